@@ -1,0 +1,63 @@
+/**
+ * cgroups: bound, account and freeze what a container uses. Two implementations (v1 incl. hybrid, v2) behind {@link CgroupManager}.
+ * Creation and joining are plan steps (so `--explain` shows them and they cost no extra round trip); the rest acts on the files.
+ * @module
+ * @see cgroups(7)
+ */
+import type { OciResources } from "#core/runtime-spec.ts";
+import type { Step } from "#linux/plan.ts";
+
+/** The cgroups of one container: its path in every hierarchy. Plain JSON; stored with the container. */
+export interface CgroupPaths {
+  readonly version: 1 | 2;
+  /** v1: controller → absolute directory; v2: {"": directory}. */
+  readonly dirs: Readonly<Record<string, string>>;
+}
+
+export interface CgroupPlan {
+  readonly paths: CgroupPaths;
+  /** Host steps before `clone`: make the directories, write limits. */
+  readonly create: readonly Step[];
+  /** v2: slot to give to `clone` (CLONE_INTO_CGROUP); undefined: run `join` after `clone`. */
+  readonly cloneInto?: { readonly steps: readonly Step[]; readonly slot: number };
+  /** Host steps after `clone`: write_pid into each hierarchy. */
+  readonly join: readonly Step[];
+  /** Files for LaunchRequest.exitReports that tell about OOM kills. */
+  readonly exitReports: readonly string[];
+  /** Limits that this host lacks, each a sentence as Docker warns. */
+  readonly warnings: readonly string[];
+}
+
+/** cpu in nanoseconds, memory in bytes; the raw counters that `stats` needs. */
+export interface CgroupStats {
+  readonly cpu: { readonly usageNs: number; readonly userNs: number; readonly systemNs: number; readonly perCpuNs: readonly number[]; readonly periods: number; readonly throttledPeriods: number; readonly throttledNs: number };
+  readonly memory: { readonly usage: number; readonly maxUsage: number; readonly limit: number; readonly failcnt: number; readonly stats: Readonly<Record<string, number>> };
+  readonly pids: { readonly current: number; readonly limit: number };
+  readonly blkio: readonly { readonly field: "io_service_bytes_recursive" | "io_serviced_recursive"; readonly major: number; readonly minor: number; readonly op: string; readonly value: number }[];
+}
+
+export interface CgroupManager {
+  readonly driver: "cgroupfs" | "systemd";
+  readonly version: 1 | 2;
+  /** Steps to make and join the cgroup `parent/name` ("/wherry/<id>" by default; parent "" = default). `slot`: a free slot number it may use. Pure. */
+  plan(parent: string, name: string, resources: OciResources, slot: number): CgroupPlan;
+  /** Host steps that join an existing container's cgroups (exec). */
+  planJoin(paths: CgroupPaths, slot: number): Pick<CgroupPlan, "cloneInto" | "join">;
+  /** Changes limits of a living cgroup; order such that memory and memsw never conflict. EngineError("invalid"/"kernel"). */
+  update(paths: CgroupPaths, resources: OciResources): Promise<void>;
+  freeze(paths: CgroupPaths): Promise<void>;
+  thaw(paths: CgroupPaths): Promise<void>;
+  /** SIGKILL to everything inside, repeated until empty. */
+  kill(paths: CgroupPaths): Promise<void>;
+  /** Processes inside, recursively. */
+  pids(paths: CgroupPaths): Promise<number[]>;
+  stats(paths: CgroupPaths): Promise<CgroupStats>;
+  /** Removes the directories (deepest first, retrying EBUSY); missing is no error. */
+  remove(paths: CgroupPaths): Promise<void>;
+  /** True when the exit reports (texts of `exitReports`) say that the OOM killer ended a process of the container. */
+  wasOomKilled(reports: readonly (string | undefined)[]): boolean;
+  /** Cgroup directories under the default parent whose names are not in `known`: for the sweep at start. */
+  orphans(known: ReadonlySet<string>): Promise<CgroupPaths[]>;
+  /** Docker `info` booleans (MemoryLimit, SwapLimit, CpuCfsPeriod, …) and its WARNING lines. */
+  info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
+}

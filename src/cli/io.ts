@@ -1,0 +1,26 @@
+/**
+ * Everything that a command may touch of its caller: the same command runs in the warm daemon for a stub, and in a plain Node process.
+ * Commands never use `process.*`; relative paths are resolved against {@link CliIo.cwd}.
+ * @module
+ */
+import type { Readable, Writable } from "node:stream";
+
+export interface CliIo {
+  /** Without the program's name. */
+  readonly argv: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  readonly isTty: { readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean };
+  /** Window size now; undefined when no stream is a terminal. */
+  size(): { readonly rows: number; readonly columns: number } | undefined;
+  onResize(listener: () => void): () => void;
+  /** Signals that the caller's process got: "SIGINT", "SIGTERM", …; while a listener is there, the default (exit 128+n) is off. */
+  onSignal(listener: (signal: string) => void): () => void;
+  /** Terminal raw mode. */
+  setRaw(on: boolean): void;
+  /** Token of the stub's descriptors at the helper, for `direct`. */
+  readonly directToken: string | undefined;
+}

@@ -1,0 +1,107 @@
+/**
+ * Containers: the record that is stored, the state machine over it, the link to its monitor, its logs and execs.
+ * @module
+ */
+import type { CgroupPaths } from "#cgroup/mod.ts";
+import type { ContainerConfig, HostConfig, NetworkingConfig, PortBinding } from "#core/container-config.ts";
+import type { ImageID } from "#core/digest.ts";
+import type { EndpointRecord } from "#network/mod.ts";
+
+export type ContainerStatus = "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead";
+
+/** A mount of the container, as `inspect` shows it. */
+export interface MountPoint {
+  Type: "bind" | "volume" | "tmpfs";
+  Name?: string;
+  Source: string;
+  Destination: string;
+  Driver?: string;
+  Mode: string;
+  RW: boolean;
+  Propagation: string;
+  /** volume: copy the image's content at the mount point in, once. */
+  CopyUp?: boolean;
+  /** Anonymous volumes go with `rm -v` and `--rm`. */
+  Anonymous?: boolean;
+  /** tmpfs options (size, mode, …). */
+  Options?: string;
+}
+
+export interface ContainerState {
+  status: ContainerStatus;
+  oomKilled: boolean;
+  dead: boolean;
+  /** Host pid of init; 0 when not running. */
+  pid: number;
+  /** proc stat field 22, decimal. */
+  startTime: string;
+  exitCode: number;
+  error: string;
+  /** RFC 3339 or zeroTime. */
+  startedAt: string;
+  finishedAt: string;
+  /** Why it ended, for people: "exited 3", "killed by SIGKILL (wherry kill)", "out of memory: limit 64 MiB". */
+  reason: string;
+}
+
+/** Stored as containers/<id>/container.json. */
+export interface ContainerRecord {
+  version: 1;
+  id: string;
+  /** Without the leading slash. */
+  name: string;
+  /** RFC 3339 nano. */
+  created: string;
+  imageId: ImageID | "";
+  path: string;
+  args: string[];
+  config: ContainerConfig;
+  hostConfig: HostConfig;
+  networkingConfig: NetworkingConfig;
+  state: ContainerState;
+  mounts: MountPoint[];
+  endpoints: Record<string, EndpointRecord>;
+  /** Published ports as they are now. */
+  ports: Record<string, PortBinding[] | null>;
+  cgroup: CgroupPaths | undefined;
+  /** Storage driver name and snapshot key. */
+  driver: string;
+  snapshot: string;
+  restartCount: number;
+  /** Set by stop/kill through the API: restart policies leave it alone. */
+  manuallyStopped: boolean;
+  /** The engine's files of this container (hostname, hosts, resolv.conf, log). */
+  hostnamePath: string;
+  hostsPath: string;
+  resolvConfPath: string;
+  logPath: string;
+}
+
+/** One line (or part of a line) of a json-file log. */
+export interface LogEntry {
+  readonly stream: "stdout" | "stderr";
+  readonly timeNs: bigint;
+  /** As written, usually with its newline. */
+  readonly log: Uint8Array;
+}
+
+export interface LogQuery {
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  readonly follow: boolean;
+  /** Last n entries; undefined = all. */
+  readonly tail: number | undefined;
+  readonly sinceNs: bigint | undefined;
+  readonly untilNs: bigint | undefined;
+}
+
+/** Docker's exec instance. */
+export interface ExecRecord {
+  id: string;
+  containerId: string;
+  config: { AttachStdin: boolean; AttachStdout: boolean; AttachStderr: boolean; DetachKeys: string; Tty: boolean; Cmd: string[]; Env: string[] | null; WorkingDir: string; User: string; Privileged: boolean };
+  running: boolean;
+  exitCode: number | null;
+  pid: number;
+  openStdin: boolean;
+}

@@ -1,0 +1,177 @@
+/**
+ * What a container is asked to be, in the shape (and names) of Docker's API: it travels unchanged from the wire through the engine to
+ * disk and back into `inspect`, so there is one vocabulary. Parsed and defaulted at the border (api/types, image configs); trusted inside.
+ * @module
+ * @see Docker Engine API: ContainerConfig, HostConfig, NetworkingConfig
+ */
+
+/** HEALTHCHECK; durations in nanoseconds. */
+export interface HealthConfig {
+  Test?: string[];
+  Interval?: number;
+  Timeout?: number;
+  Retries?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+}
+
+/** The portable half: also what an image's config carries. */
+export interface ContainerConfig {
+  Hostname: string;
+  Domainname: string;
+  User: string;
+  AttachStdin: boolean;
+  AttachStdout: boolean;
+  AttachStderr: boolean;
+  ExposedPorts?: Record<string, Record<string, never>>;
+  Tty: boolean;
+  OpenStdin: boolean;
+  StdinOnce: boolean;
+  Env: string[] | null;
+  Cmd: string[] | null;
+  Healthcheck?: HealthConfig;
+  ArgsEscaped?: boolean;
+  /** The reference as the user gave it. */
+  Image: string;
+  Volumes: Record<string, Record<string, never>> | null;
+  WorkingDir: string;
+  Entrypoint: string[] | null;
+  NetworkDisabled?: boolean;
+  MacAddress?: string;
+  OnBuild: string[] | null;
+  Labels: Record<string, string>;
+  StopSignal?: string;
+  /** Seconds. */
+  StopTimeout?: number;
+  Shell?: string[];
+}
+
+export interface PortBinding {
+  HostIp: string;
+  HostPort: string;
+}
+
+export interface MountSpec {
+  Type: "bind" | "volume" | "tmpfs" | "image" | "npipe" | "cluster";
+  Source?: string;
+  Target: string;
+  ReadOnly?: boolean;
+  Consistency?: string;
+  BindOptions?: { Propagation?: string; NonRecursive?: boolean; CreateMountpoint?: boolean; ReadOnlyNonRecursive?: boolean; ReadOnlyForceRecursive?: boolean };
+  VolumeOptions?: { NoCopy?: boolean; Labels?: Record<string, string>; DriverConfig?: { Name?: string; Options?: Record<string, string> }; Subpath?: string };
+  TmpfsOptions?: { SizeBytes?: number; Mode?: number; Options?: string[][] };
+}
+
+export interface Ulimit {
+  Name: string;
+  Soft: number;
+  Hard: number;
+}
+
+export interface DeviceMapping {
+  PathOnHost: string;
+  PathInContainer: string;
+  CgroupPermissions: string;
+}
+
+export interface RestartPolicy {
+  Name: "" | "no" | "always" | "unless-stopped" | "on-failure";
+  MaximumRetryCount: number;
+}
+
+export interface LogConfig {
+  Type: string;
+  Config: Record<string, string>;
+}
+
+/** cgroup limits; the part of HostConfig that `update` may change. Bytes, nanoseconds (NanoCpus: 1e9 = one CPU), microseconds (CpuPeriod, CpuQuota). 0 = not set. */
+export interface ResourceConfig {
+  CpuShares: number;
+  Memory: number;
+  NanoCpus: number;
+  CgroupParent: string;
+  BlkioWeight: number;
+  BlkioWeightDevice: { Path: string; Weight: number }[] | null;
+  BlkioDeviceReadBps: { Path: string; Rate: number }[] | null;
+  BlkioDeviceWriteBps: { Path: string; Rate: number }[] | null;
+  BlkioDeviceReadIOps: { Path: string; Rate: number }[] | null;
+  BlkioDeviceWriteIOps: { Path: string; Rate: number }[] | null;
+  CpuPeriod: number;
+  CpuQuota: number;
+  CpuRealtimePeriod: number;
+  CpuRealtimeRuntime: number;
+  CpusetCpus: string;
+  CpusetMems: string;
+  Devices: DeviceMapping[] | null;
+  DeviceCgroupRules: string[] | null;
+  DeviceRequests: unknown[] | null;
+  MemoryReservation: number;
+  MemorySwap: number;
+  MemorySwappiness: number | null;
+  OomKillDisable: boolean | null;
+  PidsLimit: number | null;
+  Ulimits: Ulimit[] | null;
+  CpuCount: number;
+  CpuPercent: number;
+  IOMaximumIOps: number;
+  IOMaximumBandwidth: number;
+}
+
+/** The host's half. */
+export interface HostConfig extends ResourceConfig {
+  Binds: string[] | null;
+  ContainerIDFile: string;
+  LogConfig: LogConfig;
+  NetworkMode: string;
+  PortBindings: Record<string, PortBinding[] | null> | null;
+  RestartPolicy: RestartPolicy;
+  AutoRemove: boolean;
+  VolumeDriver: string;
+  VolumesFrom: string[] | null;
+  ConsoleSize: [number, number];
+  Annotations?: Record<string, string>;
+  CapAdd: string[] | null;
+  CapDrop: string[] | null;
+  CgroupnsMode: string;
+  Dns: string[] | null;
+  DnsOptions: string[] | null;
+  DnsSearch: string[] | null;
+  ExtraHosts: string[] | null;
+  GroupAdd: string[] | null;
+  IpcMode: string;
+  Cgroup: string;
+  Links: string[] | null;
+  OomScoreAdj: number;
+  PidMode: string;
+  Privileged: boolean;
+  PublishAllPorts: boolean;
+  ReadonlyRootfs: boolean;
+  SecurityOpt: string[] | null;
+  StorageOpt?: Record<string, string>;
+  Tmpfs?: Record<string, string>;
+  UTSMode: string;
+  UsernsMode: string;
+  ShmSize: number;
+  Sysctls?: Record<string, string>;
+  Runtime: string;
+  Isolation: string;
+  Mounts?: MountSpec[];
+  MaskedPaths: string[] | null;
+  ReadonlyPaths: string[] | null;
+  Init?: boolean | null;
+  /** Ours (`--rootfs DIR`): this directory tree is the root; the image is not used. */
+  WherryRootfs?: string;
+}
+
+export interface EndpointConfig {
+  IPAMConfig: { IPv4Address?: string; IPv6Address?: string; LinkLocalIPs?: string[] } | null;
+  Links: string[] | null;
+  Aliases: string[] | null;
+  MacAddress?: string;
+  DriverOpts: Record<string, string> | null;
+  GwPriority?: number;
+}
+
+export interface NetworkingConfig {
+  EndpointsConfig: Record<string, EndpointConfig>;
+}

@@ -1,0 +1,193 @@
+/**
+ * The engine as its callers see it: the API server, and a Node program that imported wherry. Each method is a use case in a file of its
+ * own (`engine/create-container.ts`, …); {@link Engine} only gathers them. Arguments are parsed and typed already; names may be ids,
+ * unambiguous id prefixes or names. Errors are EngineError with Docker's texts.
+ * @module
+ */
+import type { Duplex, Readable } from "node:stream";
+import type { CgroupStats } from "#cgroup/mod.ts";
+import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
+import type { ContainerConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
+import type { ImageID } from "#core/digest.ts";
+import type { DeleteResult, Image, LoadEvent, ImageStore } from "#image/mod.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import type { NetworkManager } from "#network/mod.ts";
+import type { Change } from "#unionfs/mod.ts";
+import type { VolumeStore } from "#volume/mod.ts";
+
+/** Docker event; `timeNano` as bigint. */
+export interface EngineEvent {
+  readonly Type: "container" | "image" | "network" | "volume" | "daemon";
+  readonly Action: string;
+  readonly Actor: { readonly ID: string; readonly Attributes: Readonly<Record<string, string>> };
+  readonly timeNano: bigint;
+}
+
+/** Parsed filters: key → values. */
+export type Filters = Readonly<Record<string, readonly string[]>>;
+
+/** Descriptors of a `wherry` stub, passed to the monitor (see linux/helper LaunchStdio.direct). */
+export interface DirectStdio {
+  readonly token: string;
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  readonly detachKeys: Uint8Array;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+export interface AttachRequest {
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  /** false: only logs are replayed, nothing is followed. */
+  readonly stream: boolean;
+  readonly logs: boolean;
+  readonly detachKeys: Uint8Array;
+}
+
+/** A byte stream to a container's streams. `framed`: Docker's 8-byte-header frames (no tty), else raw. */
+export interface AttachedStream {
+  readonly stream: Duplex;
+  readonly framed: boolean;
+}
+
+export type WaitCondition = "not-running" | "next-exit" | "removed";
+
+export interface ListContainersOptions {
+  readonly all: boolean;
+  readonly limit: number | undefined;
+  readonly filters: Filters;
+}
+
+export interface Containers {
+  create(request: { readonly name: string | undefined; readonly config: ContainerConfig; readonly hostConfig: HostConfig; readonly networkingConfig: NetworkingConfig; readonly platform?: string }): Promise<{ readonly id: string; readonly warnings: string[] }>;
+  /** Snapshot of the record (never mutated by the engine afterwards). Synchronous: reads never wait for a container. */
+  get(name: string): ContainerRecord;
+  list(options: ListContainersOptions): ContainerRecord[];
+  start(name: string, options?: { readonly direct?: DirectStdio }): Promise<void>;
+  /** timeout in seconds: -1 = for ever, undefined = the container's. "not-modified" when it is not running. */
+  stop(name: string, options?: { readonly timeout?: number | undefined; readonly signal?: string | undefined }): Promise<void>;
+  restart(name: string, options?: { readonly timeout?: number | undefined; readonly signal?: string | undefined }): Promise<void>;
+  kill(name: string, signal: string): Promise<void>;
+  pause(name: string): Promise<void>;
+  unpause(name: string): Promise<void>;
+  rename(name: string, newName: string): Promise<void>;
+  remove(name: string, options: { readonly force: boolean; readonly volumes: boolean }): Promise<void>;
+  update(name: string, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): Promise<{ readonly warnings: string[] }>;
+  wait(name: string, condition: WaitCondition, signal?: AbortSignal): Promise<{ readonly exitCode: number; readonly error?: string }>;
+  resize(name: string, rows: number, columns: number): Promise<void>;
+  /** May be called before start: the stream is connected when it starts and loses nothing. Resolves at once. */
+  attach(name: string, request: AttachRequest): Promise<AttachedStream>;
+  logs(name: string, query: LogQuery, signal?: AbortSignal): AsyncIterable<LogEntry>;
+  top(name: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }>;
+  stats(name: string): Promise<CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> } | undefined>;
+  changes(name: string): Promise<Change[]>;
+  exportTree(name: string): Promise<AsyncIterable<Uint8Array>>;
+  /** Bytes: writable layer, and with its image. */
+  size(name: string): Promise<{ readonly rw: number; readonly rootFs: number }>;
+  prune(filters: Filters): Promise<{ readonly deleted: string[]; readonly bytes: number }>;
+  commit(name: string, options: { readonly reference?: string; readonly comment: string; readonly author: string; readonly pause: boolean; readonly changes: Partial<ContainerConfig> | undefined }): Promise<ImageID>;
+  /** The plan that `start` would perform. */
+  explain(request: { readonly config: ContainerConfig; readonly hostConfig: HostConfig; readonly networkingConfig: NetworkingConfig; readonly facts?: HostFacts }, format: "text" | "json"): Promise<string>;
+}
+
+export interface Execs {
+  create(container: string, config: ExecRecord["config"]): Promise<string>;
+  /** Attached: the stream ends when the process has ended. Detached: `undefined`. */
+  start(id: string, options: { readonly detach: boolean; readonly tty: boolean; readonly rows?: number; readonly columns?: number; readonly direct?: DirectStdio }): Promise<AttachedStream | undefined>;
+  get(id: string): ExecRecord;
+  /** Settles with the exit code when the process has ended. */
+  wait(id: string): Promise<number>;
+  resize(id: string, rows: number, columns: number): Promise<void>;
+}
+
+export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save"> {
+  tag(nameOrId: string, reference: string): Promise<void>;
+  load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void>;
+  import: ImageStore["import"];
+  remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean }): Promise<DeleteResult[]>;
+  prune(filters: Filters): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
+  /** Containers (ids) that use the image. */
+  users(id: ImageID): string[];
+  /** `wherry image bootstrap busybox|debian[:SUITE]`: a base image from Debian packages. */
+  bootstrap(what: string, onProgress: (line: string) => void, signal?: AbortSignal): Promise<Image>;
+}
+
+/** What `info` and `version` need; api/server shapes it into Docker's JSON. */
+export interface SystemInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly rootDir: string;
+  readonly execRoot: string;
+  readonly containers: { readonly total: number; readonly running: number; readonly paused: number; readonly stopped: number };
+  readonly images: number;
+  readonly driver: string;
+  readonly driverStatus: readonly (readonly [string, string])[];
+  readonly cgroupDriver: string;
+  readonly cgroupVersion: 1 | 2;
+  readonly cgroupFlags: Readonly<Record<string, boolean>>;
+  readonly warnings: readonly string[];
+  readonly kernelVersion: string;
+  readonly operatingSystem: string;
+  readonly osVersion: string;
+  readonly architecture: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly securityOptions: readonly string[];
+  readonly logDrivers: readonly string[];
+  readonly networkDrivers: readonly string[];
+  readonly labels: readonly string[];
+  readonly startedAtNs: bigint;
+  readonly version: string;
+  readonly fds: number;
+  readonly goroutineLike: number;
+  readonly eventListeners: number;
+}
+
+export interface Engine {
+  readonly containers: Containers;
+  readonly execs: Execs;
+  readonly images: Images;
+  readonly networks: {
+    list(filters: Filters): ReturnType<NetworkManager["list"]>;
+    get: NetworkManager["get"];
+    create: NetworkManager["create"];
+    remove(name: string): Promise<void>;
+    members: NetworkManager["members"];
+    prune(filters: Filters): Promise<string[]>;
+  };
+  readonly volumes: {
+    list(filters: Filters): ReturnType<VolumeStore["list"]>;
+    get: VolumeStore["get"];
+    create: VolumeStore["create"];
+    remove(name: string, force: boolean): Promise<void>;
+    prune(filters: Filters): Promise<{ readonly deleted: string[]; readonly bytes: number }>;
+  };
+  readonly system: {
+    info(): Promise<SystemInfo>;
+    /** Replays from sinceNs (durable for this daemon's life), then follows until untilNs or the signal. Never drops for a slow reader. */
+    events(options: { readonly sinceNs: bigint | undefined; readonly untilNs: bigint | undefined; readonly filters: Filters; readonly signal?: AbortSignal }): AsyncIterable<EngineEvent>;
+    facts(): HostFacts;
+    diskUsage(): Promise<{ readonly layersBytes: number; readonly containers: Readonly<Record<string, { readonly rw: number; readonly rootFs: number }>>; readonly volumes: Readonly<Record<string, number>> }>;
+  };
+  /** Stops serving; containers go on. */
+  close(): Promise<void>;
+}
+
+/** Options of a data root's owner. */
+export interface EngineOptions {
+  readonly dataRoot: string;
+  readonly execRoot: string;
+  readonly storageDriver?: string;
+  /** Path of the native helper binary. */
+  readonly helperPath: string;
+  readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+  readonly cgroupParent?: string;
+  readonly bridge?: { readonly name: string; readonly subnet?: string };
+  readonly defaultLogOpts?: Readonly<Record<string, string>>;
+  readonly labels?: readonly string[];
+}
+
+export type { Readable };

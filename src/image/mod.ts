@@ -1,0 +1,59 @@
+/**
+ * Images: names → configs → layer chains. An {@link Image} is an immutable view.
+ * @module
+ */
+import type { Readable } from "node:stream";
+import type { ChainID, DiffID, Digest, ImageID } from "#core/digest.ts";
+import type { ImageConfigJson } from "#core/image-spec.ts";
+
+export interface Image {
+  readonly id: ImageID;
+  readonly config: ImageConfigJson;
+  /** The config exactly as stored (its sha256 is `id`). */
+  readonly rawConfig: Uint8Array;
+  readonly diffIds: readonly DiffID[];
+  readonly chainIds: readonly ChainID[];
+  /** Tip of the chain; undefined for an image without layers. */
+  readonly chainId: ChainID | undefined;
+  /** Familiar names: `busybox:latest`, `localhost:5000/a/b:v1`. */
+  readonly repoTags: readonly string[];
+  /** `busybox@sha256:…` */
+  readonly repoDigests: readonly string[];
+  /** Sum of the layers' sizes, bytes. */
+  readonly size: number;
+  readonly layerSizes: readonly number[];
+  /** When this store last tagged it, ns since 1970; 0n = never. */
+  readonly lastTaggedNs: bigint;
+  readonly parent: ImageID | undefined;
+}
+
+/** What `rmi` did, in order, as Docker prints it. */
+export type DeleteResult = { readonly Untagged: string } | { readonly Deleted: string };
+
+export type LoadEvent =
+  /** Layer progress: Docker's "Loading layer". */
+  | { readonly kind: "layer"; readonly id: string; readonly current: number; readonly total: number }
+  | { readonly kind: "loaded"; readonly reference: string | undefined; readonly id: ImageID };
+
+export interface ImageStore {
+  /** By id, unambiguous id prefix (with or without sha256:), or name. EngineError not-found with Docker's text `No such image: X`. */
+  get(nameOrId: string): Promise<Image>;
+  find(nameOrId: string): Promise<Image | undefined>;
+  list(): Promise<Image[]>;
+  tag(id: ImageID, name: string): Promise<void>;
+  /** Removes a name (or, by id, the image). `inUse(id)` = ids or names of containers that use it, running ones flagged. EngineError conflict with Docker's texts. */
+  remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean; readonly inUse: (id: ImageID) => readonly { readonly id: string; readonly running: boolean }[] }): Promise<DeleteResult[]>;
+  /** docker-archive or OCI layout as tar, plain, gzip or zstd. Nothing is stored when it fails. */
+  load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void>;
+  /** One tar (maybe compressed) becomes a one-layer image. */
+  import(tar: AsyncIterable<Uint8Array>, options: { readonly reference?: string; readonly message?: string; readonly changes?: ImageConfigJson["config"]; readonly platform?: string; readonly signal?: AbortSignal }): Promise<ImageID>;
+  /** docker-archive with an OCI index, as docker 25+ writes it. */
+  save(namesOrIds: readonly string[]): Promise<Readable>;
+  /** Registers a config whose layers are present; used by commit, import, bootstrap. */
+  add(rawConfig: Uint8Array, options?: { readonly tags?: readonly string[]; readonly parent?: ImageID }): Promise<Image>;
+  /** Removes untagged (or all unused) images. */
+  prune(options: { readonly all: boolean; readonly used: ReadonlySet<ImageID>; readonly match: (image: Image) => boolean }): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
+  sweep(): Promise<void>;
+}
+
+export type { Digest };

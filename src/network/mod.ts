@@ -1,0 +1,80 @@
+/**
+ * Networks: what a container's network namespace holds. A driver's `join` returns an endpoint and plan steps (netlink messages as data).
+ * @module
+ */
+import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
+import type { Step } from "#linux/plan.ts";
+
+/** Docker's network resource (`/networks`). */
+export interface NetworkRecord {
+  Name: string;
+  Id: string;
+  Created: string;
+  Scope: "local";
+  Driver: string;
+  EnableIPv6: boolean;
+  IPAM: { Driver: string; Options: Record<string, string> | null; Config: { Subnet?: string; Gateway?: string; IPRange?: string; AuxiliaryAddresses?: Record<string, string> }[] };
+  Internal: boolean;
+  Attachable: boolean;
+  Ingress: boolean;
+  Options: Record<string, string>;
+  Labels: Record<string, string>;
+}
+
+/** One container on one network; Docker's EndpointSettings plus what teardown needs. Stored with the container. */
+export interface EndpointRecord {
+  NetworkName: string;
+  NetworkID: string;
+  EndpointID: string;
+  Gateway: string;
+  IPAddress: string;
+  IPPrefixLen: number;
+  IPv6Gateway: string;
+  GlobalIPv6Address: string;
+  GlobalIPv6PrefixLen: number;
+  MacAddress: string;
+  Aliases: string[] | null;
+  DNSNames: string[];
+  /** Host side interface name. */
+  HostInterface?: string;
+}
+
+export interface JoinRequest {
+  readonly containerId: string;
+  readonly containerName: string;
+  readonly hostname: string;
+  readonly networkName: string;
+  readonly endpoint: EndpointConfig | undefined;
+  /** `80/tcp` → bindings; published by the driver. Empty HostPort = ephemeral. */
+  readonly ports: Readonly<Record<string, readonly PortBinding[]>>;
+}
+
+export interface JoinResult {
+  readonly endpoint: EndpointRecord;
+  /** The bindings as they became (real host ports). */
+  readonly ports: Record<string, PortBinding[] | null>;
+  /**
+   * Steps that wire the container's network namespace. They come after `clone` (which made the namespace): host steps may use
+   * `child_ns` "net" into a slot ≥ `slot`; child steps run in the namespace, still with all capabilities.
+   */
+  readonly steps: readonly Step[];
+}
+
+export interface NetworkManager {
+  list(): NetworkRecord[];
+  /** By name or id (prefix). EngineError not-found `network X not found`. */
+  get(nameOrId: string): NetworkRecord;
+  create(options: Partial<NetworkRecord> & { readonly Name: string }): Promise<{ readonly id: string; readonly warning: string }>;
+  remove(nameOrId: string): Promise<void>;
+  /** Reserves addresses and ports (bind is the allocation), makes bridge and rules, returns steps. `slot`: first of 4 free slots. */
+  join(request: JoinRequest, slot: number): Promise<JoinResult>;
+  /** Frees addresses, ports and rules of a container; idempotent. */
+  leave(containerId: string): Promise<void>;
+  /** resolv.conf content for a container (host's resolvers, or options given). */
+  resolvConf(options: { readonly dns: readonly string[] | null; readonly search: readonly string[] | null; readonly options: readonly string[] | null; readonly networkMode: string }): Promise<string>;
+  /** After a restart: takes the endpoints of running containers back, removes interfaces, rules and ports of others. */
+  restore(running: readonly { readonly containerId: string; readonly endpoints: readonly EndpointRecord[]; readonly ports: Readonly<Record<string, readonly PortBinding[] | null>> }[]): Promise<void>;
+  /** Which containers are on a network. */
+  members(networkId: string): { readonly containerId: string; readonly name: string; readonly endpoint: EndpointRecord }[];
+  close(): Promise<void>;
+}

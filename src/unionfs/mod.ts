@@ -1,0 +1,98 @@
+/**
+ * Layers and the union of them. A *layer* is an immutable directory tree made from one tar (DiffID) on top of a parent (ChainID names the
+ * stack). A *snapshot* is a container's (or build step's) writable view on top of a chain. A driver returns mounts as data and never mounts.
+ * @module
+ */
+import type { Readable } from "node:stream";
+import type { ChainID, DiffID } from "#core/digest.ts";
+import type { FileTree } from "#linux/file-tree.ts";
+
+/** A root filesystem as data: what the planner has to mount. */
+export type RootMount =
+  | {
+      readonly kind: "overlay";
+      /** Top-most first. Absolute directories. */
+      readonly lower: readonly string[];
+      /** Short relative links (below `linkDir`) of the same layers, for kernels without lowerdir+. */
+      readonly links: readonly string[];
+      readonly linkDir: string;
+      readonly upper?: string;
+      readonly work?: string;
+      /** Extra options, e.g. ["volatile", "metacopy=off"]. */
+      readonly options: readonly string[];
+    }
+  /** A plain directory (vfs, --rootfs). */
+  | { readonly kind: "bind"; readonly source: string; readonly readonly: boolean }
+  | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };
+
+export interface DriverCapabilities {
+  readonly nativeDiff: boolean;
+  readonly quota: boolean;
+  readonly idmap: boolean;
+}
+
+/**
+ * Keys: a *committed* layer is named by its ChainID; an *active* snapshot by a key that the caller chooses (`[a-z0-9-]{1,80}`).
+ * Every directory is journalled before it is made: after a crash {@link sweep} removes what no committed or known key names.
+ */
+export interface StorageDriver {
+  readonly name: string;
+  readonly capabilities: DriverCapabilities;
+  /** `info` lines, in order, as Docker prints them. */
+  status(): Promise<readonly (readonly [string, string])[]>;
+  /** An active snapshot on `parent` (undefined = empty). EngineError conflict when the key exists. `ephemeral`: contents need not survive a crash (volatile). */
+  prepare(key: string, parent: ChainID | undefined, options?: { readonly ephemeral?: boolean; readonly sizeBytes?: number }): Promise<void>;
+  /** Mounts of an active snapshot (writable), or read-only of a committed chain when `key` is a ChainID. */
+  mounts(key: string | ChainID): Promise<RootMount>;
+  /** Turns an active snapshot into the committed layer `chain`; no error when `chain` was committed meanwhile (the snapshot is dropped). */
+  commit(key: string, chain: ChainID): Promise<void>;
+  /** Removes an active snapshot or a committed layer without children; the directory is gone from view at once and deleted in the background. Missing is no error. */
+  remove(key: string | ChainID): Promise<void>;
+  has(chain: ChainID): Promise<boolean>;
+  parent(chain: ChainID): Promise<ChainID | undefined>;
+  list(): Promise<{ readonly layers: readonly ChainID[]; readonly active: readonly string[] }>;
+  /** Bytes and inodes of the snapshot's or layer's own content. */
+  usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number }>;
+  /** A directory into which a layer's tar is applied before commit, and how whiteouts are written there. */
+  applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }>;
+  /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare. */
+  changes(key: string): Promise<{ readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined } | { readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined }>;
+  /** Removes everything that neither `active` nor the committed set names, and empties the trash. */
+  sweep(active: ReadonlySet<string>): Promise<void>;
+  /** Waits for background removals (tests, shutdown). */
+  idle(): Promise<void>;
+}
+
+/** Why a driver cannot run here. */
+export type DriverProbe = { readonly supported: true } | { readonly supported: false; readonly reason: string };
+
+/** One change of a container against its image. @see Docker's `diff`: 0 modified, 1 added, 2 deleted */
+export interface Change {
+  readonly kind: "modify" | "add" | "delete";
+  readonly path: string;
+}
+
+export interface ApplyProgress {
+  readonly bytes: number;
+}
+
+export interface LayerStore {
+  readonly driver: StorageDriver;
+  /** Applies an uncompressed tar on `parent`. Verifies `expected` when given (EngineError "corrupt", nothing stored). Returns what it was. Does nothing but read when the chain exists. */
+  apply(parent: ChainID | undefined, tar: Readable | AsyncIterable<Uint8Array>, options?: { readonly expected?: DiffID; readonly signal?: AbortSignal; readonly onProgress?: (p: ApplyProgress) => void }): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
+  /** The layer's tar, byte for byte as it came in. */
+  tar(chain: ChainID): Promise<Readable>;
+  /** A snapshot's changes as a new deterministic tar. */
+  diff(key: string): AsyncIterable<Uint8Array>;
+  changes(key: string): Promise<Change[]>;
+  /** The whole tree of a snapshot as one tar (export). */
+  exportTree(key: string): AsyncIterable<Uint8Array>;
+  has(chain: ChainID): Promise<boolean>;
+  /** Uncompressed size of the layer's content in bytes, as Docker counts image sizes. */
+  size(chain: ChainID): Promise<number>;
+  diffId(chain: ChainID): Promise<DiffID>;
+  /** Removes layers that no chain in `needed` (tips) reaches. Returns bytes freed. */
+  prune(needed: ReadonlySet<ChainID>): Promise<number>;
+}
+
+export type { FileTree };

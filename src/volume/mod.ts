@@ -1,0 +1,25 @@
+/** Named and anonymous volumes: directories under `volumes/<name>/_data`. @module */
+
+/** Docker's volume resource. */
+export interface VolumeRecord {
+  Name: string;
+  Driver: string;
+  Mountpoint: string;
+  CreatedAt: string;
+  Labels: Record<string, string> | null;
+  Scope: "local";
+  Options: Record<string, string> | null;
+}
+
+export interface VolumeStore {
+  list(): VolumeRecord[];
+  /** EngineError not-found `get X: no such volume`. */
+  get(name: string): VolumeRecord;
+  find(name: string): VolumeRecord | undefined;
+  /** Idempotent for the same driver; EngineError invalid for a bad name. */
+  create(options: { readonly name?: string; readonly driver?: string; readonly labels?: Record<string, string>; readonly options?: Record<string, string>; readonly anonymous?: boolean }): Promise<VolumeRecord>;
+  remove(name: string, options: { readonly force: boolean; readonly users: readonly string[] }): Promise<void>;
+  /** True when the volume's directory is empty (copy-up wanted). */
+  isEmpty(name: string): Promise<boolean>;
+  sweep(): Promise<void>;
+}
