@@ -1,0 +1,79 @@
+#!/usr/bin/env node
+// Builds everything into dist/: the native helper and stub, the bundled programs, and (unless --fast) the type declarations.
+//   dist/bin/wherry        the C stub (runs the CLI in the warm daemon, or dist/cli.js)
+//   dist/bin/wherry-helper the C helper (the same program)
+//   dist/bin/wherryd       starts dist/wherryd.js
+//   dist/cli.js dist/wherryd.js dist/index.js
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execFileSync } from "node:child_process";
+import { buildNative } from "./build-native.mjs";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const dist = join(root, "dist");
+
+/** A shell line that starts Node without NODE_EXTRA_CA_CERTS (it costs 60 ms of every start); the value stays readable for registry clients. */
+const launcher = `#!/bin/sh
+# Starts the wherry daemon. NODE_EXTRA_CA_CERTS costs every Node start some 60 ms, so it is handed on under another name.
+here=$(dirname "$(readlink -f "$0")")
+if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS; export WHERRY_EXTRA_CA_CERTS; unset NODE_EXTRA_CA_CERTS; fi
+exec "\${WHERRY_NODE:-node}" "$here/../wherryd.js" "$@"
+`;
+
+/** Bundles the TypeScript programs. */
+async function bundle() {
+  const { build } = await import("esbuild");
+  const version = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
+  await build({
+    absWorkingDir: root,
+    entryPoints: { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts" },
+    outdir: "dist",
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    splitting: true,
+    chunkNames: "chunks/[name]-[hash]",
+    sourcemap: "linked",
+    sourcesContent: false,
+    packages: "external",
+    define: { WHERRY_VERSION: JSON.stringify(version) },
+    banner: { js: 'import { createRequire as wherryCreateRequire } from "node:module"; const require = wherryCreateRequire(import.meta.url);' },
+    logLevel: "warning",
+  });
+}
+
+/** Emits declarations and rewrites `#folder/x.ts` and `./x.ts` specifiers so that they resolve inside the package. */
+function declarations() {
+  const out = join(dist, "types");
+  rmSync(out, { recursive: true, force: true });
+  execFileSync(join(root, "node_modules/.bin/tsc"), ["-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" });
+  for (const entry of readdirSync(out, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const file = join(entry.parentPath ?? entry.path, entry.name);
+    const text = readFileSync(file, "utf8")
+      .replace(/(["'])#([a-z]+)\/([^"']+)\.ts\1/g, (_m, q, folder, rest) => {
+        const target = relative(dirname(file), join(out, folder, rest));
+        return `${q}${target.startsWith(".") ? target : `./${target}`}.js${q}`;
+      })
+      .replace(/(["'])(\.{1,2}\/[^"']+)\.ts\1/g, "$1$2.js$1");
+    writeFileSync(file, text);
+  }
+}
+
+/** The whole build. `fast` leaves the declarations out. */
+export async function buildAll({ fast = false } = {}) {
+  mkdirSync(join(dist, "bin"), { recursive: true });
+  rmSync(join(dist, "chunks"), { recursive: true, force: true });
+  buildNative(join(dist, "bin"));
+  await bundle();
+  for (const data of readdirSync(join(root, "src"), { recursive: true }).filter((f) => String(f).endsWith(".data.json"))) {
+    cpSync(join(root, "src", String(data)), join(dist, "data", String(data)));
+  }
+  writeFileSync(join(dist, "bin/wherryd"), launcher);
+  chmodSync(join(dist, "bin/wherryd"), 0o755);
+  if (!fast) declarations();
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildAll({ fast: process.argv.includes("--fast") });
