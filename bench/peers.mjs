@@ -1,0 +1,100 @@
+// The engines that are compared: wherry always, dockerd and podman where they are installed. Each gets roots of its own and is ended afterwards.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, openSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+
+const env = { ...process.env };
+delete env.NODE_EXTRA_CA_CERTS;
+delete env.DOCKER_HOST;
+delete env.WHERRY_HOST;
+export const cleanEnv = env;
+
+const has = (program) => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
+
+/** Runs a program quietly; rejects unless it exits 0. Resolves to its standard output. */
+export function run(command, args, { env: extra = {}, input, stdout = "pipe" } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { env: { ...env, ...extra }, stdio: [input === undefined ? "ignore" : "pipe", stdout, "pipe"] });
+    let out = "";
+    let err = "";
+    child.stdout?.on("data", (d) => (out += d));
+    child.stderr.on("data", (d) => (err += d));
+    if (input !== undefined) child.stdin.end(input);
+    child.on("error", reject);
+    child.on("close", (code) => (code === 0 ? resolve(out) : reject(new Error(`${command} ${args.join(" ")}: exit ${code}: ${err.trim().slice(-500)}`))));
+  });
+}
+
+/** One request on a unix socket; resolves to {status, body}. */
+export function api(socketPath, method, path, body) {
+  return new Promise((resolve, reject) => {
+    const data = body === undefined ? undefined : JSON.stringify(body);
+    const req = request({ socketPath, method, path, headers: data ? { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(data) } : {} }, (res) => {
+      const chunks = [];
+      res.on("data", (c) => chunks.push(c));
+      res.on("end", () => resolve({ status: res.statusCode, body: Buffer.concat(chunks) }));
+    });
+    req.on("error", reject);
+    req.end(data);
+  });
+}
+
+async function waitForPing(socketPath, child, title) {
+  const from = performance.now();
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`${title} ended with ${child.exitCode} while starting`);
+    try {
+      if ((await api(socketPath, "GET", "/_ping")).status === 200) return performance.now() - from;
+    } catch {
+      if (performance.now() - from > 60_000) throw new Error(`${title} does not answer`);
+      await new Promise((r) => setTimeout(r, 5));
+    }
+  }
+}
+
+const stopChild = (child) =>
+  new Promise((resolve) => {
+    if (child.exitCode !== null) return resolve();
+    child.once("exit", resolve);
+    child.kill("SIGTERM");
+  });
+
+/** Starts our daemon on its own roots. */
+export async function startWherry(dist, root, id) {
+  const dir = join(root, "wherry");
+  mkdirSync(join(dir, "run"), { recursive: true });
+  const socket = join(dir, "run/wherry.sock");
+  const log = openSync(join(dir, "wherryd.log"), "a");
+  const from = performance.now();
+  const child = spawn(join(dist, "bin/wherryd"), ["--data-root", join(dir, "data"), "--exec-root", join(dir, "run"), "--host", `unix://${socket}`, "--bridge", `whb${id}`, "--cgroup-parent", `/wherry-bench-${id}`], { env, stdio: ["ignore", log, log] });
+  await waitForPing(socket, child, "wherryd");
+  const startMs = performance.now() - from;
+  const cli = join(dist, "bin/wherry");
+  const host = { env: { WHERRY_HOST: `unix://${socket}` } };
+  return { name: "wherry", socket, pid: child.pid, startMs, cli: (args, o = {}) => run(cli, args, { ...host, ...o }), command: [cli], commandEnv: host.env, stop: () => stopChild(child) };
+}
+
+/** Starts Debian's dockerd beside whatever runs here. */
+export async function startDocker(root, id) {
+  if (!has("dockerd") || !has("docker")) return undefined;
+  const dir = join(root, "docker");
+  mkdirSync(dir, { recursive: true });
+  const socket = join(dir, "docker.sock");
+  const log = openSync(join(dir, "dockerd.log"), "a");
+  const from = performance.now();
+  const child = spawn("dockerd", ["--data-root", join(dir, "data"), "--exec-root", join(dir, "run"), "--pidfile", join(dir, "pid"), "-H", `unix://${socket}`, "--bridge", "none", "--iptables=false", "--cgroup-parent", `/docker-bench-${id}`], { env, stdio: ["ignore", log, log] });
+  await waitForPing(socket, child, "dockerd");
+  const startMs = performance.now() - from;
+  const extra = { env: { DOCKER_HOST: `unix://${socket}` } };
+  return { name: "docker", socket, pid: child.pid, startMs, cli: (args, o = {}) => run("docker", args, { ...extra, ...o }), command: ["docker"], commandEnv: extra.env, stop: () => stopChild(child) };
+}
+
+/** podman has no daemon; it gets its own storage. */
+export function startPodman(root) {
+  if (!has("podman")) return undefined;
+  const flags = ["--root", join(root, "podman/data"), "--runroot", join(root, "podman/run"), "--cgroup-manager", "cgroupfs"];
+  return { name: "podman", cli: (args, o = {}) => run("podman", [...flags, ...args], o), command: ["podman", ...flags], commandEnv: {}, stop: async () => {} };
+}
+
+export const hasFile = existsSync;
