@@ -12,7 +12,11 @@ export interface ContentStore {
   read(digest: BlobDigest, max?: number): Promise<Uint8Array>;
   open(digest: BlobDigest): Promise<Readable>;
   /** Streams in, verifies `expected` if given (EngineError "corrupt"), returns the digest. */
-  write(data: Uint8Array | AsyncIterable<Uint8Array>, expected?: BlobDigest, signal?: AbortSignal): Promise<{ readonly digest: BlobDigest; readonly size: number }>;
+  write(
+    data: Uint8Array | AsyncIterable<Uint8Array>,
+    expected?: BlobDigest,
+    signal?: AbortSignal,
+  ): Promise<{ readonly digest: BlobDigest; readonly size: number }>;
   remove(digest: BlobDigest): Promise<void>;
   list(): AsyncIterable<BlobDigest>;
   sweep(): Promise<void>;

@@ -56,7 +56,12 @@ export interface StorageDriver {
   /** A directory into which a layer's tar is applied before commit, and how whiteouts are written there. */
   applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }>;
   /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare. */
-  changes(key: string): Promise<{ readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined } | { readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined }>;
+  changes(
+    key: string,
+  ): Promise<
+    | { readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined }
+    | { readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined }
+  >;
   /** Removes everything that neither `active` nor the committed set names, and empties the trash. */
   sweep(active: ReadonlySet<string>): Promise<void>;
   /** Waits for background removals (tests, shutdown). */
@@ -79,7 +84,11 @@ export interface ApplyProgress {
 export interface LayerStore {
   readonly driver: StorageDriver;
   /** Applies an uncompressed tar on `parent`. Verifies `expected` when given (EngineError "corrupt", nothing stored). Returns what it was. Does nothing but read when the chain exists. */
-  apply(parent: ChainID | undefined, tar: Readable | AsyncIterable<Uint8Array>, options?: { readonly expected?: DiffID; readonly signal?: AbortSignal; readonly onProgress?: (p: ApplyProgress) => void }): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
+  apply(
+    parent: ChainID | undefined,
+    tar: Readable | AsyncIterable<Uint8Array>,
+    options?: { readonly expected?: DiffID; readonly signal?: AbortSignal; readonly onProgress?: (p: ApplyProgress) => void },
+  ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
   /** The layer's tar, byte for byte as it came in. */
   tar(chain: ChainID): Promise<Readable>;
   /** A snapshot's changes as a new deterministic tar. */
