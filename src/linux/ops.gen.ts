@@ -255,7 +255,7 @@ export interface ChildNsOp {
   readonly out: number;
 }
 
-/** netlink(7): sends netlink messages one by one (each with NLM_F_ACK), and waits for each answer */
+/** netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
 export interface NetlinkOp {
   readonly op: "netlink";
   readonly protocol: number;
@@ -265,6 +265,14 @@ export interface NetlinkOp {
 /** poll(2): waits until the attach clients that the launch announced are connected */
 export interface AttachGateOp {
   readonly op: "attach_gate";
+}
+
+/** bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
+export interface BpfDeviceOp {
+  readonly op: "bpf_device";
+  readonly dir: number;
+  readonly path: string;
+  readonly program: Uint8Array;
 }
 
 /** sethostname(2): sets the hostname */
@@ -418,6 +426,7 @@ export type Op =
   | ChildNsOp
   | NetlinkOp
   | AttachGateOp
+  | BpfDeviceOp
   | SethostnameOp
   | SetdomainnameOp
   | RlimitOp
@@ -476,6 +485,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
+  bpf_device: { code: 51, man: "bpf(2)", fields: [["dir", "slot"], ["path", "str"], ["program", "bytes"]] },
   sethostname: { code: 60, man: "sethostname(2)", fields: [["name", "str"]] },
   setdomainname: { code: 61, man: "setdomainname(2)", fields: [["name", "str"]] },
   rlimit: { code: 62, man: "setrlimit(2)", fields: [["resource", "u32"], ["soft", "u64"], ["hard", "u64"]] },
