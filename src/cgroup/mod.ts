@@ -18,9 +18,12 @@ export interface CgroupPlan {
   readonly paths: CgroupPaths;
   /** Host steps before `clone`: make the directories, write limits. */
   readonly create: readonly Step[];
-  /** v2: slot to give to `clone` (CLONE_INTO_CGROUP); undefined: run `join` after `clone`. */
+  /**
+   * Host steps directly before `clone`, and the slot to give to it (`cgroup`). v2: opens the directory for CLONE_INTO_CGROUP. v1: the monitor steps into
+   * the cgroup itself, so that the child is born inside (slot = NO_SLOT), and `join` takes the monitor out again. docs/adr/0003-join-cgroup-v1.md says why.
+   */
   readonly cloneInto?: { readonly steps: readonly Step[]; readonly slot: number };
-  /** Host steps after `clone`: write_pid into each hierarchy. */
+  /** Host steps directly after `clone` (also when `cloneInto` is set; may be empty). */
   readonly join: readonly Step[];
   /** Files for LaunchRequest.exitReports that tell about OOM kills. */
   readonly exitReports: readonly string[];
@@ -39,6 +42,10 @@ export interface CgroupStats {
 export interface CgroupManager {
   readonly driver: "cgroupfs" | "systemd";
   readonly version: 1 | 2;
+  /**
+   * Makes the parent ("" = default) in every hierarchy and passes the controllers on to it. Must have run once per parent and host boot before a plan below it is performed.
+   */
+  prepare(parent?: string): Promise<void>;
   /** Steps to make and join the cgroup `parent/name` ("/wherry/<id>" by default; parent "" = default). `slot`: a free slot number it may use. Pure. */
   plan(parent: string, name: string, resources: OciResources, slot: number): CgroupPlan;
   /** Host steps that join an existing container's cgroups (exec). */
