@@ -33,10 +33,30 @@ export interface CgroupPlan {
 
 /** cpu in nanoseconds, memory in bytes; the raw counters that `stats` needs. */
 export interface CgroupStats {
-  readonly cpu: { readonly usageNs: number; readonly userNs: number; readonly systemNs: number; readonly perCpuNs: readonly number[]; readonly periods: number; readonly throttledPeriods: number; readonly throttledNs: number };
-  readonly memory: { readonly usage: number; readonly maxUsage: number; readonly limit: number; readonly failcnt: number; readonly stats: Readonly<Record<string, number>> };
+  readonly cpu: {
+    readonly usageNs: number;
+    readonly userNs: number;
+    readonly systemNs: number;
+    readonly perCpuNs: readonly number[];
+    readonly periods: number;
+    readonly throttledPeriods: number;
+    readonly throttledNs: number;
+  };
+  readonly memory: {
+    readonly usage: number;
+    readonly maxUsage: number;
+    readonly limit: number;
+    readonly failcnt: number;
+    readonly stats: Readonly<Record<string, number>>;
+  };
   readonly pids: { readonly current: number; readonly limit: number };
-  readonly blkio: readonly { readonly field: "io_service_bytes_recursive" | "io_serviced_recursive"; readonly major: number; readonly minor: number; readonly op: string; readonly value: number }[];
+  readonly blkio: readonly {
+    readonly field: "io_service_bytes_recursive" | "io_serviced_recursive";
+    readonly major: number;
+    readonly minor: number;
+    readonly op: string;
+    readonly value: number;
+  }[];
 }
 
 export interface CgroupManager {
@@ -68,3 +88,5 @@ export interface CgroupManager {
   /** Docker `info` booleans (MemoryLimit, SwapLimit, CpuCfsPeriod, …) and its WARNING lines. */
   info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
 }
+
+export { DEFAULT_PARENT, openCgroups } from "./open-cgroups.ts";

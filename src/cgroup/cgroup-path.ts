@@ -1,0 +1,21 @@
+/**
+ * Paths of cgroups below a hierarchy's mount point.
+ * @module
+ */
+import { EngineError } from "#core/errors.ts";
+
+/** `/a/b` of a parent as the user gave it (`--cgroup-parent a/b`); "" = `fallback`. EngineError "invalid" for `..` and systemd slices. */
+export function parentPath(parent: string, fallback: string): string {
+  const parts = (parent === "" ? fallback : parent).split("/").filter((part) => part !== "" && part !== ".");
+  if (parts.includes("..")) throw new EngineError("invalid", `invalid cgroup-parent: "${parent}": must not contain ".."`);
+  if (parts.some((part) => part.includes("\n") || part.includes("\0")))
+    throw new EngineError("invalid", "invalid cgroup-parent: line breaks and NUL are not allowed");
+  if (parts.length === 0) throw new EngineError("invalid", `invalid cgroup-parent: "${parent}": the root cgroup cannot hold containers`);
+  return `/${parts.join("/")}`;
+}
+
+/** `/a`, `/a/b`, `/a/b/c` of `/a/b/c`. */
+export function ancestry(path: string): string[] {
+  const parts = path.split("/").filter((part) => part !== "");
+  return parts.map((_, i) => `/${parts.slice(0, i + 1).join("/")}`);
+}
