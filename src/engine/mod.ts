@@ -7,7 +7,7 @@
 import type { Duplex, Readable } from "node:stream";
 import type { CgroupStats } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
-import type { ContainerConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
+import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import type { ImageID } from "#core/digest.ts";
 import type { DeleteResult, Image, LoadEvent, ImageStore } from "#image/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
@@ -101,6 +101,8 @@ export interface Execs {
   /** Settles with the exit code when the process has ended. */
   wait(id: string): Promise<number>;
   resize(id: string, rows: number, columns: number): Promise<void>;
+  /** Ids of the execs of a container that still run (`inspect` lists them). */
+  ids?(containerId: string): readonly string[];
 }
 
 export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save"> {
@@ -157,6 +159,9 @@ export interface Engine {
     remove(name: string): Promise<void>;
     members: NetworkManager["members"];
     prune(filters: Filters): Promise<string[]>;
+    /** Joins a container (running or not) to a further network; missing: this engine cannot. */
+    connect?(network: string, container: string, endpoint: EndpointConfig | undefined): Promise<void>;
+    disconnect?(network: string, container: string, force: boolean): Promise<void>;
   };
   readonly volumes: {
     list(filters: Filters): ReturnType<VolumeStore["list"]>;
