@@ -1,0 +1,88 @@
+/**
+ * A container that the engine knows: its stored record, and what lives only as long as this daemon.
+ * @module
+ */
+import type { MonitorLink } from "#linux/helper.ts";
+import type { ContainerRecord, ContainerState } from "./mod.ts";
+import { Mutex } from "./mutex.ts";
+
+/** How a wait ends. */
+export interface WaitResult {
+  readonly exitCode: number;
+  readonly error?: string;
+}
+
+type Waiter = (result: WaitResult) => void;
+
+export class Container {
+  readonly id: string;
+  /** Replaced at each change, never changed: whoever read it keeps what was read. */
+  record: ContainerRecord;
+  /** Changes of the container, one at a time. Reads do not take it. */
+  readonly mutex: Mutex = new Mutex();
+  link: MonitorLink | undefined;
+  /** Numbers the runs within this daemon: an exit of an earlier run is not taken for one of this. */
+  run = 0;
+  /** The request that sent the last signal ("wherry kill"), for the exit's reason. */
+  sentBy: { readonly signal: number; readonly by: string } | undefined;
+  /** The wait before a restart by policy. */
+  restart: { readonly cancel: AbortController; readonly delayMs: number } | undefined;
+  /** Delay before the last restart, and how many there were in a row. */
+  lastDelayMs = 0;
+  failures = 0;
+  /** Ids of its execs. */
+  readonly execs: Set<string> = new Set();
+  /** Settles when what follows an exit (network, cgroup, record) is done. */
+  cleanup: Promise<void> = Promise.resolve();
+  /** Removal has begun: nothing may start it any more. */
+  removing = false;
+  removed = false;
+  readonly #exitWaiters = new Set<Waiter>();
+  readonly #removeWaiters = new Set<Waiter>();
+
+  constructor(record: ContainerRecord) {
+    this.id = record.id;
+    this.record = record;
+  }
+
+  get state(): ContainerState {
+    return this.record.state;
+  }
+
+  set(change: Partial<ContainerRecord>): ContainerRecord {
+    this.record = { ...this.record, ...change };
+    return this.record;
+  }
+
+  setState(state: ContainerState): void {
+    this.record = { ...this.record, state };
+  }
+
+  /** The next exit, or removal if that comes first. */
+  onExit(waiter: Waiter): () => void {
+    this.#exitWaiters.add(waiter);
+    return () => this.#exitWaiters.delete(waiter);
+  }
+
+  onRemoved(waiter: Waiter): () => void {
+    this.#removeWaiters.add(waiter);
+    return () => this.#removeWaiters.delete(waiter);
+  }
+
+  notifyExit(): void {
+    this.#settle(this.#exitWaiters);
+  }
+
+  notifyRemoved(): void {
+    this.removed = true;
+    this.#settle(this.#exitWaiters);
+    this.#settle(this.#removeWaiters);
+  }
+
+  #settle(waiters: Set<Waiter>): void {
+    const { exitCode, error } = this.record.state;
+    const all = [...waiters];
+    waiters.clear();
+    for (const waiter of all) waiter(error === "" ? { exitCode } : { exitCode, error });
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Containers on disk: `containers/<id>/container.json`, replaced by rename. What runs is not read from here after a crash but from the monitors' own files, so a
+ * record may be a little behind; it is never half-written.
+ * @module
+ */
+import { open, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import type { ContainerRecord } from "./mod.ts";
+
+const idPattern = /^[0-9a-f]{64}$/;
+
+export class RecordStore {
+  readonly root: string;
+  readonly #trash: string;
+  /** Per container: the newest record that waits while a write is under way. */
+  readonly #pending = new Map<string, { next: ContainerRecord | undefined; done: Promise<void> }>();
+  #removals = 0;
+
+  constructor(dataRoot: string) {
+    this.root = join(dataRoot, "containers");
+    this.#trash = join(dataRoot, "trash");
+  }
+
+  async prepare(): Promise<void> {
+    await mkdir(this.root, { recursive: true, mode: 0o710 });
+    await mkdir(this.#trash, { recursive: true, mode: 0o700 });
+  }
+
+  directory(id: string): string {
+    return join(this.root, id);
+  }
+
+  /** Makes the container's directory, before anything else of it. */
+  async makeDirectory(id: string): Promise<void> {
+    await mkdir(this.directory(id), { mode: 0o710 });
+  }
+
+  /** Stores the record; resolves when this or a newer one is on disk. A container that removes itself is not worth an fsync. */
+  save(record: ContainerRecord): Promise<void> {
+    const running = this.#pending.get(record.id);
+    if (running !== undefined) {
+      running.next = record;
+      return running.done;
+    }
+    const state: { next: ContainerRecord | undefined; done: Promise<void> } = { next: record, done: Promise.resolve() };
+    this.#pending.set(record.id, state);
+    state.done = this.#drain(record.id, state);
+    return state.done;
+  }
+
+  async #drain(id: string, state: { next: ContainerRecord | undefined }): Promise<void> {
+    try {
+      for (let record = state.next; record !== undefined; record = state.next) {
+        state.next = undefined;
+        await this.#write(record);
+      }
+    } finally {
+      this.#pending.delete(id);
+    }
+  }
+
+  async #write(record: ContainerRecord): Promise<void> {
+    const file = join(this.directory(record.id), "container.json");
+    const temporary = `${file}.new`;
+    const text = JSON.stringify(record);
+    try {
+      if (record.hostConfig.AutoRemove) await writeFile(temporary, text, { mode: 0o600 });
+      else await writeDurably(temporary, text);
+      await rename(temporary, file);
+    } catch (error) {
+      throw new EngineError("storage", `cannot store the record of container ${record.id.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  /** All readable records, and the directories that hold none (a creation that did not get far). */
+  async load(): Promise<{ readonly records: ContainerRecord[]; readonly broken: string[] }> {
+    const records: ContainerRecord[] = [];
+    const broken: string[] = [];
+    for (const entry of await readdir(this.root)) {
+      const record = idPattern.test(entry) ? await this.#read(entry) : undefined;
+      if (record === undefined) broken.push(entry);
+      else records.push(record);
+    }
+    return { records: records.sort((a, b) => (a.created < b.created ? -1 : 1)), broken };
+  }
+
+  async #read(id: string): Promise<ContainerRecord | undefined> {
+    try {
+      const record = JSON.parse(await readFile(join(this.directory(id), "container.json"), "utf8")) as ContainerRecord;
+      return record.version === 1 && record.id === id ? record : undefined;
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT" || error instanceof SyntaxError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Takes a directory below the root out of sight at once; {@link emptyTrash} deletes it. */
+  async discard(name: string): Promise<void> {
+    await this.#pending.get(name)?.done.catch(() => undefined); // its failure was told to whoever saved
+    try {
+      await rename(join(this.root, name), join(this.#trash, `container-${name}-${process.pid}-${this.#removals++}`));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw new EngineError("storage", `cannot remove the directory of container ${name.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  async emptyTrash(): Promise<void> {
+    for (const entry of await readdir(this.#trash)) {
+      if (entry.startsWith("container-")) await rm(join(this.#trash, entry), { recursive: true, force: true });
+    }
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, "w", 0o600);
+  try {
+    await file.writeFile(text);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
