@@ -23,6 +23,10 @@ export interface PlanInput {
   readonly attachGate: boolean;
   /** Path of the static helper binary to bind as /sbin/docker-init (`--init`). */
   readonly initBinary?: string;
+  /** Destinations of binds whose source is not a directory (SpecResult.files). */
+  readonly files?: ReadonlySet<string>;
+  /** The container's id, for the name of its session keyring. */
+  readonly id?: string;
 }
 
 /** Refusals (bad spec, kernel lacks it) are EngineError "invalid" or "unsupported". */
@@ -32,7 +36,7 @@ export interface ExecPlanInput {
   /** The container's init. */
   readonly target: { readonly pid: number; readonly startTime: bigint };
   readonly process: OciSpec["process"];
-  /** Namespaces that the container has of its own. */
+  /** Types in the container's spec.linux.namespaces: those that are not the host's. */
   readonly namespaces: readonly string[];
   readonly facts: HostFacts;
   readonly cgroup: Pick<CgroupPlan, "cloneInto" | "join">;
@@ -40,4 +44,17 @@ export interface ExecPlanInput {
   readonly seccomp: Uint8Array | undefined;
   readonly attachGate: boolean;
   readonly userns: boolean;
+  /** The container's id, for its session keyring. */
+  readonly id?: string;
 }
+
+export { planContainer } from "./plan-container.ts";
+export { planExec } from "./plan-exec.ts";
+export { buildSpec, capabilitySets, environmentOf, parseUsernsMode, type SpecInput, type SpecResult } from "./default-spec.ts";
+export { explainPlan, planToJson } from "./explain.ts";
+export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
+export { planReadRootFiles, type RootFile } from "./read-root-files.ts";
+export { deviceRules, devicePathsOf, limitsOf } from "./resources.ts";
+export { seccompFor, seccompProgram } from "./seccomp.ts";
+export { points, slots } from "./slots.ts";
+export { type ResolvedUser, resolveUser } from "./users.ts";

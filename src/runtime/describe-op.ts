@@ -1,0 +1,218 @@
+/**
+ * One operation as a person would write it down: the system call with symbolic names instead of numbers.
+ * @module
+ */
+import { capabilitiesOf } from "#linux/capabilities.ts";
+import { AT_RECURSIVE, CLONE, flagNames, MOUNT_ATTR, MS, O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
+import type { Op } from "#linux/ops.gen.ts";
+import { NO_SLOT } from "#linux/plan.ts";
+import { slots } from "./slots.ts";
+
+const decoder = new TextDecoder();
+
+/** Remembers what each slot holds while a plan is read from its start, so that "[8]" can be printed as what it is. */
+export class OpDescriber {
+  readonly #names = new Map<number, string>([[slots.root, "root"]]);
+
+  /** The call, e.g. `mount proc on root/proc (nosuid,nodev,noexec)`. */
+  describe(op: Op): string {
+    const text = this.#text(op);
+    if ("out" in op) this.#names.set(op.out, op.out === slots.root ? "root" : this.#nameOf(op));
+    return text;
+  }
+
+  #nameOf(op: Op): string {
+    switch (op.op) {
+      case "openat":
+      case "open_tree":
+        return op.path === "" ? `copy of ${this.#slot(op.dir)}` : this.#at(op.dir, op.path);
+      case "fsopen":
+        return `new ${op.fstype}`;
+      case "pidfd_open":
+        return `process ${op.pid}`;
+      case "userns_open":
+        return "id map";
+      case "child_ns":
+        return `the child's ${op.name} namespace`;
+      default:
+        return op.op;
+    }
+  }
+
+  #slot(slot: number): string {
+    return slot === NO_SLOT ? "" : `<${this.#names.get(slot) ?? `slot ${slot}`}>`;
+  }
+
+  #at(dir: number, path: string): string {
+    if (dir === NO_SLOT) return path;
+    return path === "" ? this.#slot(dir) : `${this.#slot(dir)}/${path}`;
+  }
+
+  #text(op: Op): string {
+    switch (op.op) {
+      case "openat":
+        return `open ${this.#at(op.dir, op.path)}${op.flags === 0n ? "" : ` (${flagNames(openFlags, op.flags)})`}`;
+      case "close":
+        return `close ${this.#slot(op.slot)}`;
+      case "mkdir":
+        return `mkdir ${this.#at(op.dir, op.path)} (${octal(op.mode)})`;
+      case "mkfile":
+        return `create ${this.#at(op.dir, op.path)} (${octal(op.mode)})`;
+      case "mknod":
+        return `mknod ${this.#at(op.dir, op.path)} ${(op.mode & 0o170000) === 0o060000 ? "b" : "c"} ${op.major}:${op.minor} (${octal(op.mode & 0o7777)})`;
+      case "symlink":
+        return `symlink ${this.#at(op.dir, op.path)} -> ${op.target}`;
+      case "write":
+        return `write ${quote(decoder.decode(op.data))} to ${this.#at(op.dir, op.path)}`;
+      case "write_pid":
+        return `write the child's pid to ${this.#at(op.dir, op.path)}`;
+      case "report":
+        return `read ${this.#at(op.dir, op.path)} (at most ${op.max} bytes)`;
+      case "rmdir":
+      case "unlink":
+        return `${op.op} ${this.#at(op.dir, op.path)}`;
+      case "fsopen":
+        return `fsopen ${op.fstype}`;
+      case "fsconfig_str":
+        return `fsconfig ${this.#slot(op.fs)} ${op.key}=${op.value}`;
+      case "fsconfig_flag":
+        return `fsconfig ${this.#slot(op.fs)} ${op.key}`;
+      case "fsconfig_fd":
+        return `fsconfig ${this.#slot(op.fs)} ${op.key}=${this.#slot(op.fd)}`;
+      case "fsmount":
+        return `fsmount ${this.#slot(op.fs)}${op.attrs === 0n ? "" : ` (${attrText(op.attrs)})`} -> ${op.out === slots.root ? "<root>" : `slot ${op.out}`}`;
+      case "open_tree":
+        return `open_tree ${this.#at(op.dir, op.path)} (clone${(op.flags & AT_RECURSIVE) === 0 ? "" : ",recursive"})${op.out === slots.root ? " -> <root>" : ""}`;
+      case "mount_setattr":
+        return `mount_setattr ${this.#slot(op.mnt)} ${this.#attributes(op)}`;
+      case "move_mount":
+        return `move_mount ${this.#slot(op.mnt)} onto ${this.#at(op.dir, op.path)}`;
+      case "mount":
+        return mountText(op, this.#at(op.dir, op.path));
+      case "umount":
+        return `umount ${this.#at(op.dir, op.path)}`;
+      case "pivot_root":
+        return `pivot_root ${this.#slot(op.root)}`;
+      case "chroot":
+        return `chroot ${this.#slot(op.dir)}`;
+      case "clone":
+        return `clone ${op.flags === 0n ? "(no new namespaces)" : flagNames(CLONE, op.flags)}${op.cgroup === NO_SLOT ? "" : ` into ${this.#slot(op.cgroup)}`}`;
+      case "unshare":
+        return `unshare ${flagNames(CLONE, op.flags)}`;
+      case "setns":
+        return `setns ${this.#slot(op.fd)} ${flagNames(CLONE, op.flags)}`;
+      case "pidfd_open":
+        return `pidfd_open ${op.pid}`;
+      case "userns_open":
+        return `open an id map: uids ${maps(op.uidmap)}; gids ${maps(op.gidmap)}`;
+      case "child_maps":
+        return `write the child's uid_map ${maps(op.uidmap)}, gid_map ${maps(op.gidmap)}`;
+      case "signal":
+        return `signal the other side: point ${op.id}`;
+      case "await":
+        return `wait for the other side: point ${op.id}`;
+      case "child_ns":
+        return `open the child's ${op.name} namespace`;
+      case "netlink":
+        return `netlink: ${op.messages.length} bytes of messages`;
+      case "bpf_device":
+        return `attach a device filter of ${op.program.length / 8} instructions to ${this.#at(op.dir, op.path)}`;
+      case "attach_gate":
+        return "wait for attached clients";
+      case "sethostname":
+      case "setdomainname":
+        return `${op.op} ${op.name}`;
+      case "rlimit":
+        return `setrlimit ${Object.entries(RLIMITS).find(([, r]) => r.number === op.resource)?.[0] ?? op.resource} soft ${limit(op.soft)} hard ${limit(op.hard)}`;
+      case "cap_bset":
+        return `drop from the bounding set all but ${capabilities(op.keep)}`;
+      case "capset":
+        return `capset effective ${capabilities(op.effective)}${op.permitted === op.effective ? "" : `, permitted ${capabilities(op.permitted)}`}${op.inheritable === 0n ? "" : `, inheritable ${capabilities(op.inheritable)}`}`;
+      case "cap_ambient":
+        return `raise ambient ${capabilities(op.mask)}`;
+      case "prctl":
+        return `prctl ${Object.entries(PR).find(([, n]) => n === op.option)?.[0] ?? op.option} ${op.arg}`;
+      case "seccomp":
+        return `seccomp: a filter of ${op.filter.length / 8} instructions`;
+      case "setgroups":
+        return `setgroups ${op.gids.length === 0 ? "(none)" : op.gids.join(" ")}`;
+      case "setresgid":
+        return `setresgid ${op.gid}`;
+      case "setresuid":
+        return `setresuid ${op.uid}`;
+      case "umask":
+        return `umask ${octal(op.mask)}`;
+      case "chdir":
+        return `chdir ${op.path}`;
+      case "setsid":
+        return "setsid";
+      case "keyring":
+        return `join session keyring ${op.name}`;
+      case "stdio":
+        return op.console === 1 ? "open a terminal, also as /dev/console" : "connect descriptors 0, 1, 2";
+      case "close_range":
+        return `close_range ${op.first} and up (on exec)`;
+      case "exec":
+        return `exec ${op.argv.map(quote).join(" ")}`;
+    }
+  }
+
+  #attributes(op: Extract<Op, { op: "mount_setattr" }>): string {
+    const idmap = (op.set & MOUNT_ATTR.IDMAP) !== 0n;
+    const set = op.set & ~MOUNT_ATTR.IDMAP;
+    const words = [
+      idmap ? `idmap=${this.#slot(op.userns)}` : "",
+      set === 0n ? "" : attrText(set),
+      op.clr === 0n ? "" : `not ${attrText(op.clr)}`,
+      op.propagation === 0n ? "" : flagNames(propagationFlags, op.propagation).toLowerCase(),
+      op.recursive === 1 ? "recursive" : "",
+    ];
+    return words.filter((w) => w !== "").join(",");
+  }
+}
+
+const openFlags = { DIRECTORY: O.DIRECTORY, PATH: O.PATH, NOFOLLOW: O.NOFOLLOW, RDWR: O.RDWR, WRONLY: O.WRONLY };
+const propagationFlags = { PRIVATE: MS.PRIVATE, SLAVE: MS.SLAVE, SHARED: MS.SHARED, UNBINDABLE: MS.UNBINDABLE };
+const { ATIME: _field, ...attrNames } = MOUNT_ATTR;
+
+function attrText(attrs: bigint): string {
+  return flagNames(attrNames, attrs).toLowerCase().replaceAll("|", ",");
+}
+
+function mountText(op: Extract<Op, { op: "mount" }>, target: string): string {
+  const options = [flagNames(MS, op.flags).toLowerCase().replaceAll("|", ","), op.data].filter((t) => t !== "").join(",");
+  const shown = options === "" ? "" : ` (${options})`;
+  const changes = (op.flags & (MS.REMOUNT | MS.PRIVATE | MS.SLAVE | MS.SHARED | MS.UNBINDABLE)) !== 0n;
+  return changes ? `mount: change ${target}${shown}` : `mount ${op.source.startsWith("/") ? op.source : op.fstype} on ${target}${shown}`;
+}
+
+function maps(text: string): string {
+  return text
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [inside = 0, outside = 0, count = 0] = line.split(" ").map(Number);
+      return count === 1 ? `${inside}=${outside}` : `${inside}-${inside + count - 1}=${outside}-${outside + count - 1}`;
+    })
+    .join(" ");
+}
+
+function limit(value: bigint): string {
+  return value === RLIM_INFINITY ? "unlimited" : String(value);
+}
+
+function capabilities(mask: bigint): string {
+  const names = capabilitiesOf(mask).map((name) => name.slice(4).toLowerCase());
+  if (names.length === 0) return "(none)";
+  return `${names.join(" ")} (${mask.toString(16).padStart(16, "0")})`;
+}
+
+function octal(mode: number): string {
+  return `0${mode.toString(8)}`;
+}
+
+/** As a shell would need it; long texts are cut. */
+function quote(text: string): string {
+  const shown = text.length > 200 ? `${text.slice(0, 200)}…` : text;
+  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : JSON.stringify(shown);
+}

@@ -1,0 +1,66 @@
+/**
+ * `wherry run --explain`: a plan as text or JSON. This is how people learn what a container is, so each step says what, why, and where to
+ * read on.
+ * @module
+ */
+import type { Op } from "#linux/ops.gen.ts";
+import { opTable } from "#linux/ops.gen.ts";
+import type { Plan, Step } from "#linux/plan.ts";
+import { type NamespaceKind, namespaceKinds } from "#namespace/mod.ts";
+import { OpDescriber } from "./describe-op.ts";
+
+const head = `A container is a process that the kernel shows a world of its own. These are the steps that make one, in order.
+"host" steps run outside, as root of the host; "child" steps run in the process that will become the container.
+<root> is the container's root directory, wherever it is attached at that moment.
+`;
+
+/** Text for a terminal. */
+export function explainPlan(plan: Plan): string {
+  const describer = new OpDescriber();
+  const lines: string[] = [head];
+  const width = String(plan.steps.length).length;
+  let section = "";
+  for (const [index, step] of plan.steps.entries()) {
+    if (step.section !== undefined && step.section !== section) {
+      section = step.section;
+      lines.push(`${index === 0 ? "" : "\n"}${section}`);
+    }
+    lines.push(`  ${String(index + 1).padStart(width)} ${step.where.padEnd(5)} ${describer.describe(step)}`);
+    const indent = " ".repeat(width + 9);
+    lines.push(`${indent}${step.why}. [${pageOf(step)}]`);
+    if (step.op === "clone") for (const kind of newNamespaces(step.flags)) lines.push(`${indent}${kind.flagName.padEnd(7)} ${kind.isolates}. [${kind.man}]`);
+    if (step.ignore !== undefined && step.ignore.length > 0) lines.push(`${indent}(no error: ${step.ignore.join(", ")})`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function newNamespaces(flags: bigint): NamespaceKind[] {
+  return namespaceKinds.filter((kind) => (flags & kind.flag) !== 0n);
+}
+
+function pageOf(step: Step): string {
+  return step.see ?? opTable[step.op].man;
+}
+
+/** A plan as JSON: 64-bit numbers as hex strings, bytes as base64. `call` is the text form. */
+export function planToJson(plan: Plan): string {
+  const describer = new OpDescriber();
+  const steps = plan.steps.map((step, index) => ({
+    step: index + 1,
+    section: step.section,
+    where: step.where,
+    op: step.op,
+    call: describer.describe(step),
+    why: step.why,
+    see: pageOf(step),
+    ignore: step.ignore ?? [],
+    args: Object.fromEntries(opTable[step.op].fields.map(([name]) => [name, jsonValue((step as Op as unknown as Record<string, unknown>)[name])])),
+  }));
+  return `${JSON.stringify({ version: 1, steps }, undefined, 2)}\n`;
+}
+
+function jsonValue(value: unknown): unknown {
+  if (typeof value === "bigint") return `0x${value.toString(16)}`;
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("base64");
+  return value;
+}

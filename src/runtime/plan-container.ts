@@ -1,0 +1,236 @@
+/**
+ * OCI runtime spec → the steps that start a container. Pure.
+ *
+ * In outline: the monitor makes the root filesystem and the cgroup, clones a child into new namespaces, and wires its network; the child
+ * furnishes its root (/proc, /dev, binds), moves into it, gives up its rights and becomes the program.
+ * @module
+ */
+import { EngineError } from "#core/errors.ts";
+import type { OciMount, OciSpec } from "#core/runtime-spec.ts";
+import { MOUNT_ATTR, MS } from "#linux/flags.ts";
+import { NO_SLOT, type Step } from "#linux/plan.ts";
+import { type Contribution, membershipOf, namespaceKinds } from "#namespace/mod.ts";
+import { Draft } from "./draft.ts";
+import type { PlanInput, Planner } from "./mod.ts";
+import { planCgroupMount } from "./plan-cgroup-mount.ts";
+import { planDevices } from "./plan-devices.ts";
+import { inRoot, isBind, openBinds, planMounts } from "./plan-mounts.ts";
+import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
+import { planOomScore, planProcess } from "./plan-process.ts";
+import { planLegacyOverlay, planRoot } from "./plan-root.ts";
+import { points, slots } from "./slots.ts";
+
+/** Where `--init` is seen. */
+const INIT_PATH = "/sbin/docker-init";
+
+/** @see PlanInput */
+export const planContainer: Planner = (input) => {
+  const { spec, facts } = input;
+  const draft = new Draft();
+  const userns = membershipOf(spec, "user").how !== "shared";
+  const mapping = userns ? { uids: spec.linux?.uidMappings ?? [], gids: spec.linux?.gidMappings ?? [] } : undefined;
+  const mounts = withInit(spec.mounts ?? [], input.initBinary);
+  const context = { facts, files: new Set([...(input.files ?? []), ...(input.initBinary === undefined ? [] : [INIT_PATH])]), userns };
+  const namespaces = contributions(input, draft);
+
+  const root = planRoot(draft, input.root, { facts, mapping });
+  const binds = openBinds(draft, mounts, context);
+  const hostSlots = planClone(draft, input, namespaces);
+  const waits = planHostAfterClone(draft, input, namespaces, userns);
+
+  // The child.
+  draft.section("A root of its own");
+  if (waits.mapped) draft.child({ op: "await", id: points.mapped }, "until its users are mapped");
+  planOomScore(draft, spec.process);
+  draft.child({ op: "umask", mask: 0 }, "the modes of what is made next are meant exactly");
+  for (const { child } of namespaces) draft.add(...(child ?? []));
+  attachRoot(draft, input, root);
+  draft.section("The kernel's filesystems, and what was asked for");
+  planMounts(draft, mounts, binds, context);
+  planWorkingDirectory(draft, spec);
+  if (!mounts.some((m) => m.destination === "/dev" && isBind(m))) planDevices(draft, spec.linux?.devices ?? [], userns);
+  planReady(draft, input, namespaces, waits.ready);
+  planSysctls(draft, spec);
+  planTerminal(draft, input);
+  planMaskedPaths(draft, spec.linux?.maskedPaths ?? []);
+  planReadonlyPaths(draft, spec.linux?.readonlyPaths ?? [], facts);
+  enterRoot(draft, input, hostSlots);
+  planProcess(draft, {
+    process: spec.process,
+    seccomp: input.seccomp,
+    beforeExec: () => {
+      if (input.attachGate) draft.child({ op: "await", id: points.attached }, "until those who want to see its output from the start are listening");
+    },
+    ...(input.initBinary === undefined ? {} : { paths: [INIT_PATH], argv: [INIT_PATH, "--", ...spec.process.args] }),
+  });
+  return draft.plan();
+};
+
+/** What each kind of namespace adds. The slot is only used before the first descriptor is kept. */
+function contributions({ spec, facts }: PlanInput, draft: Draft): Contribution[] {
+  const slot = draft.take();
+  draft.release(slot);
+  return namespaceKinds.map((kind) => kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot }));
+}
+
+function withInit(mounts: readonly OciMount[], initBinary: string | undefined): readonly OciMount[] {
+  if (initBinary === undefined) return mounts;
+  return [...mounts, { destination: INIT_PATH, type: "bind", source: initBinary, options: ["bind", "rprivate", "ro"] }];
+}
+
+/** Cgroup, namespaces that are joined, and the clone itself. Returns the slots that hold things of the host, which the child must close. */
+function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Contribution[]): number[] {
+  if (cgroup !== undefined) {
+    draft.section("Limits and accounting: its cgroup");
+    draft.add(...cgroup.create);
+  }
+  for (const { before } of namespaces) draft.add(...(before ?? []));
+  const hostSlots: number[] = [];
+  if (cgroup?.cloneInto !== undefined) {
+    draft.add(...cgroup.cloneInto.steps);
+    if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
+  }
+  const flags = namespaces.reduce((all, { cloneFlags = 0n }) => all | cloneFlags, 0n);
+  draft.section("The process, in new namespaces");
+  draft.host(
+    { op: "clone", flags, cgroup: cgroup?.cloneInto?.slot ?? NO_SLOT },
+    "one call makes the container's first process and the namespaces that it alone is in",
+    { see: "namespaces(7)" },
+  );
+  return hostSlots;
+}
+
+/** What the monitor does while the child furnishes its root, and what the child has to wait for. */
+function planHostAfterClone(
+  draft: Draft,
+  { cgroup, network, attachGate }: PlanInput,
+  namespaces: readonly Contribution[],
+  userns: boolean,
+): { mapped: boolean; ready: boolean } {
+  draft.add(...(cgroup?.join ?? []));
+  for (const { host } of namespaces) draft.add(...(host ?? []));
+  if (userns) draft.host({ op: "signal", id: points.mapped }, "the child may become root of its namespace");
+  const wires = network.filter((step) => step.where === "host");
+  if (wires.length > 0) {
+    draft.section("Wire its network");
+    draft.add(...wires);
+  }
+  // With cloneInto the child is born in its cgroup.
+  const ready = wires.length > 0 || (cgroup !== undefined && cgroup.cloneInto === undefined);
+  if (ready) draft.host({ op: "signal", id: points.ready }, "the child may go on");
+  if (attachGate) {
+    draft.host({ op: "attach_gate" }, "waits for those who want to see its output from the start");
+    draft.host({ op: "signal", id: points.attached }, "the child may become the program");
+  }
+  return { mapped: userns, ready };
+}
+
+/** Brings the detached root into the child's mount namespace: on top of the old root, where nothing looks until pivot_root. */
+function attachRoot(draft: Draft, input: PlanInput, root: "detached" | "in-child"): void {
+  if (root === "in-child" && input.root.kind === "overlay") planLegacyOverlay(draft, input.root);
+  else {
+    if (input.root.kind === "bind" && input.facts.mountSetattr) {
+      draft.child(
+        { op: "mount_setattr", mnt: slots.root, set: 0n, clr: 0n, propagation: MS.PRIVATE, recursive: 1, userns: NO_SLOT },
+        "what it mounts inside does not appear in the directory on the host",
+      );
+    }
+    draft.child({ op: "move_mount", mnt: slots.root, dir: NO_SLOT, path: "/" }, "attaches the container's root on top of the old one");
+    if (input.root.kind === "bind" && !input.facts.mountSetattr) {
+      draft.child(
+        { op: "mount", source: "none", dir: slots.root, path: "", fstype: "", flags: MS.PRIVATE | MS.REC, data: "" },
+        "what it mounts inside does not appear in the directory on the host",
+      );
+    }
+  }
+}
+
+/** From here on the child is in its cgroup and its interfaces exist. */
+function planReady(draft: Draft, { spec, facts, cgroup, network }: PlanInput, namespaces: readonly Contribution[], wait: boolean): void {
+  if (wait) draft.child({ op: "await", id: points.ready }, "until the host has joined it to its cgroup and wired its network");
+  draft.add(...network.filter((step): step is Step => step.where === "child"));
+  for (const { ready } of namespaces) draft.add(...(ready ?? []));
+  const ownNamespace = membershipOf(spec, "cgroup").how !== "shared";
+  for (const mount of spec.mounts ?? []) {
+    if (mount.type === "cgroup" || mount.type === "cgroup2") planCgroupMount(draft, mount, facts, ownNamespace, cgroup?.paths);
+  }
+}
+
+function planSysctls(draft: Draft, spec: OciSpec): void {
+  const sysctls = Object.entries(spec.linux?.sysctl ?? {});
+  if (sysctls.length > 0) draft.section("Kernel settings of its namespaces");
+  for (const [name, value] of sysctls) {
+    draft.child(
+      { op: "write", dir: slots.root, path: `proc/sys/${sysctlPath(name)}`, flags: 0n, data: new TextEncoder().encode(value) },
+      `${name} = ${value}`,
+      { see: "sysctl(8)" },
+    );
+  }
+}
+
+/** "net.ipv4.ip_forward" → "net/ipv4/ip_forward"; with "/" first, dots are part of names (interfaces), as in sysctl(8). */
+export function sysctlPath(name: string): string {
+  const separator = /[./]/.exec(name)?.[0];
+  const path = separator === "/" ? name : name.replace(/[./]/g, (c) => (c === "." ? "/" : "."));
+  if (path.split("/").some((part) => part === "" || part === "." || part === "..")) throw new EngineError("invalid", `sysctl "${name}" is not a name`);
+  return path;
+}
+
+function planTerminal(draft: Draft, { tty }: PlanInput): void {
+  draft.section(tty ? "Its terminal" : "Its standard streams");
+  draft.child({ op: "setsid" }, "a session of its own, so that it gets no signals from the engine's terminal");
+  if (tty) draft.child({ op: "mkfile", dir: slots.root, path: "dev/console", mode: 0o600, parents: 1 }, "the place of /dev/console");
+  draft.child(
+    { op: "stdio", console: tty ? 1 : 0 },
+    tty ? "a new terminal as its descriptors 0, 1 and 2, and as /dev/console" : "descriptors 0, 1 and 2 are the monitor's pipes",
+  );
+}
+
+/** Docker makes a WORKDIR that the image lacks. */
+function planWorkingDirectory(draft: Draft, spec: OciSpec): void {
+  const cwd = inRoot(spec.process.cwd);
+  if (cwd !== "")
+    draft.child({ op: "mkdir", dir: slots.root, path: cwd, mode: 0o755, uid: 0, gid: 0, parents: 1 }, "the working directory, if the image lacks it");
+}
+
+/** pivot_root, and no way back. */
+function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: readonly number[]): void {
+  draft.section("Move in");
+  if (spec.root.readonly === true) {
+    if (facts.mountSetattr)
+      draft.child(
+        { op: "mount_setattr", mnt: slots.root, set: MOUNT_ATTR.RDONLY, clr: 0n, propagation: 0n, recursive: 0, userns: NO_SLOT },
+        "the root filesystem itself is read-only; volumes and tmpfs are not",
+      );
+    else
+      draft.child(
+        { op: "mount", source: "none", dir: slots.root, path: "", fstype: "", flags: MS.BIND | MS.REMOUNT | MS.RDONLY, data: "" },
+        "the root filesystem itself is read-only; volumes and tmpfs are not",
+      );
+  }
+  draft.child({ op: "pivot_root", root: slots.root }, "the container's root becomes /, and the host's tree is gone for it");
+  const propagation = rootPropagation[spec.linux?.rootfsPropagation ?? ""];
+  if (propagation !== undefined)
+    draft.child(
+      { op: "mount", source: "none", dir: NO_SLOT, path: "/", fstype: "", flags: propagation, data: "" },
+      `how mounts propagate: ${spec.linux?.rootfsPropagation}`,
+    );
+  // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
+  for (const slot of hostSlots) draft.child({ op: "close", slot }, "a descriptor of a host directory would be a way out");
+  draft.child({ op: "close", slot: slots.root }, "no descriptor of the engine is left when paths of the container are used");
+  draft.child({ op: "keyring", name: `_ses.${id ?? ""}` }, "a session keyring of its own: the engine's keys stay the engine's", {
+    see: "session-keyring(7)",
+    ignore: ["ENOSYS"],
+  });
+}
+
+const rootPropagation: Readonly<Record<string, bigint>> = {
+  shared: MS.SHARED,
+  rshared: MS.SHARED | MS.REC,
+  slave: MS.SLAVE,
+  rslave: MS.SLAVE | MS.REC,
+  private: MS.PRIVATE,
+  rprivate: MS.PRIVATE | MS.REC,
+  unbindable: MS.UNBINDABLE,
+  runbindable: MS.UNBINDABLE | MS.REC,
+};

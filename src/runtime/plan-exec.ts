@@ -1,0 +1,71 @@
+/**
+ * One more process in a running container: join its namespaces and cgroups instead of making new ones, then the same last steps as at start.
+ * @module
+ */
+import { CLONE, O } from "#linux/flags.ts";
+import { NO_SLOT } from "#linux/plan.ts";
+import { namespaceKinds } from "#namespace/mod.ts";
+import { Draft } from "./draft.ts";
+import type { ExecPlanInput } from "./mod.ts";
+import { planOomScore, planProcess } from "./plan-process.ts";
+import { points, slots } from "./slots.ts";
+import type { Plan } from "#linux/plan.ts";
+
+/** @see ExecPlanInput */
+export function planExec(input: ExecPlanInput): Plan {
+  const { target, process, cgroup } = input;
+  const draft = new Draft();
+  const pidfd = draft.take();
+  const joined = namespaceKinds.filter((kind) => input.namespaces.includes(kind.type));
+  const inChild = joined.filter((kind) => kind.type !== "pid" && kind.type !== "time" && kind.type !== "user");
+
+  draft.section("The running container");
+  draft.host({ op: "pidfd_open", pid: target.pid, starttime: target.startTime, out: pidfd }, "its first process stands for all its namespaces");
+  if (joined.some((kind) => kind.type === "pid")) {
+    draft.host({ op: "setns", fd: pidfd, flags: CLONE.NEWPID }, "children made from now on are among the container's processes", { see: "pid_namespaces(7)" });
+  }
+  const hostSlots = [pidfd];
+  if (cgroup.cloneInto !== undefined) {
+    draft.add(...cgroup.cloneInto.steps);
+    if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
+  }
+  draft.section("The new process");
+  draft.host({ op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT }, "a child, in the container's limits and among its processes");
+  draft.add(...cgroup.join);
+  const waits = cgroup.cloneInto === undefined && cgroup.join.length > 0;
+  if (waits) draft.host({ op: "signal", id: points.ready }, "the child may go on");
+  if (input.attachGate) {
+    draft.host({ op: "attach_gate" }, "waits for those who want to see its output from the start");
+    draft.host({ op: "signal", id: points.attached }, "the child may become the program");
+  }
+
+  draft.section("Into the container");
+  if (waits) draft.child({ op: "await", id: points.ready }, "until it is in the container's cgroups");
+  planOomScore(draft, process);
+  const flags = inChild.reduce((all, kind) => all | kind.flag, input.userns ? CLONE.NEWUSER : 0n);
+  if (flags !== 0n) draft.child({ op: "setns", fd: pidfd, flags }, "sees what the container sees: its root, its network, its name", { see: "namespaces(7)" });
+  if (input.userns) {
+    draft.child({ op: "setresgid", gid: 0 }, "group 0 of the container, no longer the host's");
+    draft.child({ op: "setresuid", uid: 0 }, "root of the container");
+  }
+  draft.child({ op: "openat", dir: NO_SLOT, path: "/", flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root }, "the container's root");
+  draft.child({ op: "setsid" }, "a session of its own");
+  draft.child(
+    { op: "stdio", console: 0 },
+    input.tty ? "a new terminal of the container's as its descriptors 0, 1 and 2" : "descriptors 0, 1 and 2 are the monitor's pipes",
+  );
+  // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
+  for (const slot of [...hostSlots, slots.root]) draft.child({ op: "close", slot }, "no descriptor of the engine is left when paths of the container are used");
+  draft.child({ op: "keyring", name: `_ses.${input.id ?? ""}` }, "the container's session keyring: the engine's keys stay the engine's", {
+    see: "session-keyring(7)",
+    ignore: ["ENOSYS"],
+  });
+  planProcess(draft, {
+    process,
+    seccomp: input.seccomp,
+    beforeExec: () => {
+      if (input.attachGate) draft.child({ op: "await", id: points.attached }, "until those who want to see its output from the start are listening");
+    },
+  });
+  return draft.plan();
+}

@@ -1,0 +1,94 @@
+/**
+ * The last things before the program runs: its limits, its identity, what it may do, and `exec`. Shared by the start of a container and by exec.
+ * @module
+ */
+import { EngineError } from "#core/errors.ts";
+import type { OciProcess } from "#core/runtime-spec.ts";
+import { capabilityMask } from "#linux/capabilities.ts";
+import { PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
+import { NO_SLOT } from "#linux/plan.ts";
+import type { Draft } from "./draft.ts";
+
+export interface ProcessOptions {
+  readonly process: OciProcess;
+  readonly seccomp: Uint8Array | undefined;
+  /** Steps between the identity and exec: waiting for attach clients. */
+  readonly beforeExec: () => void;
+  /** What to execute instead of looking for args[0] in PATH. */
+  readonly paths?: readonly string[];
+  readonly argv?: readonly string[];
+}
+
+/** Written by the child while it still has the host's /proc and rights. */
+export function planOomScore(draft: Draft, process: OciProcess): void {
+  if (process.oomScoreAdj === undefined) return;
+  draft.child(
+    { op: "write", dir: NO_SLOT, path: "/proc/self/oom_score_adj", flags: 0n, data: new TextEncoder().encode(String(process.oomScoreAdj)) },
+    "how likely the kernel picks it when memory runs out (-1000 never, 1000 first)",
+    { see: "proc(5)" },
+  );
+}
+
+/** Late: a limit of open files would else hit the plan's own descriptors. Before the capabilities go: raising one needs CAP_SYS_RESOURCE. */
+function planRlimits(draft: Draft, process: OciProcess): void {
+  for (const { type, soft, hard } of process.rlimits ?? []) {
+    const name = type.replace(/^RLIMIT_/, "").toLowerCase();
+    const limit = RLIMITS[name];
+    if (limit === undefined) throw new EngineError("invalid", `unknown rlimit "${type}"`);
+    draft.child({ op: "rlimit", resource: limit.number, soft: toLimit(soft), hard: toLimit(hard) }, `limits ${limit.proc.replace(/^Max /, "")} per process`);
+  }
+}
+
+/** A JavaScript number cannot hold 2^64-1: what is near it means "unlimited". */
+function toLimit(value: number): bigint {
+  return value < 0 || value >= 2 ** 63 ? RLIM_INFINITY : BigInt(value);
+}
+
+/** SECCOMP_FILTER_FLAG_SPEC_ALLOW: no slow-down of speculative stores for a process only because it is filtered, as runc does. */
+const SECCOMP_SPEC_ALLOW = 4;
+
+/** Working directory, identity, capabilities, filter, exec. Every descriptor that is not the program's must be closed before. */
+export function planProcess(draft: Draft, { process, seccomp, beforeExec, paths, argv }: ProcessOptions): void {
+  if (process.args.length === 0) throw new EngineError("invalid", "no command specified");
+  const { user, capabilities = {} } = process;
+  const bounding = capabilityMask(capabilities.bounding ?? []);
+  const ambient = capabilityMask(capabilities.ambient ?? []);
+  const filter = (why: string) => {
+    if (seccomp !== undefined) draft.child({ op: "seccomp", flags: SECCOMP_SPEC_ALLOW, filter: seccomp }, why);
+  };
+  draft.section("Who it is");
+  draft.child({ op: "chdir", path: process.cwd }, "the working directory");
+  planRlimits(draft, process);
+  draft.child({ op: "umask", mask: user.umask ?? 0o022 }, "files that it makes are writable by their owner only");
+  if (process.noNewPrivileges === true) draft.child({ op: "prctl", option: PR.SET_NO_NEW_PRIVS, arg: 1n }, "set-uid programs give no rights here");
+  draft.child({ op: "cap_bset", keep: bounding }, "even a set-uid root program can never get more than these capabilities");
+  if (user.uid !== 0)
+    draft.child({ op: "prctl", option: PR.SET_KEEPCAPS, arg: 1n }, "keeps capabilities over the change of user, to set them exactly afterwards");
+  draft.child({ op: "setgroups", gids: user.additionalGids ?? [] }, "its supplementary groups, and no longer the engine's");
+  draft.child({ op: "setresgid", gid: user.gid }, "its group");
+  // Without no_new_privs a filter may only be installed with CAP_SYS_ADMIN, so before the capabilities go.
+  if (process.noNewPrivileges !== true) filter("from here on the kernel refuses the system calls that a container does not need");
+  draft.child({ op: "setresuid", uid: user.uid }, user.uid === 0 ? "root (of the container)" : "its user");
+  const [effective, permitted, inheritable] = [capabilities.effective, capabilities.permitted, capabilities.inheritable].map((names) =>
+    capabilityMask(names ?? []),
+  ) as [bigint, bigint, bigint];
+  draft.child(
+    { op: "capset", effective, permitted, inheritable },
+    permitted === 0n ? "no capabilities: an ordinary user" : "the pieces of root's power that it has, and no others",
+  );
+  if (ambient !== 0n) draft.child({ op: "cap_ambient", mask: ambient }, "capabilities that survive exec without being root");
+  draft.section("Go");
+  beforeExec();
+  draft.child({ op: "close_range", first: 3 }, "nothing of the engine stays open in the program");
+  if (process.noNewPrivileges === true) filter("from here on the kernel refuses the system calls that a container does not need");
+  const env = process.env ?? [];
+  draft.child({ op: "exec", paths: paths ?? candidates(process.args[0] ?? "", env), argv: argv ?? process.args, envp: env }, "becomes the program");
+}
+
+/** Where a program is looked for: its own path, or each directory of PATH (relative ones are not searched, as in Go's LookPath). */
+export function candidates(command: string, env: readonly string[]): string[] {
+  if (command.includes("/")) return [command];
+  const path = env.findLast((entry) => entry.startsWith("PATH="))?.slice(5) ?? "";
+  const directories = path.split(":").filter((dir) => dir.startsWith("/"));
+  return directories.map((dir) => `${dir.replace(/\/+$/, "")}/${command}`);
+}

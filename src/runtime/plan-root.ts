@@ -1,0 +1,256 @@
+/**
+ * The root filesystem: made by the monitor as a detached mount (one that is attached nowhere, so the host never shows it), attached later by the
+ * child in its own mount namespace.
+ * @module
+ */
+import { EngineError } from "#core/errors.ts";
+import type { IdMapping } from "#core/runtime-spec.ts";
+import { AT_RECURSIVE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { NO_SLOT } from "#linux/plan.ts";
+import { mapText } from "#namespace/mod.ts";
+import type { Draft } from "./draft.ts";
+import type { RootMountData } from "./root-mount.ts";
+import { slots } from "./slots.ts";
+
+type Overlay = Extract<RootMountData, { kind: "overlay" }>;
+
+export interface RootOptions {
+  readonly facts: HostFacts;
+  /** The container's user namespace; undefined = the host's. */
+  readonly mapping: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] } | undefined;
+}
+
+/** fsconfig(2) takes values of up to 255 bytes. */
+export const FSCONFIG_MAX = 255;
+/** mount(2) takes one page of options. */
+const MOUNT_DATA_MAX = 4095;
+
+/**
+ * Adds the steps that make the root. `hidden` = it is in slots.root, detached. `in-child` = this kernel can only mount it in place: call
+ * {@link planLegacyOverlay} when the child has its own mount namespace.
+ */
+export function planRoot(draft: Draft, root: RootMountData, options: RootOptions): "detached" | "in-child" {
+  draft.section("The root filesystem");
+  if (root.kind === "bind") planBindRoot(draft, root, options);
+  else if (options.mapping !== undefined && root.kind === "fs")
+    throw new EngineError("unsupported", `a ${root.fstype} root cannot be used with a user namespace: mount it and give the directory`);
+  else if (root.kind === "fs") planFilesystemRoot(draft, root);
+  else if (options.mapping !== undefined) planMappedOverlay(draft, root, options.mapping, options.facts);
+  else if (fitsFsconfig(root, options.facts)) planOverlay(draft, root, options.facts);
+  else return "in-child";
+  return "detached";
+}
+
+/** A directory tree as it is. */
+function planBindRoot(draft: Draft, root: Extract<RootMountData, { kind: "bind" }>, { facts, mapping }: RootOptions): void {
+  if (mapping === undefined) {
+    draft.host(
+      { op: "open_tree", dir: NO_SLOT, path: root.source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: slots.root },
+      "a second mount of this directory: it will be the container's /",
+    );
+    return;
+  }
+  requireIdmap(facts);
+  // Without what is mounted below: some other filesystem there may not support id-mapped mounts.
+  draft.host(
+    { op: "open_tree", dir: NO_SLOT, path: root.source, flags: OPEN_TREE_CLONE, out: slots.root },
+    "a second mount of this directory: it will be the container's /",
+  );
+  const userns = draft.take();
+  openIdmap(draft, userns, mapping, false);
+  draft.host(
+    { op: "mount_setattr", mnt: slots.root, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
+    "files of root on disk belong to the container's root here",
+  );
+  closeIdmap(draft, userns);
+}
+
+function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "fs" }>): void {
+  const fs = draft.take();
+  draft.host({ op: "fsopen", fstype: root.fstype, out: fs }, `a ${root.fstype} filesystem, to be configured`);
+  draft.host({ op: "fsconfig_str", fs, key: "source", value: root.source }, "where it is stored");
+  setOptions(draft, fs, root.options);
+  draft.host(
+    { op: "fsmount", fs, attrs: root.readonly ? MOUNT_ATTR.RDONLY : 0n, out: slots.root },
+    "mounted, but attached nowhere: only this container will see it",
+  );
+  draft.host({ op: "close", slot: fs }, "the context has served");
+  draft.release(fs);
+}
+
+/** fs.overlay: the layers as one directory tree. Lower layers are shared by all containers of an image; what changes goes to the upper one. */
+function planOverlay(draft: Draft, root: Overlay, facts: HostFacts): void {
+  const fs = openOverlay(draft);
+  if (facts.overlay.lowerdirPlus) {
+    for (const [index, lower] of root.lower.entries())
+      draft.host({ op: "fsconfig_str", fs, key: "lowerdir+", value: lower }, lowerWhy(index, root.lower.length));
+  } else {
+    draft.host({ op: "fsconfig_str", fs, key: "lowerdir", value: root.lower.map(escapeLower).join(":") }, "the read-only layers, top-most first");
+  }
+  if (root.upper !== undefined && root.work !== undefined) {
+    draft.host({ op: "fsconfig_str", fs, key: "upperdir", value: root.upper }, "the writable layer: this container's own changes");
+    draft.host({ op: "fsconfig_str", fs, key: "workdir", value: root.work }, "where overlayfs prepares a file before it appears");
+  }
+  finishOverlay(draft, fs, root);
+}
+
+/**
+ * With a user namespace, every layer gets a detached mount of its own that shifts the owners: root's files on disk are root's in the container.
+ * Nothing is copied or chowned, and the layers stay shared.
+ */
+function planMappedOverlay(draft: Draft, root: Overlay, mapping: NonNullable<RootOptions["mapping"]>, facts: HostFacts): void {
+  if (!facts.overlay.layerFds)
+    throw new EngineError("unsupported", "--userns needs overlay layers by descriptor, which this kernel lacks (Linux 6.13)", {
+      hint: `this host runs Linux ${facts.kernel.release}`,
+    });
+  requireIdmap(facts);
+  const userns = draft.take();
+  openIdmap(draft, userns, mapping, true);
+  const fs = openOverlay(draft);
+  const layer = draft.take();
+  const idmap = () =>
+    draft.host(
+      { op: "mount_setattr", mnt: layer, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
+      "seen through it, the owners are the container's",
+    );
+  for (const [index, lower] of root.lower.entries()) {
+    draft.host({ op: "open_tree", dir: NO_SLOT, path: lower, flags: OPEN_TREE_CLONE, out: layer }, lowerWhy(index, root.lower.length));
+    idmap();
+    draft.host({ op: "fsconfig_fd", fs, key: "lowerdir+", fd: layer }, "used as a lower layer");
+  }
+  if (root.upper !== undefined && root.work !== undefined) {
+    const parent = commonParent(root.upper, root.work);
+    const part = draft.take();
+    draft.host(
+      { op: "open_tree", dir: NO_SLOT, path: parent, flags: OPEN_TREE_CLONE, out: layer },
+      "the writable layer and its work directory, which must be on one mount",
+    );
+    idmap();
+    for (const [key, path] of [["upperdir", root.upper] as const, ["workdir", root.work] as const]) {
+      draft.host(
+        { op: "openat", dir: layer, path: path.slice(parent.length + 1), flags: O.PATH | O.DIRECTORY, mode: 0, out: part },
+        key === "upperdir" ? "the writable layer: this container's own changes" : "where overlayfs prepares a file before it appears",
+      );
+      draft.host({ op: "fsconfig_fd", fs, key, fd: part }, `used as ${key}`);
+    }
+    draft.host({ op: "close", slot: part }, "overlayfs holds it now");
+    draft.release(part);
+  }
+  draft.host({ op: "close", slot: layer }, "overlayfs holds the layers now");
+  draft.release(layer);
+  finishOverlay(draft, fs, root);
+  closeIdmap(draft, userns);
+}
+
+function openOverlay(draft: Draft): number {
+  const fs = draft.take();
+  draft.host({ op: "fsopen", fstype: "overlay", out: fs }, "an overlay: layers of directories seen as one tree", {
+    see: "https://docs.kernel.org/filesystems/overlayfs.html",
+  });
+  draft.host({ op: "fsconfig_str", fs, key: "source", value: "overlay" }, "the name that /proc/mounts will show");
+  return fs;
+}
+
+function finishOverlay(draft: Draft, fs: number, root: Overlay): void {
+  setOptions(draft, fs, root.options);
+  draft.host(
+    { op: "fsmount", fs, attrs: root.upper === undefined ? MOUNT_ATTR.RDONLY : 0n, out: slots.root },
+    "mounted, but attached nowhere: only this container will see it",
+  );
+  draft.host({ op: "close", slot: fs }, "the context has served");
+  draft.release(fs);
+}
+
+const optionWhy: Readonly<Record<string, string>> = {
+  volatile: "no fsync: the container is removed when it ends, so its changes need not survive a crash",
+  "metacopy=off": "a chown copies the whole file up, so that the layer is complete in itself",
+  "redirect_dir=off": "a renamed directory is copied, so that the layer is complete in itself",
+  "index=off": "lower files need not be told apart by their handles",
+};
+
+function setOptions(draft: Draft, fs: number, options: readonly string[]): void {
+  for (const option of options) {
+    const [key = "", value] = option.split(/=(.*)/s);
+    const why = optionWhy[option] ?? "as the storage driver asks";
+    draft.host(value === undefined ? { op: "fsconfig_flag", fs, key } : { op: "fsconfig_str", fs, key, value }, why);
+  }
+}
+
+function lowerWhy(index: number, count: number): string {
+  if (count === 1) return "the read-only layer";
+  return index === 0 ? `the top-most of ${count} read-only layers` : index === count - 1 ? "the lowest: the base of the image" : "the next layer below";
+}
+
+function requireIdmap(facts: HostFacts): void {
+  if (!facts.idmappedMounts)
+    throw new EngineError("unsupported", "--userns needs id-mapped mounts, which this kernel lacks (Linux 5.12)", {
+      hint: `this host runs Linux ${facts.kernel.release}`,
+    });
+}
+
+/**
+ * A user namespace whose maps say how a mount shifts owners: on disk → in the kernel. overlayfs itself works in the upper layer as the host's
+ * root (work directory, whiteouts), and an owner that the map does not know is refused (EOVERFLOW): `withRoot` adds the host's root behind the
+ * container's range.
+ */
+function openIdmap(draft: Draft, out: number, mapping: NonNullable<RootOptions["mapping"]>, withRoot: boolean): void {
+  draft.host(
+    { op: "userns_open", uidmap: idmapText(mapping.uids, withRoot), gidmap: idmapText(mapping.gids, withRoot), out },
+    "how owners on disk relate to the container's users",
+    { see: "mount_setattr(2)" },
+  );
+}
+
+function closeIdmap(draft: Draft, slot: number): void {
+  draft.host({ op: "close", slot }, "the mounts hold the mapping now");
+  draft.release(slot);
+}
+
+/** Exported for its test. */
+export function idmapText(mappings: readonly IdMapping[], withRoot: boolean): string {
+  const hasRoot = mappings.some((m) => m.hostID === 0);
+  const behind = Math.max(...mappings.map((m) => m.containerID + m.size));
+  return mapText(withRoot && !hasRoot ? [...mappings, { containerID: behind, hostID: 0, size: 1 }] : mappings);
+}
+
+function commonParent(upper: string, work: string): string {
+  const parent = upper.slice(0, upper.lastIndexOf("/"));
+  if (parent === "" || !work.startsWith(`${parent}/`))
+    throw new EngineError("unsupported", "--userns needs the writable layer and its work directory side by side");
+  return parent;
+}
+
+/** ":" separates layers and "\" escapes, in the one-string form. */
+function escapeLower(path: string): string {
+  return path.replace(/[\\:]/g, (c) => `\\${c}`);
+}
+
+function fitsFsconfig(root: Overlay, facts: HostFacts): boolean {
+  const values = [root.upper ?? "", root.work ?? "", ...(facts.overlay.lowerdirPlus ? root.lower : [root.lower.map(escapeLower).join(":")])];
+  return values.every((value) => Buffer.byteLength(value) <= FSCONFIG_MAX);
+}
+
+/**
+ * Before Linux 6.5, or with long paths: mount(2) with short names relative to the folder of links, in the child's own mount namespace, over that
+ * very folder (nobody else sees it covered). Ends with the root open in slots.root.
+ */
+export function planLegacyOverlay(draft: Draft, root: Overlay): void {
+  const lower = root.links.join(":");
+  // A comma separates options, so it is escaped as well.
+  const path = (text: string) => text.replace(/[\\:,]/g, (c) => `\\${c}`);
+  const options = [
+    `lowerdir=${lower}`,
+    ...(root.upper === undefined || root.work === undefined ? [] : [`upperdir=${path(root.upper)}`, `workdir=${path(root.work)}`]),
+    ...root.options,
+  ].join(",");
+  if (root.links.length !== root.lower.length || Buffer.byteLength(options) > MOUNT_DATA_MAX)
+    throw new EngineError("unsupported", `${root.lower.length} layers are more than this kernel can mount (Linux 6.5 has no such limit)`);
+  draft.child({ op: "chdir", path: root.linkDir }, "the layers have short names here: mount(2) takes at most one page of options");
+  draft.child(
+    { op: "mount", source: "overlay", dir: NO_SLOT, path: root.linkDir, fstype: "overlay", flags: root.upper === undefined ? MS.RDONLY : 0n, data: options },
+    "the layers seen as one tree",
+    { see: "https://docs.kernel.org/filesystems/overlayfs.html" },
+  );
+  draft.child({ op: "openat", dir: NO_SLOT, path: root.linkDir, flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root }, "the container's root directory");
+}

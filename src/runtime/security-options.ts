@@ -1,0 +1,45 @@
+/**
+ * `--security-opt`.
+ * @module
+ */
+import { EngineError } from "#core/errors.ts";
+
+export interface SecurityOptions {
+  readonly noNewPrivileges: boolean;
+  /** A JSON profile, "unconfined", or "builtin" (the default profile). */
+  readonly seccomp: string;
+  readonly apparmor: string | undefined;
+  readonly systemPathsUnconfined: boolean;
+  readonly writableCgroups: boolean;
+}
+
+/** Parses what Docker's API sends. @throws EngineError "invalid" with Docker's words */
+export function parseSecurityOptions(options: readonly string[] | null): SecurityOptions {
+  let [noNewPrivileges, systemPathsUnconfined, writableCgroups] = [false, false, false];
+  let seccomp = "builtin";
+  let apparmor: string | undefined;
+  for (const option of options ?? []) {
+    if (option === "no-new-privileges") {
+      noNewPrivileges = true;
+      continue;
+    }
+    if (option === "disable") continue; // label=disable in its old form: there are no SELinux labels to disable
+    // `key:value` is the form before Docker 1.11.
+    const [, key, value] = /^([^=:]+)[=:](.*)$/s.exec(option) ?? [];
+    if (key === undefined || value === undefined) throw new EngineError("invalid", `invalid --security-opt: "${option}"`);
+    if (key === "seccomp") seccomp = value;
+    else if (key === "apparmor") apparmor = value;
+    else if (key === "no-new-privileges") noNewPrivileges = boolean(option, value);
+    else if (key === "writable-cgroups") writableCgroups = boolean(option, value);
+    else if (key === "systempaths" && value === "unconfined") systemPathsUnconfined = true;
+    else if (key !== "label") throw new EngineError("invalid", `invalid --security-opt 2: "${option}"`);
+  }
+  return { noNewPrivileges, seccomp, apparmor, systemPathsUnconfined, writableCgroups };
+}
+
+/** What Go's ParseBool takes. */
+function boolean(option: string, value: string): boolean {
+  if (/^(1|t|T|true|TRUE|True)$/.test(value)) return true;
+  if (/^(0|f|F|false|FALSE|False)$/.test(value)) return false;
+  throw new EngineError("invalid", `invalid --security-opt 2: "${option}"`);
+}

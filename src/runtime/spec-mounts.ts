@@ -1,0 +1,149 @@
+/**
+ * The mounts of a container, as dockerd lists them in the OCI spec: the kernel's own filesystems first, then the user's.
+ * @module
+ */
+import type { HostConfig, MountSpec } from "#core/container-config.ts";
+import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+
+/** A mount point of the container; the same shape as container/ `MountPoint`, and whether its source is a file. */
+export interface SpecMountPoint {
+  readonly Type: "bind" | "volume" | "tmpfs";
+  readonly Source: string;
+  readonly Destination: string;
+  readonly RW: boolean;
+  readonly Propagation: string;
+  /** tmpfs options. */
+  readonly Options?: string;
+  /** The source is not a directory. */
+  readonly file?: boolean;
+}
+
+export interface MountsInput {
+  readonly hostConfig: HostConfig;
+  readonly mounts: readonly SpecMountPoint[];
+  readonly files: { readonly hostname?: string; readonly hosts?: string; readonly resolvConf?: string };
+  readonly join?: { readonly ipc?: number };
+  readonly userns: IdMapping | undefined;
+  readonly writableCgroups: boolean;
+  readonly facts: HostFacts;
+}
+
+const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;
+const quiet = ["nosuid", "noexec", "nodev"];
+
+/** Mounts in order, and the destinations that are files. */
+export function specMounts(input: MountsInput): { readonly mounts: OciMount[]; readonly files: ReadonlySet<string> } {
+  const { hostConfig } = input;
+  const own = userMounts(input);
+  const taken = new Set(own.mounts.map((m) => m.destination));
+  const below = (path: string) => taken.has("/dev") && path.startsWith("/dev/");
+  const defaults = kernelMounts(input).filter((m) => !taken.has(m.destination) && !below(m.destination));
+  if (hostConfig.ReadonlyRootfs) for (const mount of defaults) if (!staysWritable.has(mount.destination)) addOption(mount, "ro");
+  const mounts = [...defaults, ...own.mounts];
+  return { mounts, files: own.files };
+}
+
+/** With `--read-only`: a container could not run without these. */
+const staysWritable = new Set(["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]);
+
+function addOption(mount: OciMount, option: string): void {
+  if (!mount.options?.includes(option)) mount.options = [...(mount.options ?? []), option];
+}
+
+function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: MountsInput): OciMount[] {
+  const sys = hostConfig.Privileged ? [] : ["ro"];
+  // A remount within a user namespace is impossible, so dockerd leaves the cgroups writable there; cgroup v1 in a namespace of its own shows
+  // only the container's subtree.
+  const cgroup = hostConfig.Privileged || writableCgroups ? [] : ["ro"];
+  const mounts: OciMount[] = [
+    { destination: "/proc", type: "proc", source: "proc", options: [...quiet] },
+    { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+    { destination: "/dev/pts", type: "devpts", source: "devpts", options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
+    // sysfs belongs to a network namespace: without the right over that namespace it can only be bound.
+    userns !== undefined && hostConfig.NetworkMode.startsWith("container:")
+      ? { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rprivate", ...quiet, ...sys] }
+      : { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, ...sys] },
+    ...(facts.cgroup.mode === "none" ? [] : [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...cgroup, ...quiet] }]),
+  ];
+  const ipc = hostConfig.IpcMode;
+  if (facts.mqueue) {
+    mounts.push(
+      ipc === "host" || (userns !== undefined && ipc.startsWith("container:"))
+        ? {
+            destination: "/dev/mqueue",
+            type: "bind",
+            source: ipc === "host" ? "/dev/mqueue" : `/proc/${join?.ipc}/root/dev/mqueue`,
+            options: ["bind", "rprivate", ...quiet],
+          }
+        : { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: [...quiet] },
+    );
+  }
+  if (ipc === "host") mounts.push({ destination: "/dev/shm", type: "bind", source: "/dev/shm", options: ["rbind", "rprivate", ...quiet] });
+  else if (ipc.startsWith("container:"))
+    mounts.push({ destination: "/dev/shm", type: "bind", source: `/proc/${join?.ipc}/root/dev/shm`, options: ["bind", "rprivate", ...quiet] });
+  else if (ipc !== "none")
+    mounts.push({
+      destination: "/dev/shm",
+      type: "tmpfs",
+      source: "shm",
+      options: [...quiet, "mode=1777", `size=${hostConfig.ShmSize > 0 ? hostConfig.ShmSize : DEFAULT_SHM_BYTES}`],
+    });
+  return mounts;
+}
+
+function userMounts({ hostConfig, mounts, files, userns, facts }: MountsInput): { mounts: OciMount[]; files: Set<string> } {
+  const byDestination = new Map<string, OciMount>();
+  const fileMounts = new Set<string>();
+  const bindEngineFile = (destination: string, source: string | undefined) => {
+    if (source === undefined) return;
+    fileMounts.add(destination);
+    byDestination.set(destination, { destination, type: "bind", source, options: ["rbind", "rprivate", ...(hostConfig.ReadonlyRootfs ? ["ro"] : [])] });
+  };
+  bindEngineFile("/etc/resolv.conf", files.resolvConf);
+  bindEngineFile("/etc/hostname", files.hostname);
+  bindEngineFile("/etc/hosts", files.hosts);
+  for (const [path, options] of Object.entries(hostConfig.Tmpfs ?? {})) byDestination.set(clean(path), tmpfs(clean(path), options, true));
+  for (const point of mounts) {
+    const destination = clean(point.Destination);
+    fileMounts.delete(destination);
+    if (point.file === true) fileMounts.add(destination);
+    const wanted = hostConfig.Mounts?.find((m) => clean(m.Target) === destination);
+    byDestination.set(
+      destination,
+      point.Type === "tmpfs" ? tmpfs(destination, point.Options ?? "", point.RW) : bind(point, destination, wanted, userns, facts),
+    );
+  }
+  // A mount hides what was mounted below it before: shallow ones first. Stable, so equal depths keep the user's order.
+  const depth = (path: string) => path.split("/").filter(Boolean).length;
+  return { mounts: [...byDestination.values()].sort((a, b) => depth(a.destination) - depth(b.destination)), files: fileMounts };
+}
+
+/** "/a//b/" → "/a/b". ".." is left for the kernel, which keeps it inside the root. */
+function clean(path: string): string {
+  return `/${path
+    .split("/")
+    .filter((part) => part !== "" && part !== ".")
+    .join("/")}`;
+}
+
+function tmpfs(destination: string, options: string, writable: boolean): OciMount {
+  // The last of two contradicting options wins.
+  const given = options.split(",").filter(Boolean);
+  return { destination, type: "tmpfs", source: "tmpfs", options: ["noexec", "nosuid", "nodev", "rprivate", ...given, ...(writable ? [] : ["ro"])] };
+}
+
+function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | undefined, userns: IdMapping | undefined, facts: HostFacts): OciMount {
+  const recursive = wanted?.BindOptions?.NonRecursive !== true;
+  const propagation = point.Propagation === "" ? "rprivate" : point.Propagation;
+  // Below a read-only bind everything is read-only (Docker 25), unless asked otherwise or the kernel has no recursive mount_setattr.
+  const readonly = point.RW ? [] : [recursive && facts.mountSetattr && wanted?.BindOptions?.ReadOnlyNonRecursive !== true ? "rro" : "ro"];
+  return {
+    destination,
+    type: "bind",
+    source: point.Source,
+    options: [recursive ? "rbind" : "bind", propagation, ...readonly],
+    // A volume is the engine's: its files shall belong to the container's root as they would without a user namespace.
+    ...(userns !== undefined && point.Type === "volume" && facts.idmappedMounts ? { uidMappings: [userns], gidMappings: [userns] } : {}),
+  };
+}
