@@ -19,11 +19,17 @@ export interface ApiCallOptions {
 export class ApiError extends Error {
   readonly status: number;
   readonly hint: string | undefined;
-  constructor(status: number, message: string, hint?: string) {
+  /** The engine's ErrorCode, where the server told it. */
+  readonly code: string | undefined;
+  /** What `run` should exit with (125, 126, 127), where the server told it. */
+  readonly exitCode: number | undefined;
+  constructor(status: number, message: string, hint?: string, more: { readonly code?: string; readonly exitCode?: number } = {}) {
     super(message);
     this.name = "ApiError";
     this.status = status;
     this.hint = hint;
+    this.code = more.code;
+    this.exitCode = more.exitCode;
   }
 }
 

@@ -1,0 +1,95 @@
+/**
+ * The Engine API's server: an engine behind a router, reachable over HTTP and from within this process by the same routes.
+ * It shapes requests and replies; it decides nothing about containers.
+ * @module
+ */
+import type { Engine } from "#engine/mod.ts";
+import type { Dispatch } from "#api/types/transport.ts";
+import { createHttpServer } from "./http.ts";
+import { listenOn } from "./listen.ts";
+import { createDispatch, type Log, type Route } from "./router.ts";
+import { absentRoutes } from "./routes/absent.ts";
+import { containerStreamRoutes } from "./routes/container-streams.ts";
+import { containerRoutes } from "./routes/containers.ts";
+import { execRoutes } from "./routes/execs.ts";
+import { imageTransferRoutes } from "./routes/image-transfer.ts";
+import { imageRoutes } from "./routes/images.ts";
+import { networkRoutes } from "./routes/networks.ts";
+import { systemRoutes } from "./routes/system.ts";
+import { volumeRoutes } from "./routes/volumes.ts";
+import { wherryRoutes } from "./routes/wherry.ts";
+
+/** Every route, in the order in which they are tried. */
+export const routes: readonly Route[] = [
+  ...containerRoutes,
+  ...containerStreamRoutes,
+  ...execRoutes,
+  ...imageTransferRoutes,
+  ...imageRoutes,
+  ...networkRoutes,
+  ...volumeRoutes,
+  ...systemRoutes,
+  ...wherryRoutes,
+  ...absentRoutes,
+];
+
+export interface ApiServerOptions {
+  /** wherry's version. */
+  readonly version: string;
+  readonly log: Log;
+}
+
+export interface Listening {
+  /** Addresses as clients write them; a TCP port of 0 has become a real one. */
+  readonly addresses: readonly string[];
+  /** Refuses new connections, ends the open ones. */
+  close(): Promise<void>;
+}
+
+export interface ApiServer {
+  /** `unix:///path`, `tcp://address:port`. All or none. */
+  listen(hosts: readonly string[]): Promise<Listening>;
+  /** The routes without a socket. */
+  readonly dispatch: Dispatch;
+  /** Closes every listener. The engine stays open. */
+  close(): Promise<void>;
+}
+
+export function createApiServer(engine: Engine, options: ApiServerOptions): ApiServer {
+  const dispatch = createDispatch(routes, { engine, version: options.version, log: options.log });
+  const open = new Set<() => Promise<void>>();
+
+  const listenOne = async (host: string): Promise<{ readonly address: string; readonly close: () => Promise<void> }> => {
+    const { server, closeHijacked } = createHttpServer({ dispatch, version: options.version, log: options.log });
+    const address = await listenOn(server, host, options.log);
+    const close = async (): Promise<void> => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      closeHijacked();
+      server.closeAllConnections();
+      await closed;
+    };
+    return { address, close };
+  };
+
+  return {
+    dispatch,
+    async listen(hosts) {
+      const listeners: Awaited<ReturnType<typeof listenOne>>[] = [];
+      const close = async (): Promise<void> => {
+        open.delete(close);
+        await Promise.all(listeners.map((listener) => listener.close()));
+      };
+      try {
+        for (const host of hosts) listeners.push(await listenOne(host));
+      } catch (error) {
+        await close();
+        throw error;
+      }
+      open.add(close);
+      return { addresses: listeners.map((listener) => listener.address), close };
+    },
+    async close() {
+      await Promise.all([...open].map((close) => close()));
+    },
+  };
+}

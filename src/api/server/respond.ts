@@ -1,0 +1,69 @@
+/** Writes an ApiResponse to an HTTP response. @module */
+import type { ServerResponse } from "node:http";
+import { encodeJson } from "#api/types/ndjson.ts";
+import type { ApiResponse } from "#api/types/transport.ts";
+
+type Plain = Exclude<ApiResponse, { readonly kind: "hijack" }>;
+
+/** Resolves when the reply has been handed over, or the client has gone. Throws what a stream threw after its header. */
+export async function respond(res: ServerResponse, response: Plain, common: Readonly<Record<string, string>>): Promise<void> {
+  switch (response.kind) {
+    case "empty":
+      res.writeHead(response.status, { ...common, ...response.headers, ...(response.status === 204 || response.status === 304 ? {} : { "Content-Length": "0" }) });
+      res.end();
+      return;
+    case "json":
+      return whole(res, response.status, "application/json", `${encodeJson(response.value)}\n`, { ...common, ...response.headers });
+    case "text":
+      return whole(res, response.status, response.contentType, response.text, { ...common, ...response.headers });
+    case "pending": {
+      // `docker run` starts the container only after it has seen this header.
+      res.writeHead(response.status, { ...common, "Content-Type": "application/json" });
+      res.flushHeaders();
+      res.end(`${encodeJson(await response.value)}\n`);
+      return;
+    }
+    case "lines":
+      res.writeHead(response.status, { ...common, "Content-Type": response.contentType ?? "application/json" });
+      res.flushHeaders();
+      return pump(res, encoded(response.lines, response.eager ? "\n" : "\r\n"));
+    case "bytes":
+      res.writeHead(response.status, { ...common, "Content-Type": response.contentType, ...response.headers });
+      res.flushHeaders();
+      return pump(res, response.body);
+  }
+}
+
+function whole(res: ServerResponse, status: number, contentType: string, text: string, headers: Readonly<Record<string, string>>): void {
+  res.writeHead(status, { ...headers, "Content-Type": contentType, "Content-Length": String(Buffer.byteLength(text)) });
+  res.end(text);
+}
+
+async function* encoded(lines: AsyncIterable<unknown>, end: string): AsyncGenerator<string, void, undefined> {
+  for await (const line of lines) yield encodeJson(line) + end;
+}
+
+/** Keeps back-pressure, and lets go of the source when the client has gone. */
+async function pump(res: ServerResponse, source: AsyncIterable<Uint8Array | string>): Promise<void> {
+  let giveUp = (): void => undefined;
+  res.once("close", () => giveUp());
+  const orGone = <T>(work: Promise<T>): Promise<T | undefined> =>
+    new Promise((resolve, reject) => {
+      giveUp = () => resolve(undefined);
+      work.then(resolve, reject);
+    });
+  const iterator = source[Symbol.asyncIterator]();
+  try {
+    while (!res.destroyed) {
+      const item = await orGone(iterator.next());
+      if (!item || item.done || res.destroyed) break;
+      if (!res.write(item.value)) await orGone(new Promise((resolve) => res.once("drain", resolve)));
+    }
+  } finally {
+    const closing = iterator.return?.();
+    // Not awaited when the client has gone: the source may be waiting for the next line of a silent container.
+    if (res.destroyed) closing?.catch(() => undefined);
+    else await closing;
+  }
+  if (!res.destroyed) res.end();
+}

@@ -1,0 +1,51 @@
+/** Routes of Docker that answer, truthfully, that the thing is not here: swarm, plugins, and what later versions will bring. @module */
+import { EngineError } from "#core/errors.ts";
+import type { Handler, Route } from "../router.ts";
+
+const emptyList: Handler = () => ({ kind: "json", status: 200, value: [] });
+
+const noSwarm: Handler = () => {
+  throw new EngineError("unavailable", 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
+};
+
+const later =
+  (what: string): Handler =>
+  () => {
+    throw new EngineError("unsupported", `${what} is not supported by this version of wherry`);
+  };
+
+const swarmKinds = ["nodes", "services", "tasks", "secrets", "configs"] as const;
+
+export const absentRoutes: readonly Route[] = [
+  ["GET", "/plugins", emptyList],
+  ["GET", "/plugins/{name:.*}/json", later("a plugin")],
+  ["POST", "/plugins/{name:.*}", later("a plugin")],
+  ...swarmKinds.flatMap((kind): Route[] => [
+    ["GET", `/${kind}`, noSwarm],
+    ["GET", `/${kind}/{id:.*}`, noSwarm],
+    ["POST", `/${kind}/{id:.*}`, noSwarm],
+    ["DELETE", `/${kind}/{id:.*}`, noSwarm],
+  ]),
+  ["GET", "/swarm", noSwarm],
+  ["GET", "/swarm/unlockkey", noSwarm],
+  ["POST", "/swarm/init", later("swarm mode")],
+  ["POST", "/swarm/join", later("swarm mode")],
+  ["POST", "/swarm/leave", noSwarm],
+  ["POST", "/swarm/update", noSwarm],
+  ["POST", "/swarm/unlock", noSwarm],
+  ["POST", "/build", later("building an image")],
+  ["POST", "/build/prune", () => ({ kind: "json", status: 200, value: { CachesDeleted: [], SpaceReclaimed: 0 } })],
+  ["POST", "/build/cancel", later("building an image")],
+  ["POST", "/session", later("BuildKit")],
+  ["POST", "/grpc", later("BuildKit")],
+  ["GET", "/images/search", later("searching a registry")],
+  ["POST", "/images/{name:.*}/push", later("pushing to a registry")],
+  ["GET", "/distribution/{name:.*}/json", later("asking a registry")],
+  ["HEAD", "/containers/{id}/archive", later("copying files (docker cp)")],
+  ["GET", "/containers/{id}/archive", later("copying files (docker cp)")],
+  ["PUT", "/containers/{id}/archive", later("copying files (docker cp)")],
+  ["GET", "/containers/{id}/attach/ws", later("attaching by websocket")],
+  ["GET", "/containers/{id}/checkpoints", later("a checkpoint")],
+  ["POST", "/containers/{id}/checkpoints", later("a checkpoint")],
+  ["DELETE", "/containers/{id}/checkpoints/{name}", later("a checkpoint")],
+];

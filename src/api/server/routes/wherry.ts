@@ -1,0 +1,58 @@
+/** What Docker's API lacks: the plan of a start, base images from packages, an exec's end. @module */
+import { EngineError } from "#core/errors.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { parseCreateBody } from "#api/types/container-create.ts";
+import { asObject, wrongType } from "#api/types/fields.ts";
+import type { ProgressLine } from "#api/types/progress.ts";
+import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
+import { emitted } from "../queue.ts";
+import type { Context, Route } from "../router.ts";
+
+/** Facts come from a file that `wherry facts` wrote: enough is checked that another JSON is told apart. */
+function parseFacts(value: unknown): HostFacts | undefined {
+  if (value === undefined || value === null) return undefined;
+  const facts = asObject(value, "facts");
+  for (const name of ["kernel", "cgroup", "overlay", "seccomp", "rlimitCaps"]) asObject(facts[name], `facts.${name}`);
+  for (const name of ["lsm", "namespaces"]) if (!Array.isArray(facts[name])) throw wrongType(`facts.${name}`, "a list", facts[name]);
+  return facts as unknown as HostFacts; // checked as far as it branches the plan
+}
+
+async function explain(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
+  const format = request.query.text("format") || "text";
+  if (format !== "text" && format !== "json") throw new EngineError("invalid", `unknown format "${format.slice(0, 40)}": use text or json`);
+  const body = await request.json();
+  const { config, hostConfig, networkingConfig } = parseCreateBody(body, request.minor);
+  const facts = parseFacts(asObject(body, "").facts);
+  const text = await engine.containers.explain({ config, hostConfig, networkingConfig, ...(facts ? { facts } : {}) }, format);
+  return { kind: "text", status: 200, contentType: format === "json" ? "application/json" : "text/plain; charset=utf-8", text };
+}
+
+function bootstrap(request: ApiRequest, { engine }: Context): ApiResponse {
+  const what = request.query.text("what");
+  if (what === "") throw new EngineError("invalid", "say what to bootstrap: busybox or debian[:SUITE]");
+  const lines = emitted<ProgressLine>(async (emit) => {
+    const image = await engine.images.bootstrap(what, (status) => emit({ status }), request.signal);
+    emit({ aux: { ID: image.id, RepoTags: [...image.repoTags] } });
+  });
+  return { kind: "lines", status: 200, lines, eager: false };
+}
+
+export const wherryRoutes: readonly Route[] = [
+  ["POST", "/wherry/explain", explain],
+  ["POST", "/wherry/images/bootstrap", bootstrap],
+  /** Settles when the exec's process has ended; its reply is that of a container's wait. */
+  [
+    "POST",
+    "/wherry/exec/{id}/wait",
+    (_request, { engine }, id) => {
+      const { id: known } = engine.execs.get(id!);
+      return { kind: "pending", status: 200, value: engine.execs.wait(known).then((code) => ({ StatusCode: code })) };
+    },
+  ],
+  ["GET", "/wherry/facts", (_request, { engine }) => ({ kind: "json", status: 200, value: factsJson(engine.system.facts()) })],
+];
+
+/** Capabilities are a 64-bit mask; JSON carries them as decimal text. */
+function factsJson(facts: HostFacts): HostFacts {
+  return { ...facts, capabilities: facts.capabilities.toString() };
+}

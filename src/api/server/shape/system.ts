@@ -1,0 +1,113 @@
+/** What `info` and `version` answer. Pure. @module */
+import { rfc3339Nano } from "#core/clock.ts";
+import type { SystemInfo } from "#engine/mod.ts";
+import type { SystemInfoJson, VersionJson } from "#api/types/system-json.ts";
+import { apiVersion, minApiVersion } from "#api/types/version.ts";
+
+/** Go's name of an architecture, which Docker's API uses in `version` and images. */
+export function goArch(architecture: string): string {
+  return { x86_64: "amd64", aarch64: "arm64" }[architecture] ?? architecture;
+}
+
+export interface HostNow {
+  readonly nowNs: bigint;
+  readonly ipv4Forwarding: boolean;
+  readonly runtime: string;
+}
+
+export function versionJson(info: SystemInfo, version: string, runtime: string): VersionJson {
+  const details = {
+    ApiVersion: apiVersion,
+    Arch: goArch(info.architecture),
+    BuildTime: "",
+    Experimental: "false",
+    GitCommit: "",
+    GoVersion: runtime,
+    KernelVersion: info.kernelVersion,
+    MinAPIVersion: minApiVersion,
+    Os: "linux",
+  };
+  return {
+    Platform: { Name: "wherry" },
+    Components: [{ Name: "Engine", Version: version, Details: details }],
+    Version: version,
+    ApiVersion: apiVersion,
+    MinAPIVersion: minApiVersion,
+    GitCommit: "",
+    GoVersion: runtime,
+    Os: "linux",
+    Arch: details.Arch,
+    KernelVersion: info.kernelVersion,
+    BuildTime: "",
+  };
+}
+
+export function infoJson(info: SystemInfo, version: string, host: HostNow, minor: number): SystemInfoJson {
+  const can = (flag: string): boolean => info.cgroupFlags[flag] ?? false;
+  const commit = minor < 49 ? { ID: "", Expected: "" } : { ID: "" };
+  return {
+    ID: info.id,
+    Containers: info.containers.total,
+    ContainersRunning: info.containers.running,
+    ContainersPaused: info.containers.paused,
+    ContainersStopped: info.containers.stopped,
+    Images: info.images,
+    Driver: info.driver,
+    DriverStatus: info.driverStatus.map(([name, value]) => [name, value]),
+    Plugins: { Volume: ["local"], Network: [...info.networkDrivers], Authorization: null, Log: [...info.logDrivers] },
+    MemoryLimit: can("MemoryLimit"),
+    SwapLimit: can("SwapLimit"),
+    CpuCfsPeriod: can("CpuCfsPeriod"),
+    CpuCfsQuota: can("CpuCfsQuota"),
+    CPUShares: can("CPUShares"),
+    CPUSet: can("CPUSet"),
+    PidsLimit: can("PidsLimit"),
+    IPv4Forwarding: host.ipv4Forwarding,
+    ...(minor < 50 ? { BridgeNfIptables: false, BridgeNfIp6tables: false } : {}),
+    Debug: false,
+    NFd: info.fds,
+    OomKillDisable: can("OomKillDisable"),
+    NGoroutines: info.goroutineLike,
+    SystemTime: rfc3339Nano(host.nowNs),
+    LoggingDriver: "json-file",
+    CgroupDriver: info.cgroupDriver,
+    CgroupVersion: String(info.cgroupVersion),
+    NEventsListener: info.eventListeners,
+    KernelVersion: info.kernelVersion,
+    OperatingSystem: info.operatingSystem,
+    OSVersion: info.osVersion,
+    OSType: "linux",
+    Architecture: info.architecture,
+    IndexServerAddress: "",
+    RegistryConfig: {
+      ...(minor < 49 ? { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null } : {}),
+      InsecureRegistryCIDRs: [],
+      IndexConfigs: {},
+      Mirrors: [],
+    },
+    NCPU: info.cpus,
+    MemTotal: info.memoryBytes,
+    GenericResources: null,
+    DockerRootDir: info.rootDir,
+    HttpProxy: "",
+    HttpsProxy: "",
+    NoProxy: "",
+    Name: info.name,
+    Labels: [...info.labels],
+    ExperimentalBuild: false,
+    ServerVersion: version,
+    Runtimes: { wherry: { path: "wherry-helper" } },
+    DefaultRuntime: "wherry",
+    Swarm: { NodeID: "", NodeAddr: "", LocalNodeState: "inactive", ControlAvailable: false, Error: "", RemoteManagers: null },
+    // Containers always outlive the daemon; Docker calls that live restore.
+    LiveRestoreEnabled: true,
+    Isolation: "",
+    InitBinary: "wherry-helper",
+    ContainerdCommit: commit,
+    RuncCommit: commit,
+    InitCommit: commit,
+    SecurityOptions: [...info.securityOptions],
+    Warnings: info.warnings.length === 0 ? null : [...info.warnings],
+    CDISpecDirs: [],
+  };
+}
