@@ -1,5 +1,5 @@
 /** A small engine that keeps its containers in memory, for tests of the API alone. It runs nothing. @module */
-import { Duplex, PassThrough } from "node:stream";
+import { Duplex } from "node:stream";
 import type { ContainerRecord, ExecRecord, LogEntry } from "#container/mod.ts";
 import { zeroTime } from "#core/clock.ts";
 import type { ContainerConfig } from "#core/container-config.ts";
@@ -64,6 +64,7 @@ const info: SystemInfo = {
   eventListeners: 0,
 };
 
+const layer: Digest = `sha256:${"1".repeat(64)}`;
 const rawConfig = new TextEncoder().encode('{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}');
 
 /** The one image there is. */
@@ -74,13 +75,13 @@ export const busybox: Image = {
     architecture: "amd64",
     os: "linux",
     config: { Cmd: ["sh"], Env: ["PATH=/bin"], Labels: { a: "b" } },
-    rootfs: { type: "layers", diff_ids: [`sha256:${"1".repeat(64)}`] },
+    rootfs: { type: "layers", diff_ids: [layer] },
     history: [{ created: "2024-05-18T00:00:00Z", created_by: "ADD rootfs" }, { created: "2024-05-18T00:00:01Z", created_by: 'CMD ["sh"]', empty_layer: true }],
   },
   rawConfig,
-  diffIds: [`sha256:${"1".repeat(64)}`],
-  chainIds: [`sha256:${"1".repeat(64)}`],
-  chainId: `sha256:${"1".repeat(64)}`,
+  diffIds: [layer],
+  chainIds: [layer],
+  chainId: layer,
   repoTags: ["busybox:latest"],
   repoDigests: [],
   size: 4_000_000,
@@ -93,15 +94,41 @@ const unsupported = (what: string) => async (): Promise<never> => {
   throw new EngineError("unsupported", `${what}: not in the fake`);
 };
 
+/** One end of a pair: what is written to the other comes out here. Half-open, as a socket. */
+class End extends Duplex {
+  peer: End | undefined;
+  #pending: (() => void) | undefined;
+
+  override _read(): void {
+    this.#pending?.();
+    this.#pending = undefined;
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    if (this.peer?.push(chunk)) done();
+    else if (this.peer) this.peer.#pending = done;
+  }
+
+  override _final(done: () => void): void {
+    this.peer?.push(null);
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    const { peer } = this;
+    this.peer = undefined;
+    if (peer) queueMicrotask(() => peer.destroy());
+    done(error);
+  }
+}
+
 /** A stream whose two ends are the API's and the test's. */
 export function streamPair(): { readonly api: Duplex; readonly container: Duplex } {
-  const toContainer = new PassThrough();
-  const toApi = new PassThrough();
-  const make = (readable: PassThrough, writable: PassThrough): Duplex => {
-    const duplex = Duplex.from({ readable, writable });
-    return duplex;
-  };
-  return { api: make(toApi, toContainer), container: make(toContainer, toApi) };
+  const api = new End();
+  const container = new End();
+  api.peer = container;
+  container.peer = api;
+  return { api, container };
 }
 
 /** What the tests reach into. */

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { tmpdir } from "node:os";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createFakeEngine, type FakeEngine } from "../../../test/compat/fake-engine.ts";
@@ -65,6 +66,15 @@ function raw(): { readonly socket: Socket; readonly text: () => string; until(pa
   };
 }
 
+/** What a container reads on its stdin, up to EOF; its output stays open. */
+function readAll(container: Duplex): Promise<string> {
+  return new Promise((resolve) => {
+    let text = "";
+    container.on("data", (chunk) => (text += String(chunk)));
+    container.once("end", () => resolve(text));
+  });
+}
+
 async function exchange(request: string): Promise<string> {
   const connection = raw();
   connection.socket.write(request.replace("\r\n\r\n", "\r\nHost: x\r\nConnection: close\r\n\r\n"));
@@ -92,7 +102,7 @@ describe("ping and versions", () => {
         expect(reply).toContain(`\r\n${header}\r\n`);
       }
       expect(reply).toMatch(/\r\nServer: wherry\/0\.1\.0 \(linux\)\r\n/);
-      expect(reply.endsWith(method === "GET" ? "\r\n\r\nOK" : "Content-Length: 0\r\nDate: ".slice(0, 0))).toBe(true);
+      expect(reply).toMatch(method === "GET" ? /\r\n\r\nOK$/ : /\r\nContent-Length: 0\r\n[\s\S]*\r\n\r\n$/);
     }
   });
 
@@ -219,8 +229,7 @@ describe("hijack", () => {
       const container = engine.attached[0]!;
       connection.socket.write(" and late ones");
       connection.socket.end();
-      let stdin = "";
-      for await (const chunk of container) stdin += String(chunk);
+      const stdin = await readAll(container);
       expect(stdin).toBe("GET / early bytes and late ones");
       container.end("output after EOF");
       expect((await connection.ended()).endsWith("\r\n\r\noutput after EOF")).toBe(true);
@@ -241,8 +250,7 @@ describe("hijack", () => {
       expect(header).toContain("application/vnd.docker.raw-stream");
       const container = engine.attached.at(-1)!;
       connection.socket.end(" there");
-      let stdin = "";
-      for await (const chunk of container) stdin += String(chunk);
+      const stdin = await readAll(container);
       expect(stdin).toBe("hello there");
       container.end();
       await connection.ended();
@@ -269,14 +277,18 @@ describe("hijack", () => {
     expect((await connection.ended()).endsWith("out")).toBe(true);
   });
 
-  test("a client that goes detaches", async () => {
+  // Until then a closed connection looks like a half-closed one.
+  test("a client that goes is detached with the next output", async () => {
     const id = await newContainer();
     const connection = raw();
     connection.socket.write(`POST /containers/${id}/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\n${upgrade}\r\n`);
     await connection.until("UPGRADED");
     connection.socket.destroy();
     const container = engine.attached[0]!;
-    await expect.poll(() => container.destroyed || container.readableEnded || container.readable === false || container.closed).toBe(true);
+    await expect.poll(() => {
+      if (!container.destroyed) container.write("output");
+      return container.destroyed;
+    }).toBe(true);
   });
 });
 
