@@ -13,7 +13,11 @@ export interface NetworkRecord {
   Scope: "local";
   Driver: string;
   EnableIPv6: boolean;
-  IPAM: { Driver: string; Options: Record<string, string> | null; Config: { Subnet?: string; Gateway?: string; IPRange?: string; AuxiliaryAddresses?: Record<string, string> }[] };
+  IPAM: {
+    Driver: string;
+    Options: Record<string, string> | null;
+    Config: { Subnet?: string; Gateway?: string; IPRange?: string; AuxiliaryAddresses?: Record<string, string> }[];
+  };
   Internal: boolean;
   Attachable: boolean;
   Ingress: boolean;
@@ -71,10 +75,23 @@ export interface NetworkManager {
   /** Frees addresses, ports and rules of a container; idempotent. */
   leave(containerId: string): Promise<void>;
   /** resolv.conf content for a container (host's resolvers, or options given). */
-  resolvConf(options: { readonly dns: readonly string[] | null; readonly search: readonly string[] | null; readonly options: readonly string[] | null; readonly networkMode: string }): Promise<string>;
+  resolvConf(options: {
+    readonly dns: readonly string[] | null;
+    readonly search: readonly string[] | null;
+    readonly options: readonly string[] | null;
+    readonly networkMode: string;
+  }): Promise<string>;
   /** After a restart: takes the endpoints of running containers back, removes interfaces, rules and ports of others. */
-  restore(running: readonly { readonly containerId: string; readonly endpoints: readonly EndpointRecord[]; readonly ports: Readonly<Record<string, readonly PortBinding[] | null>> }[]): Promise<void>;
+  restore(
+    running: readonly {
+      readonly containerId: string;
+      readonly endpoints: readonly EndpointRecord[];
+      readonly ports: Readonly<Record<string, readonly PortBinding[] | null>>;
+    }[],
+  ): Promise<void>;
   /** Which containers are on a network. */
   members(networkId: string): { readonly containerId: string; readonly name: string; readonly endpoint: EndpointRecord }[];
   close(): Promise<void>;
 }
+
+export { DEFAULT_BRIDGE, type NetworksOptions, openNetworks } from "./network-manager.ts";

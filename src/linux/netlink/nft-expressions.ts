@@ -1,0 +1,103 @@
+/**
+ * What nf_tables rules are made of: small expressions that load a value into a register, compare it, and act. Registers: 1 is the first 16 bytes, 9 and 10 the
+ * second and third four bytes of it, 0 the verdict.
+ * @module
+ * @see kernel net/netfilter/nft_*.c; `nft --debug=netlink` prints rules in these terms
+ */
+import { bytes, concat, nested, string, u32be, uint32 } from "./attributes.ts";
+import { NFPROTO_IPV4, NFTA } from "./nftables.ts";
+
+const META = { IIFNAME: 6, OIFNAME: 7, L4PROTO: 16, IIFKIND: 26, OIFKIND: 27 } as const;
+const CMP = { EQ: 0, NEQ: 1 } as const;
+const NETWORK_HEADER = 1;
+const TRANSPORT_HEADER = 2;
+const SADDR_OFFSET = 12;
+const DADDR_OFFSET = 16;
+const CT = { STATE: 0, STATUS: 2 } as const;
+const CT_ESTABLISHED_OR_RELATED = 2 | 4;
+const IPS_DST_NAT = 1 << 5;
+const RTN_LOCAL = 2;
+const VERDICT = { drop: 0, accept: 1, jump: -3 } as const;
+
+function expression(name: string, ...data: readonly Uint8Array[]): Uint8Array {
+  return nested(NFTA.LIST_ELEM, string(1, name), nested(2, ...data));
+}
+
+const value = (type: number, data: Uint8Array) => nested(type, bytes(NFTA.DATA.VALUE, data));
+const meta = (key: number, register: number) => expression("meta", u32be(2, key), u32be(1, register));
+const compare = (register: number, operation: number, data: Uint8Array) => expression("cmp", u32be(1, register), u32be(2, operation), value(3, data));
+const payload = (base: number, offset: number, length: number, register: number) =>
+  expression("payload", u32be(1, register), u32be(2, base), u32be(3, offset), u32be(4, length));
+const conntrack = (key: number) => expression("ct", u32be(2, key), u32be(1, 1));
+const and = (length: number, mask: Uint8Array) =>
+  expression("bitwise", u32be(1, 1), u32be(2, 1), u32be(3, length), value(4, mask), value(5, new Uint8Array(length)));
+
+/** Interface names and kinds are compared over all of their 16 bytes. */
+function named(name: string): Uint8Array {
+  const bytes16 = new Uint8Array(16);
+  bytes16.set(new TextEncoder().encode(name).subarray(0, 15));
+  return bytes16;
+}
+
+const operation = (is: boolean) => (is ? CMP.EQ : CMP.NEQ);
+
+/** `iifname NAME` / `iifname != NAME` */
+export const inputInterface = (name: string, is = true): Uint8Array[] => [meta(META.IIFNAME, 1), compare(1, operation(is), named(name))];
+/** `oifname NAME` / `oifname != NAME` */
+export const outputInterface = (name: string, is = true): Uint8Array[] => [meta(META.OIFNAME, 1), compare(1, operation(is), named(name))];
+/** `meta iifkind != KIND meta oifkind != KIND` (5.6) */
+export const neitherKind = (kind: string): Uint8Array[] => [
+  meta(META.IIFKIND, 1),
+  compare(1, CMP.NEQ, named(kind)),
+  meta(META.OIFKIND, 1),
+  compare(1, CMP.NEQ, named(kind)),
+];
+
+function addressIn(offset: number, address: Uint8Array, prefix: number): Uint8Array[] {
+  const mask = Uint8Array.from([0, 1, 2, 3], (i) => (0xff << (8 - Math.min(8, Math.max(0, prefix - 8 * i)))) & 0xff);
+  const network = address.map((byte, i) => byte & (mask[i] ?? 0));
+  return [payload(NETWORK_HEADER, offset, 4, 1), and(4, mask), compare(1, CMP.EQ, network)];
+}
+
+/** `ip saddr A/P` */
+export const sourceIn = (address: Uint8Array, prefix: number): Uint8Array[] => addressIn(SADDR_OFFSET, address, prefix);
+/** `ip daddr A/P` */
+export const destinationIn = (address: Uint8Array, prefix: number): Uint8Array[] => addressIn(DADDR_OFFSET, address, prefix);
+
+/** `ct state established,related` */
+export const established = (): Uint8Array[] => [conntrack(CT.STATE), and(4, uint32(CT_ESTABLISHED_OR_RELATED)), compare(1, CMP.NEQ, uint32(0))];
+/** `ct status dnat` */
+export const translated = (): Uint8Array[] => [conntrack(CT.STATUS), and(4, uint32(IPS_DST_NAT)), compare(1, CMP.NEQ, uint32(0))];
+/** `fib daddr type local` */
+export const toThisHost = (): Uint8Array[] => [expression("fib", u32be(3, 2), u32be(2, 3), u32be(1, 1)), compare(1, CMP.EQ, uint32(RTN_LOCAL))];
+
+const lookup = (map: string) => expression("lookup", u32be(2, 1), u32be(3, 1), string(1, map));
+/** The address from register 1, the port from the next four bytes. */
+const dnat = () => expression("nat", u32be(1, 1), u32be(2, NFPROTO_IPV4), u32be(3, 1), u32be(5, 9));
+const destinationPort = (register: number) => payload(TRANSPORT_HEADER, 2, 2, register);
+
+/** `dnat ip to meta l4proto . th dport map @MAP`; goes on to the next rule where the map has no such key. */
+export const dnatByPort = (map: string): Uint8Array[] => [meta(META.L4PROTO, 1), destinationPort(9), lookup(map), dnat()];
+/** `dnat ip to ip daddr . meta l4proto . th dport map @MAP` */
+export const dnatByAddressAndPort = (map: string): Uint8Array[] => [
+  payload(NETWORK_HEADER, DADDR_OFFSET, 4, 1),
+  meta(META.L4PROTO, 9),
+  destinationPort(10),
+  lookup(map),
+  dnat(),
+];
+
+export const masquerade = (): Uint8Array[] => [expression("masq")];
+
+function verdict(code: number, chain?: string): Uint8Array[] {
+  const what = nested(NFTA.DATA.VERDICT, u32be(1, code), ...(chain === undefined ? [] : [string(2, chain)]));
+  return [expression("immediate", u32be(1, 0), nested(2, what))];
+}
+export const accept = (): Uint8Array[] => verdict(VERDICT.accept);
+export const drop = (): Uint8Array[] => verdict(VERDICT.drop);
+export const jump = (chain: string): Uint8Array[] => verdict(VERDICT.jump, chain);
+
+/** Key or value of a map: parts padded to four bytes each. */
+export function concatenation(...parts: readonly Uint8Array[]): Uint8Array {
+  return concat(parts.map((part) => concat([part, new Uint8Array((4 - (part.length % 4)) % 4)])));
+}

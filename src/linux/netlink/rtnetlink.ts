@@ -1,0 +1,109 @@
+/**
+ * Links, addresses and routes.
+ * @module
+ * @see rtnetlink(7)
+ */
+import { bytes, concat, nested, string, u32 } from "./attributes.ts";
+import { type NetlinkMessage, NLM_F } from "./message.ts";
+
+export const RTM = { NEWLINK: 16, DELLINK: 17, NEWADDR: 20, NEWROUTE: 24 } as const;
+export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
+export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4 } as const;
+export const RTA = { DST: 1, OIF: 4, GATEWAY: 5 } as const;
+const VETH_INFO_PEER = 1;
+const IFF_UP = 1;
+const AF_UNSPEC = 0;
+const AF_INET = 2;
+const RT_TABLE_MAIN = 254;
+const RTPROT_BOOT = 3;
+const RT_SCOPE_UNIVERSE = 0;
+const RTN_UNICAST = 1;
+/** Linux: IFNAMSIZ with its NUL. */
+const MAX_NAME = 15;
+
+/** Attributes that a link may be made with. */
+export interface LinkOptions {
+  /** At most 15 bytes. */
+  readonly name: string;
+  /** Interface index to take; default: the kernel's choice. */
+  readonly index?: number;
+  /** Six bytes. */
+  readonly mac?: Uint8Array;
+  readonly mtu?: number;
+  /** Index of the bridge that it becomes a port of. */
+  readonly master?: number;
+  /** Descriptor of the network namespace that it is made in. */
+  readonly namespaceFd?: number;
+  readonly up?: boolean;
+}
+
+/** struct ifinfomsg. */
+function ifinfomsg(index: number, flags: number): Uint8Array {
+  const header = new Uint8Array(16);
+  const view = new DataView(header.buffer);
+  view.setUint8(0, AF_UNSPEC);
+  view.setInt32(4, index, true);
+  view.setUint32(8, flags, true);
+  view.setUint32(12, flags, true); // change mask
+  return header;
+}
+
+function linkBody(options: LinkOptions, ...rest: readonly Uint8Array[]): Uint8Array {
+  const { name, index = 0, mac, mtu, master, namespaceFd, up = false } = options;
+  if (name === "" || new TextEncoder().encode(name).length > MAX_NAME) throw new RangeError(`interface name "${name}": 1 to ${MAX_NAME} bytes`);
+  return concat([
+    ifinfomsg(index, up ? IFF_UP : 0),
+    string(IFLA.IFNAME, name),
+    ...(mac === undefined ? [] : [bytes(IFLA.ADDRESS, mac)]),
+    ...(mtu === undefined ? [] : [u32(IFLA.MTU, mtu)]),
+    ...(master === undefined ? [] : [u32(IFLA.MASTER, master)]),
+    ...(namespaceFd === undefined ? [] : [u32(IFLA.NET_NS_FD, namespaceFd)]),
+    ...rest,
+  ]);
+}
+
+const CREATE = NLM_F.ACK | NLM_F.CREATE | NLM_F.EXCL;
+
+/** A new bridge. */
+export function newBridge(options: LinkOptions): NetlinkMessage {
+  return { type: RTM.NEWLINK, flags: CREATE, body: linkBody(options, nested(IFLA.LINKINFO, string(IFLA.INFO_KIND, "bridge"))) };
+}
+
+/** A new pair of virtual interfaces, `peer` maybe directly in another namespace. A peer's index is honoured only when the near end has one too. */
+export function newVeth(options: LinkOptions, peer: LinkOptions): NetlinkMessage {
+  const data = nested(IFLA.INFO_DATA, nested(VETH_INFO_PEER, linkBody(peer)));
+  return { type: RTM.NEWLINK, flags: CREATE, body: linkBody(options, nested(IFLA.LINKINFO, string(IFLA.INFO_KIND, "veth"), data)) };
+}
+
+/** Sets an existing link up, by index. */
+export function linkUp(index: number): NetlinkMessage {
+  return { type: RTM.NEWLINK, flags: NLM_F.ACK, body: ifinfomsg(index, IFF_UP) };
+}
+
+/** Removes a link, by name. */
+export function deleteLink(name: string): NetlinkMessage {
+  return { type: RTM.DELLINK, flags: NLM_F.ACK, body: linkBody({ name }) };
+}
+
+/** An IPv4 address (four bytes each) with its prefix length. */
+export function newAddress(options: {
+  readonly index: number;
+  readonly address: Uint8Array;
+  readonly prefix: number;
+  readonly broadcast?: Uint8Array;
+}): NetlinkMessage {
+  const { index, address, prefix, broadcast } = options;
+  const ifaddrmsg = new Uint8Array(8);
+  const view = new DataView(ifaddrmsg.buffer);
+  view.setUint8(0, AF_INET);
+  view.setUint8(1, prefix);
+  view.setUint32(4, index, true);
+  const attributes = [bytes(IFA.LOCAL, address), bytes(IFA.ADDRESS, address), ...(broadcast === undefined ? [] : [bytes(IFA.BROADCAST, broadcast)])];
+  return { type: RTM.NEWADDR, flags: CREATE, body: concat([ifaddrmsg, ...attributes]) };
+}
+
+/** The IPv4 default route. */
+export function newDefaultRoute(gateway: Uint8Array, index: number): NetlinkMessage {
+  const rtmsg = Uint8Array.of(AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0);
+  return { type: RTM.NEWROUTE, flags: CREATE, body: concat([rtmsg, bytes(RTA.GATEWAY, gateway), u32(RTA.OIF, index)]) };
+}

@@ -1,0 +1,189 @@
+/**
+ * Containers on bridge networks.
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { systemClock } from "#core/clock.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
+import { newId, shortId } from "#core/ids.ts";
+import type { Step } from "#linux/plan.ts";
+import { formatAddress, parseAddress } from "../ipv4.ts";
+import type { EndpointRecord, JoinRequest, NetworkRecord } from "../mod.ts";
+import { type BridgeSettings, bridgeSettings } from "../network-records.ts";
+import type { NetworkRegistry } from "../network-registry.ts";
+import { releaseAll } from "../ports/host-ports.ts";
+import { type Publication, publishPorts } from "../published-ports.ts";
+import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
+import { endpointSteps } from "./endpoint-steps.ts";
+
+/** Hand-shake numbers of network steps begin here (runtime/slots). */
+const FIRST_POINT = 16;
+/** Indexes inside a container: above what the kernel itself puts into a new namespace (lo, fallback tunnels). */
+const FIRST_INNER_INDEX = 100;
+/** A namespace that outlives its container (`--network container:X`) keeps the cable: then it is pulled out after this time. */
+const CABLE_TIMEOUT_MS = 1_000;
+/** How long a join waits for an address that an ended container still holds. */
+const ADDRESS_TIMEOUT_MS = 2_000;
+
+/** What `join` does for one container. */
+export interface BridgeEndpoint {
+  readonly endpoint: EndpointRecord;
+  readonly publication: Publication;
+  readonly steps: readonly Step[];
+}
+
+export interface BridgeJoin {
+  readonly request: JoinRequest;
+  readonly slot: number;
+  /** Bridge networks that the container is on already. */
+  readonly ordinal: number;
+  /** Whether this network gives the default route. */
+  readonly defaultRoute: boolean;
+}
+
+export class BridgeDriver {
+  readonly #host: BridgeHost;
+  readonly #registry: NetworkRegistry;
+  /** Cables and addresses of ended containers, on their way out. */
+  readonly #leaving = new Set<Promise<void>>();
+  readonly #log: (message: string) => void;
+
+  constructor(host: BridgeHost, registry: NetworkRegistry, log: (message: string) => void) {
+    this.#host = host;
+    this.#registry = registry;
+    this.#log = log;
+  }
+
+  async join(network: NetworkRecord, { request, slot, ordinal, defaultRoute }: BridgeJoin): Promise<BridgeEndpoint> {
+    const record =
+      network.Name === "bridge" && (await indexOf(bridgeSettings(network).interfaceName)) === undefined ? await this.#registry.settleDefaultBridge() : network;
+    const settings = bridgeSettings(record);
+    const address = await this.#takeAddress(record, request);
+    let publication: Publication | undefined;
+    const endpointId = newId();
+    try {
+      publication = await this.#publish(request, settings, address, endpointId);
+      const bridgeIndex = await this.#host.ensure(settings);
+      const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(address);
+      const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
+      const steps = endpointSteps({
+        slot,
+        point: FIRST_POINT + slot,
+        bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, subnet: settings.subnet },
+        host: { name: hostName, index: this.#host.takeIndex() },
+        container: {
+          name: `eth${ordinal}`,
+          index: FIRST_INNER_INDEX + ordinal,
+          mac,
+          address,
+          gateway: defaultRoute && !settings.internal ? settings.gateway : undefined,
+        },
+        table: this.#host.table,
+        ports: publication.published,
+      });
+      return { endpoint: endpointRecord(record, settings, request, { address, mac, hostName, endpointId }), publication, steps };
+    } catch (error) {
+      if (publication !== undefined) await releaseAll(publication.held);
+      this.#registry.pool(record).free(address);
+      throw error;
+    }
+  }
+
+  async #publish(request: JoinRequest, settings: BridgeSettings, address: number, endpointId: string): Promise<Publication> {
+    try {
+      return await publishPorts(settings.internal ? {} : request.ports, address, settings.hostBinding);
+    } catch (error) {
+      if (!isEngineError(error, "kernel")) throw error;
+      const message = `driver failed programming external connectivity on endpoint ${request.containerName} (${endpointId}): ${error.message}`;
+      throw new EngineError("kernel", message, { cause: error, details: error.details, ...(error.hint !== undefined && { hint: error.hint }) });
+    }
+  }
+
+  async #takeAddress(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<number> {
+    const text = endpoint?.IPAMConfig?.IPv4Address ?? "";
+    if (text !== "" && record.Name === "bridge") throw new EngineError("invalid", "user specified IP address is supported on user defined networks only");
+    const wanted = text === "" ? undefined : parseAddress(text);
+    if (text !== "" && wanted === undefined) throw new EngineError("invalid", `invalid IPv4 address: ${text}`);
+    const end = systemClock.now() + ADDRESS_TIMEOUT_MS;
+    for (;;) {
+      try {
+        return this.#registry.pool(record).take(containerName, wanted);
+      } catch (error) {
+        if (!isEngineError(error, "denied") || this.#leaving.size === 0 || systemClock.now() > end) throw error;
+        await Promise.race(this.#leaving);
+      }
+    }
+  }
+
+  /** Frees ports and rules; the address follows when the cable is gone, so that it is never there twice. */
+  async leave(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication): Promise<void> {
+    await this.#host.unpublish(publication.published);
+    await releaseAll(publication.held);
+    const address = parseAddress(endpoint.IPAddress);
+    const leaving = this.#unplug(endpoint.HostInterface)
+      .catch((error: unknown) => this.#log(`cannot remove the interface ${endpoint.HostInterface}: ${error instanceof Error ? error.message : String(error)}`))
+      .finally(() => {
+        if (address !== undefined) this.#registry.pool(network).free(address);
+        this.#leaving.delete(leaving);
+      });
+    this.#leaving.add(leaving);
+  }
+
+  /** The cable goes with the namespace, some milliseconds after its last process. */
+  async #unplug(name: string | undefined): Promise<void> {
+    if (name === undefined) return;
+    const end = systemClock.now() + CABLE_TIMEOUT_MS;
+    for (let pauseMs = 5; systemClock.now() < end; pauseMs *= 2) {
+      if ((await indexOf(name)) === undefined) return;
+      await systemClock.sleep(pauseMs);
+    }
+    await this.#host.removeInterface(name);
+  }
+
+  /** Removes ports of our bridges that no living container has. */
+  async sweep(networks: readonly NetworkRecord[], living: ReadonlySet<string>): Promise<void> {
+    for (const network of networks) {
+      for (const name of await portsOf(bridgeSettings(network).interfaceName)) {
+        if (name.startsWith("veth") && !living.has(name)) await this.#host.removeInterface(name);
+      }
+    }
+  }
+
+  /** Resolves when nothing is on its way out. */
+  async settled(): Promise<void> {
+    while (this.#leaving.size > 0) await Promise.all(this.#leaving);
+  }
+}
+
+function endpointRecord(
+  { Name, Id }: NetworkRecord,
+  { gateway, subnet, internal }: BridgeSettings,
+  { containerId, containerName, hostname, endpoint }: JoinRequest,
+  made: { readonly address: number; readonly mac: Uint8Array; readonly hostName: string; readonly endpointId: string },
+): EndpointRecord {
+  const aliases = endpoint?.Aliases ?? null;
+  return {
+    NetworkName: Name,
+    NetworkID: Id,
+    EndpointID: made.endpointId,
+    Gateway: internal ? "" : formatAddress(gateway),
+    IPAddress: formatAddress(made.address),
+    IPPrefixLen: subnet.prefix,
+    IPv6Gateway: "",
+    GlobalIPv6Address: "",
+    GlobalIPv6PrefixLen: 0,
+    MacAddress: [...made.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":"),
+    Aliases: aliases,
+    // names are resolved on user-defined networks only
+    DNSNames: Name === "bridge" ? [] : [...new Set([containerName, ...(aliases ?? []), shortId(containerId), hostname])].filter((name) => name !== ""),
+    HostInterface: made.hostName,
+  };
+}
+
+/** EngineError "invalid" for what is no unicast MAC address. */
+function parseMac(text: string): Uint8Array {
+  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) throw new EngineError("invalid", `invalid MAC address: ${text}`);
+  const mac = Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
+  if (((mac[0] ?? 0) & 1) === 1) throw new EngineError("invalid", `invalid MAC address: ${text}: a multicast address cannot be an interface's own`);
+  return mac;
+}

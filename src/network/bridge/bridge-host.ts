@@ -1,0 +1,179 @@
+/**
+ * The host's side of bridge networks: interfaces, the nf_tables table, IP forwarding. Everything is made on first use and made again when it has disappeared.
+ * @module
+ */
+import { randomInt } from "node:crypto";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { errnoOf } from "#core/errors.ts";
+import type { Helper } from "#linux/helper.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
+import { deleteLink, linkUp, newAddress, newBridge } from "#linux/netlink/rtnetlink.ts";
+import { addressBytes, formatAddress, formatSubnet, lastOf } from "../ipv4.ts";
+import type { BridgeSettings } from "../network-records.ts";
+import { netlinkStep } from "./endpoint-steps.ts";
+import { freshTransaction, type PublishedPort, publishTransactions, removalTransaction, rulesTransaction, unpublishTransactions } from "./rules.ts";
+
+/** Names of the table and of our interfaces carry the default bridge's name, so that several daemons on one host stay apart. */
+export function tableName(defaultBridge: string): string {
+  return defaultBridge === "wherry0" ? "wherry" : `wherry-${defaultBridge}`;
+}
+
+/** Whether IP forwarding was off before this engine came. */
+export interface ForwardingMark {
+  readonly turnedOn: boolean;
+  remember(): Promise<void>;
+}
+
+export class BridgeHost {
+  readonly table: string;
+  readonly #helper: Helper;
+  readonly #log: (message: string) => void;
+  readonly #bridges = new Map<string, BridgeSettings>();
+  readonly #forwarding: ForwardingMark;
+  #closeForwarding: boolean;
+  #queue: Promise<unknown> = Promise.resolve();
+  #tableReady = false;
+  #nextIndex = 0;
+
+  constructor(options: { readonly helper: Helper; readonly table: string; readonly forwarding: ForwardingMark; readonly log: (message: string) => void }) {
+    this.#helper = options.helper;
+    this.table = options.table;
+    this.#forwarding = options.forwarding;
+    this.#closeForwarding = options.forwarding.turnedOn;
+    this.#log = options.log;
+  }
+
+  /** An interface index that nothing uses: far above those that the kernel counts up to, from a place of this daemon's own. */
+  takeIndex(): number {
+    if (this.#nextIndex === 0) this.#nextIndex = 1_000_000 + randomInt(1 << 24) * 64;
+    return this.#nextIndex++;
+  }
+
+  /** Makes sure that the bridge and its rules exist; the bridge's index. */
+  async ensure(settings: BridgeSettings): Promise<number> {
+    const index = await indexOf(settings.interfaceName);
+    if (index !== undefined && this.#tableReady && this.#bridges.has(settings.interfaceName)) return index;
+    return await this.#serial(async () => {
+      const present = (await indexOf(settings.interfaceName)) ?? (await this.#make(settings));
+      if (!this.#tableReady || !this.#bridges.has(settings.interfaceName)) {
+        await this.#openForwarding();
+        await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
+        this.#bridges.set(settings.interfaceName, settings);
+        await this.#sendRules();
+      }
+      return present;
+    });
+  }
+
+  /** Removes a bridge and its rules; a missing one is no error. */
+  async remove(settings: BridgeSettings): Promise<void> {
+    await this.#serial(async () => {
+      const known = this.#bridges.delete(settings.interfaceName);
+      if (known && this.#tableReady) await this.#sendRules();
+      await this.removeInterface(settings.interfaceName);
+    });
+  }
+
+  async removeInterface(name: string): Promise<void> {
+    if ((await indexOf(name)) === undefined) return;
+    await this.#helper.call({ steps: [netlinkStep("host", NETLINK_ROUTE, [deleteLink(name)], `removes the interface ${name}`, ["ENODEV", "EINVAL"])] });
+  }
+
+  /** After a restart: one transaction throws away what an earlier daemon left in the table and puts in what holds now. */
+  async restore(bridges: readonly BridgeSettings[], ports: readonly PublishedPort[]): Promise<void> {
+    await this.#serial(async () => {
+      for (const settings of bridges) {
+        if ((await indexOf(settings.interfaceName)) === undefined) await this.#make(settings);
+        await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
+        this.#bridges.set(settings.interfaceName, settings);
+      }
+      await this.#openForwarding();
+      await this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports)], "rules and published ports as they were");
+      this.#tableReady = true;
+    });
+  }
+
+  async unpublish(ports: readonly PublishedPort[]): Promise<void> {
+    if (ports.length === 0) return;
+    // All ports of one transaction were added by one: either all are there or, when the container never started or the table was flushed, none.
+    await this.#transactions(unpublishTransactions(this.table, ports), "published ports are taken back", ["ENOENT"]);
+  }
+
+  /** Removes the table and the interfaces given. */
+  async clear(bridges: readonly BridgeSettings[]): Promise<void> {
+    await this.#serial(async () => {
+      if (this.#tableReady) await this.#transactions([removalTransaction(this.table)], "the last container is gone");
+      this.#tableReady = false;
+      this.#bridges.clear();
+      for (const { interfaceName } of bridges) await this.removeInterface(interfaceName);
+    });
+  }
+
+  async #make({ interfaceName, subnet, gateway, mtu }: BridgeSettings): Promise<number> {
+    const index = this.takeIndex();
+    const messages = [
+      newBridge({ name: interfaceName, index, mtu, mac: macOf(gateway) }),
+      newAddress({ index, address: addressBytes(gateway), prefix: subnet.prefix, broadcast: addressBytes(lastOf(subnet)) }),
+      linkUp(index),
+    ];
+    const why = `the bridge ${interfaceName} with the host's address ${formatAddress(gateway)} in ${formatSubnet(subnet)}`;
+    await this.#helper.call({ steps: [netlinkStep("host", NETLINK_ROUTE, messages, why)] });
+    this.#log(`made the bridge ${interfaceName} for ${formatSubnet(subnet)}`);
+    return index;
+  }
+
+  #options() {
+    return { table: this.table, bridges: [...this.#bridges.values()], closeForwarding: this.#closeForwarding };
+  }
+
+  async #sendRules(): Promise<void> {
+    await this.#transactions([rulesTransaction(this.#options())], "forwarding, masquerading and published ports");
+    this.#tableReady = true;
+  }
+
+  async #transactions(transactions: readonly (readonly NetlinkMessage[])[], why: string, ignore: readonly string[] = []): Promise<void> {
+    await this.#helper.call({ steps: transactions.map((messages) => netlinkStep("host", NETLINK_NETFILTER, messages, why, ignore)) });
+  }
+
+  /** Docker turns forwarding on, too. Who turned it on sees to it that the host does not become a router between its other interfaces. */
+  async #openForwarding(): Promise<void> {
+    const path = "/proc/sys/net/ipv4/ip_forward";
+    if ((await readFile(path, "utf8")).trim() === "1") return;
+    await writeFile(path, "1");
+    await this.#forwarding.remember();
+    this.#closeForwarding = true;
+    this.#log("turned IP forwarding on (net.ipv4.ip_forward); only traffic of bridges is forwarded");
+  }
+
+  /** One change of the host at a time. */
+  #serial<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work);
+    this.#queue = result.catch(() => undefined); // the caller has the error
+    return result;
+  }
+}
+
+/** 02:42 and the address, as Docker derives it. */
+export function macOf(address: number): Uint8Array {
+  return Uint8Array.of(0x02, 0x42, ...addressBytes(address));
+}
+
+/** Index of an interface; undefined when there is none of that name. */
+export async function indexOf(name: string): Promise<number | undefined> {
+  try {
+    return Number(await readFile(`/sys/class/net/${name}/ifindex`, "utf8"));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "EINVAL") return undefined;
+    throw error;
+  }
+}
+
+/** Interfaces that are ports of a bridge. */
+export async function portsOf(bridge: string): Promise<string[]> {
+  try {
+    return await readdir(`/sys/class/net/${bridge}/brif`);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw error;
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The plan steps that connect a container to a bridge. Pure.
+ * @module
+ */
+import { encodeMessages, NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
+import { linkUp, newAddress, newDefaultRoute, newVeth } from "#linux/netlink/rtnetlink.ts";
+import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
+import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
+import { type PublishedPort, publishTransactions } from "./rules.ts";
+
+export interface EndpointWiring {
+  /** Free slot for the namespace's descriptor, and hand-shake number. */
+  readonly slot: number;
+  readonly point: number;
+  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly subnet: Subnet };
+  readonly host: { readonly name: string; readonly index: number };
+  readonly container: {
+    readonly name: string;
+    readonly index: number;
+    readonly mac: Uint8Array;
+    readonly address: number;
+    readonly gateway: number | undefined;
+  };
+  readonly table: string;
+  readonly ports: readonly PublishedPort[];
+}
+
+export function netlinkStep(where: "host" | "child", protocol: number, messages: readonly NetlinkMessage[], why: string, ignore: readonly string[] = []): Step {
+  const see = protocol === NETLINK_NETFILTER ? "nft(8)" : "rtnetlink(7)";
+  return { op: "netlink", where, protocol, messages: encodeMessages(messages), why, see, section: "network", ...(ignore.length > 0 && { ignore }) };
+}
+
+/**
+ * The pair is made with its far end already in the container's namespace: moving it there later costs ten times as much. Both indexes are chosen here,
+ * so that neither side needs to ask for them.
+ */
+export function endpointSteps({ slot, point, bridge, host, container, table, ports }: EndpointWiring): Step[] {
+  const { address, gateway } = container;
+  const pair = newVeth(
+    { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
+    { name: container.name, index: container.index, mac: container.mac, mtu: bridge.mtu, namespaceFd: SLOT_BASE + slot },
+  );
+  const configure = [
+    newAddress({ index: container.index, address: addressBytes(address), prefix: bridge.subnet.prefix, broadcast: addressBytes(lastOf(bridge.subnet)) }),
+    linkUp(container.index),
+    ...(gateway === undefined ? [] : [newDefaultRoute(addressBytes(gateway), container.index)]),
+  ];
+  const section = "network";
+  return [
+    { op: "child_ns", where: "host", name: "net", out: slot, why: "the container's network namespace", section },
+    netlinkStep(
+      "host",
+      NETLINK_ROUTE,
+      [pair],
+      `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`,
+    ),
+    { op: "close", where: "host", slot, why: "the namespace's descriptor is not needed any more", section },
+    { op: "signal", where: "host", id: point, why: "the cable is plugged in", section },
+    ...publishTransactions(table, ports).map((messages) =>
+      netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`),
+    ),
+    { op: "await", where: "child", id: point, why: "until the cable is plugged in", section },
+    {
+      op: "write",
+      where: "child",
+      dir: NO_SLOT,
+      path: `/proc/sys/net/ipv6/conf/${container.name}/disable_ipv6`,
+      flags: 0n,
+      data: new TextEncoder().encode("1"),
+      why: "the network has no IPv6",
+      see: "kernel: ip-sysctl",
+      ignore: ["ENOENT"],
+      section,
+    },
+    netlinkStep(
+      "child",
+      NETLINK_ROUTE,
+      configure,
+      `address ${formatAddress(address)}/${bridge.subnet.prefix}${gateway === undefined ? "" : `, default route through the bridge at ${formatAddress(gateway)}`}`,
+    ),
+  ];
+}

@@ -1,0 +1,184 @@
+/**
+ * Ports of the host: binding the socket is the allocation. A held socket makes every clash show, whoever the other one is, and frees itself with the daemon.
+ * @module
+ */
+import { createSocket } from "node:dgram";
+import { createServer, isIPv6 } from "node:net";
+import type { PortBinding } from "#core/container-config.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { type RelayTarget, relayTcp, relayUdp } from "./relay.ts";
+
+export type Protocol = "tcp" | "udp" | "sctp";
+
+/** A port that is taken; `port` is the real one. */
+export interface HeldPort {
+  readonly protocol: Protocol;
+  readonly hostIp: string;
+  readonly port: number;
+  release(): Promise<void>;
+}
+
+/** A request for one container port: on which addresses, and which port (first that is free of a range; 0 = any). */
+export interface PortRequest {
+  readonly protocol: Protocol;
+  readonly hostIps: readonly string[];
+  /** IPv6 addresses that may be left out where the host has no IPv6. */
+  readonly optionalIps: ReadonlySet<string>;
+  readonly first: number;
+  readonly last: number;
+  readonly target: RelayTarget;
+}
+
+/** Ports of protocols that Node has no sockets for. */
+const sctpHeld = new Set<string>();
+
+async function hold(protocol: Protocol, hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
+  if (protocol === "tcp") return await holdTcp(hostIp, port, target);
+  if (protocol === "udp") return await holdUdp(hostIp, port, target);
+  const actual = port === 0 ? freeSctpPort(hostIp) : port;
+  const key = `${hostIp} ${actual}`;
+  if (sctpHeld.has(key)) throw Object.assign(new Error("port is held"), { code: "EADDRINUSE" });
+  sctpHeld.add(key);
+  return {
+    protocol,
+    hostIp,
+    port: actual,
+    release: async () => {
+      sctpHeld.delete(key);
+    },
+  };
+}
+
+function freeSctpPort(hostIp: string): number {
+  for (let port = 49_152; port <= 65_535; port++) if (!sctpHeld.has(`${hostIp} ${port}`)) return port;
+  throw Object.assign(new Error("no free port"), { code: "EADDRINUSE" });
+}
+
+function holdTcp(hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
+  return new Promise((resolve, reject) => {
+    const clients = new Set<import("node:net").Socket>();
+    const server = createServer({ allowHalfOpen: true }, (client) => {
+      clients.add(client);
+      client.on("close", () => clients.delete(client));
+      relayTcp(client, target);
+    });
+    server.once("error", reject);
+    server.listen({ host: hostIp, port, ipv6Only: isIPv6(hostIp), exclusive: true }, () => {
+      server.off("error", reject);
+      server.on("error", () => undefined); // accept(2) out of descriptors: the client is refused, the port stays held
+      const address = server.address();
+      resolve({
+        protocol: "tcp",
+        hostIp,
+        port: address !== null && typeof address === "object" ? address.port : port,
+        release: () =>
+          new Promise((done) => {
+            server.close(() => done());
+            for (const client of clients) client.destroy();
+          }),
+      });
+    });
+  });
+}
+
+function holdUdp(hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket({ type: isIPv6(hostIp) ? "udp6" : "udp4", ipv6Only: true });
+    socket.once("error", reject);
+    socket.bind({ address: hostIp, port, exclusive: true }, () => {
+      socket.off("error", reject);
+      socket.on("error", () => undefined); // an ICMP answer to a client that is gone
+      const stop = relayUdp(socket, target);
+      resolve({
+        protocol: "udp",
+        hostIp,
+        port: socket.address().port,
+        release: () =>
+          new Promise((done) => {
+            stop();
+            socket.close(() => done());
+          }),
+      });
+    });
+  });
+}
+
+const noIpv6 = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EPROTONOSUPPORT"]);
+
+/** One port number on all addresses, or nothing. */
+async function holdAll(request: PortRequest, port: number): Promise<HeldPort[]> {
+  const held: HeldPort[] = [];
+  let number = port;
+  try {
+    for (const hostIp of request.hostIps) {
+      try {
+        const one = await hold(request.protocol, hostIp, number, request.target);
+        number = one.port;
+        held.push(one);
+      } catch (error) {
+        if (!(request.optionalIps.has(hostIp) && noIpv6.has(errnoOf(error) ?? ""))) throw Object.assign(error as Error, { hostIp, hostPort: number });
+      }
+    }
+    return held;
+  } catch (error) {
+    await releaseAll(held);
+    throw error;
+  }
+}
+
+/** An ephemeral port may be free on one address and taken on the next. */
+const EPHEMERAL_ATTEMPTS = 20;
+
+/** Takes a port. EngineError "kernel" with Docker's text when it is taken. */
+export async function takePort(request: PortRequest): Promise<HeldPort[]> {
+  const candidates =
+    request.first === 0 ? new Array<number>(EPHEMERAL_ATTEMPTS).fill(0) : Array.from({ length: request.last - request.first + 1 }, (_, i) => request.first + i);
+  let last: unknown;
+  for (const port of candidates) {
+    try {
+      return await holdAll(request, port);
+    } catch (error) {
+      last = error;
+      if (errnoOf(error) !== "EADDRINUSE") break;
+    }
+  }
+  throw bindError(last, request);
+}
+
+function bindError(cause: unknown, { hostIps, first, last, protocol }: PortRequest): EngineError {
+  const { hostIp = hostIps[0] ?? "", hostPort = first } = cause as { hostIp?: string; hostPort?: number };
+  const errno = errnoOf(cause) ?? "EIO";
+  const shown = isIPv6(hostIp) ? `[${hostIp}]` : hostIp;
+  const details = { errno, hostIp, hostPort };
+  if (errno === "EADDRINUSE" && last > first)
+    return new EngineError("kernel", `Bind for ${shown}:${first}-${last} failed: all ports are allocated`, { cause, details });
+  if (errno === "EADDRINUSE")
+    return new EngineError("kernel", `Bind for ${shown}:${hostPort} failed: port is already allocated`, {
+      cause,
+      details,
+      hint: `ss -lnp '( sport = :${hostPort} )' shows who holds it`,
+    });
+  const reason = errno === "EADDRNOTAVAIL" ? "cannot assign requested address" : errno === "EACCES" ? "permission denied" : errno;
+  return new EngineError("kernel", `failed to bind host port for ${shown}:${hostPort}/${protocol}: ${reason}`, { cause, details });
+}
+
+export async function releaseAll(held: readonly HeldPort[]): Promise<void> {
+  await Promise.all(held.map((port) => port.release()));
+}
+
+/** `80/tcp` → number and protocol. EngineError "invalid". */
+export function parseContainerPort(key: string): { readonly port: number; readonly protocol: Protocol } {
+  const [, number, protocol = "tcp"] = /^(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(key) ?? [];
+  const port = Number(number);
+  if (number === undefined || port < 1 || port > 65_535) throw new EngineError("invalid", `invalid container port "${key}"`);
+  return { port, protocol: protocol as Protocol }; // the pattern says so
+}
+
+/** "", "8080" or "8000-8010". EngineError "invalid". */
+export function parseHostPort({ HostPort }: PortBinding): { readonly first: number; readonly last: number } {
+  if (HostPort === "" || HostPort === "0") return { first: 0, last: 0 };
+  const [, from, to = from] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(HostPort) ?? [];
+  const [first, last] = [Number(from), Number(to)];
+  if (from === undefined || first < 1 || last > 65_535 || last < first) throw new EngineError("invalid", `invalid host port "${HostPort}"`);
+  return { first, last };
+}
