@@ -59,7 +59,7 @@ export interface JoinResult {
   readonly ports: Record<string, PortBinding[] | null>;
   /**
    * Steps that wire the container's network namespace. They come after `clone` (which made the namespace): host steps may use
-   * `child_ns` "net" into a slot ≥ `slot`; child steps run in the namespace, still with all capabilities.
+   * `child_ns` "net" into a slot ≥ `slot`; child steps run in the namespace, still with all capabilities, when the host steps are done (the planner's hand-shake).
    */
   readonly steps: readonly Step[];
 }
@@ -85,6 +85,7 @@ export interface NetworkManager {
   restore(
     running: readonly {
       readonly containerId: string;
+      readonly containerName?: string;
       readonly endpoints: readonly EndpointRecord[];
       readonly ports: Readonly<Record<string, readonly PortBinding[] | null>>;
     }[],

@@ -9,10 +9,10 @@ import { newId } from "#core/ids.ts";
 import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { BridgeDriver } from "./bridge/bridge-driver.ts";
-import { BridgeHost, tableName } from "./bridge/bridge-host.ts";
+import { BridgeHost, indexOf, tableName } from "./bridge/bridge-host.ts";
 import { parseAddress } from "./ipv4.ts";
 import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord } from "./mod.ts";
-import { bridgeSettings, PREDEFINED } from "./network-records.ts";
+import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-records.ts";
 import { NetworkRegistry } from "./network-registry.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
 import { buildResolvConf } from "./resolv-conf.ts";
@@ -125,29 +125,38 @@ class Networks implements NetworkManager {
   }
 
   async restore(running: Parameters<NetworkManager["restore"]>[0]): Promise<void> {
-    for (const { containerId, endpoints, ports } of running) {
+    for (const { containerId, containerName = containerId.slice(0, 12), endpoints, ports } of running) {
       let unpublished = ports;
       for (const endpoint of endpoints) {
         const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
         if (network === undefined) {
-          this.#log("warn", `container ${containerId.slice(0, 12)} is on network ${endpoint.NetworkName}, which does not exist any more`);
+          this.#log("warn", `container ${containerName} is on network ${endpoint.NetworkName}, which does not exist any more`);
           continue;
         }
         const address = parseAddress(endpoint.IPAddress);
         const onBridge = network.Driver === "bridge" && address !== undefined;
-        if (onBridge) this.#registry.pool(network).adopt(address, containerId.slice(0, 12));
-        const lost = (error: unknown) =>
-          this.#log("warn", `port of container ${containerId.slice(0, 12)}: ${error instanceof Error ? error.message : String(error)}`);
+        if (onBridge) this.#registry.pool(network).adopt(address, containerName);
+        const lost = (error: unknown) => this.#log("warn", `port of container ${containerName}: ${error instanceof Error ? error.message : String(error)}`);
         const publication = onBridge ? await restorePorts(unpublished, address, lost) : undefined;
         if (onBridge) unpublished = {}; // ports are published by the first of its networks
-        this.#members.add({ containerId, name: containerId.slice(0, 12), network, endpoint, publication, defaultRoute: onBridge });
+        this.#members.add({ containerId, name: containerName, network, endpoint, publication, defaultRoute: onBridge });
       }
     }
     const members = [...this.#members].filter((member) => member.publication !== undefined);
-    const networks = new Map(members.map(({ network }) => [network.Id, network]));
+    const used = new Set(members.map(({ network }) => network.Id));
     const ports = members.flatMap(({ publication }) => publication?.published ?? []);
-    await this.#host.restore([...networks.values()].map(bridgeSettings), ports);
+    await this.#host.restore(await this.#bridges(used), ports);
     await this.#driver.sweep(this.#registry.bridges(), new Set(members.flatMap(({ endpoint }) => endpoint.HostInterface ?? [])));
+  }
+
+  /** Bridges that exist or must. */
+  async #bridges(used: ReadonlySet<string>): Promise<BridgeSettings[]> {
+    const found: BridgeSettings[] = [];
+    for (const network of this.#registry.bridges()) {
+      const settings = bridgeSettings(network);
+      if (used.has(network.Id) || (await indexOf(settings.interfaceName)) !== undefined) found.push(settings);
+    }
+    return found;
   }
 
   members(networkId: string): { readonly containerId: string; readonly name: string; readonly endpoint: EndpointRecord }[] {
@@ -159,7 +168,7 @@ class Networks implements NetworkManager {
     await this.#driver.settled();
     const publications = [...this.#members].flatMap(({ publication }) => publication ?? []);
     await Promise.all(publications.flatMap(({ held }) => held.map((port) => port.release())));
-    if (publications.length === 0) await this.#host.clear(this.#registry.bridges().map(bridgeSettings));
+    if (publications.length === 0) await this.#host.clear(await this.#bridges(new Set()));
   }
 
   #of(containerId: string): Member[] {

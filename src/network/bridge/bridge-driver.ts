@@ -16,8 +16,6 @@ import { type Publication, publishPorts } from "../published-ports.ts";
 import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
 import { endpointSteps } from "./endpoint-steps.ts";
 
-/** Hand-shake numbers of network steps begin here (runtime/slots). */
-const FIRST_POINT = 16;
 /** Indexes inside a container: above what the kernel itself puts into a new namespace (lo, fallback tunnels). */
 const FIRST_INNER_INDEX = 100;
 /** A namespace that outlives its container (`--network container:X`) keeps the cable: then it is pulled out after this time. */
@@ -68,7 +66,6 @@ export class BridgeDriver {
       const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
       const steps = endpointSteps({
         slot,
-        point: FIRST_POINT + slot,
         bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, subnet: settings.subnet },
         host: { name: hostName, index: this.#host.takeIndex() },
         container: {

@@ -79,8 +79,9 @@ export class BridgeHost {
     await this.#helper.call({ steps: [netlinkStep("host", NETLINK_ROUTE, [deleteLink(name)], `removes the interface ${name}`, ["ENODEV", "EINVAL"])] });
   }
 
-  /** After a restart: one transaction throws away what an earlier daemon left in the table and puts in what holds now. */
+  /** After a restart: throws away what an earlier daemon left in the table and puts in what holds now. Without bridges there is nothing to do. */
   async restore(bridges: readonly BridgeSettings[], ports: readonly PublishedPort[]): Promise<void> {
+    if (bridges.length === 0) return;
     await this.#serial(async () => {
       for (const settings of bridges) {
         if ((await indexOf(settings.interfaceName)) === undefined) await this.#make(settings);
@@ -102,7 +103,7 @@ export class BridgeHost {
   /** Removes the table and the interfaces given. */
   async clear(bridges: readonly BridgeSettings[]): Promise<void> {
     await this.#serial(async () => {
-      if (this.#tableReady) await this.#transactions([removalTransaction(this.table)], "the last container is gone");
+      if (this.#tableReady || bridges.length > 0) await this.#transactions([removalTransaction(this.table)], "the last container is gone");
       this.#tableReady = false;
       this.#bridges.clear();
       for (const { interfaceName } of bridges) await this.removeInterface(interfaceName);

@@ -9,9 +9,8 @@ import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
 
 export interface EndpointWiring {
-  /** Free slot for the namespace's descriptor, and hand-shake number. */
+  /** Free slot for the namespace's descriptor. */
   readonly slot: number;
-  readonly point: number;
   readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly subnet: Subnet };
   readonly host: { readonly name: string; readonly index: number };
   readonly container: {
@@ -32,9 +31,9 @@ export function netlinkStep(where: "host" | "child", protocol: number, messages:
 
 /**
  * The pair is made with its far end already in the container's namespace: moving it there later costs ten times as much. Both indexes are chosen here,
- * so that neither side needs to ask for them.
+ * so that neither side needs to ask for them. The planner sees to it that the child's steps wait for the host's.
  */
-export function endpointSteps({ slot, point, bridge, host, container, table, ports }: EndpointWiring): Step[] {
+export function endpointSteps({ slot, bridge, host, container, table, ports }: EndpointWiring): Step[] {
   const { address, gateway } = container;
   const pair = newVeth(
     { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
@@ -55,11 +54,9 @@ export function endpointSteps({ slot, point, bridge, host, container, table, por
       `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`,
     ),
     { op: "close", where: "host", slot, why: "the namespace's descriptor is not needed any more", section },
-    { op: "signal", where: "host", id: point, why: "the cable is plugged in", section },
     ...publishTransactions(table, ports).map((messages) =>
       netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`),
     ),
-    { op: "await", where: "child", id: point, why: "until the cable is plugged in", section },
     {
       op: "write",
       where: "child",
