@@ -51,8 +51,8 @@ export interface StorageDriver {
   has(chain: ChainID): Promise<boolean>;
   parent(chain: ChainID): Promise<ChainID | undefined>;
   list(): Promise<{ readonly layers: readonly ChainID[]; readonly active: readonly string[] }>;
-  /** Bytes and inodes of the snapshot's or layer's own content. */
-  usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number }>;
+  /** The snapshot's or layer's own content: `bytes` as Docker counts (lengths of files, hard links once), `allocatedBytes` as du(1). */
+  usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }>;
   /** A directory into which a layer's tar is applied before commit, and how whiteouts are written there. */
   applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }>;
   /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare. */
@@ -100,7 +100,9 @@ export interface LayerStore {
   /** Uncompressed size of the layer's content in bytes, as Docker counts image sizes. */
   size(chain: ChainID): Promise<number>;
   diffId(chain: ChainID): Promise<DiffID>;
-  /** Removes layers that no chain in `needed` (tips) reaches. Returns bytes freed. */
+  /** Until it is released, {@link prune} keeps every layer that {@link apply} has returned since: for a caller whose image is not recorded yet. */
+  hold(): { release(): void };
+  /** Removes layers that no chain in `needed` (tips) reaches, except what a snapshot lies on. Returns bytes freed. */
   prune(needed: ReadonlySet<ChainID>): Promise<number>;
 }
 

@@ -1,0 +1,72 @@
+import { constants, copyFile } from "node:fs/promises";
+import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
+import { type ByteString, toByteString, toBytes } from "./bytes.ts";
+
+/** A tree that is open, and the directory it is rooted at. */
+export interface OpenTree {
+  readonly tree: FileTree;
+  readonly directory: string;
+}
+
+const pathMax = 4096;
+const zeros = Buffer.alloc(64 * 1024);
+
+/**
+ * Copies everything below one directory into another, empty one: hard links among the files, devices, owners, xattrs and times of nanoseconds too. Data is shared with the
+ * original where the filesystem can (reflinks).
+ * @param reader a second tree at `from`, for reading while `from.tree` walks
+ */
+export async function copyTree(from: OpenTree, reader: FileTree, to: OpenTree): Promise<void> {
+  const names = new Map<bigint, ByteString>();
+  const directories: [Uint8Array, FileMeta][] = [];
+  for await (const stat of from.tree.walk("")) {
+    const path = toByteString(stat.path);
+    const meta: FileMeta = { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtimeNs: stat.mtimeNs, xattrs: stat.xattrs };
+    const first = stat.nlink > 1 && stat.type !== "dir" ? names.get(stat.ino) : undefined;
+    if (stat.type === "dir") {
+      if (path !== "") await to.tree.mkdir(stat.path, meta);
+      directories.push([stat.path, meta]);
+    } else if (first !== undefined) {
+      await to.tree.link(stat.path, toBytes(first));
+    } else {
+      if (stat.nlink > 1) names.set(stat.ino, path);
+      if (stat.type === "symlink") await to.tree.symlink(stat.path, stat.target ?? new Uint8Array(), meta);
+      else if (stat.type === "file") await copyOne(from, reader, to, stat, meta);
+      else if (stat.type !== "socket") await to.tree.mknod(stat.path, stat.type, stat.major, stat.minor, meta);
+    }
+  }
+  for (const [path, meta] of directories.reverse()) await to.tree.setMeta(path, meta);
+  await to.tree.flush();
+}
+
+async function copyOne(from: OpenTree, reader: FileTree, to: OpenTree, stat: TreeStat, meta: FileMeta): Promise<void> {
+  const sparse = stat.blocks * 512 < stat.size;
+  const longest = Math.max(from.directory.length, to.directory.length) + stat.path.length + 2;
+  if (stat.size > 0 && !sparse && longest < pathMax) {
+    // The directory must be there before Node writes to it.
+    await to.tree.flush();
+    await copyFile(within(from, stat.path), within(to, stat.path), constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+    await to.tree.setMeta(stat.path, meta);
+    return;
+  }
+  await to.tree.openFile(stat.path, sparse ? 0 : stat.size);
+  if (stat.size > 0) {
+    for await (const chunk of reader.readFile(stat.path)) {
+      if (sparse && isZero(chunk)) await to.tree.skip(chunk.byteLength);
+      else await to.tree.writeData(chunk);
+    }
+  }
+  await to.tree.closeFile(meta);
+}
+
+function within({ directory }: OpenTree, path: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(`${directory}/`), path]);
+}
+
+function isZero(chunk: Uint8Array): boolean {
+  for (let at = 0; at < chunk.byteLength; at += zeros.length) {
+    const part = chunk.subarray(at, at + zeros.length);
+    if (Buffer.compare(part, zeros.subarray(0, part.byteLength)) !== 0) return false;
+  }
+  return true;
+}

@@ -1,0 +1,26 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Helper } from "#linux/helper.ts";
+import { asStorageError } from "../../layer-directory.ts";
+import { addMountPoints } from "../../mount-points.ts";
+
+/**
+ * Makes the layer of mount points that every container on these `lowers` (relative to `root`, top-most first) gets as its top-most read-only one.
+ */
+export async function makeInitLayer(helper: Helper, root: string, name: string, lowers: readonly string[], link: string): Promise<void> {
+  const temporary = `tmp-init-${randomBytes(8).toString("hex")}`;
+  try {
+    await mkdir(join(root, temporary, "diff"), { recursive: true, mode: 0o755 });
+    await writeFile(join(root, temporary, "link"), link);
+    const tree = await helper.openTree(root);
+    try {
+      await addMountPoints(tree, `${temporary}/diff`, lowers);
+    } finally {
+      await tree.close();
+    }
+    await rename(join(root, temporary), join(root, name));
+  } catch (error) {
+    throw asStorageError(error, `making the mount points of ${name}`);
+  }
+}

@@ -1,0 +1,326 @@
+import { randomBytes } from "node:crypto";
+import { lstat, mkdir, open, readdir, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import type { FileTree } from "#linux/file-tree.ts";
+import type { Helper } from "#linux/helper.ts";
+
+/** What `layer.json` says of a committed layer. */
+interface LayerJson {
+  readonly version: 1;
+  readonly chain: ChainID;
+  readonly parent: ChainID | null;
+}
+
+/** A snapshot that a container or build step writes to. */
+export interface ActiveSnapshot {
+  readonly parent: ChainID | undefined;
+  /** Its contents need not survive a crash of the machine: the boot it belongs to. */
+  readonly volatileBoot?: string;
+}
+
+/** What a snapshot that nothing was written to consists of, directories deepest first; such a one is removed without a helper process. */
+export interface Untouched {
+  readonly files: readonly string[];
+  readonly directories: readonly string[];
+}
+
+const keyPattern = /^[a-z0-9][a-z0-9-]{0,79}$/;
+const reservedKey = /^(l|trash)$|^tmp-|-init$/;
+const noParent = "none";
+
+/**
+ * The directory that a driver keeps its layers and snapshots in, and what both drivers do alike with it:
+ *
+ * - `<chain hex>/` with a `layer.json` is a committed layer, `<key>/` with a link `parent` an active snapshot. The link is made last and the
+ *   JSON before the rename, so a directory that a crash left half made has neither and is swept.
+ * - {@link commit} and {@link discard} are one rename; what is discarded lies in `trash/` until it has been deleted in the background.
+ * - Which layers and snapshots there are is read once, at {@link openLayerDirectory}; afterwards memory answers.
+ */
+export class LayerDirectory {
+  readonly root: string;
+  readonly helper: Helper;
+  /** Committed layers and their parents. */
+  readonly layers: Map<ChainID, ChainID | undefined> = new Map();
+  readonly active: Map<string, ActiveSnapshot> = new Map();
+  readonly #trash: string;
+  readonly #untouched: Untouched;
+  readonly #preparing = new Set<string>();
+  readonly #committing = new Map<ChainID, Promise<void>>();
+  #removals: Promise<void> = Promise.resolve();
+  readonly #queue: string[] = [];
+  #failures: unknown[] = [];
+
+  constructor(root: string, helper: Helper, untouched: Untouched) {
+    this.root = root;
+    this.helper = helper;
+    this.#trash = join(root, "trash");
+    this.#untouched = untouched;
+  }
+
+  /** Directory of a committed layer or an active snapshot. */
+  path(key: string | ChainID): string {
+    return join(this.root, isDigest(key) ? hexOf(key) : key);
+  }
+
+  /** Makes an active snapshot: `fill` makes what the driver needs in the directory, which exists. */
+  async prepare(key: string, snapshot: ActiveSnapshot, fill: (directory: string) => Promise<void>): Promise<void> {
+    if (!keyPattern.test(key) || reservedKey.test(key)) throw new EngineError("invalid", `invalid snapshot key "${key.slice(0, 100)}"`);
+    if (snapshot.parent !== undefined && !this.layers.has(snapshot.parent)) throw new EngineError("not-found", `layer ${snapshot.parent} not found`);
+    if (this.active.has(key) || this.#preparing.has(key)) throw new EngineError("conflict", `snapshot "${key}" exists already`);
+    this.#preparing.add(key);
+    const directory = this.path(key);
+    let made = false;
+    try {
+      await mkdir(directory, { mode: 0o710 });
+      made = true;
+      await fill(directory);
+      if (snapshot.volatileBoot !== undefined) await symlink(snapshot.volatileBoot, join(directory, "volatile"));
+      await symlink(snapshot.parent === undefined ? noParent : join("..", hexOf(snapshot.parent)), join(directory, "parent"));
+      this.active.set(key, snapshot);
+    } catch (error) {
+      if (made) await this.#throwAway(key);
+      if (errnoOf(error) === "EEXIST") throw new EngineError("conflict", `snapshot "${key}" exists already`, { cause: error });
+      throw asStorageError(error, `preparing snapshot "${key}"`);
+    } finally {
+      this.#preparing.delete(key);
+    }
+  }
+
+  /** The record of an active snapshot; EngineError not-found. */
+  snapshot(key: string): ActiveSnapshot {
+    const found = this.active.get(key);
+    if (found === undefined) throw new EngineError("not-found", `snapshot "${key}" not found`);
+    return found;
+  }
+
+  /** Turns the snapshot into a layer, `finish` adding what the driver wants on disk first. False when the layer was committed meanwhile: the snapshot is dropped. */
+  async commit(key: string, chain: ChainID, finish: (directory: string) => Promise<void>): Promise<boolean> {
+    for (let other = this.#committing.get(chain); other !== undefined; other = this.#committing.get(chain)) await other.catch(() => undefined);
+    const { parent } = this.snapshot(key);
+    if (this.layers.has(chain)) {
+      await this.discard(key);
+      return false;
+    }
+    const work = this.#commit(key, chain, parent, finish);
+    this.#committing.set(chain, work);
+    try {
+      await work;
+      return true;
+    } catch (error) {
+      throw asStorageError(error, `committing layer ${chain}`);
+    } finally {
+      this.#committing.delete(chain);
+    }
+  }
+
+  async #commit(key: string, chain: ChainID, parent: ChainID | undefined, finish: (directory: string) => Promise<void>): Promise<void> {
+    const directory = this.path(key);
+    await finish(directory);
+    const json: LayerJson = { version: 1, chain, parent: parent ?? null };
+    await writeDurably(join(directory, "layer.json"), `${JSON.stringify(json)}\n`);
+    await rename(directory, this.path(chain));
+    this.active.delete(key);
+    this.layers.set(chain, parent);
+    await syncDirectory(this.root);
+  }
+
+  /** True while a layer or snapshot lies on top of this one. */
+  isParent(chain: ChainID): boolean {
+    for (const parent of this.layers.values()) if (parent === chain) return true;
+    for (const { parent } of this.active.values()) if (parent === chain) return true;
+    return false;
+  }
+
+  /** Out of view at once, deleted in the background. */
+  async discard(key: string | ChainID): Promise<void> {
+    if (isDigest(key)) {
+      if (!this.layers.has(key)) return;
+      if (this.isParent(key)) throw new EngineError("conflict", `layer ${key} is in use by a layer or snapshot on top of it`);
+      this.layers.delete(key);
+      await this.#throwAway(hexOf(key));
+    } else if (this.active.delete(key)) {
+      await this.#throwAway(key);
+    }
+  }
+
+  /** Throws another directory of the driver's (an init layer) away; missing is no error. */
+  async discardDirectory(name: string): Promise<void> {
+    await this.#throwAway(name);
+  }
+
+  /** Removes what is neither committed, nor `active`, nor `keep` (further names that the driver knows), and what lies in the trash. */
+  async sweep(active: ReadonlySet<string>, keep: (name: string) => boolean): Promise<void> {
+    for (const name of await readdir(this.root)) {
+      if (name === "trash" || keep(name) || this.layers.has(`sha256:${name}` as ChainID) || this.#preparing.has(name)) continue;
+      if (this.active.has(name) && active.has(name)) continue;
+      this.active.delete(name);
+      await this.#throwAway(name);
+    }
+    for (const name of await readdir(this.#trash)) if (!this.#queue.includes(name)) this.#remove(name);
+  }
+
+  /** Waits for background removals; rejects when one has failed (what is left is tried again by the next sweep). */
+  async idle(): Promise<void> {
+    await this.#removals;
+    const failures = this.#failures;
+    this.#failures = [];
+    if (failures.length > 0)
+      throw new EngineError("storage", `could not delete from ${this.#trash}: ${failures.map(String).join("; ")}`, { cause: failures[0] });
+  }
+
+  async #throwAway(name: string): Promise<void> {
+    const target = `${name}.${randomBytes(6).toString("hex")}`;
+    try {
+      await rename(join(this.root, name), join(this.#trash, target));
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return;
+      throw asStorageError(error, `removing ${name}`);
+    }
+    this.#remove(target);
+  }
+
+  #remove(name: string): void {
+    this.#queue.push(name);
+    if (this.#queue.length === 1) this.#removals = this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    // The trees are what containers wrote: deeper than PATH_MAX, if they like. The helper goes by descriptors.
+    let tree: FileTree | undefined;
+    for (let name = this.#queue[0]; name !== undefined; name = this.#queue[0]) {
+      try {
+        if (!(await removeUntouched(join(this.#trash, name), this.#untouched))) {
+          tree ??= await this.helper.openTree(this.#trash);
+          await tree.remove(name);
+          await tree.flush();
+        }
+      } catch (error) {
+        this.#failures.push(error);
+      }
+      this.#queue.shift();
+    }
+    await tree?.close();
+  }
+}
+
+/** Opens (and makes, when missing) a driver's directory and reads what is in it. */
+export async function openLayerDirectory(root: string, helper: Helper, untouched: Untouched): Promise<LayerDirectory> {
+  await mkdir(join(root, "trash"), { recursive: true, mode: 0o710 });
+  const directory = new LayerDirectory(root, helper, untouched);
+  await Promise.all((await readdir(root)).map((name) => readOne(directory, name)));
+  for (const [chain, parent] of directory.layers) {
+    if (parent !== undefined && !directory.layers.has(parent))
+      throw new EngineError("storage", `layer ${chain} has lost its parent ${parent}`, { details: { path: root } });
+  }
+  return directory;
+}
+
+async function readOne(directory: LayerDirectory, name: string): Promise<void> {
+  const chain = `sha256:${name}`;
+  if (isDigest(chain)) {
+    const json = await readLayerJson(join(directory.root, name, "layer.json"));
+    if (json?.chain === chain) {
+      directory.layers.set(json.chain, json.parent ?? undefined);
+      return;
+    }
+  }
+  if (!keyPattern.test(name) || reservedKey.test(name)) return;
+  const [parent, volatileBoot] = await Promise.all([linkTarget(join(directory.root, name, "parent")), linkTarget(join(directory.root, name, "volatile"))]);
+  if (parent === undefined) return;
+  directory.active.set(name, {
+    parent: parent === noParent ? undefined : (`sha256:${parent.slice(3)}` as Digest),
+    ...(volatileBoot === undefined ? {} : { volatileBoot }),
+  });
+}
+
+async function readLayerJson(path: string): Promise<LayerJson | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
+    throw asStorageError(error, `reading ${path}`);
+  }
+  // Our own file, written whole before the rename that made the directory a layer.
+  return JSON.parse(text) as LayerJson;
+}
+
+async function linkTarget(path: string): Promise<string | undefined> {
+  try {
+    return await readlink(path);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return undefined;
+    throw asStorageError(error, `reading ${path}`);
+  }
+}
+
+/** Removes a snapshot that nothing was written to, in a few calls; false when there is more in it. */
+async function removeUntouched(path: string, untouched: Untouched): Promise<boolean> {
+  try {
+    for (const name of untouched.files) await unlinkIfThere(join(path, name));
+    for (const name of untouched.directories) await rmdirIfThere(join(path, name));
+    for (const name of ["parent", "volatile"]) await unlinkIfThere(join(path, name));
+    await rmdir(path);
+    return true;
+  } catch (error) {
+    if (["ENOTEMPTY", "EEXIST", "ENOTDIR", "EISDIR"].includes(errnoOf(error) ?? "")) return false;
+    throw asStorageError(error, `removing ${path}`);
+  }
+}
+
+/** rmdir; missing is no error. */
+export async function rmdirIfThere(path: string): Promise<void> {
+  try {
+    await rmdir(path);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+  }
+}
+
+/** Writes a file so that it is there whole after a crash. */
+export async function writeDurably(path: string, text: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  {
+    await using file = await open(temporary, "w", 0o600);
+    await file.writeFile(text);
+    await file.sync();
+  }
+  await rename(temporary, path);
+}
+
+/** fsync of a directory: makes renames in it last. */
+export async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, "r");
+  await directory.sync();
+}
+
+/** System errors become EngineErrors; a full disk says so. */
+export function asStorageError(error: unknown, what: string): unknown {
+  if (error instanceof EngineError) return error;
+  const errno = errnoOf(error);
+  if (errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
+  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
+  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
+}
+
+/** True when something has this name. */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return false;
+    throw asStorageError(error, `looking at ${path}`);
+  }
+}
+
+/** unlink; missing is no error. */
+export async function unlinkIfThere(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+  }
+}

@@ -1,0 +1,48 @@
+import { EngineError } from "#core/errors.ts";
+import { type ByteString, printable } from "./bytes.ts";
+
+/** What a member's name means in a layer. `path` has neither leading slash nor `.` or `..`; "" is the layer's root. */
+export type LayerName =
+  | { readonly kind: "path"; readonly path: ByteString }
+  /** `.wh.NAME`: this name is gone from the layers below. */
+  | { readonly kind: "whiteout"; readonly path: ByteString }
+  /** `.wh..wh..opq`: the directory hides those below it. */
+  | { readonly kind: "opaque"; readonly path: ByteString }
+  /** aufs' own files (`.wh..wh.plnk` …), which old images carry. */
+  | { readonly kind: "ignored" };
+
+const prefix = ".wh.";
+const metaPrefix = ".wh..wh.";
+
+/** An entry that would land outside of the layer, or nowhere. */
+export function refused(name: ByteString, why: string): EngineError {
+  return new EngineError("corrupt", `archive entry "${printable(name)}" ${why}`, { details: { entry: printable(name) } });
+}
+
+/** Parses a member's name; EngineError when it has a `..` component or cannot be a path. A leading slash is dropped, as docker and GNU tar do. */
+export function parseLayerName(name: ByteString): LayerName {
+  const path = cleanPath(name, name);
+  const parts = path.split("/");
+  const last = parts.pop() ?? "";
+  if (parts.some((part) => part.startsWith(metaPrefix))) return { kind: "ignored" };
+  const whiteout = parts.find((part) => part.startsWith(prefix));
+  if (whiteout !== undefined) throw refused(name, `lies below the whiteout "${printable(whiteout)}"`);
+  if (!last.startsWith(prefix)) return { kind: "path", path };
+  if (last === `${metaPrefix}.opq`) return { kind: "opaque", path: parts.join("/") };
+  if (last.startsWith(metaPrefix)) return { kind: "ignored" };
+  const hidden = last.slice(prefix.length);
+  if (hidden === "" || hidden === "." || hidden === "..") throw refused(name, "is a whiteout of nothing in its directory");
+  return { kind: "whiteout", path: [...parts, hidden].join("/") };
+}
+
+/** Without leading, trailing and doubled slashes and `.` components. `entry` is the member that is at fault. */
+export function cleanPath(path: ByteString, entry: ByteString): ByteString {
+  // Most names are clean but for a "./" in front or a slash behind.
+  const plain = path.startsWith("./") ? path.slice(2) : path;
+  const parts = plain.split("/").filter((part) => part !== "" && part !== ".");
+  for (const part of parts) {
+    if (part === "..") throw refused(entry, path === entry ? 'has a ".." in its name' : `has a ".." in its target "${printable(path)}"`);
+    if (part.length > 255) throw refused(entry, `has a component of ${part.length} bytes; at most 255 are possible`);
+  }
+  return parts.join("/");
+}

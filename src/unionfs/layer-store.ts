@@ -1,0 +1,317 @@
+import { createHash, randomBytes } from "node:crypto";
+import { copyFile, link, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { chainIds, type ChainID, type DiffID, digestOf } from "#core/digest.ts";
+import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
+import type { FileTree } from "#linux/file-tree.ts";
+import type { Helper } from "#linux/helper.ts";
+import { applyTar } from "./apply.ts";
+import { type ByteString, joinPath, toBytes, toByteString } from "./bytes.ts";
+import { type LayerRecord, LayerRecords } from "./layer-records.ts";
+import { rebuildTar } from "./layer-tar.ts";
+import type { Change, LayerStore, StorageDriver } from "./mod.ts";
+import { TarIndexWriter } from "./tar-index.ts";
+import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
+import { directoriesOf, openCommonTree } from "./trees.ts";
+import { UnionView } from "./union-view.ts";
+import { walkUnion } from "./union-walk.ts";
+import { type TarSource, writeTar } from "./write-tree.ts";
+
+type ApplyOptions = NonNullable<Parameters<LayerStore["apply"]>[2]>;
+type Applied = Awaited<ReturnType<LayerStore["apply"]>>;
+
+/** Opens the layers of a driver. What a crash left between the driver and the records here (a layer that only one of them knows) is removed. */
+export async function openLayerStore({
+  root,
+  driver,
+  helper,
+}: {
+  readonly root: string;
+  readonly driver: StorageDriver;
+  readonly helper: Helper;
+}): Promise<LayerStore> {
+  const records = new LayerRecords(join(root, "layerdb", driver.name));
+  await records.load();
+  const store = new Layers(driver, helper, records);
+  await store.reconcile();
+  return store;
+}
+
+const applyKeyPrefix = "apply-";
+
+class Layers implements LayerStore {
+  readonly driver: StorageDriver;
+  readonly #helper: Helper;
+  readonly #records: LayerRecords;
+  /** Layers that were applied, or found applied, while somebody held them. */
+  readonly #held = new Set<ChainID>();
+  #holds = 0;
+  #changing: Promise<unknown> = Promise.resolve();
+
+  constructor(driver: StorageDriver, helper: Helper, records: LayerRecords) {
+    this.driver = driver;
+    this.#helper = helper;
+    this.#records = records;
+  }
+
+  async reconcile(): Promise<void> {
+    const { layers, active } = await this.driver.list();
+    for (const key of active) if (key.startsWith(applyKeyPrefix)) await this.driver.remove(key);
+    const known = new Set(layers);
+    for (const { chainId } of [...this.#records.all()]) if (!known.has(chainId)) await this.#records.remove(chainId);
+    await this.#removeLayers(layers.filter((chain) => this.#records.get(chain) === undefined));
+  }
+
+  async apply(parent: ChainID | undefined, tar: Readable | AsyncIterable<Uint8Array>, options: ApplyOptions = {}): Promise<Applied> {
+    if (parent !== undefined) this.#record(parent);
+    const expectedChain = options.expected === undefined ? undefined : chainOf(parent, options.expected);
+    if (expectedChain !== undefined && (await this.has(expectedChain))) return this.#readOnly(expectedChain, tar, options);
+    const key = `${applyKeyPrefix}${randomBytes(12).toString("hex")}`;
+    const directory = await this.#records.begin();
+    try {
+      await this.driver.prepare(key, parent);
+      const { diffId, size } = await this.#unpack(key, directory, tar, options);
+      if (options.expected !== undefined && diffId !== options.expected)
+        throw new EngineError("corrupt", `layer has the digest ${diffId}, expected ${options.expected}`);
+      const record: LayerRecord = { version: 1, chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size };
+      await this.#exclusive(() => this.#commit(key, directory, record));
+      return { diffId, chainId: record.chainId, size };
+    } catch (error) {
+      await this.driver.remove(key);
+      await this.#records.drop(directory);
+      throw error;
+    }
+  }
+
+  async #commit(key: string, directory: string, record: LayerRecord): Promise<void> {
+    const { chainId } = record;
+    if (this.#holds > 0) this.#held.add(chainId);
+    if (await this.has(chainId)) {
+      await this.driver.remove(key);
+      await this.#records.drop(directory);
+      return;
+    }
+    await this.driver.commit(key, chainId);
+    try {
+      await this.#records.add(directory, record);
+    } catch (error) {
+      await this.driver.remove(chainId);
+      throw error;
+    }
+  }
+
+  async #unpack(
+    key: string,
+    directory: string,
+    tar: AsyncIterable<Uint8Array>,
+    options: ApplyOptions,
+  ): Promise<{ readonly diffId: DiffID; readonly size: number }> {
+    const { dir, whiteouts } = await this.driver.applyTarget(key);
+    await using lower = whiteouts === "overlay" ? await this.#lowerOf(key) : undefined;
+    await using tree = closing(await this.#helper.openTree(dir));
+    const index = new TarIndexWriter(join(directory, "tar-index.gz"));
+    try {
+      const applied = await applyTar(tar, {
+        tree: tree.tree,
+        whiteouts,
+        lower: lower === undefined ? undefined : (path) => lower.lookup(path),
+        index,
+        keep: (path, number) => keepContent(dir, path, join(directory, "superseded"), number),
+        digestKnown: options.expected !== undefined,
+        signal: options.signal,
+        onProgress: options.onProgress,
+      });
+      await tree.tree.sync();
+      await index.finish();
+      return applied;
+    } catch (error) {
+      await index.discard();
+      throw error;
+    }
+  }
+
+  /** The chain is here already: only checks that the stream is what it says. */
+  async #readOnly(chain: ChainID, tar: AsyncIterable<Uint8Array>, { expected, signal, onProgress }: ApplyOptions): Promise<Applied> {
+    const hash = createHash("sha256");
+    let bytes = 0;
+    for await (const chunk of tar) {
+      if (signal?.aborted) throw new EngineError("cancelled", "cancelled while reading a layer", { cause: signal.reason });
+      hash.update(chunk);
+      bytes += chunk.byteLength;
+      onProgress?.({ bytes });
+    }
+    const digest = `sha256:${hash.digest("hex")}`;
+    if (digest !== expected) throw new EngineError("corrupt", `layer has the digest ${digest}, expected ${expected}`);
+    const record = this.#record(chain);
+    if (this.#holds > 0) this.#held.add(chain);
+    return { diffId: record.diffId, chainId: chain, size: record.size };
+  }
+
+  async tar(chain: ChainID): Promise<Readable> {
+    const { diffId } = this.#record(chain);
+    const [top] = directoriesOf(await this.driver.mounts(chain));
+    if (top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
+    return Readable.from(rebuildTar(this.#records.directory(chain), top, diffId, this.#helper), { objectMode: false });
+  }
+
+  async *diff(key: string): AsyncIterable<Uint8Array> {
+    await using changes = await this.#changes(key);
+    await using reader = closing(await this.#helper.openTree(changes.directory));
+    yield* writeTar(layerEntries(changes.changes, ""), reader.tree);
+  }
+
+  async changes(key: string): Promise<Change[]> {
+    await using changes = await this.#changes(key);
+    return await listChanges(changes.changes);
+  }
+
+  async *exportTree(key: string): AsyncIterable<Uint8Array> {
+    const directories = directoriesOf(await this.driver.mounts(key));
+    const { tree: reader, paths } = await openCommonTree(this.#helper, directories);
+    await using _reader = closing(reader);
+    const layers: FileTree[] = [];
+    try {
+      for (const directory of directories) layers.push(await this.#helper.openTree(directory));
+      yield* writeTar(unionEntries(layers, paths), reader);
+    } finally {
+      for (const layer of layers) await layer.close();
+    }
+  }
+
+  async has(chain: ChainID): Promise<boolean> {
+    return this.#records.get(chain) !== undefined && (await this.driver.has(chain));
+  }
+
+  async size(chain: ChainID): Promise<number> {
+    return this.#record(chain).size;
+  }
+
+  async diffId(chain: ChainID): Promise<DiffID> {
+    return this.#record(chain).diffId;
+  }
+
+  hold(): { release(): void } {
+    this.#holds++;
+    let released = false;
+    return {
+      release: () => {
+        if (released) return;
+        released = true;
+        if (--this.#holds === 0) this.#held.clear();
+      },
+    };
+  }
+
+  prune(needed: ReadonlySet<ChainID>): Promise<number> {
+    return this.#exclusive(() => this.#prune(needed));
+  }
+
+  async #prune(needed: ReadonlySet<ChainID>): Promise<number> {
+    const reached = new Set<ChainID>();
+    for (const tip of [...needed, ...this.#held]) {
+      for (let chain: ChainID | undefined = tip; chain !== undefined && !reached.has(chain); chain = this.#records.get(chain)?.parent ?? undefined)
+        reached.add(chain);
+    }
+    return this.#removeLayers([...this.#records.all()].map(({ chainId }) => chainId).filter((chain) => !reached.has(chain)));
+  }
+
+  /** Removes layers, those on top first; keeps what a layer or snapshot on top still needs. */
+  async #removeLayers(chains: readonly ChainID[]): Promise<number> {
+    let bytes = 0;
+    for (let left = chains, before = -1; left.length !== before; ) {
+      before = left.length;
+      const kept: ChainID[] = [];
+      for (const chain of left) {
+        try {
+          await this.driver.remove(chain);
+        } catch (error) {
+          if (!isEngineError(error, "conflict")) throw error;
+          kept.push(chain);
+          continue;
+        }
+        bytes += this.#records.get(chain)?.size ?? 0;
+        await this.#records.remove(chain);
+      }
+      left = kept;
+    }
+    return bytes;
+  }
+
+  /** One at a time: what changes which layers there are. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#changing.then(work);
+    this.#changing = result.catch(() => undefined);
+    return result;
+  }
+
+  #record(chain: ChainID): LayerRecord {
+    const record = this.#records.get(chain);
+    if (record === undefined) throw new EngineError("not-found", `layer ${chain} not found`);
+    return record;
+  }
+
+  /** lstat in what a snapshot lies on. */
+  async #lowerOf(key: string): Promise<(AsyncDisposable & { lookup: UnionView["lookup"]; view: UnionView }) | undefined> {
+    const changes = await this.driver.changes(key);
+    const directories = changes.kind === "upper" ? directoriesOf(changes.lower) : [];
+    if (directories.length === 0) return undefined;
+    const { tree, paths } = await openCommonTree(this.#helper, directories);
+    const view = new UnionView(
+      tree,
+      paths.map((path) => toByteString(Buffer.from(path))),
+    );
+    return { view, lookup: (path) => view.lookup(path), [Symbol.asyncDispose]: () => tree.close() };
+  }
+
+  async #changes(key: string): Promise<AsyncDisposable & { readonly directory: string; readonly changes: AsyncIterable<TreeChange> }> {
+    const where = await this.driver.changes(key);
+    const walker = await this.#helper.openTree(where.dir);
+    if (where.kind === "upper") {
+      const lower = await this.#lowerOf(key);
+      return {
+        directory: where.dir,
+        changes: upperChanges(walker, lower?.view),
+        [Symbol.asyncDispose]: async () => {
+          await walker.close();
+          await lower?.[Symbol.asyncDispose]();
+        },
+      };
+    }
+    const old = where.parentDir === undefined ? undefined : await this.#helper.openTree(where.parentDir);
+    return {
+      directory: where.dir,
+      changes: comparedChanges(walker, old),
+      [Symbol.asyncDispose]: async () => {
+        await walker.close();
+        await old?.close();
+      },
+    };
+  }
+}
+
+async function* unionEntries(layers: readonly FileTree[], paths: readonly string[]): AsyncIterable<TarSource> {
+  for await (const { path, stat, layer } of walkUnion(layers))
+    yield { kind: "entry", path, stat, at: joinPath(toByteString(Buffer.from(paths[layer] ?? "")), path) };
+}
+
+function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {
+  return parent === undefined ? (chainIds([diffId])[0] as ChainID) : digestOf(`${parent} ${diffId}`);
+}
+
+function closing(tree: FileTree): AsyncDisposable & { readonly tree: FileTree } {
+  return { tree, [Symbol.asyncDispose]: () => tree.close() };
+}
+
+/** Puts the content that is about to be replaced aside: as a second name of the file, or a copy where that is impossible. */
+async function keepContent(dir: string, path: ByteString, aside: string, number: number): Promise<void> {
+  const source = Buffer.concat([Buffer.from(`${dir}/`), toBytes(path)]);
+  const target = join(aside, String(number));
+  await mkdir(aside, { recursive: true, mode: 0o700 });
+  try {
+    await link(source, target);
+  } catch (error) {
+    if (errnoOf(error) !== "EXDEV" && errnoOf(error) !== "EMLINK") throw error;
+    await copyFile(source, target);
+  }
+}

@@ -1,0 +1,63 @@
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import type { Helper } from "#linux/helper.ts";
+import { openOverlay2 } from "./drivers/overlay2/driver.ts";
+import { probeOverlay2 } from "./drivers/overlay2/probe.ts";
+import { openVfs } from "./drivers/vfs/driver.ts";
+import type { DriverProbe, StorageDriver } from "./mod.ts";
+
+interface DriverFactory {
+  probe(dataRoot: string, helper: Helper): Promise<DriverProbe>;
+  open(dataRoot: string, helper: Helper): Promise<StorageDriver>;
+}
+
+/** By name, best first. */
+const factories: Readonly<Record<string, DriverFactory>> = {
+  overlay2: { probe: probeOverlay2, open: openOverlay2 },
+  vfs: { probe: async () => ({ supported: true }), open: openVfs },
+};
+
+/** Names of the drivers there are, best first. */
+export const driverNames: readonly string[] = Object.keys(factories);
+
+/**
+ * Opens the driver of this name; without one, the driver that the data root has layers of already, else the best one that works here. EngineError "unsupported" with the reason otherwise.
+ * @param options.root the data root; each driver keeps to its own directory in it
+ */
+export async function openDriver(name: string | undefined, { root, helper }: { readonly root: string; readonly helper: Helper }): Promise<StorageDriver> {
+  await mkdir(root, { recursive: true, mode: 0o710 });
+  if (name !== undefined) {
+    const factory = factories[name];
+    if (factory === undefined) throw new EngineError("invalid", `unknown storage driver "${name}"`, { hint: `there are ${driverNames.join(", ")}` });
+    const probe = await factory.probe(root, helper);
+    if (!probe.supported) throw new EngineError("unsupported", `storage driver ${name}: ${probe.reason}`, { hint: "choose another with --storage-driver" });
+    return factory.open(root, helper);
+  }
+  const reasons: string[] = [];
+  const used = await usedDrivers(root);
+  for (const [candidate, factory] of Object.entries(factories).sort(([a], [b]) => Number(used.has(b)) - Number(used.has(a)))) {
+    const probe = await factory.probe(root, helper);
+    if (probe.supported) return factory.open(root, helper);
+    // Its layers would seem to be lost if another driver took over.
+    if (used.has(candidate))
+      throw new EngineError("unsupported", `storage driver ${candidate}, which ${root} was used with, no longer works: ${probe.reason}`, {
+        hint: "name another driver with --storage-driver to start anew beside it",
+      });
+    reasons.push(`${candidate}: ${probe.reason}`);
+  }
+  throw new EngineError("unsupported", `no storage driver works at ${root} (${reasons.join("; ")})`);
+}
+
+/** Drivers with a layer in this data root. */
+async function usedDrivers(root: string): Promise<ReadonlySet<string>> {
+  const used = new Set<string>();
+  for (const name of driverNames) {
+    try {
+      if ((await readdir(join(root, name))).some((entry) => /^[0-9a-f]{64}$/.test(entry))) used.add(name);
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw error;
+    }
+  }
+  return used;
+}

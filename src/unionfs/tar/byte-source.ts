@@ -1,0 +1,58 @@
+/** Bytes of a stream in the portions that a parser wants, as views of the chunks they came in wherever they lie in one. */
+export class ByteSource {
+  readonly #source: AsyncIterator<Uint8Array>;
+  #chunk: Buffer = Buffer.alloc(0);
+  #at = 0;
+  #ended = false;
+
+  constructor(source: AsyncIterable<Uint8Array>) {
+    this.#source = source[Symbol.asyncIterator]();
+  }
+
+  /** Up to `max` bytes, at least one; undefined at the end. Never copied. */
+  async piece(max: number): Promise<Buffer | undefined> {
+    if (this.#at === this.#chunk.length && !(await this.#fill())) return undefined;
+    const piece = this.#chunk.subarray(this.#at, this.#at + max);
+    this.#at += piece.length;
+    return piece;
+  }
+
+  /** `length` bytes in one buffer; fewer when the stream ends. */
+  async take(length: number): Promise<Buffer> {
+    if (this.#chunk.length - this.#at >= length) {
+      const whole = this.#chunk.subarray(this.#at, this.#at + length);
+      this.#at += length;
+      return whole;
+    }
+    const pieces: Buffer[] = [];
+    for (let missing = length; missing > 0; ) {
+      const piece = await this.piece(missing);
+      if (piece === undefined) break;
+      missing -= piece.length;
+      pieces.push(piece);
+    }
+    return Buffer.concat(pieces);
+  }
+
+  /** Gives the stream up. */
+  async close(): Promise<void> {
+    this.#chunk = Buffer.alloc(0);
+    this.#at = 0;
+    this.#ended = true;
+    await this.#source.return?.();
+  }
+
+  async #fill(): Promise<boolean> {
+    while (!this.#ended) {
+      const { done, value } = await this.#source.next();
+      if (done === true) {
+        this.#ended = true;
+      } else if (value.byteLength > 0) {
+        this.#chunk = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+        this.#at = 0;
+        return true;
+      }
+    }
+    return false;
+  }
+}

@@ -1,0 +1,161 @@
+import type { FileTree, TreeStat } from "#linux/file-tree.ts";
+import { baseOf, type ByteString, compareWalkOrder, joinPath, parentOf, toByteString } from "./bytes.ts";
+import type { Change } from "./mod.ts";
+import { isUnusedMountPoint } from "./mount-points.ts";
+import { isOpaque, isOverlayXattr, isWhiteout } from "./overlay-format.ts";
+import type { UnionView } from "./union-view.ts";
+import type { TarSource } from "./write-tree.ts";
+
+/** A difference between a snapshot and what it lies on, in walk order. */
+export type TreeChange =
+  /** `same`: a directory that is only there because of what has changed below it, or not even that. */
+  | { readonly kind: "add" | "modify" | "same"; readonly path: ByteString; readonly stat: TreeStat }
+  /** `implied`: an opaque directory says so already. */
+  | { readonly kind: "delete"; readonly path: ByteString; readonly mtimeNs: bigint; readonly implied?: boolean }
+  /** The directory just named does not continue the one below. */
+  | { readonly kind: "opaque"; readonly path: ByteString; readonly mtimeNs: bigint };
+
+/** Reads an overlay's upper directory. `walker` is rooted at it; `lower` answers for the layers below. */
+export async function* upperChanges(walker: FileTree, lower: UnionView | undefined): AsyncIterable<TreeChange> {
+  /** Opaque directories that the walk is in, and which names of the directories below have not turned up. */
+  const opaque: { readonly path: ByteString; readonly mtimeNs: bigint; readonly missing: Set<ByteString> }[] = [];
+  const leave = function* (path: ByteString): Iterable<TreeChange> {
+    for (let top = opaque.at(-1); top !== undefined && !path.startsWith(`${top.path}/`); top = opaque.at(-1)) {
+      opaque.pop();
+      for (const name of top.missing) yield { kind: "delete", path: joinPath(top.path, name), mtimeNs: top.mtimeNs, implied: true };
+    }
+  };
+  for await (const stat of walker.walk("")) {
+    const path = toByteString(stat.path);
+    if (path === "") continue;
+    yield* leave(path);
+    opaque.find((directory) => directory.path === parentOf(path))?.missing.delete(baseOf(path));
+    const below = await lower?.lookup(path);
+    if (isWhiteout(stat)) {
+      // Of what the image never had (a mount point of ours, say), there is nothing to tell.
+      if (below !== undefined) yield { kind: "delete", path, mtimeNs: stat.mtimeNs };
+      continue;
+    }
+    yield { kind: below === undefined ? "add" : isSameDirectory(stat, below) && !isOpaque(stat) ? "same" : "modify", path, stat };
+    if (isOpaque(stat) && below?.type === "dir") {
+      yield { kind: "opaque", path, mtimeNs: stat.mtimeNs };
+      opaque.push({ path, mtimeNs: stat.mtimeNs, missing: new Set(await lower?.names(path)) });
+    }
+  }
+  yield* leave("");
+}
+
+/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does; mount points that were made for the container are no change of its. `old` undefined = an empty one. */
+export async function* comparedChanges(current: FileTree, old: FileTree | undefined): AsyncIterable<TreeChange> {
+  const after = entries(current);
+  const before = entries(old);
+  try {
+    let [next, past] = [await after.next(), await before.next()];
+    while (next.done !== true || past.done !== true) {
+      const order = next.done === true ? 1 : past.done === true ? -1 : compareWalkOrder(next.value.path, past.value.path);
+      if (order > 0 && past.done !== true) {
+        const { path } = past.value;
+        yield { kind: "delete", path, mtimeNs: 0n };
+        past = await skipBelow(before, path);
+      } else if (order < 0 && next.done !== true) {
+        yield { kind: "add", ...next.value };
+        next = await after.next();
+      } else if (next.done !== true && past.done !== true) {
+        const { path, stat } = next.value;
+        const replaced = past.value.stat.type === "dir" && stat.type !== "dir";
+        if (stat.type === "dir" && isSameDirectory(stat, past.value.stat)) yield { kind: "same", path, stat };
+        else if (stat.type === "dir" || !isSameFile(stat, past.value.stat)) yield { kind: "modify", path, stat };
+        next = await after.next();
+        past = replaced ? await skipBelow(before, path) : await before.next();
+      }
+    }
+  } finally {
+    await Promise.all([after.return(undefined), before.return(undefined)]);
+  }
+}
+
+async function* entries(tree: FileTree | undefined): AsyncGenerator<{ readonly path: ByteString; readonly stat: TreeStat }, undefined> {
+  if (tree === undefined) return;
+  for await (const stat of tree.walk("")) {
+    const path = toByteString(stat.path);
+    if (path !== "" && !isUnusedMountPoint(path, stat)) yield { path, stat };
+  }
+}
+
+/** The next entry that is not below `path`. */
+async function skipBelow(
+  walk: ReturnType<typeof entries>,
+  path: ByteString,
+): Promise<IteratorResult<{ readonly path: ByteString; readonly stat: TreeStat }, undefined>> {
+  let next = await walk.next();
+  while (next.done !== true && next.value.path.startsWith(`${path}/`)) next = await walk.next();
+  return next;
+}
+
+/** What `docker diff` prints: each change, and every directory above one as modified; sorted by path. */
+export async function listChanges(changes: AsyncIterable<TreeChange>): Promise<Change[]> {
+  const kinds = new Map<ByteString, Change["kind"]>();
+  const add = (path: ByteString, kind: Change["kind"]) => {
+    kinds.set(path, kind);
+    for (let above = parentOf(path); above !== "" && !kinds.has(above); above = parentOf(above)) kinds.set(above, "modify");
+  };
+  for await (const change of changes) {
+    if (change.kind !== "same" && change.kind !== "opaque") add(change.path, change.kind);
+  }
+  return [...kinds].sort(([a], [b]) => compareWalkOrder(a, b)).map(([path, kind]) => ({ kind, path: `/${Buffer.from(path, "latin1").toString("utf8")}` }));
+}
+
+/**
+ * The changes as a layer's entries. Directories come before what has changed in them, with their owner and mode. `at` is the directory of the snapshot in the tree that is read.
+ */
+export async function* layerEntries(changes: AsyncIterable<TreeChange>, at: ByteString): AsyncIterable<TarSource> {
+  const open: (TarSource & { kind: "entry" })[] = [];
+  for await (const change of changes) {
+    const { path } = change;
+    if (change.kind === "opaque") {
+      yield { kind: "opaque", path, mtimeNs: change.mtimeNs };
+      continue;
+    }
+    while (open.length > 0 && !path.startsWith(`${open.at(-1)!.path}/`)) open.pop();
+    if (change.kind === "same") {
+      open.push({ kind: "entry", path, stat: change.stat, at: joinPath(at, path) });
+      continue;
+    }
+    yield* open.splice(0);
+    if (change.kind === "delete" && change.implied === true) continue;
+    yield change.kind === "delete" ? { kind: "whiteout", path, mtimeNs: change.mtimeNs } : { kind: "entry", path, stat: change.stat, at: joinPath(at, path) };
+  }
+}
+
+function isSameDirectory(a: TreeStat, b: TreeStat): boolean {
+  return a.type === "dir" && b.type === "dir" && sameMeta(a, b) && a.mtimeNs === b.mtimeNs;
+}
+
+function isSameFile(a: TreeStat, b: TreeStat): boolean {
+  return (
+    a.type === b.type &&
+    sameMeta(a, b) &&
+    a.mtimeNs === b.mtimeNs &&
+    a.size === b.size &&
+    a.major === b.major &&
+    a.minor === b.minor &&
+    sameBytes(a.target, b.target)
+  );
+}
+
+function sameMeta(a: TreeStat, b: TreeStat): boolean {
+  return a.mode === b.mode && a.uid === b.uid && a.gid === b.gid && xattrKey(a) === xattrKey(b);
+}
+
+function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && Buffer.compare(a, b) === 0);
+}
+
+function xattrKey({ xattrs }: TreeStat): string {
+  if (xattrs.length === 0) return "";
+  return xattrs
+    .filter(({ name }) => !isOverlayXattr(name))
+    .map(({ name, value }) => `${name}=${Buffer.from(value).toString("hex")}`)
+    .sort()
+    .join(";");
+}
