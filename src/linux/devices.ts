@@ -8,6 +8,8 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 export interface DeviceNode {
   /** Path that the container shall see. */
   readonly path: string;
+  /** Where the node is on the host. */
+  readonly hostPath: string;
   readonly type: "c" | "b";
   readonly major: number;
   readonly minor: number;
@@ -27,7 +29,7 @@ async function nodeAt(hostPath: string, path: string, follow: boolean): Promise<
   const info = await (follow ? stat(hostPath) : lstat(hostPath));
   const type = info.isCharacterDevice() ? "c" : info.isBlockDevice() ? "b" : undefined;
   if (type === undefined) return undefined;
-  return { path, type, ...numbersOf(info.rdev), fileMode: info.mode & 0o7777, uid: info.uid, gid: info.gid };
+  return { path, hostPath, type, ...numbersOf(info.rdev), fileMode: info.mode & 0o7777, uid: info.uid, gid: info.gid };
 }
 
 /** Not handed on: what a container has of its own. */

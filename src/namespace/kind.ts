@@ -27,7 +27,9 @@ export interface Contribution {
   readonly before?: readonly Step[];
   /** In the monitor after `clone`: what only the host may write for the child. */
   readonly host?: readonly Step[];
-  /** In the child, as soon as the namespaces exist. */
+  /** In the child first of all: becoming root of its user namespace, parting from the host's mounts. */
+  readonly root?: readonly Step[];
+  /** In the child, when its root is furnished. */
   readonly child?: readonly Step[];
   /** In the child, after the host has joined it to its cgroups and wired its network. */
   readonly ready?: readonly Step[];

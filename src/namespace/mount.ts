@@ -23,7 +23,7 @@ export const mountNamespace: NamespaceKind = {
       throw new EngineError("unsupported", "a container without a mount namespace of its own is not supported: it would share its root with the host");
     return {
       cloneFlags: CLONE.NEWNS,
-      child: [
+      root: [
         {
           op: "mount",
           source: "none",
@@ -35,7 +35,6 @@ export const mountNamespace: NamespaceKind = {
           where: "child",
           why: "what is mounted from here on must not propagate to the host (its own changes may still arrive)",
           see: "mount_namespaces(7)",
-          section: "A root of its own",
         },
       ],
     };

@@ -5,10 +5,10 @@
  * @module
  */
 import { CLONE } from "#linux/flags.ts";
-import { linkUp } from "#linux/rtnetlink.ts";
+import { encodeMessages, NETLINK_ROUTE } from "#linux/netlink/message.ts";
+import { linkUp } from "#linux/netlink/rtnetlink.ts";
 import { type NamespaceKind, plainContribution } from "./kind.ts";
 
-const NETLINK_ROUTE = 0;
 /** The loopback interface is the first that a namespace has, always number 1. */
 const LOOPBACK_INDEX = 1;
 
@@ -28,7 +28,7 @@ export const netNamespace: NamespaceKind = {
         {
           op: "netlink",
           protocol: NETLINK_ROUTE,
-          messages: linkUp(LOOPBACK_INDEX),
+          messages: encodeMessages([linkUp(LOOPBACK_INDEX)]),
           where: "child",
           why: "brings the loopback interface up, so that 127.0.0.1 works",
           see: "rtnetlink(7)",

@@ -43,8 +43,8 @@ export const userNamespace: NamespaceKind = {
           section: "Map its users",
         },
       ],
-      child: [
-        { op: "setresgid", gid: 0, where: "child", why: "group 0 of the new namespace, no longer the host's", section: "Become the namespace's root" },
+      root: [
+        { op: "setresgid", gid: 0, where: "child", why: "group 0 of the new namespace, no longer the host's" },
         { op: "setresuid", uid: 0, where: "child", why: "root of the new namespace: all capabilities here, none outside" },
       ],
     };

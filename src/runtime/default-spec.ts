@@ -65,7 +65,8 @@ export function buildSpec(input: SpecInput): SpecResult {
   const linux: OciLinux = {
     namespaces: namespacesOf(input, mapping !== undefined),
     ...(mapping === undefined ? {} : { uidMappings: [mapping], gidMappings: [mapping] }),
-    devices: (input.devices ?? []).map(({ access: _, ...device }) => device),
+    // A user namespace may not make device nodes: there they are binds.
+    devices: mapping === undefined ? (input.devices ?? []).map(({ access: _access, hostPath: _hostPath, ...device }) => device) : [],
     cgroupsPath: input.cgroupsPath,
     resources: { ...limitsOf(hostConfig, input.deviceNumbers), devices: deviceRules(hostConfig.Privileged, input.devices ?? [], hostConfig.DeviceCgroupRules) },
     sysctl: sysctlsOf(hostConfig, mapping !== undefined),

@@ -5,7 +5,7 @@
 import { capabilitiesOf } from "#linux/capabilities.ts";
 import { AT_RECURSIVE, CLONE, flagNames, MOUNT_ATTR, MS, O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
 import type { Op } from "#linux/ops.gen.ts";
-import { NO_SLOT } from "#linux/plan.ts";
+import { NO_SLOT, SLOT_BASE } from "#linux/plan.ts";
 import { slots } from "./slots.ts";
 
 const decoder = new TextDecoder();
@@ -25,7 +25,7 @@ export class OpDescriber {
     switch (op.op) {
       case "openat":
       case "open_tree":
-        return op.path === "" ? `copy of ${this.#slot(op.dir)}` : this.#at(op.dir, op.path);
+        return op.path === "" ? "copy" : this.#at(op.dir, op.path);
       case "fsopen":
         return `new ${op.fstype}`;
       case "pidfd_open":
@@ -40,12 +40,20 @@ export class OpDescriber {
   }
 
   #slot(slot: number): string {
-    return slot === NO_SLOT ? "" : `<${this.#names.get(slot) ?? `slot ${slot}`}>`;
+    if (slot === NO_SLOT) return "";
+    const name = this.#names.get(slot) ?? `slot ${slot}`;
+    return name.startsWith("<") ? name : `<${name}>`;
   }
 
   #at(dir: number, path: string): string {
     if (dir === NO_SLOT) return path;
     return path === "" ? this.#slot(dir) : `${this.#slot(dir)}/${path}`;
+  }
+
+  /** A descriptor as the source of a bind: /proc/self/fd/N. */
+  #source(source: string): string {
+    const descriptor = /^\/proc\/self\/fd\/(\d+)$/.exec(source)?.[1];
+    return descriptor === undefined ? source : this.#slot(Number(descriptor) - SLOT_BASE);
   }
 
   #text(op: Op): string {
@@ -88,7 +96,7 @@ export class OpDescriber {
       case "move_mount":
         return `move_mount ${this.#slot(op.mnt)} onto ${this.#at(op.dir, op.path)}`;
       case "mount":
-        return mountText(op, this.#at(op.dir, op.path));
+        return mountText(op, this.#source(op.source), this.#at(op.dir, op.path));
       case "umount":
         return `umount ${this.#at(op.dir, op.path)}`;
       case "pivot_root":
@@ -179,11 +187,11 @@ function attrText(attrs: bigint): string {
   return flagNames(attrNames, attrs).toLowerCase().replaceAll("|", ",");
 }
 
-function mountText(op: Extract<Op, { op: "mount" }>, target: string): string {
+function mountText(op: Extract<Op, { op: "mount" }>, source: string, target: string): string {
   const options = [flagNames(MS, op.flags).toLowerCase().replaceAll("|", ","), op.data].filter((t) => t !== "").join(",");
   const shown = options === "" ? "" : ` (${options})`;
   const changes = (op.flags & (MS.REMOUNT | MS.PRIVATE | MS.SLAVE | MS.SHARED | MS.UNBINDABLE)) !== 0n;
-  return changes ? `mount: change ${target}${shown}` : `mount ${op.source.startsWith("/") ? op.source : op.fstype} on ${target}${shown}`;
+  return changes ? `mount: change ${target}${shown}` : `mount ${/^[/<]/.test(source) ? source : op.fstype} on ${target}${shown}`;
 }
 
 function maps(text: string): string {

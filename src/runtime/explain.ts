@@ -14,24 +14,41 @@ const head = `A container is a process that the kernel shows a world of its own.
 <root> is the container's root directory, wherever it is attached at that moment.
 `;
 
-/** Text for a terminal. */
+/** Text for a terminal. A reason that was just given is not repeated. */
 export function explainPlan(plan: Plan): string {
   const describer = new OpDescriber();
   const lines: string[] = [head];
   const width = String(plan.steps.length).length;
+  const indent = " ".repeat(width + 9);
   let section = "";
+  let said = new Set<string>();
   for (const [index, step] of plan.steps.entries()) {
     if (step.section !== undefined && step.section !== section) {
       section = step.section;
+      said = new Set();
       lines.push(`${index === 0 ? "" : "\n"}${section}`);
     }
     lines.push(`  ${String(index + 1).padStart(width)} ${step.where.padEnd(5)} ${describer.describe(step)}`);
-    const indent = " ".repeat(width + 9);
-    lines.push(`${indent}${step.why}. [${pageOf(step)}]`);
+    const reason = `${indent}${step.why}. [${pageOf(step)}]${tolerance(step)}`;
+    if (!said.has(reason)) lines.push(reason);
+    said.add(reason);
     if (step.op === "clone") for (const kind of newNamespaces(step.flags)) lines.push(`${indent}${kind.flagName.padEnd(7)} ${kind.isolates}. [${kind.man}]`);
-    if (step.ignore !== undefined && step.ignore.length > 0) lines.push(`${indent}(no error: ${step.ignore.join(", ")})`);
   }
   return `${lines.join("\n")}\n`;
+}
+
+const toleranceText: Readonly<Record<string, string>> = {
+  ENOENT: "if it exists",
+  EEXIST: "if it is not there yet",
+  EBADF: "if it exists",
+  ENOSYS: "if the kernel can",
+  ENOTDIR: "whichever it is",
+};
+
+/** Which failures are none, for people. */
+function tolerance(step: Step): string {
+  const words = [...new Set((step.ignore ?? []).map((name) => toleranceText[name] ?? `${name} is no error`))];
+  return words.length === 0 ? "" : ` (${words.join(", ")})`;
 }
 
 function newNamespaces(flags: bigint): NamespaceKind[] {

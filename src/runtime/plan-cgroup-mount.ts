@@ -59,7 +59,6 @@ function bindOwn(draft: Draft, at: string, dir: string | undefined, flags: bigin
     { op: "mount", source: "none", dir: slots.root, path: at, fstype: "", flags: MS.BIND | MS.REMOUNT | flags, data: "" },
     "with the options of the mount",
   );
-  draft.child({ op: "close", slot: mnt }, "attached");
   draft.release(mnt);
 }
 

@@ -42,13 +42,14 @@ export const planContainer: Planner = (input) => {
   draft.section("A root of its own");
   if (waits.mapped) draft.child({ op: "await", id: points.mapped }, "until its users are mapped");
   planOomScore(draft, spec.process);
+  for (const { root: steps } of namespaces) draft.add(...(steps ?? []));
   draft.child({ op: "umask", mask: 0 }, "the modes of what is made next are meant exactly");
-  for (const { child } of namespaces) draft.add(...(child ?? []));
   attachRoot(draft, input, root);
   draft.section("The kernel's filesystems, and what was asked for");
   planMounts(draft, mounts, binds, context);
   planWorkingDirectory(draft, spec);
   if (!mounts.some((m) => m.destination === "/dev" && isBind(m))) planDevices(draft, spec.linux?.devices ?? [], userns);
+  for (const { child } of namespaces) draft.add(...(child ?? []));
   planReady(draft, input, namespaces, waits.ready);
   planSysctls(draft, spec);
   planTerminal(draft, input);
@@ -58,9 +59,6 @@ export const planContainer: Planner = (input) => {
   planProcess(draft, {
     process: spec.process,
     seccomp: input.seccomp,
-    beforeExec: () => {
-      if (input.attachGate) draft.child({ op: "await", id: points.attached }, "until those who want to see its output from the start are listening");
-    },
     ...(input.initBinary === undefined ? {} : { paths: [INIT_PATH], argv: [INIT_PATH, "--", ...spec.process.args] }),
   });
   return draft.plan();
@@ -118,10 +116,7 @@ function planHostAfterClone(
   // With cloneInto the child is born in its cgroup.
   const ready = wires.length > 0 || (cgroup !== undefined && cgroup.cloneInto === undefined);
   if (ready) draft.host({ op: "signal", id: points.ready }, "the child may go on");
-  if (attachGate) {
-    draft.host({ op: "attach_gate" }, "waits for those who want to see its output from the start");
-    draft.host({ op: "signal", id: points.attached }, "the child may become the program");
-  }
+  if (attachGate) draft.host({ op: "attach_gate" }, "the program starts when those who want its output from the start are listening");
   return { mapped: userns, ready };
 }
 

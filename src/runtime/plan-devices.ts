@@ -74,6 +74,5 @@ function bindNode(draft: Draft, device: Device, why: string, see: string): void 
   );
   draft.child({ op: "open_tree", dir: NO_SLOT, path: device.path, flags: OPEN_TREE_CLONE, out: mnt }, `the host's ${device.path}`);
   draft.child({ op: "move_mount", mnt, dir: slots.root, path: inRoot(device.path) }, why, { see });
-  draft.child({ op: "close", slot: mnt }, "attached");
   draft.release(mnt);
 }

@@ -2,13 +2,13 @@
  * One more process in a running container: join its namespaces and cgroups instead of making new ones, then the same last steps as at start.
  * @module
  */
-import { CLONE, O } from "#linux/flags.ts";
+import { CLONE } from "#linux/flags.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import { namespaceKinds } from "#namespace/mod.ts";
 import { Draft } from "./draft.ts";
 import type { ExecPlanInput } from "./mod.ts";
 import { planOomScore, planProcess } from "./plan-process.ts";
-import { points, slots } from "./slots.ts";
+import { points } from "./slots.ts";
 import type { Plan } from "#linux/plan.ts";
 
 /** @see ExecPlanInput */
@@ -34,10 +34,7 @@ export function planExec(input: ExecPlanInput): Plan {
   draft.add(...cgroup.join);
   const waits = cgroup.cloneInto === undefined && cgroup.join.length > 0;
   if (waits) draft.host({ op: "signal", id: points.ready }, "the child may go on");
-  if (input.attachGate) {
-    draft.host({ op: "attach_gate" }, "waits for those who want to see its output from the start");
-    draft.host({ op: "signal", id: points.attached }, "the child may become the program");
-  }
+  if (input.attachGate) draft.host({ op: "attach_gate" }, "the program starts when those who want its output from the start are listening");
 
   draft.section("Into the container");
   if (waits) draft.child({ op: "await", id: points.ready }, "until it is in the container's cgroups");
@@ -48,24 +45,17 @@ export function planExec(input: ExecPlanInput): Plan {
     draft.child({ op: "setresgid", gid: 0 }, "group 0 of the container, no longer the host's");
     draft.child({ op: "setresuid", uid: 0 }, "root of the container");
   }
-  draft.child({ op: "openat", dir: NO_SLOT, path: "/", flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root }, "the container's root");
   draft.child({ op: "setsid" }, "a session of its own");
   draft.child(
     { op: "stdio", console: 0 },
     input.tty ? "a new terminal of the container's as its descriptors 0, 1 and 2" : "descriptors 0, 1 and 2 are the monitor's pipes",
   );
   // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
-  for (const slot of [...hostSlots, slots.root]) draft.child({ op: "close", slot }, "no descriptor of the engine is left when paths of the container are used");
+  for (const slot of hostSlots) draft.child({ op: "close", slot }, "no descriptor of the engine is left when paths of the container are used");
   draft.child({ op: "keyring", name: `_ses.${input.id ?? ""}` }, "the container's session keyring: the engine's keys stay the engine's", {
     see: "session-keyring(7)",
     ignore: ["ENOSYS"],
   });
-  planProcess(draft, {
-    process,
-    seccomp: input.seccomp,
-    beforeExec: () => {
-      if (input.attachGate) draft.child({ op: "await", id: points.attached }, "until those who want to see its output from the start are listening");
-    },
-  });
+  planProcess(draft, { process, seccomp: input.seccomp });
   return draft.plan();
 }

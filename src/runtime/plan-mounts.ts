@@ -219,7 +219,7 @@ function attachBind(draft: Draft, { mount, options, slot }: OpenedBind, { facts,
   }
   draft.child({ op: "move_mount", mnt, dir: slots.root, path }, `appears as ${mount.destination}`);
   if (!facts.mountSetattr) attachOld(draft, options, path);
-  draft.child({ op: "close", slot: mnt }, "attached; the descriptor is of no more use");
+  // Not closed: it is a mount of the container's own by now, and close-on-exec.
   draft.release(mnt);
 }
 

@@ -59,7 +59,6 @@ export function planMaskedPaths(draft: Draft, paths: readonly string[]): void {
     if (!knownDirectories.has(path)) file();
     if (!knownFiles.has(path)) directory();
   }
-  draft.child({ op: "close", slot: nothing }, "done with it");
   draft.release(nothing);
 }
 
@@ -87,14 +86,13 @@ export function planReadonlyPaths(draft: Draft, paths: readonly string[], facts:
       draft.child({ ...at, source: "none", flags: MS.BIND | MS.REMOUNT | MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC }, why, missing);
       continue;
     }
-    // Where the path does not exist, its three followers find an empty slot: EBADF says just that.
+    // Where the path does not exist, the steps that follow find an empty slot: EBADF says just that.
     const skipped = { ignore: ["EBADF"] };
     draft.child({ op: "openat", dir: slots.root, path: inRoot(path), flags: O.PATH, mode: 0, out: target }, `the place of ${path}`, missing);
     draft.child({ op: "open_tree", dir: target, path: "", flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: copy }, "a second mount of it", skipped);
     draft.child({ op: "mount_setattr", mnt: copy, set: MOUNT_ATTR.RDONLY, clr: 0n, propagation: 0n, recursive: 1, userns: NO_SLOT }, why, skipped);
     draft.child({ op: "move_mount", mnt: copy, dir: target, path: "" }, `over ${path} itself`, skipped);
-    draft.child({ op: "close", slot: copy }, "attached", skipped);
-    draft.child({ op: "close", slot: target }, "done", skipped);
+    draft.child({ op: "close", slot: target }, "done with this one", skipped);
   }
   draft.release(target);
   draft.release(copy);

@@ -12,8 +12,6 @@ import type { Draft } from "./draft.ts";
 export interface ProcessOptions {
   readonly process: OciProcess;
   readonly seccomp: Uint8Array | undefined;
-  /** Steps between the identity and exec: waiting for attach clients. */
-  readonly beforeExec: () => void;
   /** What to execute instead of looking for args[0] in PATH. */
   readonly paths?: readonly string[];
   readonly argv?: readonly string[];
@@ -48,39 +46,50 @@ function toLimit(value: number): bigint {
 const SECCOMP_SPEC_ALLOW = 4;
 
 /** Working directory, identity, capabilities, filter, exec. Every descriptor that is not the program's must be closed before. */
-export function planProcess(draft: Draft, { process, seccomp, beforeExec, paths, argv }: ProcessOptions): void {
+export function planProcess(draft: Draft, { process, seccomp, paths, argv }: ProcessOptions): void {
   if (process.args.length === 0) throw new EngineError("invalid", "no command specified");
   const { user, capabilities = {} } = process;
   const bounding = capabilityMask(capabilities.bounding ?? []);
   const ambient = capabilityMask(capabilities.ambient ?? []);
-  const filter = (why: string) => {
-    if (seccomp !== undefined) draft.child({ op: "seccomp", flags: SECCOMP_SPEC_ALLOW, filter: seccomp }, why);
+  const [effective, permitted, inheritable] = [capabilities.effective, capabilities.permitted, capabilities.inheritable].map((names) =>
+    capabilityMask(names ?? []),
+  ) as [bigint, bigint, bigint];
+  const late = process.noNewPrivileges === true;
+  const filter = () => {
+    if (seccomp !== undefined)
+      draft.child(
+        { op: "seccomp", flags: SECCOMP_SPEC_ALLOW, filter: seccomp },
+        "from here on the kernel refuses the system calls that a container does not need",
+      );
   };
   draft.section("Who it is");
   draft.child({ op: "chdir", path: process.cwd }, "the working directory");
   planRlimits(draft, process);
   draft.child({ op: "umask", mask: user.umask ?? 0o022 }, "files that it makes are writable by their owner only");
-  if (process.noNewPrivileges === true) draft.child({ op: "prctl", option: PR.SET_NO_NEW_PRIVS, arg: 1n }, "set-uid programs give no rights here");
+  if (late) draft.child({ op: "prctl", option: PR.SET_NO_NEW_PRIVS, arg: 1n }, "set-uid programs give no rights here");
   draft.child({ op: "cap_bset", keep: bounding }, "even a set-uid root program can never get more than these capabilities");
   if (user.uid !== 0)
     draft.child({ op: "prctl", option: PR.SET_KEEPCAPS, arg: 1n }, "keeps capabilities over the change of user, to set them exactly afterwards");
   draft.child({ op: "setgroups", gids: user.additionalGids ?? [] }, "its supplementary groups, and no longer the engine's");
   draft.child({ op: "setresgid", gid: user.gid }, "its group");
-  // Without no_new_privs a filter may only be installed with CAP_SYS_ADMIN, so before the capabilities go.
-  if (process.noNewPrivileges !== true) filter("from here on the kernel refuses the system calls that a container does not need");
   draft.child({ op: "setresuid", uid: user.uid }, user.uid === 0 ? "root (of the container)" : "its user");
-  const [effective, permitted, inheritable] = [capabilities.effective, capabilities.permitted, capabilities.inheritable].map((names) =>
-    capabilityMask(names ?? []),
-  ) as [bigint, bigint, bigint];
+  if (!late && seccomp !== undefined) {
+    // Without no_new_privs, installing a filter takes CAP_SYS_ADMIN: as the last thing before the capabilities go.
+    if (user.uid !== 0)
+      draft.child(
+        { op: "capset", effective: capabilityMask(["CAP_SYS_ADMIN"]), permitted: permitted | capabilityMask(["CAP_SYS_ADMIN"]), inheritable },
+        "once more enough rights to install the filter",
+      );
+    filter();
+  }
   draft.child(
     { op: "capset", effective, permitted, inheritable },
     permitted === 0n ? "no capabilities: an ordinary user" : "the pieces of root's power that it has, and no others",
   );
   if (ambient !== 0n) draft.child({ op: "cap_ambient", mask: ambient }, "capabilities that survive exec without being root");
   draft.section("Go");
-  beforeExec();
   draft.child({ op: "close_range", first: 3 }, "nothing of the engine stays open in the program");
-  if (process.noNewPrivileges === true) filter("from here on the kernel refuses the system calls that a container does not need");
+  if (late) filter();
   const env = process.env ?? [];
   draft.child({ op: "exec", paths: paths ?? candidates(process.args[0] ?? "", env), argv: argv ?? process.args, envp: env }, "becomes the program");
 }

@@ -20,6 +20,4 @@ export const points = {
   mapped: 1,
   /** Host → child: cgroups are joined, the network namespace is wired. */
   ready: 2,
-  /** Host → child: those who want the output from the start are connected. */
-  attached: 3,
 } as const;

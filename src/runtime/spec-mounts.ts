@@ -4,6 +4,7 @@
  */
 import type { HostConfig, MountSpec } from "#core/container-config.ts";
 import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
+import type { DeviceNode } from "#linux/devices.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 
 /** A mount point of the container; the same shape as container/ `MountPoint`, and whether its source is a file. */
@@ -23,6 +24,7 @@ export interface MountsInput {
   readonly hostConfig: HostConfig;
   readonly mounts: readonly SpecMountPoint[];
   readonly files: { readonly hostname?: string; readonly hosts?: string; readonly resolvConf?: string };
+  readonly devices?: readonly DeviceNode[];
   readonly join?: { readonly ipc?: number };
   readonly userns: IdMapping | undefined;
   readonly writableCgroups: boolean;
@@ -92,7 +94,7 @@ function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: Moun
   return mounts;
 }
 
-function userMounts({ hostConfig, mounts, files, userns, facts }: MountsInput): { mounts: OciMount[]; files: Set<string> } {
+function userMounts({ hostConfig, mounts, files, userns, facts, devices = [] }: MountsInput): { mounts: OciMount[]; files: Set<string> } {
   const byDestination = new Map<string, OciMount>();
   const fileMounts = new Set<string>();
   const bindEngineFile = (destination: string, source: string | undefined) => {
@@ -103,6 +105,10 @@ function userMounts({ hostConfig, mounts, files, userns, facts }: MountsInput): 
   bindEngineFile("/etc/resolv.conf", files.resolvConf);
   bindEngineFile("/etc/hostname", files.hostname);
   bindEngineFile("/etc/hosts", files.hosts);
+  for (const device of userns === undefined ? [] : devices) {
+    fileMounts.add(device.path);
+    byDestination.set(device.path, { destination: device.path, type: "bind", source: device.hostPath, options: ["bind", "rprivate"] });
+  }
   for (const [path, options] of Object.entries(hostConfig.Tmpfs ?? {})) byDestination.set(clean(path), tmpfs(clean(path), options, true));
   for (const point of mounts) {
     const destination = clean(point.Destination);
