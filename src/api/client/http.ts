@@ -42,7 +42,12 @@ export function createHttpClient(host: string): ApiClient {
   const where = target(host);
   const agent = new Agent({ keepAlive: true, maxFreeSockets: 4 });
 
-  const send = (method: string, path: string, options: ApiCallOptions, upgrade: boolean): Promise<{ readonly response: IncomingMessage; readonly socket?: Socket; readonly head?: Buffer }> =>
+  const send = (
+    method: string,
+    path: string,
+    options: ApiCallOptions,
+    upgrade: boolean,
+  ): Promise<{ readonly response: IncomingMessage; readonly socket?: Socket; readonly head?: Buffer }> =>
     new Promise((resolve, reject) => {
       const { body } = options;
       const bytes = body === undefined ? undefined : body instanceof Uint8Array ? body : isByteStream(body) ? undefined : Buffer.from(JSON.stringify(body));
@@ -71,7 +76,10 @@ export function createHttpClient(host: string): ApiClient {
       request.once("upgrade", (response: IncomingMessage, socket: Socket, head: Buffer) => resolve({ response, socket, head }));
       if (bytes !== undefined) request.end(bytes);
       else if (body === undefined) request.end();
-      else toReadable(body).on("error", (error) => request.destroy(error)).pipe(request);
+      else
+        toReadable(body)
+          .on("error", (error) => request.destroy(error))
+          .pipe(request);
     });
 
   const ok = async (method: string, path: string, options: ApiCallOptions): Promise<IncomingMessage> => {
@@ -99,7 +107,8 @@ export function createHttpClient(host: string): ApiClient {
     async hijack(method, path, options = {}) {
       const { response, socket, head } = await send(method, path, options, true);
       if (!socket) {
-        if ((response.statusCode ?? 0) < 400) throw new Error(`${method} ${path}: the daemon answered ${response.statusCode} without handing the connection over`);
+        if ((response.statusCode ?? 0) < 400)
+          throw new Error(`${method} ${path}: the daemon answered ${response.statusCode} without handing the connection over`);
         throw await errorOf(response);
       }
       if (head && head.length > 0) socket.unshift(head);

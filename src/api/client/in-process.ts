@@ -87,11 +87,19 @@ export function createInProcessClient(options: InProcessOptions): ApiClient {
 function streamOf(response: ApiResponse, what: string): { readonly status: number; readonly contentType: string; readonly body: Readable } {
   switch (response.kind) {
     case "bytes":
-      return { status: response.status, contentType: response.contentType, body: response.body instanceof Readable ? response.body : Readable.from(response.body, { objectMode: false }) };
+      return {
+        status: response.status,
+        contentType: response.contentType,
+        body: response.body instanceof Readable ? response.body : Readable.from(response.body, { objectMode: false }),
+      };
     case "lines":
       return { status: response.status, contentType: "application/json", body: Readable.from(encoded(response.lines), { objectMode: false }) };
     case "json":
-      return { status: response.status, contentType: "application/json", body: Readable.from([Buffer.from(`${encodeJson(response.value)}\n`)], { objectMode: false }) };
+      return {
+        status: response.status,
+        contentType: "application/json",
+        body: Readable.from([Buffer.from(`${encodeJson(response.value)}\n`)], { objectMode: false }),
+      };
     case "text":
       return { status: response.status, contentType: response.contentType, body: Readable.from([Buffer.from(response.text)], { objectMode: false }) };
     case "empty":

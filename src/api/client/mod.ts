@@ -40,7 +40,11 @@ export interface ApiClient {
   /** One JSON answer (undefined for 204). Throws ApiError. `path` has no version prefix: "/containers/json". */
   json<T>(method: string, path: string, options?: ApiCallOptions): Promise<T>;
   /** A streamed answer. */
-  stream(method: string, path: string, options?: ApiCallOptions): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Readable }>;
+  stream(
+    method: string,
+    path: string,
+    options?: ApiCallOptions,
+  ): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Readable }>;
   /** attach, exec start. Half-open: end() is EOF on stdin. */
   hijack(method: string, path: string, options?: ApiCallOptions): Promise<{ readonly stream: Duplex; readonly framed: boolean }>;
   /** Whether `direct` is possible. */

@@ -19,7 +19,12 @@ export function isHijackPath(path: string): boolean {
 /** A reply that is no stream (an error, a detached exec): plain HTTP on the raw socket, and the end of the connection. */
 export function writePlain(socket: Socket, response: Extract<ApiResponse, { kind: "json" | "empty" }>, common: Readonly<Record<string, string>>): void {
   const body = response.kind === "json" ? `${encodeJson(response.value)}\n` : "";
-  const headers = { ...common, ...(response.kind === "json" ? { "Content-Type": "application/json" } : {}), "Content-Length": String(Buffer.byteLength(body)), Connection: "close" };
+  const headers = {
+    ...common,
+    ...(response.kind === "json" ? { "Content-Type": "application/json" } : {}),
+    "Content-Length": String(Buffer.byteLength(body)),
+    Connection: "close",
+  };
   socket.end(`${head(response.status, STATUS_CODES[response.status] ?? "", headers)}${body}`);
   drain(socket);
 }
@@ -42,7 +47,12 @@ function drain(socket: Socket): void {
 }
 
 /** Joins the two. `upgraded`: the client asked for `Upgrade: tcp` and gets a 101, else a 200. Half-closing either way is kept. */
-export function joinStreams(socket: Socket, response: Extract<ApiResponse, { kind: "hijack" }>, upgraded: boolean, common: Readonly<Record<string, string>>): void {
+export function joinStreams(
+  socket: Socket,
+  response: Extract<ApiResponse, { kind: "hijack" }>,
+  upgraded: boolean,
+  common: Readonly<Record<string, string>>,
+): void {
   const { stream } = response;
   const headers = { ...common, "Content-Type": response.contentType, ...(upgraded ? { Connection: "Upgrade", Upgrade: "tcp" } : {}) };
   socket.setTimeout(0);

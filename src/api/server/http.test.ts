@@ -98,7 +98,15 @@ describe("ping and versions", () => {
     for (const method of ["GET", "HEAD"]) {
       const reply = await exchange(`${method} /_ping HTTP/1.1\r\n\r\n`);
       expect(reply).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
-      for (const header of ["Api-Version: 1.51", "Docker-Experimental: false", "Ostype: linux", "Builder-Version: 1", "Swarm: inactive", "Cache-Control: no-cache, no-store, must-revalidate", "Pragma: no-cache"]) {
+      for (const header of [
+        "Api-Version: 1.51",
+        "Docker-Experimental: false",
+        "Ostype: linux",
+        "Builder-Version: 1",
+        "Swarm: inactive",
+        "Cache-Control: no-cache, no-store, must-revalidate",
+        "Pragma: no-cache",
+      ]) {
         expect(reply).toContain(`\r\n${header}\r\n`);
       }
       expect(reply).toMatch(/\r\nServer: wherry\/0\.1\.0 \(linux\)\r\n/);
@@ -111,7 +119,9 @@ describe("ping and versions", () => {
     const tooNew = await get("/v1.99/containers/json");
     expect(tooNew).toMatch(/^HTTP\/1\.1 400/);
     expect(bodyOf(tooNew)).toEqual({ message: "client version 1.99 is too new. Maximum supported API version is 1.51" });
-    expect((bodyOf(await get("/v1.12/info")) as { message: string }).message).toContain("client version 1.12 is too old. Minimum supported API version is 1.24");
+    expect((bodyOf(await get("/v1.12/info")) as { message: string }).message).toContain(
+      "client version 1.12 is too old. Minimum supported API version is 1.24",
+    );
   });
 
   test("the common headers are on errors too, and an unknown route is docker's 404", async () => {
@@ -135,7 +145,9 @@ describe("request bodies", () => {
     expect(messageOf(await post("/containers/create", '{"Image":'))).toMatch(/^invalid JSON: /);
     expect(messageOf(await post("/containers/create", "{}", "text/plain"))).toBe("unsupported Content-Type header (text/plain): must be 'application/json'");
     expect(messageOf(await post("/containers/create"))).toBe("config cannot be empty in order to create a container");
-    expect(messageOf(await post("/containers/create", { Image: "busybox", HostConfig: { Memory: "x" } }))).toBe('invalid request: HostConfig.Memory: expected a number, got "x"');
+    expect(messageOf(await post("/containers/create", { Image: "busybox", HostConfig: { Memory: "x" } }))).toBe(
+      'invalid request: HostConfig.Memory: expected a number, got "x"',
+    );
   });
 
   test("more JSON than the bound is refused without being kept", async () => {
@@ -242,7 +254,10 @@ describe("hijack", () => {
     for (const framing of ["counted", "chunked"]) {
       const { Id } = bodyOf(await post(`/containers/${id}/exec`, { Cmd: ["cat"], AttachStdin: true, AttachStdout: true })) as { Id: string };
       const json = '{"Detach":false,"Tty":false}';
-      const body = framing === "counted" ? `Content-Length: ${json.length}\r\n\r\n${json}` : `Transfer-Encoding: chunked\r\n\r\n5\r\n${json.slice(0, 5)}\r\n${(json.length - 5).toString(16)}\r\n${json.slice(5)}\r\n0\r\n\r\n`;
+      const body =
+        framing === "counted"
+          ? `Content-Length: ${json.length}\r\n\r\n${json}`
+          : `Transfer-Encoding: chunked\r\n\r\n5\r\n${json.slice(0, 5)}\r\n${(json.length - 5).toString(16)}\r\n${json.slice(5)}\r\n0\r\n\r\n`;
       const connection = raw();
       connection.socket.write(`POST /v1.41/exec/${Id}/start HTTP/1.1\r\nHost: x\r\n${upgrade}Content-Type: application/json\r\n${body}hello`);
       const header = await connection.until("\r\n\r\n");
@@ -285,22 +300,34 @@ describe("hijack", () => {
     await connection.until("UPGRADED");
     connection.socket.destroy();
     const container = engine.attached[0]!;
-    await expect.poll(() => {
-      if (!container.destroyed) container.write("output");
-      return container.destroyed;
-    }).toBe(true);
+    await expect
+      .poll(() => {
+        if (!container.destroyed) container.write("output");
+        return container.destroyed;
+      })
+      .toBe(true);
   });
 });
 
 describe("streams", () => {
   test("events: header at once, one object a line with all digits of timeNano, and the end when the client goes", async () => {
-    engine.eventList = [{ Type: "container", Action: "start", Actor: { ID: "abc", Attributes: { image: "busybox", name: "web" } }, timeNano: 1_700_000_000_123_456_789n }];
+    engine.eventList = [
+      { Type: "container", Action: "start", Actor: { ID: "abc", Attributes: { image: "busybox", name: "web" } }, timeNano: 1_700_000_000_123_456_789n },
+    ];
     const connection = raw();
     connection.socket.write("GET /v1.51/events HTTP/1.1\r\nHost: x\r\n\r\n");
     const text = await connection.until("timeNano");
     const line = text.split("\n").find((l) => l.startsWith("{"))!;
     expect(line).toContain('"timeNano":1700000000123456789}');
-    expect(JSON.parse(line)).toMatchObject({ status: "start", id: "abc", from: "busybox", Type: "container", Action: "start", scope: "local", time: 1_700_000_000 });
+    expect(JSON.parse(line)).toMatchObject({
+      status: "start",
+      id: "abc",
+      from: "busybox",
+      Type: "container",
+      Action: "start",
+      scope: "local",
+      time: 1_700_000_000,
+    });
     connection.socket.destroy();
     await expect.poll(() => engine.calls).toContain("events ended");
   });
@@ -314,7 +341,9 @@ describe("streams", () => {
     const connection = raw();
     connection.socket.write(`GET /containers/${id}/logs?stdout=1&stderr=1&follow=1&timestamps=1 HTTP/1.1\r\nHost: x\r\n\r\n`);
     const text = await connection.until("two\n");
-    expect(text).toContain("\u0001\u0000\u0000\u0000\u0000\u0000\u0000\u00232023-11-14T22:13:20.000000001Z one\n\u0002\u0000\u0000\u0000\u0000\u0000\u0000\u0023");
+    expect(text).toContain(
+      "\u0001\u0000\u0000\u0000\u0000\u0000\u0000\u00232023-11-14T22:13:20.000000001Z one\n\u0002\u0000\u0000\u0000\u0000\u0000\u0000\u0023",
+    );
     connection.socket.destroy();
     await expect.poll(() => engine.calls).toContain("logs ended");
     expect((await get(`/containers/${id}/logs`)).split("\r\n")[0]).toBe("HTTP/1.1 400 Bad Request");
@@ -356,7 +385,9 @@ describe("errors", () => {
   test("pulling says truthfully that it cannot; what is here is up to date", async () => {
     const reply = await post("/images/create?fromImage=nope&tag=latest");
     expect(reply).toMatch(/^HTTP\/1\.1 404/);
-    expect((bodyOf(reply) as { message: string }).message).toContain("No such image: nope:latest (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)");
+    expect((bodyOf(reply) as { message: string }).message).toContain(
+      "No such image: nope:latest (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)",
+    );
     expect(await post("/images/create?fromImage=busybox&tag=latest")).toContain('{"status":"Status: Image is up to date for busybox:latest"}');
   });
 

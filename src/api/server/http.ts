@@ -28,7 +28,8 @@ interface ParserOfSocket {
 function versionError(major: number, minor: number): ApiResponse | undefined {
   const asked = `${major}.${minor}`;
   if (major > 1 || minor > maxMinor) return refuse(`client version ${asked} is too new. Maximum supported API version is ${apiVersion}`);
-  if (major < 1 || minor < minMinor) return refuse(`client version ${asked} is too old. Minimum supported API version is ${minApiVersion}, please upgrade your client to a newer version`);
+  if (major < 1 || minor < minMinor)
+    return refuse(`client version ${asked} is too old. Minimum supported API version is ${minApiVersion}, please upgrade your client to a newer version`);
   return undefined;
 }
 
@@ -146,7 +147,12 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
   server.on("connection", (socket: Socket) => steerParser(socket));
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
-    const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? "408 Request Timeout" : "400 Bad Request";
+    const status =
+      error.code === "HPE_HEADER_OVERFLOW"
+        ? "431 Request Header Fields Too Large"
+        : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+          ? "408 Request Timeout"
+          : "400 Bad Request";
     socket.end(`HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n${status}`, () => socket.destroy());
   });
   return {

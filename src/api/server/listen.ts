@@ -4,7 +4,7 @@ import { chown, readFile, rm, stat } from "node:fs/promises";
 import type { Server } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { EngineError, errnoOf } from "#core/errors.ts";
-import { type Log } from "./router.ts";
+import type { Log } from "./router.ts";
 
 export type HostAddress = { readonly kind: "unix"; readonly path: string } | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 

@@ -35,7 +35,8 @@ function fixedTime(): (ns: bigint) => string {
 export function frameEncoder(options: FrameOptions): (entry: LogEntry) => readonly Uint8Array[] {
   const time = fixedTime();
   return (entry) => {
-    const prefix = options.timestamps || options.details ? encoder.encode(`${options.timestamps ? `${time(entry.timeNs)} ` : ""}${options.details ? " " : ""}`) : undefined;
+    const prefix =
+      options.timestamps || options.details ? encoder.encode(`${options.timestamps ? `${time(entry.timeNs)} ` : ""}${options.details ? " " : ""}`) : undefined;
     const parts = prefix ? [prefix, entry.log] : [entry.log];
     if (!options.framed) return parts;
     const header = new Uint8Array(8);

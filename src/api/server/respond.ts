@@ -9,7 +9,11 @@ type Plain = Exclude<ApiResponse, { readonly kind: "hijack" }>;
 export async function respond(res: ServerResponse, response: Plain, common: Readonly<Record<string, string>>): Promise<void> {
   switch (response.kind) {
     case "empty":
-      res.writeHead(response.status, { ...common, ...response.headers, ...(response.status === 204 || response.status === 304 ? {} : { "Content-Length": "0" }) });
+      res.writeHead(response.status, {
+        ...common,
+        ...response.headers,
+        ...(response.status === 204 || response.status === 304 ? {} : { "Content-Length": "0" }),
+      });
       res.end();
       return;
     case "json":

@@ -21,7 +21,8 @@ const statusOf = {
 
 /** The reply for anything that a handler threw. Only an EngineError's words go out; other errors are our own fault and get logged by the caller. */
 export function errorResponse(error: unknown): ApiResponse {
-  if (!(error instanceof EngineError)) return { kind: "json", status: 500, value: { message: `internal error: ${messageOf(error)}`, code: "internal" } satisfies ErrorBody };
+  if (!(error instanceof EngineError))
+    return { kind: "json", status: 500, value: { message: `internal error: ${messageOf(error)}`, code: "internal" } satisfies ErrorBody };
   const status = error.code === "kernel" && error.details.exitCode !== undefined ? 400 : statusOf[error.code];
   if (status === 304) return { kind: "empty", status };
   const body: ErrorBody = {

@@ -28,7 +28,13 @@ function applyLine(config: Config, line: string): Config {
     case "ENTRYPOINT":
       return { ...config, Entrypoint: command(rest, config.Shell) };
     case "ENV":
-      return { ...config, Env: mergeEnv(config.Env ?? [], pairs(line, rest, true).map(([k, v]) => `${k}=${v}`)) };
+      return {
+        ...config,
+        Env: mergeEnv(
+          config.Env ?? [],
+          pairs(line, rest, true).map(([k, v]) => `${k}=${v}`),
+        ),
+      };
     case "LABEL":
       return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(pairs(line, rest, false)) } };
     case "EXPOSE":
@@ -163,7 +169,9 @@ function healthcheck(line: string, text: string, shell: readonly string[] | unde
 
 /** What commit stores: the request's configuration, and whatever it leaves open from the container's. */
 export function mergeConfig(user: Config, base: ContainerConfig): Partial<ContainerConfig> {
-  const given = Object.fromEntries(Object.entries(user).filter(([, v]) => v !== undefined && v !== null && v !== "" && v !== false && !(Array.isArray(v) && v.length === 0))) as Config; // still a part of Config
+  const given = Object.fromEntries(
+    Object.entries(user).filter(([, v]) => v !== undefined && v !== null && v !== "" && v !== false && !(Array.isArray(v) && v.length === 0)),
+  ) as Config; // still a part of Config
   const clearsCmd = given.Entrypoint !== undefined && given.Cmd === undefined;
   return {
     ...base,

@@ -63,9 +63,9 @@ function macAddress(config: ContainerConfig, host: HostConfig, networking: Netwo
     throw new EngineError("invalid", "conflicting options: mac-address and the network mode");
   }
   const endpoints = networking.EndpointsConfig;
-  const main = (endpoints[mode] ??= { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null });
+  const main = endpoints[mode] ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null };
   if (main.MacAddress !== undefined && main.MacAddress !== given) {
     throw new EngineError("invalid", "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty");
   }
-  main.MacAddress = given;
+  endpoints[mode] = { ...main, MacAddress: given };
 }

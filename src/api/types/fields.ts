@@ -11,7 +11,10 @@ export type Field<T> = (value: unknown, path: string) => T;
 /** What was expected at `path`, and what came. */
 export function wrongType(path: string, expected: string, got: unknown): EngineError {
   const shown = got === undefined ? "nothing" : (JSON.stringify(got) ?? typeof got);
-  return new EngineError("invalid", `invalid request: ${path === "" ? "body" : path}: expected ${expected}, got ${shown.length > 80 ? `${shown.slice(0, 77)}...` : shown}`);
+  return new EngineError(
+    "invalid",
+    `invalid request: ${path === "" ? "body" : path}: expected ${expected}, got ${shown.length > 80 ? `${shown.slice(0, 77)}...` : shown}`,
+  );
 }
 
 const absent = (value: unknown): value is null | undefined => value === undefined || value === null;

@@ -5,7 +5,23 @@ export type Filters = Readonly<Record<string, readonly string[]>>;
 
 /** Which keys each route knows; Docker refuses others. */
 export const filterKeys = {
-  containers: ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume"],
+  containers: [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+  ],
   images: ["before", "dangling", "label", "label!", "reference", "since", "until"],
   networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
   volumes: ["dangling", "driver", "label", "name"],

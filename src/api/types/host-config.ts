@@ -203,8 +203,15 @@ export const endpointConfig: Field<EndpointConfig> = object<EndpointConfig>({
 
 /** Reads Docker's `NetworkingConfig`. The network "default" is called "bridge". */
 export const networkingConfig: Field<NetworkingConfig> = (value, path) => {
-  const given = object<{ EndpointsConfig: Record<string, EndpointConfig> }>({ EndpointsConfig: orElse(map((v, p) => endpointConfig(v, p)), {}) })(value, path);
-  return { EndpointsConfig: Object.fromEntries(Object.entries(given.EndpointsConfig).map(([name, endpoint]) => [name === "default" ? "bridge" : name, endpoint])) };
+  const given = object<{ EndpointsConfig: Record<string, EndpointConfig> }>({
+    EndpointsConfig: orElse(
+      map((v, p) => endpointConfig(v, p)),
+      {},
+    ),
+  })(value, path);
+  return {
+    EndpointsConfig: Object.fromEntries(Object.entries(given.EndpointsConfig).map(([name, endpoint]) => [name === "default" ? "bridge" : name, endpoint])),
+  };
 };
 
 /** What `POST /containers/{id}/update` may carry: only the fields that were given. `null` and 0 mean "leave it". */

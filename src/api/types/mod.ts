@@ -4,7 +4,17 @@
  * @module
  * @see https://docs.docker.com/reference/api/engine/version/v1.51/
  */
-export type { ChangeItem, ContainerInspect, ContainerSummary, EndpointJson, ExecInspect, MountJson, PortJson, TopResult, WaitResult } from "./container-json.ts";
+export type {
+  ChangeItem,
+  ContainerInspect,
+  ContainerSummary,
+  EndpointJson,
+  ExecInspect,
+  MountJson,
+  PortJson,
+  TopResult,
+  WaitResult,
+} from "./container-json.ts";
 export type { DeleteItem, HistoryItem, ImageInspect, ImageSummary } from "./image-json.ts";
 export type { DiskUsage, EventJson, NetworkJson, SystemInfoJson, VersionJson, VolumeJson, VolumeListJson } from "./system-json.ts";
 export type { CpuStatsJson, StatsJson } from "./stats-json.ts";

@@ -57,7 +57,8 @@ export class Query {
   int(name: string): number | undefined {
     const text = this.text(name).trim();
     if (text === "") return undefined;
-    if (!/^[+-]?\d{1,15}$/.test(text)) throw new EngineError("invalid", `invalid value for query parameter ${name}: "${text.slice(0, 60)}" is not a whole number`);
+    if (!/^[+-]?\d{1,15}$/.test(text))
+      throw new EngineError("invalid", `invalid value for query parameter ${name}: "${text.slice(0, 60)}" is not a whole number`);
     return Number(text);
   }
 
@@ -66,7 +67,8 @@ export class Query {
     const text = this.text(name).trim();
     if (text === "" || text === "0") return undefined;
     const match = /^(-?)(\d{1,12})(?:\.(\d{1,18}))?$/.exec(text);
-    if (!match) throw new EngineError("invalid", `invalid value for query parameter ${name}: "${text.slice(0, 60)}" is not a unix time (seconds[.nanoseconds])`);
+    if (!match)
+      throw new EngineError("invalid", `invalid value for query parameter ${name}: "${text.slice(0, 60)}" is not a unix time (seconds[.nanoseconds])`);
     const ns = BigInt(match[2]!) * 1_000_000_000n + BigInt((match[3] ?? "").slice(0, 9).padEnd(9, "0"));
     return match[1] === "-" ? -ns : ns;
   }

@@ -37,7 +37,11 @@ export function parseExecCreate(body: unknown): ExecCreateBody & { ConsoleSize?:
 }
 
 /** `POST /exec/{id}/start`. */
-export const parseExecStart: Field<{ Detach: boolean; Tty: boolean; ConsoleSize?: number[] }> = object<{ Detach: boolean; Tty: boolean; ConsoleSize?: number[] }>({
+export const parseExecStart: Field<{ Detach: boolean; Tty: boolean; ConsoleSize?: number[] }> = object<{
+  Detach: boolean;
+  Tty: boolean;
+  ConsoleSize?: number[];
+}>({
   Detach: flag,
   Tty: flag,
   ConsoleSize: optional(list(int)),
@@ -88,13 +92,19 @@ export function parseNetworkCreate(body: unknown): NetworkCreateBody {
 }
 
 /** `POST /networks/{id}/connect`. */
-export const parseNetworkConnect: Field<{ Container: string; EndpointConfig?: EndpointConfig }> = object<{ Container: string; EndpointConfig?: EndpointConfig }>({
+export const parseNetworkConnect: Field<{ Container: string; EndpointConfig?: EndpointConfig }> = object<{
+  Container: string;
+  EndpointConfig?: EndpointConfig;
+}>({
   Container: text,
   EndpointConfig: optional(endpointConfig),
 });
 
 /** `POST /networks/{id}/disconnect`. */
-export const parseNetworkDisconnect: Field<{ Container: string; Force: boolean }> = object<{ Container: string; Force: boolean }>({ Container: text, Force: flag });
+export const parseNetworkDisconnect: Field<{ Container: string; Force: boolean }> = object<{ Container: string; Force: boolean }>({
+  Container: text,
+  Force: flag,
+});
 
 /** `POST /volumes/create`. */
 export const parseVolumeCreate: Field<{ Name: string; Driver: string; DriverOpts: Record<string, string>; Labels: Record<string, string> }> = object<{

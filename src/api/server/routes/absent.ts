@@ -5,7 +5,10 @@ import type { Handler, Route } from "../router.ts";
 const emptyList: Handler = () => ({ kind: "json", status: 200, value: [] });
 
 const noSwarm: Handler = () => {
-  throw new EngineError("unavailable", 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.');
+  throw new EngineError(
+    "unavailable",
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+  );
 };
 
 const later =

@@ -60,7 +60,10 @@ async function wait(request: ApiRequest, { engine }: Context, name: string): Pro
   if (condition === undefined) throw new EngineError("invalid", `invalid condition: "${request.query.text("condition").slice(0, 60)}"`);
   const { id } = engine.containers.get(name); // not found must be a status, before the header goes out
   const value = engine.containers.wait(id, condition, request.signal).then(
-    (result): WaitResult => ({ StatusCode: result.exitCode, ...(result.error === undefined || result.error === "" ? {} : { Error: { Message: result.error } }) }),
+    (result): WaitResult => ({
+      StatusCode: result.exitCode,
+      ...(result.error === undefined || result.error === "" ? {} : { Error: { Message: result.error } }),
+    }),
     (error: unknown): WaitResult => ({ StatusCode: 125, Error: { Message: messageOf(error) } }),
   );
   // Before 1.30 the header came with the body.
@@ -124,5 +127,9 @@ export const containerStreamRoutes: readonly Route[] = [
   ["GET", "/containers/{id}/logs", logs],
   ["POST", "/containers/{id}/wait", wait],
   ["GET", "/containers/{id}/stats", stats],
-  ["GET", "/containers/{id}/export", async (_request, { engine }, name) => ({ kind: "bytes", status: 200, contentType: "application/x-tar", body: await engine.containers.exportTree(name!) })],
+  [
+    "GET",
+    "/containers/{id}/export",
+    async (_request, { engine }, name) => ({ kind: "bytes", status: 200, contentType: "application/x-tar", body: await engine.containers.exportTree(name!) }),
+  ],
 ];

@@ -15,7 +15,10 @@ const changeKinds = { modify: 0, add: 1, delete: 2 } as const;
 
 function networkIds({ engine }: Context): NetworkId {
   let ids: ReadonlyMap<string, string> | undefined;
-  return (name) => (ids ??= new Map(engine.networks.list({}).map((n) => [n.Name, n.Id]))).get(name) ?? "";
+  return (name) => {
+    ids ??= new Map(engine.networks.list({}).map((network) => [network.Name, network.Id]));
+    return ids.get(name) ?? "";
+  };
 }
 
 /** The image's name as given, if it still names the same image; else its id. Each name is looked up once. */
@@ -162,7 +165,11 @@ export const containerRoutes: readonly Route[] = [
   ],
   ["POST", "/containers/{id}/resize", resizeContainer],
   ["DELETE", "/containers/{id}", verb(({ engine }, name, query) => engine.containers.remove(name, { force: query.flag("force"), volumes: query.flag("v") }))],
-  ["GET", "/containers/{id}/top", async (request, { engine }, name) => ({ kind: "json", status: 200, value: await engine.containers.top(name!, request.query.text("ps_args") || "-ef") })],
+  [
+    "GET",
+    "/containers/{id}/top",
+    async (request, { engine }, name) => ({ kind: "json", status: 200, value: await engine.containers.top(name!, request.query.text("ps_args") || "-ef") }),
+  ],
   [
     "GET",
     "/containers/{id}/changes",

@@ -39,7 +39,11 @@ function load(request: ApiRequest, { engine }: Context): ApiResponse {
 async function importImage(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
   const { query } = request;
   const source = query.text("fromSrc");
-  if (source !== "-") throw new EngineError("unsupported", `importing from ${source.slice(0, 120)} is not supported by this version: send the archive in the request (fromSrc=-)`);
+  if (source !== "-")
+    throw new EngineError(
+      "unsupported",
+      `importing from ${source.slice(0, 120)} is not supported by this version: send the archive in the request (fromSrc=-)`,
+    );
   const reference = referenceOf(query.text("repo"), query.text("tag"));
   const changes = applyChanges({}, query.all("changes"));
   const platform = query.text("platform");
@@ -69,7 +73,10 @@ async function pull(request: ApiRequest, { engine }: Context): Promise<ApiRespon
   const reference = tag === "" ? from : tag.includes(":") ? `${from}@${tag}` : `${from}:${tag}`;
   const image = await engine.images.find(reference);
   if (!image) {
-    throw new EngineError("not-found", `No such image: ${reference} (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)`);
+    throw new EngineError(
+      "not-found",
+      `No such image: ${reference} (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)`,
+    );
   }
   const shown = image.repoTags.find((t) => t === reference || t === `${reference}:latest`) ?? reference;
   return { kind: "lines", status: 200, lines: lineOf({ status: `Status: Image is up to date for ${shown}` }), eager: false };

@@ -73,7 +73,11 @@ export const imageRoutes: readonly Route[] = [
       return { kind: "json", status: 200, value: imageInspect(image, request.minor, info.driver) };
     },
   ],
-  ["GET", "/images/{name:.*}/history", async (_request, { engine }, name) => ({ kind: "json", status: 200, value: imageHistory(await engine.images.get(name!)) })],
+  [
+    "GET",
+    "/images/{name:.*}/history",
+    async (_request, { engine }, name) => ({ kind: "json", status: 200, value: imageHistory(await engine.images.get(name!)) }),
+  ],
   [
     "POST",
     "/images/{name:.*}/tag",

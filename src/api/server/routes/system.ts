@@ -57,17 +57,24 @@ async function diskUsage(request: ApiRequest, context: Context): Promise<DiskUsa
   const result: DiskUsage = {};
   if (wanted("image")) {
     result.LayersSize = usage.layersBytes;
-    result.Images = (await imageSummaries(request, context)).map((image) => ({ ...image, Containers: engine.images.users(image.Id as `sha256:${string}`).length }));
+    result.Images = (await imageSummaries(request, context)).map((image) => ({
+      ...image,
+      Containers: engine.images.users(image.Id as `sha256:${string}`).length,
+    }));
   }
   if (wanted("container")) {
-    result.Containers = await summaries(engine.containers.list({ all: true, limit: undefined, filters: {} }), request, context, (id) => Promise.resolve(usage.containers[id] ?? { rw: 0, rootFs: 0 }));
+    result.Containers = await summaries(engine.containers.list({ all: true, limit: undefined, filters: {} }), request, context, (id) =>
+      Promise.resolve(usage.containers[id] ?? { rw: 0, rootFs: 0 }),
+    );
   }
   if (wanted("volume")) {
     const users = new Map<string, number>();
     for (const record of engine.containers.list({ all: true, limit: undefined, filters: {} })) {
       for (const name of new Set(record.mounts.flatMap((mount) => (mount.Name === undefined ? [] : [mount.Name])))) users.set(name, (users.get(name) ?? 0) + 1);
     }
-    result.Volumes = engine.volumes.list({}).map((volume) => volumeJson(volume, { bytes: usage.volumes[volume.Name] ?? -1, users: users.get(volume.Name) ?? 0 }));
+    result.Volumes = engine.volumes
+      .list({})
+      .map((volume) => volumeJson(volume, { bytes: usage.volumes[volume.Name] ?? -1, users: users.get(volume.Name) ?? 0 }));
   }
   if (wanted("build-cache")) result.BuildCache = [];
   return result;
@@ -76,7 +83,11 @@ async function diskUsage(request: ApiRequest, context: Context): Promise<DiskUsa
 export const systemRoutes: readonly Route[] = [
   ["GET", "/_ping", () => ({ kind: "text", status: 200, contentType: "text/plain; charset=utf-8", text: "OK", headers: pingHeaders })],
   ["HEAD", "/_ping", () => ({ kind: "text", status: 200, contentType: "text/plain; charset=utf-8", text: "", headers: pingHeaders })],
-  ["GET", "/version", async (_request, { engine, version }) => ({ kind: "json", status: 200, value: versionJson(await engine.system.info(), version, runtime) })],
+  [
+    "GET",
+    "/version",
+    async (_request, { engine, version }) => ({ kind: "json", status: 200, value: versionJson(await engine.system.info(), version, runtime) }),
+  ],
   [
     "GET",
     "/info",

@@ -20,7 +20,12 @@ export const volumeRoutes: readonly Route[] = [
     "/volumes/create",
     async (request, { engine }) => {
       const body = parseVolumeCreate(await request.json(), "");
-      const record = await engine.volumes.create({ ...(body.Name === "" ? {} : { name: body.Name }), driver: body.Driver, labels: body.Labels, options: body.DriverOpts });
+      const record = await engine.volumes.create({
+        ...(body.Name === "" ? {} : { name: body.Name }),
+        driver: body.Driver,
+        labels: body.Labels,
+        options: body.DriverOpts,
+      });
       return { kind: "json", status: 201, value: volumeJson(record) };
     },
   ],

@@ -81,7 +81,21 @@ const emptyConfig = {
 /** Since 1.50 only what belongs to an image's configuration; before, the whole struct. */
 function imageConfig(config: Partial<ContainerConfig> | null, minor: number): Partial<ContainerConfig> | null {
   if (minor < 50) return config === null ? null : ({ ...emptyConfig, ...config } as Partial<ContainerConfig>); // nulls as Docker prints them
-  const { Hostname, Domainname, AttachStdin, AttachStdout, AttachStderr, Tty, OpenStdin, StdinOnce, Image: _image, NetworkDisabled, MacAddress, StopTimeout, ...rest } = config ?? {};
+  const {
+    Hostname,
+    Domainname,
+    AttachStdin,
+    AttachStdout,
+    AttachStderr,
+    Tty,
+    OpenStdin,
+    StdinOnce,
+    Image: _image,
+    NetworkDisabled,
+    MacAddress,
+    StopTimeout,
+    ...rest
+  } = config ?? {};
   const kept = { Cmd: null, Entrypoint: null, Env: null, Labels: null, OnBuild: null, User: "", Volumes: null, WorkingDir: "", ...rest };
   return kept as Partial<ContainerConfig>; // Labels is null, as Docker prints an unset map
 }

@@ -5,7 +5,10 @@ import type { VolumeRecord } from "#volume/mod.ts";
 import type { NetworkJson, VolumeJson } from "#api/types/system-json.ts";
 
 /** A network; `members` only when it is inspected. */
-export function networkJson(record: NetworkRecord, members: readonly { readonly containerId: string; readonly name: string; readonly endpoint: EndpointRecord }[]): NetworkJson {
+export function networkJson(
+  record: NetworkRecord,
+  members: readonly { readonly containerId: string; readonly name: string; readonly endpoint: EndpointRecord }[],
+): NetworkJson {
   const address = (ip: string, bits: number): string => (ip === "" ? "" : `${ip}/${bits}`);
   return {
     Name: record.Name,

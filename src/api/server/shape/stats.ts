@@ -66,7 +66,11 @@ const blkioNames = [
 /** cgroup v1 answers empty lists for what it did not count, v2 null. */
 function blkioJson(stats: CgroupStats | undefined, v1: boolean): StatsJson["blkio_stats"] {
   const lists = Object.fromEntries(blkioNames.map((name) => [name, v1 && stats ? ([] as BlkioJson[]) : null])) as StatsJson["blkio_stats"]; // every name is in the table
-  for (const { field, major, minor, op, value } of stats?.blkio ?? []) (lists[field] ??= []).push({ major, minor, op, value });
+  for (const { field, major, minor, op, value } of stats?.blkio ?? []) {
+    const list = lists[field] ?? [];
+    list.push({ major, minor, op, value });
+    lists[field] = list;
+  }
   return lists;
 }
 
@@ -106,6 +110,8 @@ export function statsJson(context: StatsContext, sample: Sample, before: Sample 
     cpu_stats: cpuJson(sample),
     precpu_stats: cpuJson(before),
     memory_stats: memoryJson(stats, context.v1, context.hostMemory),
-    ...(stats && Object.keys(stats.networks).length > 0 ? { networks: Object.fromEntries(Object.entries(stats.networks).map(([name, counters]) => [name, { ...counters }])) } : {}),
+    ...(stats && Object.keys(stats.networks).length > 0
+      ? { networks: Object.fromEntries(Object.entries(stats.networks).map(([name, counters]) => [name, { ...counters }])) }
+      : {}),
   };
 }
