@@ -184,11 +184,22 @@ const propagationFlags = { PRIVATE: MS.PRIVATE, SLAVE: MS.SLAVE, SHARED: MS.SHAR
 const { ATIME: _field, ...attrNames } = MOUNT_ATTR;
 
 function attrText(attrs: bigint): string {
-  return flagNames(attrNames, attrs).toLowerCase().replaceAll("|", ",");
+  return flagNames(attrNames, attrs)
+    .toLowerCase()
+    .replaceAll("|", ",")
+    .replace(/\brdonly\b/, "ro");
 }
 
 function mountText(op: Extract<Op, { op: "mount" }>, source: string, target: string): string {
-  const options = [flagNames(MS, op.flags).toLowerCase().replaceAll("|", ","), op.data].filter((t) => t !== "").join(",");
+  const options = [
+    flagNames(MS, op.flags)
+      .toLowerCase()
+      .replaceAll("|", ",")
+      .replace(/\brdonly\b/, "ro"),
+    op.data,
+  ]
+    .filter((t) => t !== "")
+    .join(",");
   const shown = options === "" ? "" : ` (${options})`;
   const changes = (op.flags & (MS.REMOUNT | MS.PRIVATE | MS.SLAVE | MS.SHARED | MS.UNBINDABLE)) !== 0n;
   return changes ? `mount: change ${target}${shown}` : `mount ${/^[/<]/.test(source) ? source : op.fstype} on ${target}${shown}`;

@@ -28,7 +28,7 @@ export function explainPlan(plan: Plan): string {
       said = new Set();
       lines.push(`${index === 0 ? "" : "\n"}${section}`);
     }
-    lines.push(`  ${String(index + 1).padStart(width)} ${step.where.padEnd(5)} ${describer.describe(step)}`);
+    lines.push(`  ${String(index + 1).padStart(width)} ${step.where.padEnd(5)} ${shortenIds(describer.describe(step))}`);
     const reason = `${indent}${step.why}. [${pageOf(step)}]${tolerance(step)}`;
     if (!said.has(reason)) lines.push(reason);
     said.add(reason);
@@ -37,17 +37,22 @@ export function explainPlan(plan: Plan): string {
   return `${lines.join("\n")}\n`;
 }
 
+/** Container ids as people see them. */
+function shortenIds(text: string): string {
+  return text.replace(/([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])/g, "$1…");
+}
+
 const toleranceText: Readonly<Record<string, string>> = {
   ENOENT: "if it exists",
   EEXIST: "if it is not there yet",
-  EBADF: "if it exists",
   ENOSYS: "if the kernel can",
   ENOTDIR: "whichever it is",
 };
 
 /** Which failures are none, for people. */
 function tolerance(step: Step): string {
-  const words = [...new Set((step.ignore ?? []).map((name) => toleranceText[name] ?? `${name} is no error`))];
+  // EBADF follows an open that was allowed to fail, and has been told there.
+  const words = [...new Set((step.ignore ?? []).filter((name) => name !== "EBADF").map((name) => toleranceText[name] ?? `${name} is no error`))];
   return words.length === 0 ? "" : ` (${words.join(", ")})`;
 }
 

@@ -31,11 +31,14 @@ export const planContainer: Planner = (input) => {
   const mapping = userns ? { uids: spec.linux?.uidMappings ?? [], gids: spec.linux?.gidMappings ?? [] } : undefined;
   const mounts = withInit(spec.mounts ?? [], input.initBinary);
   const context = { facts, files: new Set([...(input.files ?? []), ...(input.initBinary === undefined ? [] : [INIT_PATH])]), userns };
-  const namespaces = contributions(input, draft);
+  // For joining namespaces; kept until that is done, since binds are opened before.
+  const joinSlot = draft.take();
+  const namespaces = namespaceKinds.map((kind) => kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot: joinSlot }));
 
   const root = planRoot(draft, input.root, { facts, mapping });
   const binds = openBinds(draft, mounts, context);
   const hostSlots = planClone(draft, input, namespaces);
+  draft.release(joinSlot);
   const waits = planHostAfterClone(draft, input, namespaces, userns);
 
   // The child.
@@ -64,28 +67,26 @@ export const planContainer: Planner = (input) => {
   return draft.plan();
 };
 
-/** What each kind of namespace adds. The slot is only used before the first descriptor is kept. */
-function contributions({ spec, facts }: PlanInput, draft: Draft): Contribution[] {
-  const slot = draft.take();
-  draft.release(slot);
-  return namespaceKinds.map((kind) => kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot }));
-}
-
 function withInit(mounts: readonly OciMount[], initBinary: string | undefined): readonly OciMount[] {
   if (initBinary === undefined) return mounts;
   return [...mounts, { destination: INIT_PATH, type: "bind", source: initBinary, options: ["bind", "rprivate", "ro"] }];
+}
+
+/** Steps under the heading of the paragraph they are put in. */
+function unheaded(steps: readonly Step[]): Step[] {
+  return steps.map(({ section: _section, ...step }) => step);
 }
 
 /** Cgroup, namespaces that are joined, and the clone itself. Returns the slots that hold things of the host, which the child must close. */
 function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Contribution[]): number[] {
   if (cgroup !== undefined) {
     draft.section("Limits and accounting: its cgroup");
-    draft.add(...cgroup.create);
+    draft.add(...unheaded(cgroup.create));
   }
   for (const { before } of namespaces) draft.add(...(before ?? []));
   const hostSlots: number[] = [];
   if (cgroup?.cloneInto !== undefined) {
-    draft.add(...cgroup.cloneInto.steps);
+    draft.add(...unheaded(cgroup.cloneInto.steps));
     if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
   }
   const flags = namespaces.reduce((all, { cloneFlags = 0n }) => all | cloneFlags, 0n);
@@ -105,7 +106,7 @@ function planHostAfterClone(
   namespaces: readonly Contribution[],
   userns: boolean,
 ): { mapped: boolean; ready: boolean } {
-  draft.add(...(cgroup?.join ?? []));
+  draft.add(...unheaded(cgroup?.join ?? []));
   for (const { host } of namespaces) draft.add(...(host ?? []));
   if (userns) draft.host({ op: "signal", id: points.mapped }, "the child may become root of its namespace");
   const wires = network.filter((step) => step.where === "host");

@@ -26,12 +26,12 @@ export function planExec(input: ExecPlanInput): Plan {
   }
   const hostSlots = [pidfd];
   if (cgroup.cloneInto !== undefined) {
-    draft.add(...cgroup.cloneInto.steps);
+    draft.add(...cgroup.cloneInto.steps.map(({ section: _section, ...step }) => step));
     if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
   }
   draft.section("The new process");
   draft.host({ op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT }, "a child, in the container's limits and among its processes");
-  draft.add(...cgroup.join);
+  draft.add(...cgroup.join.map(({ section: _section, ...step }) => step));
   const waits = cgroup.cloneInto === undefined && cgroup.join.length > 0;
   if (waits) draft.host({ op: "signal", id: points.ready }, "the child may go on");
   if (input.attachGate) draft.host({ op: "attach_gate" }, "the program starts when those who want its output from the start are listening");
