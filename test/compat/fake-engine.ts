@@ -76,7 +76,10 @@ export const busybox: Image = {
     os: "linux",
     config: { Cmd: ["sh"], Env: ["PATH=/bin"], Labels: { a: "b" } },
     rootfs: { type: "layers", diff_ids: [layer] },
-    history: [{ created: "2024-05-18T00:00:00Z", created_by: "ADD rootfs" }, { created: "2024-05-18T00:00:01Z", created_by: 'CMD ["sh"]', empty_layer: true }],
+    history: [
+      { created: "2024-05-18T00:00:00Z", created_by: "ADD rootfs" },
+      { created: "2024-05-18T00:00:01Z", created_by: 'CMD ["sh"]', empty_layer: true },
+    ],
   },
   rawConfig,
   diffIds: [layer],
@@ -146,7 +149,8 @@ export interface FakeEngine extends Engine {
   lastConfig: ContainerConfig | undefined;
 }
 
-function newRecord(name: string, config: ContainerConfig): ContainerRecord {
+/** A container as `create` leaves it. */
+export function newRecord(name: string, config: ContainerConfig): ContainerRecord {
   const id = newId();
   return {
     version: 1,
@@ -157,9 +161,20 @@ function newRecord(name: string, config: ContainerConfig): ContainerRecord {
     path: config.Cmd?.[0] ?? "sh",
     args: config.Cmd?.slice(1) ?? [],
     config,
-    hostConfig: hostConfig({}, "HostConfig"),
+    hostConfig: { ...hostConfig({}, "HostConfig"), CgroupnsMode: "private" },
     networkingConfig: { EndpointsConfig: {} },
-    state: { status: "created", oomKilled: false, dead: false, pid: 0, startTime: "0", exitCode: 0, error: "", startedAt: zeroTime, finishedAt: zeroTime, reason: "" },
+    state: {
+      status: "created",
+      oomKilled: false,
+      dead: false,
+      pid: 0,
+      startTime: "0",
+      exitCode: 0,
+      error: "",
+      startedAt: zeroTime,
+      finishedAt: zeroTime,
+      reason: "",
+    },
     mounts: [],
     endpoints: {},
     ports: {},
@@ -199,7 +214,10 @@ export function createFakeEngine(): FakeEngine {
   };
   const setStatus = (name: string, status: ContainerRecord["state"]["status"]): void => {
     const record = get(name);
-    records.set(record.id, { ...record, state: { ...record.state, status, startedAt: status === "running" ? new Date().toISOString() : record.state.startedAt } });
+    records.set(record.id, {
+      ...record,
+      state: { ...record.state, status, startedAt: status === "running" ? new Date().toISOString() : record.state.startedAt },
+    });
   };
   const pair = (): Duplex => {
     const { api, container } = streamPair();

@@ -1,0 +1,150 @@
+/**
+ * Docker's own description of its API (Swagger 2.0) as a check of our replies. Only what the description uses: $ref, allOf, type, properties, required, items,
+ * additionalProperties, enum, x-nullable.
+ * @module
+ * @see https://swagger.io/specification/v2/
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
+
+interface Schema {
+  readonly $ref?: string;
+  readonly allOf?: readonly Schema[];
+  readonly type?: string;
+  readonly format?: string;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly items?: Schema;
+  readonly additionalProperties?: Schema | boolean;
+  readonly enum?: readonly unknown[];
+  readonly "x-nullable"?: boolean;
+}
+
+interface Operation {
+  readonly responses: Readonly<Record<string, { readonly schema?: Schema }>>;
+}
+
+interface Description {
+  readonly definitions: Readonly<Record<string, Schema>>;
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+}
+
+const folder = new URL("../../../shared/spec/docker-api/", import.meta.url);
+
+/** Where a version's description would lie; it is data beside the repository, not in it. */
+export function descriptionPath(minor: number): string {
+  return fileURLToPath(new URL(`v1.${minor}.yaml`, folder));
+}
+
+/** Pointers in Docker's own structs: it sends null for "not set" and the description does not say so. */
+const sentAsNull: readonly string[] = [".HostConfig.MemorySwappiness", ".HostConfig.OomKillDisable", ".ExitCode"];
+
+export class Swagger {
+  readonly #description: Description;
+  /** `definition.property` that some reply has carried. */
+  readonly seen: Set<string> = new Set<string>();
+
+  constructor(description: Description) {
+    this.#description = description;
+  }
+
+  /** Undefined when the description is not there. */
+  static load(minor: number): Swagger | undefined {
+    const path = descriptionPath(minor);
+    return existsSync(path) ? new Swagger(parse(readFileSync(path, "utf8")) as Description) : undefined;
+  }
+
+  /** What is wrong with a reply's body, each with its path; empty when it conforms. `path` as in the description: `/containers/{id}/json`. */
+  check(method: string, path: string, status: number, body: unknown): string[] {
+    const operation = this.#description.paths[path]?.[method.toLowerCase()];
+    if (!operation) return [`${method} ${path} is not described`];
+    const response = operation.responses[String(status)];
+    if (!response) return [`${method} ${path}: status ${status} is not described`];
+    if (!response.schema) return body === undefined ? [] : [`${method} ${path}: a body is not described`];
+    const problems: string[] = [];
+    this.#value(response.schema, body, "", problems, path);
+    return problems;
+  }
+
+  /** Checks against one definition. */
+  checkDefinition(name: string, body: unknown): string[] {
+    const problems: string[] = [];
+    this.#value({ $ref: `#/definitions/${name}` }, body, "", problems, name);
+    return problems;
+  }
+
+  /** Properties of a definition that no reply has carried yet. */
+  unseen(name: string): string[] {
+    const schema = this.#flatten({ $ref: `#/definitions/${name}` });
+    return Object.keys(schema.properties ?? {}).filter((property) => !this.seen.has(`${name}.${property}`));
+  }
+
+  /** Follows $ref and merges allOf. */
+  #flatten(schema: Schema): Schema {
+    if (schema.$ref) {
+      const found = this.#description.definitions[schema.$ref.replace("#/definitions/", "")];
+      if (!found) throw new Error(`${schema.$ref} is not in the description`);
+      return this.#flatten({ ...found, ...(schema["x-nullable"] === undefined ? {} : { "x-nullable": schema["x-nullable"] }) });
+    }
+    if (!schema.allOf) return schema;
+    const parts = [...schema.allOf.map((part) => this.#flatten(part)), schema];
+    const type = parts.map((part) => part.type).find((one) => one !== undefined && one !== "object");
+    if (type !== undefined) return Object.assign({}, ...parts, { allOf: undefined }) as Schema;
+    return {
+      ...schema,
+      type: "object",
+      properties: Object.assign({}, ...parts.map((part) => part.properties ?? {})) as Record<string, Schema>,
+      required: parts.flatMap((part) => part.required ?? []),
+    };
+  }
+
+  #value(given: Schema, value: unknown, at: string, problems: string[], owner: string): void {
+    const name = given.$ref?.replace("#/definitions/", "") ?? owner;
+    const schema = this.#flatten(given);
+    const where = at === "" ? "body" : at;
+    if (value === null || value === undefined) {
+      // Go writes nil lists and maps as null, and the description mostly forgets to say so.
+      if (schema["x-nullable"] || schema.type === "array" || schema.type === "object" || schema.properties || schema.type === undefined) return;
+      if (sentAsNull.some((field) => at.endsWith(field))) return;
+      problems.push(`${where}: ${value === null ? "null" : "missing"}, expected ${schema.type}`);
+      return;
+    }
+    if (schema.enum && !schema.enum.some((one) => JSON.stringify(one) === JSON.stringify(value)))
+      problems.push(`${where}: ${JSON.stringify(value)} is not one of ${JSON.stringify(schema.enum)}`);
+    switch (schema.type) {
+      case "string":
+        if (typeof value !== "string") problems.push(`${where}: expected a string, got ${JSON.stringify(value)}`);
+        return;
+      case "boolean":
+        if (typeof value !== "boolean") problems.push(`${where}: expected a boolean, got ${JSON.stringify(value)}`);
+        return;
+      case "integer":
+        if (!Number.isInteger(value)) problems.push(`${where}: expected an integer, got ${JSON.stringify(value)}`);
+        return;
+      case "number":
+        if (typeof value !== "number") problems.push(`${where}: expected a number, got ${JSON.stringify(value)}`);
+        return;
+      case "array":
+        if (!Array.isArray(value)) problems.push(`${where}: expected a list, got ${JSON.stringify(value)}`);
+        else if (schema.items) value.forEach((item, i) => this.#value(schema.items!, item, `${at}[${i}]`, problems, name));
+        return;
+      default:
+        if (schema.properties || schema.additionalProperties || schema.type === "object") this.#object(schema, value, at, problems, name);
+    }
+  }
+
+  #object(schema: Schema, value: unknown, at: string, problems: string[], name: string): void {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
+      problems.push(`${at === "" ? "body" : at}: expected an object, got ${JSON.stringify(value)}`);
+      return;
+    }
+    for (const required of schema.required ?? []) if (!(required in value)) problems.push(`${at}.${required}: missing`);
+    for (const [key, item] of Object.entries(value)) {
+      const property = schema.properties?.[key];
+      this.seen.add(`${name}.${key}`);
+      if (property) this.#value(property, item, `${at}.${key}`, problems, `${name}.${key}`);
+      else if (typeof schema.additionalProperties === "object") this.#value(schema.additionalProperties, item, `${at}.${key}`, problems, `${name}.*`);
+    }
+  }
+}
