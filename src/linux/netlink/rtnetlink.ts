@@ -3,17 +3,19 @@
  * @module
  * @see rtnetlink(7)
  */
-import { bytes, concat, nested, string, u32 } from "./attributes.ts";
+import { bytes, concat, nested, string, u8, u32 } from "./attributes.ts";
 import { type NetlinkMessage, NLM_F } from "./message.ts";
 
-export const RTM = { NEWLINK: 16, DELLINK: 17, NEWADDR: 20, NEWROUTE: 24 } as const;
-export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
+export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const;
+export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
 export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4 } as const;
 export const RTA = { DST: 1, OIF: 4, GATEWAY: 5 } as const;
 const VETH_INFO_PEER = 1;
 const IFF_UP = 1;
 const AF_UNSPEC = 0;
 const AF_INET = 2;
+const AF_BRIDGE = 7;
+const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_UNIVERSE = 0;
@@ -38,10 +40,10 @@ export interface LinkOptions {
 }
 
 /** struct ifinfomsg. */
-function ifinfomsg(index: number, flags: number): Uint8Array {
+function ifinfomsg(index: number, flags: number, family = AF_UNSPEC): Uint8Array {
   const header = new Uint8Array(16);
   const view = new DataView(header.buffer);
-  view.setUint8(0, AF_UNSPEC);
+  view.setUint8(0, family);
   view.setInt32(4, index, true);
   view.setUint32(8, flags, true);
   view.setUint32(12, flags, true); // change mask
@@ -78,6 +80,16 @@ export function newVeth(options: LinkOptions, peer: LinkOptions): NetlinkMessage
 /** Sets an existing link up, by index. */
 export function linkUp(index: number): NetlinkMessage {
   return { type: RTM.NEWLINK, flags: NLM_F.ACK, body: ifinfomsg(index, IFF_UP) };
+}
+
+/** Settings of a bridge's port. `hairpin`: frames may leave by the port that they came in by; `isolated`: no frames to and from other isolated ports (4.18). */
+export function bridgePort(index: number, options: { readonly hairpin?: boolean; readonly isolated?: boolean }): NetlinkMessage {
+  const { hairpin, isolated } = options;
+  const settings = [
+    ...(hairpin === undefined ? [] : [u8(IFLA_BRPORT.MODE, hairpin ? 1 : 0)]),
+    ...(isolated === undefined ? [] : [u8(IFLA_BRPORT.ISOLATED, isolated ? 1 : 0)]),
+  ];
+  return { type: RTM.SETLINK, flags: NLM_F.ACK, body: concat([ifinfomsg(index, 0, AF_BRIDGE), nested(IFLA.PROTINFO, ...settings)]) };
 }
 
 /** Removes a link, by name. */

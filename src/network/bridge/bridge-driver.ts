@@ -66,7 +66,7 @@ export class BridgeDriver {
       const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
       const steps = endpointSteps({
         slot,
-        bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, subnet: settings.subnet },
+        bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, subnet: settings.subnet, icc: settings.icc },
         host: { name: hostName, index: this.#host.takeIndex() },
         container: {
           name: `eth${ordinal}`,

@@ -3,7 +3,7 @@
  * @module
  */
 import { encodeMessages, NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
-import { linkUp, newAddress, newDefaultRoute, newVeth } from "#linux/netlink/rtnetlink.ts";
+import { bridgePort, linkUp, newAddress, newDefaultRoute, newVeth } from "#linux/netlink/rtnetlink.ts";
 import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
@@ -11,7 +11,7 @@ import { type PublishedPort, publishTransactions } from "./rules.ts";
 export interface EndpointWiring {
   /** Free slot for the namespace's descriptor. */
   readonly slot: number;
-  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly subnet: Subnet };
+  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly subnet: Subnet; readonly icc: boolean };
   readonly host: { readonly name: string; readonly index: number };
   readonly container: {
     readonly name: string;
@@ -39,6 +39,9 @@ export function endpointSteps({ slot, bridge, host, container, table, ports }: E
     { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
     { name: container.name, index: container.index, mac: container.mac, mtu: bridge.mtu, namespaceFd: SLOT_BASE + slot },
   );
+  // A container that calls its own published port is answered through the same port of the bridge, where bridge-nf-call-iptables is on.
+  const port = { ...(ports.length > 0 && { hairpin: true }), ...(!bridge.icc && { isolated: true }) };
+  const cable = [pair, ...(Object.keys(port).length > 0 ? [bridgePort(host.index, port)] : [])];
   const configure = [
     newAddress({ index: container.index, address: addressBytes(address), prefix: bridge.subnet.prefix, broadcast: addressBytes(lastOf(bridge.subnet)) }),
     linkUp(container.index),
@@ -47,12 +50,7 @@ export function endpointSteps({ slot, bridge, host, container, table, ports }: E
   const section = "network";
   return [
     { op: "child_ns", where: "host", name: "net", out: slot, why: "the container's network namespace", section },
-    netlinkStep(
-      "host",
-      NETLINK_ROUTE,
-      [pair],
-      `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`,
-    ),
+    netlinkStep("host", NETLINK_ROUTE, cable, `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`),
     { op: "close", where: "host", slot, why: "the namespace's descriptor is not needed any more", section },
     ...publishTransactions(table, ports).map((messages) =>
       netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`),
