@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// native/ops.def → native/ops.gen.h, src/linux/ops.gen.ts, docs/ops.md. `--check` compares instead of writing.
+// native/ops.def → native/ops.gen.h, src/linux/ops.gen.ts, docs/ops.md, native/ops.gen.h. `--check` compares instead of writing.
 import { readFileSync, writeFileSync } from "node:fs";
 
 const root = new URL("..", import.meta.url);
@@ -28,11 +28,64 @@ export function toTypeScript(ops) {
 export function toMarkdown(ops) {
   return `# Operations of a plan\n\n${banner}\n\n| code | operation | fields | man page | what |\n|---|---|---|---|---|\n${ops.map((o) => `| ${o.code} | \`${o.name}\` | ${o.fields.map((f) => `${f.name}: ${f.type}`).join(", ")} | ${o.man} | ${o.doc.replaceAll("|", "\\|")} |`).join("\n")}\n`;
 }
+
+const cType = { u32: "uint32_t", i32: "int32_t", u64: "uint64_t", str: "struct str", bytes: "struct bytes", strs: "struct strs", u32s: "struct u32s", slot: "uint32_t", out: "uint32_t" };
+/** The C decoder: a struct and a bounded decoder per operation, and the switches over the codes. */
+export function toC(ops) {
+  const fieldsOf = (o) => (o.fields.length === 0 ? "  char none; /* no fields */\n" : o.fields.map((f) => `  ${cType[f.type]} ${f.name};\n`).join(""));
+  const structs = ops.map((o) => `/* ${o.man}: ${o.doc.replaceAll("*/", "* /")} */\nstruct op_${o.name} {\n${fieldsOf(o)}};\n`);
+  const decode = (o) => (o.fields.length === 0 ? "return 0;" : `return ${o.fields.map((f) => `read_${f.type}(r, &op->${o.name}.${f.name})`).join(" || ")};`);
+  return `/* ${banner} */
+#ifndef WHERRY_OPS_GEN_H
+#define WHERRY_OPS_GEN_H
+#include "wire.h"
+
+enum op_code {
+${ops.map((o) => `  OP_${o.name.toUpperCase()} = ${o.code},`).join("\n")}
+};
+
+${structs.join("\n")}
+union op {
+${ops.map((o) => `  struct op_${o.name} ${o.name};`).join("\n")}
+};
+
+/* Decodes the fields of one operation; nonzero when a field is out of bounds or the code is unknown. */
+static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
+  switch (code) {
+${ops.map((o) => `    case OP_${o.name.toUpperCase()}:\n      ${decode(o)}`).join("\n")}
+    default:
+      return -1;
+  }
+}
+
+struct run;
+${ops.map((o) => `int do_${o.name}(struct run *run, const struct op_${o.name} *op);`).join("\n")}
+
+/* Performs one decoded operation; 0, or -1 with errno. */
+static inline int perform_op(struct run *run, uint16_t code, const union op *op) {
+  switch (code) {
+${ops.map((o) => `    case OP_${o.name.toUpperCase()}:\n      return do_${o.name}(run, &op->${o.name});`).join("\n")}
+    default:
+      errno = ENOSYS;
+      return -1;
+  }
+}
+
+static inline const char *op_name(uint16_t code) {
+  switch (code) {
+${ops.map((o) => `    case OP_${o.name.toUpperCase()}:\n      return "${o.name}";`).join("\n")}
+    default:
+      return "?";
+  }
+}
+#endif
+`;
+}
 const pascal = (s) => s.split("_").map((w) => w[0].toUpperCase() + w.slice(1)).join("");
 
 if (process.argv[1] === new URL(import.meta.url).pathname) {
   const ops = parseOps(readFileSync(new URL("native/ops.def", root), "utf8"));
-  const outputs = { "src/linux/ops.gen.ts": toTypeScript(ops), "docs/ops.md": toMarkdown(ops) };
+  const outputs = { "src/linux/ops.gen.ts": toTypeScript(ops), "docs/ops.md": toMarkdown(ops), "native/ops.gen.h": toC(ops) };
   for (const [file, text] of Object.entries(outputs)) {
     if (process.argv.includes("--check")) {
       if (readFileSync(new URL(file, root), "utf8") !== text) throw new Error(`${file} is stale: run node scripts/gen-ops.mjs`);

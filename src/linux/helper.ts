@@ -67,6 +67,11 @@ export interface MonitorLink {
   resize(rows: number, columns: number): Promise<void>;
   /** Asks the monitor to reopen/rotate nothing; resolves when all output read so far is in the log file (for `logs`). */
   flush(): Promise<void>;
+  /**
+   * With `direct`: what became of the command's descriptors. "delivered": init has ended and all output is written (may come a little after
+   * {@link exited}); "detached": the detach keys were typed; "gone": the command's process ended; "broken": nobody reads its output any more.
+   */
+  readonly direct?: Promise<"delivered" | "detached" | "gone" | "broken">;
 }
 
 export interface AttachOptions {
@@ -86,7 +91,7 @@ export interface Helper {
   /** Forks a monitor which performs the plan; resolves after the child's exec has succeeded. Rejects with {@link PlanError}; then nothing runs. `onListening` is called when the monitor's socket accepts (before `attach_gate`). */
   launch(request: LaunchRequest, onListening?: (attach: MonitorLink["attach"]) => void): Promise<MonitorLink>;
   /** Reconnects to the monitor of a running container after a restart; undefined when it is gone (read exitPath then). */
-  reconnect(socketPath: string, pidPath: string): Promise<MonitorLink | undefined>;
+  reconnect(socketPath: string, pidPath: string, exitPath?: string): Promise<MonitorLink | undefined>;
   /** File work below one directory, chrooted there, in a process of its own. */
   openTree(root: string): Promise<FileTree>;
   /** Lets stub clients' descriptors arrive: path of the socket that `wherry` sends them to, with a token. */

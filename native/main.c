@@ -1,0 +1,25 @@
+#include "roles.h"
+#include "sys.h"
+
+#include <string.h>
+
+/* argv's bytes are where ps(1) reads a title. The strings are copied by whoever needs them later: no role does. */
+static void remember_title(int argc, char **argv) {
+  title_start = argv[0];
+  title_size = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]) + 1;
+}
+
+int main(int argc, char **argv) {
+  if (argc < 1) return 125;
+  const char *slash = strrchr(argv[0], '/');
+  const char *name = slash ? slash + 1 : argv[0];
+  if (strcmp(name, "docker-init") == 0) return init_main(argc, argv);
+  if (strcmp(name, "wherry-helper") == 0 || strcmp(name, "helper") == 0) {
+    if (argc > 1 && strcmp(argv[1], "helper") == 0) {
+      remember_title(argc, argv);
+      return helper_main(argc, argv);
+    }
+    if (argc > 1 && strcmp(argv[1], "--init") == 0) return init_main(argc - 1, argv + 1);
+  }
+  return stub_main(argc, argv);
+}

@@ -1,0 +1,102 @@
+/* Messages to the kernel's netlink families, and device programs for cgroup v2: bytes made by the engine, sent as they are. */
+#include "path.h"
+#include "plan.h"
+
+#include <linux/bpf.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
+/* Waits for `acks` acknowledgements; the first error is the answer. */
+static int read_acks(int fd, int acks) {
+  _Alignas(struct nlmsghdr) char buffer[8192];
+  while (acks > 0) {
+    ssize_t n = recv(fd, buffer, sizeof buffer, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return -1;
+    struct nlmsghdr *head = (struct nlmsghdr *)buffer;
+    for (; NLMSG_OK(head, (size_t)n); head = NLMSG_NEXT(head, n)) {
+      if (head->nlmsg_type != NLMSG_ERROR || head->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))) continue;
+      int error = ((struct nlmsgerr *)NLMSG_DATA(head))->error;
+      if (error != 0) return errno = -error, -1;
+      acks--;
+    }
+  }
+  return 0;
+}
+
+/* Length and flags of the message at `p`; nonzero when it does not fit. */
+static int message_at(const uint8_t *p, size_t rest, size_t *length, bool *acked) {
+  struct nlmsghdr head;
+  if (rest < sizeof head) return -1;
+  memcpy(&head, p, sizeof head);
+  if (head.nlmsg_len < sizeof head || head.nlmsg_len > rest) return -1;
+  *length = NLMSG_ALIGN(head.nlmsg_len) > rest ? rest : NLMSG_ALIGN(head.nlmsg_len);
+  *acked = head.nlmsg_flags & NLM_F_ACK;
+  return 0;
+}
+
+static int send_bytes(int fd, const void *data, size_t n) {
+  struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+  return sendto(fd, data, n, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0 ? -1 : 0;
+}
+
+/* One by one, because some messages work on what the one before has made; a netfilter batch is one transaction in one datagram. */
+static int converse(int fd, const struct bytes *messages, bool batch) {
+  const uint8_t *p = messages->p;
+  size_t rest = messages->n;
+  int acks = 0;
+  while (rest > 0) {
+    size_t length;
+    bool acked;
+    if (message_at(p, rest, &length, &acked)) return errno = EBADMSG, -1;
+    if (batch) acks += acked;
+    else if (send_bytes(fd, p, length) < 0 || read_acks(fd, acked ? 1 : 0) < 0) return -1;
+    p += length;
+    rest -= length;
+  }
+  if (!batch || messages->n == 0) return 0;
+  return send_bytes(fd, messages->p, messages->n) < 0 ? -1 : read_acks(fd, acks);
+}
+
+int do_netlink(struct run *run, const struct op_netlink *op) {
+  (void)run;
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)op->protocol);
+  if (fd < 0) return -1;
+  int on = 1;
+  setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on); /* errors without a copy of the request */
+  int result = converse(fd, &op->messages, op->protocol == NETLINK_NETFILTER);
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return result;
+}
+
+int do_bpf_device(struct run *run, const struct op_bpf_device *op) {
+  (void)run;
+  if (op->program.n == 0 || op->program.n % sizeof(struct bpf_insn) != 0) return errno = EINVAL, -1;
+  int cgroup = path_open(op->dir, op->path.p, O_RDONLY | O_DIRECTORY, 0);
+  if (cgroup < 0) return -1;
+  union bpf_attr load;
+  memset(&load, 0, sizeof load);
+  load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+  load.insns = (uint64_t)(uintptr_t)op->program.p;
+  load.insn_cnt = op->program.n / sizeof(struct bpf_insn);
+  load.license = (uint64_t)(uintptr_t) "Apache";
+  load.expected_attach_type = BPF_CGROUP_DEVICE;
+  int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+  int result = -1;
+  if (program >= 0) {
+    union bpf_attr attach;
+    memset(&attach, 0, sizeof attach);
+    attach.target_fd = (uint32_t)cgroup;
+    attach.attach_bpf_fd = (uint32_t)program;
+    attach.attach_type = BPF_CGROUP_DEVICE;
+    attach.attach_flags = BPF_F_ALLOW_MULTI;
+    result = (int)syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach);
+  }
+  int saved = errno;
+  if (program >= 0) close(program);
+  close(cgroup);
+  errno = saved;
+  return result;
+}

@@ -1,0 +1,495 @@
+/* The operations: each is one system call or one tight group. 0, or -1 with errno. */
+#include "path.h"
+#include "plan.h"
+
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/keyctl.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+
+/* Stores a fresh descriptor in its slot. */
+static int fill_slot(int fd, uint32_t slot) {
+  if (fd < 0) return -1;
+  int want = SLOT_BASE + (int)slot;
+  if (fd == want) return fcntl(fd, F_SETFD, FD_CLOEXEC);
+  int result = dup3(fd, want, O_CLOEXEC);
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return result < 0 ? -1 : 0;
+}
+
+/* A slot that must hold a descriptor. */
+static int need_fd(uint32_t slot) { return slot == NO_SLOT ? -1 : SLOT_BASE + (int)slot; }
+
+static int close_keep(int fd, int result) {
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return result;
+}
+
+/* --- descriptors and files */
+
+int do_openat(struct run *run, const struct op_openat *op) {
+  (void)run;
+  return fill_slot(path_open(op->dir, op->path.p, op->flags, op->mode), op->out);
+}
+
+int do_close(struct run *run, const struct op_close *op) {
+  (void)run;
+  return close(need_fd(op->slot));
+}
+
+int do_mkdir(struct run *run, const struct op_mkdir *op) {
+  (void)run;
+  if (op->parents) return path_mkdirs(op->dir, op->path.p, op->mode, op->uid, op->gid);
+  char base[PATH_SIZE];
+  int parent = path_parent(op->dir, op->path.p, base);
+  if (parent < 0) return -1;
+  if (mkdirat(parent, base, op->mode & 07777) < 0) return close_keep(parent, -1);
+  int fd = openat(parent, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return close_keep(parent, -1);
+  int result = (op->uid != UINT32_MAX || op->gid != UINT32_MAX) ? fchown(fd, op->uid, op->gid) : 0;
+  if (result == 0) result = fchmod(fd, op->mode & 07777);
+  close_keep(fd, 0);
+  return close_keep(parent, result);
+}
+
+int do_mkfile(struct run *run, const struct op_mkfile *op) {
+  (void)run;
+  return path_mkfile(op->dir, op->path.p, op->mode, op->parents != 0);
+}
+
+int do_mknod(struct run *run, const struct op_mknod *op) {
+  (void)run;
+  char base[PATH_SIZE];
+  int parent = path_parent(op->dir, op->path.p, base);
+  if (parent < 0) return -1;
+  int result = mknodat(parent, base, op->mode, makedev(op->major, op->minor));
+  if (result == 0 && (op->uid != 0 || op->gid != 0)) result = fchownat(parent, base, op->uid, op->gid, AT_SYMLINK_NOFOLLOW);
+  if (result == 0 && (op->mode & 07777 & ~0700u)) {
+    /* The umask may have taken bits; a node that we have just made is no symlink, and O_PATH does not open the device. */
+    char buffer[40];
+    int fd = openat(parent, base, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0) {
+      result = chmod(fd_path(fd, buffer), op->mode & 07777);
+      close_keep(fd, 0);
+    }
+  }
+  return close_keep(parent, result);
+}
+
+int do_symlink(struct run *run, const struct op_symlink *op) {
+  (void)run;
+  char base[PATH_SIZE];
+  int parent = path_parent(op->dir, op->path.p, base);
+  return parent < 0 ? -1 : close_keep(parent, symlinkat(op->target.p, parent, base));
+}
+
+static int write_once(int fd, const void *data, size_t n) {
+  ssize_t done = write(fd, data, n);
+  if (done >= 0 && (size_t)done != n) errno = EIO;
+  return done == (ssize_t)n ? 0 : -1;
+}
+
+int do_write(struct run *run, const struct op_write *op) {
+  (void)run;
+  uint64_t flags = op->flags;
+  if ((flags & O_ACCMODE) == O_RDONLY) flags |= O_WRONLY;
+  int fd = path_open(op->dir, op->path.p, flags | O_NOCTTY, 0644);
+  return fd < 0 ? -1 : close_keep(fd, write_once(fd, op->data.p, op->data.n));
+}
+
+int do_write_pid(struct run *run, const struct op_write_pid *op) {
+  char text[24];
+  char *end = put_decimal(text, (uint64_t)run->child_pid);
+  int fd = path_open(op->dir, op->path.p, O_WRONLY, 0);
+  return fd < 0 ? -1 : close_keep(fd, write_once(fd, text, (size_t)(end - text)));
+}
+
+int do_report(struct run *run, const struct op_report *op) {
+  int fd = path_open(op->dir, op->path.p, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
+  if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? send_report(run, op->tag, true, NULL, 0) : -1;
+  size_t max = op->max > MAX_STRING ? MAX_STRING : op->max;
+  char small[4096];
+  char *data = small;
+  if (max > sizeof small) {
+    data = mmap(NULL, max, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return close_keep(fd, -1);
+  }
+  ssize_t n = read_full(fd, data, max);
+  int result = n < 0 ? -1 : send_report(run, op->tag, false, data, (size_t)n);
+  int saved = errno;
+  if (data != small) munmap(data, max);
+  errno = saved;
+  return close_keep(fd, result);
+}
+
+static int remove_entry(uint32_t dir, const char *path, int flags) {
+  char base[PATH_SIZE];
+  int parent = path_parent(dir, path, base);
+  return parent < 0 ? -1 : close_keep(parent, unlinkat(parent, base, flags));
+}
+
+int do_rmdir(struct run *run, const struct op_rmdir *op) {
+  (void)run;
+  return remove_entry(op->dir, op->path.p, AT_REMOVEDIR);
+}
+
+int do_unlink(struct run *run, const struct op_unlink *op) {
+  (void)run;
+  return remove_entry(op->dir, op->path.p, 0);
+}
+
+/* --- mounts */
+
+int do_fsopen(struct run *run, const struct op_fsopen *op) {
+  (void)run;
+  return fill_slot(sys_fsopen(op->fstype.p, 1 /* FSOPEN_CLOEXEC */), op->out);
+}
+
+int do_fsconfig_str(struct run *run, const struct op_fsconfig_str *op) {
+  (void)run;
+  return sys_fsconfig(need_fd(op->fs), W_FSCONFIG_SET_STRING, op->key.p, op->value.p, 0);
+}
+
+int do_fsconfig_flag(struct run *run, const struct op_fsconfig_flag *op) {
+  (void)run;
+  return sys_fsconfig(need_fd(op->fs), W_FSCONFIG_SET_FLAG, op->key.p, NULL, 0);
+}
+
+int do_fsconfig_fd(struct run *run, const struct op_fsconfig_fd *op) {
+  (void)run;
+  return sys_fsconfig(need_fd(op->fs), W_FSCONFIG_SET_FD, op->key.p, NULL, need_fd(op->fd));
+}
+
+int do_fsmount(struct run *run, const struct op_fsmount *op) {
+  (void)run;
+  if (sys_fsconfig(need_fd(op->fs), W_FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) return -1;
+  return fill_slot(sys_fsmount(need_fd(op->fs), 1 /* FSMOUNT_CLOEXEC */, (unsigned)op->attrs), op->out);
+}
+
+int do_open_tree(struct run *run, const struct op_open_tree *op) {
+  (void)run;
+  unsigned flags = op->flags | O_CLOEXEC; /* OPEN_TREE_CLOEXEC */
+  if (op->dir == NO_SLOT) return fill_slot(sys_open_tree(AT_FDCWD, op->path.p, flags), op->out);
+  if (!op->path.p[0]) return fill_slot(sys_open_tree(need_fd(op->dir), "", flags | AT_EMPTY_PATH), op->out);
+  int fd = path_open(op->dir, op->path.p, O_PATH, 0);
+  if (fd < 0) return -1;
+  int tree = sys_open_tree(fd, "", flags | AT_EMPTY_PATH);
+  return fill_slot(close_keep(fd, tree), op->out);
+}
+
+int do_mount_setattr(struct run *run, const struct op_mount_setattr *op) {
+  (void)run;
+  struct mount_attr_v0 attr = {op->set, op->clr, op->propagation, op->userns == NO_SLOT ? 0 : (uint64_t)need_fd(op->userns)};
+  if (op->userns != NO_SLOT) attr.attr_set |= W_MOUNT_ATTR_IDMAP;
+  return sys_mount_setattr(need_fd(op->mnt), "", AT_EMPTY_PATH | (op->recursive ? W_AT_RECURSIVE : 0), &attr);
+}
+
+int do_move_mount(struct run *run, const struct op_move_mount *op) {
+  (void)run;
+  int target = path_open(op->dir, op->path.p, O_PATH, 0);
+  if (target < 0) return -1;
+  return close_keep(target, sys_move_mount(need_fd(op->mnt), "", target, "", W_MOVE_MOUNT_F_EMPTY_PATH | W_MOVE_MOUNT_T_EMPTY_PATH));
+}
+
+int do_mount(struct run *run, const struct op_mount *op) {
+  (void)run;
+  char buffer[40];
+  const void *data = op->data.n > 0 ? op->data.p : NULL;
+  if (op->dir == NO_SLOT) return mount(op->source.p, op->path.p, op->fstype.p, op->flags, data);
+  int target = path_open(op->dir, op->path.p, O_PATH, 0);
+  if (target < 0) return -1;
+  return close_keep(target, mount(op->source.p, fd_path(target, buffer), op->fstype.p, op->flags, data));
+}
+
+/* By way of the parent directory: a descriptor of the mount itself would keep it busy. */
+int do_umount(struct run *run, const struct op_umount *op) {
+  (void)run;
+  char base[PATH_SIZE];
+  if (op->dir == NO_SLOT) return umount2(op->path.p, (int)op->flags);
+  int parent = path_parent(op->dir, op->path.p, base);
+  if (parent < 0) return -1;
+  int old = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int result = fchdir(parent);
+  if (result == 0) result = umount2(base, (int)op->flags | UMOUNT_NOFOLLOW);
+  int saved = errno;
+  if (old >= 0) {
+    if (fchdir(old) < 0 && chdir("/") < 0) result = -1;
+    close(old);
+  }
+  errno = saved;
+  return close_keep(parent, result);
+}
+
+/* pivot_root(".", ".") stacks the old root on the new one; it becomes a slave first, so that its end does not travel to the host. */
+int do_pivot_root(struct run *run, const struct op_pivot_root *op) {
+  (void)run;
+  int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (old < 0) return -1;
+  int result = fchdir(need_fd(op->root));
+  if (result == 0) result = (int)syscall(SYS_pivot_root, ".", ".");
+  if (result == 0) result = fchdir(old);
+  if (result == 0) result = mount("", ".", "", MS_SLAVE | MS_REC, NULL);
+  if (result == 0) result = umount2(".", MNT_DETACH);
+  if (result == 0) result = chdir("/");
+  return close_keep(old, result);
+}
+
+int do_chroot(struct run *run, const struct op_chroot *op) {
+  (void)run;
+  if (fchdir(need_fd(op->dir)) < 0 || chroot(".") < 0) return -1;
+  return chdir("/");
+}
+
+/* --- namespaces and processes */
+
+static int renew_deathsig(const struct run *run) {
+  /* Changes of credentials clear it. */
+  return run->child ? prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) : 0;
+}
+
+int do_unshare(struct run *run, const struct op_unshare *op) { return unshare((int)op->flags) < 0 ? -1 : renew_deathsig(run); }
+
+int do_setns(struct run *run, const struct op_setns *op) {
+  return setns(need_fd(op->fd), (int)op->flags) < 0 ? -1 : renew_deathsig(run);
+}
+
+int do_pidfd_open(struct run *run, const struct op_pidfd_open *op) {
+  (void)run;
+  int fd = sys_pidfd_open((pid_t)op->pid);
+  if (fd < 0) return -1;
+  /* Open first, look then: the descriptor cannot be reused, the number can. */
+  if (op->starttime != 0 && process_start_time((pid_t)op->pid) != op->starttime) {
+    close(fd);
+    return errno = ESRCH, -1;
+  }
+  return fill_slot(fd, op->out);
+}
+
+/* Writes /proc/PID/NAME; empty text = leave it alone. */
+static int write_proc(pid_t pid, const char *name, const struct str *text) {
+  char path[64] = "/proc/";
+  if (text->n == 0) return 0;
+  char *end = put_decimal(path + 6, (uint64_t)pid);
+  *end++ = '/';
+  strcpy(end, name);
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  return fd < 0 ? -1 : close_keep(fd, write_once(fd, text->p, text->n));
+}
+
+static int open_ns(pid_t pid, const char *name) {
+  char path[64] = "/proc/";
+  if (strlen(name) > 32 || strchr(name, '/')) return errno = EINVAL, -1;
+  strcpy(put_decimal(path + 6, (uint64_t)pid), "/ns/");
+  strcat(path, name);
+  return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+int do_userns_open(struct run *run, const struct op_userns_open *op) {
+  (void)run;
+  pid_t pid = sys_clone(CLONE_NEWUSER, -1, NULL);
+  if (pid < 0) return -1;
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    for (;;) pause();
+  }
+  int fd = -1;
+  if (write_proc(pid, "uid_map", &op->uidmap) == 0 && write_proc(pid, "gid_map", &op->gidmap) == 0) fd = open_ns(pid, "user");
+  int saved = errno;
+  kill(pid, SIGKILL);
+  while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+  }
+  errno = saved;
+  return fill_slot(fd, op->out);
+}
+
+int do_child_maps(struct run *run, const struct op_child_maps *op) {
+  if (write_proc(run->child_pid, "setgroups", &op->setgroups) < 0) return -1;
+  if (write_proc(run->child_pid, "uid_map", &op->uidmap) < 0) return -1;
+  return write_proc(run->child_pid, "gid_map", &op->gidmap);
+}
+
+int do_signal(struct run *run, const struct op_signal *op) { return ctl_send(run, CTL_POINT, op->id, 0, NULL, 0); }
+
+int do_await(struct run *run, const struct op_await *op) {
+  while (!(run->reached & 1ull << op->id))
+    if (run_pump(run, true) < 0) return -1;
+  return 0;
+}
+
+int do_child_ns(struct run *run, const struct op_child_ns *op) { return fill_slot(open_ns(run->child_pid, op->name.p), op->out); }
+
+int do_attach_gate(struct run *run, const struct op_attach_gate *op) {
+  (void)op; /* on the child's side the monitor waits before it lets exec go */
+  return !run->child && run->wait_gate ? run->wait_gate(run) : 0;
+}
+
+/* --- identity and confinement */
+
+int do_sethostname(struct run *run, const struct op_sethostname *op) {
+  (void)run;
+  return sethostname(op->name.p, op->name.n);
+}
+
+int do_setdomainname(struct run *run, const struct op_setdomainname *op) {
+  (void)run;
+  return setdomainname(op->name.p, op->name.n);
+}
+
+int do_rlimit(struct run *run, const struct op_rlimit *op) {
+  (void)run;
+  struct rlimit limit = {op->soft, op->hard};
+  return setrlimit((int)op->resource, &limit);
+}
+
+int do_cap_bset(struct run *run, const struct op_cap_bset *op) {
+  (void)run;
+  for (int cap = 0; cap < 64; cap++) {
+    if (op->keep & 1ull << cap) continue;
+    if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) return errno == EINVAL ? 0 : -1; /* EINVAL: beyond the last one */
+  }
+  return 0;
+}
+
+int do_capset(struct run *run, const struct op_capset *op) {
+  (void)run;
+  struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct data[2] = {
+      {(uint32_t)op->effective, (uint32_t)op->permitted, (uint32_t)op->inheritable},
+      {(uint32_t)(op->effective >> 32), (uint32_t)(op->permitted >> 32), (uint32_t)(op->inheritable >> 32)},
+  };
+  return (int)syscall(SYS_capset, &head, data);
+}
+
+int do_cap_ambient(struct run *run, const struct op_cap_ambient *op) {
+  (void)run;
+  for (int cap = 0; cap < 64; cap++)
+    if (op->mask & 1ull << cap && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0) return -1;
+  return 0;
+}
+
+int do_prctl(struct run *run, const struct op_prctl *op) {
+  (void)run;
+  return prctl((int)op->option, (unsigned long)op->arg, 0, 0, 0) < 0 ? -1 : 0;
+}
+
+int do_seccomp(struct run *run, const struct op_seccomp *op) {
+  (void)run;
+  if (op->filter.n % sizeof(struct sock_filter) != 0 || op->filter.n / sizeof(struct sock_filter) > USHRT_MAX) return errno = EINVAL, -1;
+  struct sock_fprog program = {(unsigned short)(op->filter.n / sizeof(struct sock_filter)), (struct sock_filter *)(uintptr_t)op->filter.p};
+  return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, op->flags, &program);
+}
+
+int do_setgroups(struct run *run, const struct op_setgroups *op) {
+  (void)run;
+  gid_t small[64], *gids = small;
+  size_t size = (size_t)op->gids.count * sizeof(gid_t);
+  if (op->gids.count > 64) {
+    gids = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (gids == MAP_FAILED) return -1;
+  }
+  for (uint32_t i = 0; i < op->gids.count; i++) gids[i] = get_u32(op->gids.p + 4 * (size_t)i);
+  int result = (int)syscall(SYS_setgroups, (size_t)op->gids.count, gids);
+  int saved = errno;
+  if (gids != small) munmap(gids, size);
+  errno = saved;
+  return result;
+}
+
+int do_setresgid(struct run *run, const struct op_setresgid *op) {
+  return syscall(SYS_setresgid, op->gid, op->gid, op->gid) < 0 ? -1 : renew_deathsig(run);
+}
+
+int do_setresuid(struct run *run, const struct op_setresuid *op) {
+  /* The pipes or the pty become the user's, so that /dev/stdout can be opened; a descriptor that is not ours to give stays as it is. */
+  if (run->child && run->stdio_made)
+    for (int fd = 0; fd < 3; fd++) {
+      struct stat st;
+      if (fstat(fd, &st) < 0 || st.st_uid == op->uid || !(S_ISFIFO(st.st_mode) || isatty(fd))) continue;
+      int refused = fchown(fd, op->uid, (gid_t)-1);
+      (void)refused;
+    }
+  return syscall(SYS_setresuid, op->uid, op->uid, op->uid) < 0 ? -1 : renew_deathsig(run);
+}
+
+int do_umask(struct run *run, const struct op_umask *op) {
+  umask(op->mask & 0777);
+  run->umask_set = true;
+  return 0;
+}
+
+int do_chdir(struct run *run, const struct op_chdir *op) {
+  (void)run;
+  /* CVE-2024-21626: a working directory such as /proc/self/fd/7 must not lead out by a descriptor of ours. */
+  int fd = sys_openat2(AT_FDCWD, op->path.p, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, W_RESOLVE_NO_MAGICLINKS);
+  if (fd < 0) return -1;
+  if (close_keep(fd, fchdir(fd)) < 0) return -1;
+  char cwd[PATH_SIZE];
+  long n = syscall(SYS_getcwd, cwd, sizeof cwd);
+  if (n < 0) return -1;
+  return cwd[0] == '/' ? 0 : (errno = EXDEV, -1); /* "(unreachable)…" lies outside the root */
+}
+
+int do_setsid(struct run *run, const struct op_setsid *op) {
+  (void)run;
+  (void)op;
+  return setsid() < 0 && getsid(0) != getpid() ? -1 : 0; /* already a session's leader (after `stdio` with a tty) is fine */
+}
+
+int do_keyring(struct run *run, const struct op_keyring *op) {
+  (void)run;
+  return syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, op->name.p) < 0 ? -1 : 0;
+}
+
+int do_close_range(struct run *run, const struct op_close_range *op) {
+  (void)run;
+  if (sys_close_range(op->first, ~0u, W_CLOSE_RANGE_CLOEXEC) == 0) return 0;
+  if (errno != EINVAL) return -1;
+  /* 5.10 lacks the flag. */
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -1;
+  int end = limit.rlim_cur > 65536 ? 65536 : (int)limit.rlim_cur;
+  for (int fd = (int)op->first; fd < end; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return 0;
+}
+
+/* A NULL-terminated vector over a list of the plan. mmap, not malloc: the child may only make plain system calls. */
+static char **vector(const struct strs *list) {
+  size_t size = ((size_t)list->count + 1) * sizeof(char *);
+  char **v = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (v == MAP_FAILED) return NULL;
+  const uint8_t *at = list->p;
+  for (uint32_t i = 0; i < list->count; i++) v[i] = (char *)strs_next(&at);
+  return v;
+}
+
+int do_exec(struct run *run, const struct op_exec *op) {
+  char **argv = vector(&op->argv), **envp = vector(&op->envp);
+  if (!argv || !envp) return -1;
+  if (!run->umask_set) umask(022);
+  /* The host may still be at work (or failing): nothing of the container runs before all its steps are done. */
+  while (!run->go)
+    if (run_pump(run, true) < 0) return -1;
+  if (ctl_send(run, CTL_EXEC, 0, 0, NULL, 0) < 0) return -1;
+  const uint8_t *at = op->paths.p;
+  int error = ENOENT;
+  for (uint32_t i = 0; i < op->paths.count; i++) {
+    execve(strs_next(&at), argv, envp);
+    /* As execvp(3): what is missing is looked for elsewhere, what may not be run is only told when nothing else is found. */
+    if (errno == EACCES) error = EACCES;
+    else if (errno != ENOENT && errno != ENOTDIR) return -1;
+  }
+  return errno = error, -1;
+}
