@@ -27,6 +27,11 @@ export class JsonFields {
     this.#what = what;
   }
 
+  /** The object itself. */
+  get raw(): JsonObject {
+    return this.#object;
+  }
+
   text(key: string): string | undefined {
     return this.#take(key, "a string", (value): value is string => typeof value === "string");
   }
@@ -49,7 +54,11 @@ export class JsonFields {
 
   /** String to string. */
   map(key: string): Record<string, string> | undefined {
-    return this.#take(key, "an object of strings", (value): value is Record<string, string> => isObject(value) && Object.values(value).every((v) => typeof v === "string"));
+    return this.#take(
+      key,
+      "an object of strings",
+      (value): value is Record<string, string> => isObject(value) && Object.values(value).every((v) => typeof v === "string"),
+    );
   }
 
   /** A set as Go writes it: keys of an object with empty objects in it. */

@@ -71,7 +71,9 @@ describe("names of images", () => {
   });
 
   const word = fc.stringMatching(/^[a-z0-9]{1,8}$/);
-  const part = fc.tuple(word, fc.array(fc.tuple(fc.constantFrom(".", "_", "__", "-", "---"), word), { maxLength: 3 })).map(([a, rest]) => a + rest.flat().join(""));
+  const part = fc
+    .tuple(word, fc.array(fc.tuple(fc.constantFrom(".", "_", "__", "-", "---"), word), { maxLength: 3 }))
+    .map(([a, rest]) => a + rest.flat().join(""));
   const domain = fc.constantFrom("docker.io", "localhost", "localhost:5000", "r.example", "r-1.example:80", "[::1]:5", "A");
   const parts = fc.record({
     domain,
@@ -83,7 +85,9 @@ describe("names of images", () => {
   it("comes back from both of its forms", () => {
     fc.assert(
       fc.property(parts, (given) => {
-        const reference = parseReference(`${given.domain}/${given.path}${given.tag === undefined ? "" : `:${given.tag}`}${given.digest === undefined ? "" : `@${given.digest}`}`);
+        const reference = parseReference(
+          `${given.domain}/${given.path}${given.tag === undefined ? "" : `:${given.tag}`}${given.digest === undefined ? "" : `@${given.digest}`}`,
+        );
         expect(parseReference(formatReference(reference))).toEqual(reference);
         const familiar = familiarString(reference);
         // docker.io/a.b/c is a name whose short form means another: the grammar is docker's.

@@ -42,18 +42,41 @@ export interface ImageStore {
   list(): Promise<Image[]>;
   tag(id: ImageID, name: string): Promise<void>;
   /** Removes a name (or, by id, the image). `inUse(id)` = ids or names of containers that use it, running ones flagged. EngineError conflict with Docker's texts. */
-  remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean; readonly inUse: (id: ImageID) => readonly { readonly id: string; readonly running: boolean }[] }): Promise<DeleteResult[]>;
+  remove(
+    nameOrId: string,
+    options: {
+      readonly force: boolean;
+      readonly prune: boolean;
+      readonly inUse: (id: ImageID) => readonly { readonly id: string; readonly running: boolean }[];
+    },
+  ): Promise<DeleteResult[]>;
   /** docker-archive or OCI layout as tar, plain, gzip or zstd. Nothing is stored when it fails. */
   load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void>;
   /** One tar (maybe compressed) becomes a one-layer image. */
-  import(tar: AsyncIterable<Uint8Array>, options: { readonly reference?: string; readonly message?: string; readonly changes?: ImageConfigJson["config"]; readonly platform?: string; readonly signal?: AbortSignal }): Promise<ImageID>;
+  import(
+    tar: AsyncIterable<Uint8Array>,
+    options: {
+      readonly reference?: string;
+      readonly message?: string;
+      readonly changes?: ImageConfigJson["config"];
+      readonly platform?: string;
+      readonly signal?: AbortSignal /** RFC 3339; default: now. */;
+      readonly created?: string /** What history says made it. */;
+      readonly createdBy?: string;
+    },
+  ): Promise<ImageID>;
   /** docker-archive with an OCI index, as docker 25+ writes it. */
   save(namesOrIds: readonly string[]): Promise<Readable>;
   /** Registers a config whose layers are present; used by commit, import, bootstrap. */
   add(rawConfig: Uint8Array, options?: { readonly tags?: readonly string[]; readonly parent?: ImageID }): Promise<Image>;
   /** Removes untagged (or all unused) images. */
-  prune(options: { readonly all: boolean; readonly used: ReadonlySet<ImageID>; readonly match: (image: Image) => boolean }): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
+  prune(options: {
+    readonly all: boolean;
+    readonly used: ReadonlySet<ImageID>;
+    readonly match: (image: Image) => boolean;
+  }): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
   sweep(): Promise<void>;
 }
 
+export { openImageStore } from "./image-store.ts";
 export type { Digest };

@@ -1,0 +1,224 @@
+import type { ContentStore } from "#content/mod.ts";
+import { nowNs } from "#core/clock.ts";
+import type { BlobDigest, ChainID, Digest, ImageID } from "#core/digest.ts";
+import { EngineError } from "#core/errors.ts";
+import { familiarString, formatReference, parseAnyReference, parseReference, type Reference, withDefaultTag } from "#core/reference.ts";
+import type { LayerStore } from "#unionfs/mod.ts";
+import { type ParsedConfig, parseImageConfig } from "./image-config.ts";
+import type { ImageDatabase, ImageDraft } from "./image-database.ts";
+import type { Image } from "./mod.ts";
+import { referencesTo } from "./remove-image.ts";
+
+export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
+
+/** A config with the sizes of its layers: what does not change while the image exists. */
+type Loaded = ParsedConfig & Pick<Image, "chainId" | "layerSizes" | "size">;
+
+/** An image that is to be recorded. */
+export interface Registration {
+  readonly config: ParsedConfig;
+  /** With tags. */
+  readonly names: readonly Reference[];
+  readonly parent: ImageID | undefined;
+}
+
+/** Names that {@link ImageCatalog.find} has answered for are remembered, up to so many. */
+const maxRemembered = 1000;
+
+/** The images there are, in memory as on disk: names and parents in the database, configs in the content store. */
+export class ImageCatalog {
+  readonly #database: ImageDatabase;
+  readonly #content: ContentStore;
+  readonly #layers: LayerStore;
+  readonly #log: Log;
+  readonly #loaded = new Map<ImageID, Loaded>();
+  /** Images whose config or layers cannot be read, and why. */
+  readonly #damaged = new Map<ImageID, unknown>();
+  /** Views by image, and by the names that were asked for; valid until the next change. */
+  readonly #views = new Map<ImageID, Image>();
+  readonly #remembered = new Map<string, Image>();
+  #changes: Promise<unknown> = Promise.resolve();
+
+  constructor(database: ImageDatabase, content: ContentStore, layers: LayerStore, log: Log) {
+    this.#database = database;
+    this.#content = content;
+    this.#layers = layers;
+    this.#log = log;
+  }
+
+  /** Reads all configs. */
+  async load(): Promise<void> {
+    await Promise.all([...this.#database.state.images.keys()].map((id) => this.#read(id)));
+  }
+
+  find(nameOrId: string): Image | undefined {
+    const remembered = this.#remembered.get(nameOrId);
+    if (remembered !== undefined) return remembered;
+    const id = this.lookup(nameOrId);
+    if (id === undefined) return undefined;
+    const image = this.view(id);
+    if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
+    this.#remembered.set(nameOrId, image);
+    return image;
+  }
+
+  /** The image that a name, an id or the beginning of one means. EngineError invalid when it can be none of them. */
+  lookup(nameOrId: string): ImageID | undefined {
+    const { images, references } = this.#database.state;
+    const asked = parseAnyReference(nameOrId);
+    if (typeof asked === "string") return images.has(asked) ? asked : undefined;
+    const name = withDefaultTag(asked);
+    // A name with tag and digest is looked up by its digest: the tag may have moved.
+    const named = references.get(formatReference(name.digest === undefined ? name : { ...name, tag: undefined }));
+    if (named !== undefined) return named;
+    const prefix = nameOrId.replace(/^sha256:/, "");
+    if (!/^[0-9a-f]+$/.test(prefix)) return undefined;
+    const matches = [...images.keys()].filter((id) => id.startsWith(prefix, 7));
+    return matches.length === 1 ? matches[0] : undefined;
+  }
+
+  view(id: ImageID): Image {
+    const known = this.#views.get(id);
+    if (known !== undefined) return known;
+    const loaded = this.#loaded.get(id);
+    const record = this.#database.state.images.get(id);
+    if (loaded === undefined || record === undefined) {
+      const cause = this.#damaged.get(id);
+      throw new EngineError("storage", `image ${id} is damaged: ${messageOf(cause)}`, { cause, hint: "remove it and load it again" });
+    }
+    const names = referencesTo(this.#database.state, id);
+    const view: Image = {
+      ...loaded,
+      repoTags: names.filter((name) => name.digest === undefined).map(familiarString),
+      repoDigests: names.filter((name) => name.digest !== undefined).map(familiarString),
+      lastTaggedNs: BigInt(record.lastTaggedNs),
+      parent: record.parent,
+    };
+    this.#views.set(id, view);
+    return view;
+  }
+
+  /** All images that can be read. */
+  list(): Image[] {
+    return [...this.#loaded.keys()].map((id) => this.view(id));
+  }
+
+  /** Chain of an image, bottom first; [] when its config cannot be read. */
+  chainsOf(id: ImageID): readonly ChainID[] {
+    return this.#loaded.get(id)?.chainIds ?? [];
+  }
+
+  /** Tips of all images' chains; undefined when damaged images keep that from being known. */
+  tips(): ChainID[] | undefined {
+    if (this.#damaged.size > 0) return undefined;
+    return [...this.#loaded.values()].flatMap(({ chainId }) => (chainId === undefined ? [] : [chainId]));
+  }
+
+  /** Tags of a repository, sorted. */
+  tagsOf({ domain, path }: Reference): { readonly id: ImageID; readonly name: Reference }[] {
+    return [...this.#database.state.references]
+      .map(([text, id]) => ({ id, name: parseReference(text) }))
+      .filter(({ name }) => name.domain === domain && name.path === path && name.digest === undefined)
+      .sort((a, b) => (formatReference(a.name) < formatReference(b.name) ? -1 : 1));
+  }
+
+  /** Edits names and images; all of it is stored, or nothing when `edit` throws. */
+  change<T>(edit: (draft: ImageDraft) => T): Promise<T> {
+    return this.#serially(() => this.#database.update(edit));
+  }
+
+  /** Records images, all of them or none. */
+  register(images: readonly Registration[]): Promise<void> {
+    return this.#serially(async () => {
+      for (const { config } of images) await this.#checkLayers(config);
+      const added = images.filter(({ config }) => !this.#loaded.has(config.id));
+      if (added.length > 0) await this.#database.update((draft) => added.forEach(({ config }) => draft.pending.add(config.id)));
+      try {
+        for (const { config } of added) await this.#content.write(config.rawConfig, asBlob(config.id));
+        await this.#database.update((draft) => images.forEach((image) => record(draft, image)));
+      } catch (error) {
+        await this.#removePending();
+        throw error;
+      }
+      for (const { config } of added) await this.#read(config.id);
+    });
+  }
+
+  /** Configs of what is an image no longer, or has not become one, go. */
+  dispose(): Promise<void> {
+    return this.#serially(() => this.#removePending());
+  }
+
+  /** Changes do not overlap; views are made anew after each. */
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const change = this.#changes.then(work).finally(() => {
+      this.#views.clear();
+      this.#remembered.clear();
+    });
+    this.#changes = change.catch(() => undefined);
+    return change;
+  }
+
+  async #removePending(): Promise<void> {
+    const { pending, images } = this.#database.state;
+    for (const id of pending) {
+      if (images.has(id)) continue;
+      this.#loaded.delete(id);
+      this.#damaged.delete(id);
+      await this.#content.remove(asBlob(id));
+    }
+    if (pending.size > 0) await this.#database.update((draft) => draft.pending.clear());
+  }
+
+  async #checkLayers({ id, chainIds }: ParsedConfig): Promise<void> {
+    for (const chain of chainIds)
+      if (!(await this.#layers.has(chain))) throw new EngineError("not-found", `image ${id} has the layer ${chain}, which is not here`);
+  }
+
+  /** Reads an image's config into memory; one that is damaged is remembered as such. */
+  async #read(id: ImageID): Promise<void> {
+    try {
+      const config = parseImageConfig(await this.#content.read(asBlob(id)));
+      await this.#checkLayers(config);
+      const layerSizes = await Promise.all(config.chainIds.map((chain) => this.#layers.size(chain)));
+      this.#loaded.set(id, { ...config, chainId: config.chainIds.at(-1), layerSizes, size: layerSizes.reduce((a, b) => a + b, 0) });
+      this.#damaged.delete(id);
+    } catch (error) {
+      this.#loaded.delete(id);
+      this.#damaged.set(id, error);
+      this.#log("error", `image ${id} is damaged: ${messageOf(error)}`);
+    }
+  }
+}
+
+/** A name that an image may be given. */
+export function newTag(text: string): Reference {
+  const name = withDefaultTag(parseReference(text));
+  if (name.digest !== undefined) throw new EngineError("invalid", "refusing to create a tag with a digest reference");
+  if (name.domain === "docker.io" && name.path === "library/sha256") {
+    throw new EngineError("invalid", "refusing to create an ambiguous tag using digest algorithm as name");
+  }
+  return name;
+}
+
+export function setTags(draft: ImageDraft, id: ImageID, names: readonly Reference[]): void {
+  if (names.length === 0) return;
+  for (const name of names) draft.references.set(formatReference(name), id);
+  draft.images.set(id, { ...draft.images.get(id), lastTaggedNs: String(nowNs()) });
+}
+
+function record(draft: ImageDraft, { config: { id }, names, parent }: Registration): void {
+  const known = parent !== undefined && parent !== id && draft.images.has(parent) ? { parent } : {};
+  draft.images.set(id, { lastTaggedNs: "0", ...draft.images.get(id), ...known });
+  draft.pending.delete(id);
+  setTags(draft, id, names);
+}
+
+/** A config is a blob of the same digest. */
+function asBlob(id: Digest): BlobDigest {
+  return id;
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,118 @@
+import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { type ImageID, isDigest } from "#core/digest.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { JsonFields, parseJson } from "#core/json.ts";
+
+/** What is remembered of an image beside its config. */
+export interface ImageRecord {
+  readonly parent?: ImageID;
+  /** Decimal nanoseconds since 1970; "0" = never. */
+  readonly lastTaggedNs: string;
+}
+
+/** Everything that changes. A state is never modified: an update makes a new one. */
+export interface ImageState {
+  readonly images: ReadonlyMap<ImageID, ImageRecord>;
+  /** Normalized name with tag or digest → image. */
+  readonly references: ReadonlyMap<string, ImageID>;
+  /** Configs that may lie in the content store without being an image: written before they arrive and after images are removed, swept at start. */
+  readonly pending: ReadonlySet<ImageID>;
+}
+
+/** A state being edited. */
+export interface ImageDraft {
+  readonly images: Map<ImageID, ImageRecord>;
+  readonly references: Map<string, ImageID>;
+  readonly pending: Set<ImageID>;
+}
+
+/**
+ * `<dataRoot>/image/images.json`: which images and names there are. One file, replaced by rename after fsync, so a change is there whole or not
+ * at all, however many names and images it concerns.
+ */
+export class ImageDatabase {
+  readonly #directory: string;
+  #state: ImageState;
+
+  private constructor(directory: string, state: ImageState) {
+    this.#directory = directory;
+    this.#state = state;
+  }
+
+  static async open(directory: string): Promise<ImageDatabase> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return new ImageDatabase(directory, await readState(join(directory, "images.json")));
+  }
+
+  get state(): ImageState {
+    return this.#state;
+  }
+
+  /** Edits and stores; when `edit` or the disk fails, nothing has changed. The caller sees to it that updates do not overlap. */
+  async update<T>(edit: (draft: ImageDraft) => T): Promise<T> {
+    const { images, references, pending } = this.#state;
+    const draft = { images: new Map(images), references: new Map(references), pending: new Set(pending) };
+    const result = edit(draft);
+    await writeState(this.#directory, draft);
+    this.#state = draft;
+    return result;
+  }
+}
+
+async function readState(path: string): Promise<ImageState> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return { images: new Map(), references: new Map(), pending: new Set() };
+    throw storageError(error, path);
+  }
+  const fields = new JsonFields(parseJson(bytes, path), path);
+  if (fields.number("version") !== 1)
+    throw new EngineError("storage", `${path} has an unknown version`, { hint: "it was written by a newer wherry: use that one" });
+  return {
+    images: new Map(Object.entries(fields.object("images")?.raw ?? {}).map(([id, record]) => [imageId(id, path), parseRecord(record, `${id} in ${path}`)])),
+    references: new Map(Object.entries(fields.map("references") ?? {}).map(([name, id]) => [name, imageId(id, path)])),
+    pending: new Set((fields.texts("pending") ?? []).map((id) => imageId(id, path))),
+  };
+}
+
+function parseRecord(record: unknown, what: string): ImageRecord {
+  const fields = new JsonFields(record, what);
+  const parent = fields.text("parent");
+  const lastTaggedNs = fields.text("lastTaggedNs") ?? "0";
+  if (!/^[0-9]{1,20}$/.test(lastTaggedNs)) throw new EngineError("corrupt", `${what} is malformed: lastTaggedNs`);
+  return { lastTaggedNs, ...(parent === undefined ? {} : { parent: imageId(parent, what) }) };
+}
+
+function imageId(text: string, what: string): ImageID {
+  if (!isDigest(text)) throw new EngineError("corrupt", `${what} is malformed: "${text.slice(0, 100)}" is no image id`);
+  return text;
+}
+
+async function writeState(directory: string, state: ImageState): Promise<void> {
+  const path = join(directory, "images.json");
+  const sorted = <V>(entries: Iterable<readonly [string, V]>) => Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1)));
+  const json = { version: 1, images: sorted(state.images), references: sorted(state.references), pending: [...state.pending].sort() };
+  try {
+    {
+      await using file = await open(`${path}.tmp`, "w", 0o600);
+      await file.writeFile(`${JSON.stringify(json, undefined, 1)}\n`);
+      await file.sync();
+    }
+    await rename(`${path}.tmp`, path);
+    await using folder = await open(directory, "r");
+    await folder.sync();
+  } catch (error) {
+    throw storageError(error, path);
+  }
+}
+
+/** System errors become EngineErrors; a full disk says so. */
+export function storageError(error: unknown, what: string): unknown {
+  const errno = errnoOf(error);
+  if (error instanceof EngineError || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
+  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
+  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
+}

@@ -1,0 +1,195 @@
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import type { ContentStore } from "#content/mod.ts";
+import { nowNs, rfc3339Nano } from "#core/clock.ts";
+import type { ChainID, ImageID } from "#core/digest.ts";
+import { EngineError } from "#core/errors.ts";
+import type { ImageConfigJson } from "#core/image-spec.ts";
+import { familiarString, parseAnyReference, withDefaultTag } from "#core/reference.ts";
+import type { LayerStore } from "#unionfs/mod.ts";
+import { decompress } from "#unionfs/tar/decompress.ts";
+import { applyLayers, readArchive } from "./archive/load.ts";
+import { Receiving } from "./archive/receiving.ts";
+import { saveArchive } from "./archive/save.ts";
+import { spoolArchive } from "./archive/spool.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { ImageCatalog, type Log, messageOf, newTag, setTags } from "./image-catalog.ts";
+import { ImageDatabase } from "./image-database.ts";
+import type { DeleteResult, Image, ImageStore, LoadEvent } from "./mod.ts";
+import { parsePlatform } from "./platform.ts";
+import { pruneImages } from "./prune-images.ts";
+import { removeImage } from "./remove-image.ts";
+import { selectToSave } from "./select-to-save.ts";
+
+export interface ImageStoreOptions {
+  /** The data root; the store's own files lie in `image/` below it. */
+  readonly root: string;
+  readonly content: ContentStore;
+  readonly layers: LayerStore;
+  readonly log: Log;
+}
+
+/** Opens the images of a data root: everything is read once, and answered from memory afterwards. */
+export async function openImageStore({ root, content, layers, log }: ImageStoreOptions): Promise<ImageStore> {
+  const directory = join(root, "image");
+  const catalog = new ImageCatalog(await ImageDatabase.open(directory), content, layers, log);
+  const receiving = await Receiving.open(join(directory, "ingest"));
+  await catalog.load();
+  return new FileImageStore(catalog, receiving, layers, log);
+}
+
+class FileImageStore implements ImageStore {
+  readonly #catalog: ImageCatalog;
+  readonly #receiving: Receiving;
+  readonly #layers: LayerStore;
+  readonly #log: Log;
+  /** Layers that loads in progress count on. */
+  readonly #expected = new Map<symbol, readonly ChainID[]>();
+  #pruning: Promise<void> = Promise.resolve();
+
+  constructor(catalog: ImageCatalog, receiving: Receiving, layers: LayerStore, log: Log) {
+    this.#catalog = catalog;
+    this.#receiving = receiving;
+    this.#layers = layers;
+    this.#log = log;
+  }
+
+  async get(nameOrId: string): Promise<Image> {
+    const image = this.#catalog.find(nameOrId);
+    if (image === undefined) throw noSuchImage(nameOrId);
+    return image;
+  }
+
+  async find(nameOrId: string): Promise<Image | undefined> {
+    return this.#catalog.find(nameOrId);
+  }
+
+  async list(): Promise<Image[]> {
+    return this.#catalog.list();
+  }
+
+  async tag(id: ImageID, name: string): Promise<void> {
+    const reference = newTag(name);
+    await this.#catalog.change((draft) => {
+      if (!draft.images.has(id)) throw noSuchImage(id);
+      setTags(draft, id, [reference]);
+    });
+  }
+
+  async remove(nameOrId: string, { force, prune, inUse }: Parameters<ImageStore["remove"]>[1]): Promise<DeleteResult[]> {
+    const results = await this.#catalog.change((draft) => {
+      const id = this.#catalog.lookup(nameOrId);
+      if (id === undefined) throw noSuchImage(nameOrId);
+      return removeImage(id, nameOrId, { draft, chainsOf: (image) => this.#catalog.chainsOf(image), inUse, force, prune });
+    });
+    if (results.some((result) => "Deleted" in result)) await this.#dispose();
+    return results;
+  }
+
+  async prune({ all, used, match }: Parameters<ImageStore["prune"]>[0]): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }> {
+    const images = this.#catalog.list();
+    const deleted = await this.#catalog.change((draft) => pruneImages({ draft, images, all, used, match }));
+    if (deleted.length === 0) return { deleted, bytes: 0 };
+    const sizes = new Map<string, number>(images.flatMap((image) => image.chainIds.map((chain, i) => [chain, image.layerSizes[i] ?? 0] as const)));
+    const bytes = deleted.reduce((sum, result) => sum + ("Deleted" in result ? (sizes.get(result.Deleted) ?? 0) : 0), 0);
+    await this.#dispose();
+    return { deleted, bytes };
+  }
+
+  async load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void> {
+    await using spool = await this.#receiving.begin();
+    const images = await readArchive(await spoolArchive(archive, spool.directory, signal));
+    const chains = images.flatMap((image) => image.config.chainIds);
+    await this.#holding(chains, async () => {
+      for (const image of images) await applyLayers(image, this.#layers, onEvent, signal);
+      await this.#catalog.register(images);
+    });
+    for (const { config, names } of images) {
+      const shown = names.length === 0 ? [undefined] : names.map(familiarString);
+      for (const reference of shown) onEvent({ kind: "loaded", reference, id: config.id });
+    }
+  }
+
+  async import(tar: AsyncIterable<Uint8Array>, options: Parameters<ImageStore["import"]>[1]): Promise<ImageID> {
+    const names = options.reference === undefined ? [] : [newTag(options.reference)];
+    const platform = parsePlatform(options.platform ?? "");
+    return this.#holding([], async () => {
+      const { diffId } = await this.#layers.apply(undefined, decompress(tar), options.signal === undefined ? {} : { signal: options.signal });
+      const created = options.created ?? rfc3339Nano(nowNs());
+      const comment = options.message ?? "Imported from -";
+      const json: ImageConfigJson = {
+        ...platform,
+        created,
+        comment,
+        config: options.changes ?? {},
+        rootfs: { type: "layers", diff_ids: [diffId] },
+        history: [{ created, ...(options.createdBy === undefined ? {} : { created_by: options.createdBy }), comment }],
+      };
+      const config = parseImageConfig(Buffer.from(JSON.stringify(json)));
+      await this.#catalog.register([{ config, names, parent: undefined }]);
+      return config.id;
+    });
+  }
+
+  async save(namesOrIds: readonly string[]): Promise<Readable> {
+    return saveArchive(selectToSave(this.#catalog, namesOrIds), this.#layers);
+  }
+
+  async add(rawConfig: Uint8Array, options: Parameters<ImageStore["add"]>[1] = {}): Promise<Image> {
+    const config = parseImageConfig(rawConfig);
+    await this.#catalog.register([{ config, names: (options.tags ?? []).map(newTag), parent: options.parent }]);
+    return this.#catalog.view(config.id);
+  }
+
+  async sweep(): Promise<void> {
+    await this.#receiving.sweep();
+    await this.#dispose();
+  }
+
+  /** Configs and layers that no image needs any more go. */
+  async #dispose(): Promise<void> {
+    await this.#catalog.dispose();
+    await this.#pruneLayers();
+  }
+
+  /** One after the other, and never while a load looks which layers are there. */
+  #pruneLayers(): Promise<void> {
+    this.#pruning = this.#pruning.then(async () => {
+      const tips = this.#catalog.tips();
+      if (tips === undefined) {
+        this.#log("warn", "layers are not pruned: which of them the damaged images need cannot be told");
+        return;
+      }
+      try {
+        await this.#layers.prune(new Set([...tips, ...[...this.#expected.values()].flat()]));
+      } catch (error) {
+        // What was asked for (a removal, say) is done; the next pruning tries again.
+        this.#log("warn", `layers could not be pruned: ${messageOf(error)}`);
+      }
+    });
+    return this.#pruning;
+  }
+
+  /** Runs what applies layers: they are kept until it has recorded the image they are for, and go when it fails. */
+  async #holding<T>(chains: readonly ChainID[], work: () => Promise<T>): Promise<T> {
+    const lease = Symbol("layers");
+    this.#expected.set(lease, chains);
+    await this.#pruning;
+    const hold = this.#layers.hold();
+    let done = false;
+    try {
+      const result = await work();
+      done = true;
+      return result;
+    } finally {
+      hold.release();
+      this.#expected.delete(lease);
+      if (!done) await this.#pruneLayers();
+    }
+  }
+}
+
+function noSuchImage(nameOrId: string): EngineError {
+  const asked = parseAnyReference(nameOrId);
+  return new EngineError("not-found", `No such image: ${typeof asked === "string" ? asked : familiarString(withDefaultTag(asked))}`);
+}
