@@ -152,7 +152,7 @@ class Layers implements LayerStore {
     const { diffId } = this.#record(chain);
     const [top] = directoriesOf(await this.driver.mounts(chain));
     if (top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
-    return Readable.from(rebuildTar(this.#records.directory(chain), top, diffId, this.#helper), { objectMode: false });
+    return Readable.from(rebuildTar(this.#records.directory(chain), top, diffId), { objectMode: false });
   }
 
   async *diff(key: string): AsyncIterable<Uint8Array> {

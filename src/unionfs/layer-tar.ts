@@ -4,7 +4,6 @@ import { type FileHandle, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
-import type { Helper } from "#linux/helper.ts";
 import { corrupt, printable, toBytes } from "./bytes.ts";
 import { readTarIndex, type TarIndexRecord } from "./tar-index.ts";
 
@@ -15,7 +14,7 @@ const chunkSize = 256 * 1024;
  * @param record the layer's record: `tar-index.gz`, `superseded/`
  * @param files the layer's unpacked files
  */
-export async function* rebuildTar(record: string, files: string, diffId: DiffID, _helper: Helper): AsyncGenerator<Buffer, void> {
+export async function* rebuildTar(record: string, files: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
   const hash = createHash("sha256");
   const superseded = await supersededNumbers(join(record, "superseded"));
   for await (const part of readTarIndex(join(record, "tar-index.gz"))) {

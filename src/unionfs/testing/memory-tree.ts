@@ -25,6 +25,8 @@ export class MemoryTree implements FileTree {
   #open: { inode: Inode; path: ByteString } | undefined;
   /** Every operation that changed something, as "op path", for tests of order. */
   readonly log: string[] = [];
+  /** Makes one operation fail. */
+  failOn: { readonly op: string; readonly path: string; readonly errno: string } | undefined;
 
   async mkdir(path: TreePath, meta: FileMeta): Promise<void> {
     const at = this.#change("mkdir", path);
@@ -151,6 +153,7 @@ export class MemoryTree implements FileTree {
   #change(op: string, path: TreePath): ByteString {
     const at = bytesOf(path);
     this.log.push(`${op} ${printable(at)}`);
+    if (this.failOn?.op === op && this.failOn.path === at) throw failure(op, at, this.failOn.errno);
     return at;
   }
 
