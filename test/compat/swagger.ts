@@ -127,7 +127,7 @@ export class Swagger {
         return;
       case "array":
         if (!Array.isArray(value)) problems.push(`${where}: expected a list, got ${JSON.stringify(value)}`);
-        else if (schema.items) value.forEach((item, i) => this.#value(schema.items!, item, `${at}[${i}]`, problems, name));
+        else if (schema.items) for (const [i, item] of value.entries()) this.#value(schema.items, item, `${at}[${i}]`, problems, name);
         return;
       default:
         if (schema.properties || schema.additionalProperties || schema.type === "object") this.#object(schema, value, at, problems, name);

@@ -1,6 +1,7 @@
 /** Images that come in and go out: load, import, pull (as far as it goes), save. @module */
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
+import { familiarString, parseReference, withDefaultTag } from "#core/reference.ts";
 import type { LoadEvent } from "#image/mod.ts";
 import { applyChanges } from "#api/types/changes.ts";
 import { type ProgressLine, progressBar } from "#api/types/progress.ts";
@@ -70,16 +71,14 @@ async function pull(request: ApiRequest, { engine }: Context): Promise<ApiRespon
   const { query } = request;
   const from = query.text("fromImage");
   const tag = query.text("tag");
-  const reference = tag === "" ? from : tag.includes(":") ? `${from}@${tag}` : `${from}:${tag}`;
-  const image = await engine.images.find(reference);
-  if (!image) {
+  const reference = familiarString(withDefaultTag(parseReference(tag === "" ? from : tag.includes(":") ? `${from}@${tag}` : `${from}:${tag}`)));
+  if (!(await engine.images.find(reference))) {
     throw new EngineError(
       "not-found",
       `No such image: ${reference} (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)`,
     );
   }
-  const shown = image.repoTags.find((t) => t === reference || t === `${reference}:latest`) ?? reference;
-  return { kind: "lines", status: 200, lines: lineOf({ status: `Status: Image is up to date for ${shown}` }), eager: false };
+  return { kind: "lines", status: 200, lines: lineOf({ status: `Status: Image is up to date for ${reference}` }), eager: false };
 }
 
 async function save(names: readonly string[], { engine }: Context): Promise<ApiResponse> {
