@@ -27,13 +27,10 @@ export class Container {
   sentBy: { readonly signal: number; readonly by: string } | undefined;
   /** The wait before a restart by policy. */
   restart: { readonly cancel: AbortController; readonly delayMs: number } | undefined;
-  /** Delay before the last restart, and how many there were in a row. */
+  /** Before the last restart; 0 = there was none since somebody started it. */
   lastDelayMs = 0;
-  failures = 0;
   /** Ids of its execs. */
   readonly execs: Set<string> = new Set();
-  /** Settles when what follows an exit (network, cgroup, record) is done. */
-  cleanup: Promise<void> = Promise.resolve();
   /** Removal has begun: nothing may start it any more. */
   removing = false;
   removed = false;

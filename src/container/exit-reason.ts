@@ -10,13 +10,25 @@ export function signalName(signal: number): string {
 
 /** Bytes as people say them: "64 MiB". */
 function humanBytes(bytes: number): string {
-  for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const) if (bytes >= size) return `${Number((bytes / size).toFixed(1))} ${unit}`;
+  for (const [unit, size] of [
+    ["GiB", 2 ** 30],
+    ["MiB", 2 ** 20],
+    ["KiB", 2 ** 10],
+  ] as const)
+    if (bytes >= size) return `${Number((bytes / size).toFixed(1))} ${unit}`;
   return `${bytes} bytes`;
 }
 
 /** One line: "exited 3", "killed by SIGKILL (wherry kill)", "out of memory: limit 64 MiB". `sentBy`: the request that sent that signal, if one did. */
-export function exitReason(exit: { readonly code: number; readonly signal: number; readonly oomKilled: boolean; readonly memoryLimit: number; readonly sentBy: string | undefined }): string {
-  if (exit.oomKilled && exit.signal === constants.signals.SIGKILL) return exit.memoryLimit > 0 ? `out of memory: limit ${humanBytes(exit.memoryLimit)}` : "out of memory";
+export function exitReason(exit: {
+  readonly code: number;
+  readonly signal: number;
+  readonly oomKilled: boolean;
+  readonly memoryLimit: number;
+  readonly sentBy: string | undefined;
+}): string {
+  if (exit.oomKilled && exit.signal === constants.signals.SIGKILL)
+    return exit.memoryLimit > 0 ? `out of memory: limit ${humanBytes(exit.memoryLimit)}` : "out of memory";
   if (exit.signal !== 0) return `killed by ${signalName(exit.signal)}${exit.sentBy === undefined ? "" : ` (${exit.sentBy})`}`;
   const oom = exit.oomKilled ? ", after a process ran out of memory" : "";
   return `exited ${exit.code}${exit.sentBy === undefined ? "" : ` after ${exit.sentBy}`}${oom}`;

@@ -99,7 +99,18 @@ export interface LogQuery {
 export interface ExecRecord {
   id: string;
   containerId: string;
-  config: { AttachStdin: boolean; AttachStdout: boolean; AttachStderr: boolean; DetachKeys: string; Tty: boolean; Cmd: string[]; Env: string[] | null; WorkingDir: string; User: string; Privileged: boolean };
+  config: {
+    AttachStdin: boolean;
+    AttachStdout: boolean;
+    AttachStderr: boolean;
+    DetachKeys: string;
+    Tty: boolean;
+    Cmd: string[];
+    Env: string[] | null;
+    WorkingDir: string;
+    User: string;
+    Privileged: boolean;
+  };
   running: boolean;
   exitCode: number | null;
   pid: number;

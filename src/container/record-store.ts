@@ -101,7 +101,8 @@ export class RecordStore {
     try {
       await rename(join(this.root, name), join(this.#trash, `container-${name}-${process.pid}-${this.#removals++}`));
     } catch (error) {
-      if (errnoOf(error) !== "ENOENT") throw new EngineError("storage", `cannot remove the directory of container ${name.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
+      if (errnoOf(error) !== "ENOENT")
+        throw new EngineError("storage", `cannot remove the directory of container ${name.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
     }
   }
 

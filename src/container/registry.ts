@@ -14,7 +14,10 @@ export class ContainerRegistry {
   reserveName(name: string, id: string): void {
     const holder = this.#idByName.get(name);
     if (holder !== undefined && holder !== id) {
-      throw new EngineError("conflict", `Conflict. The container name "/${name}" is already in use by container "${holder}". You have to remove (or rename) that container to be able to reuse that name.`);
+      throw new EngineError(
+        "conflict",
+        `Conflict. The container name "/${name}" is already in use by container "${holder}". You have to remove (or rename) that container to be able to reuse that name.`,
+      );
     }
     this.#idByName.set(name, id);
   }

@@ -4,7 +4,7 @@ import { EngineError } from "#core/errors.ts";
 
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 60_000;
-/** A run this long means that the last start went well: count and delay begin anew. */
+/** A run this long means that the last start went well: the delay begins anew. */
 const GOOD_RUN_MS = 10_000;
 
 export interface RestartInput {
@@ -12,23 +12,19 @@ export interface RestartInput {
   readonly exitCode: number;
   /** Stopped or killed through the API. */
   readonly manuallyStopped: boolean;
-  /** How often it was restarted in a row. */
-  readonly failures: number;
+  /** How often the policy has restarted it since somebody started it. */
+  readonly restartCount: number;
   readonly ranMs: number;
   /** Delay before the last restart; 0 = none yet. */
   readonly lastDelayMs: number;
 }
 
-/** Delay before the restart, or undefined: it stays ended. */
-export function planRestart({ policy, exitCode, manuallyStopped, failures, ranMs, lastDelayMs }: RestartInput): { readonly delayMs: number; readonly failures: number } | undefined {
+/** Delay before the restart in ms, or undefined: it stays ended. */
+export function planRestart({ policy, exitCode, manuallyStopped, restartCount, ranMs, lastDelayMs }: RestartInput): number | undefined {
   if (manuallyStopped) return undefined;
-  const good = ranMs >= GOOD_RUN_MS;
-  const count = good ? 0 : failures;
-  const wanted =
-    policy.Name === "always" || policy.Name === "unless-stopped" || (policy.Name === "on-failure" && exitCode !== 0 && (policy.MaximumRetryCount === 0 || count < policy.MaximumRetryCount));
-  if (!wanted) return undefined;
-  const delayMs = good || lastDelayMs === 0 ? FIRST_DELAY_MS : Math.min(lastDelayMs * 2, MAX_DELAY_MS);
-  return { delayMs, failures: count + 1 };
+  const failed = policy.Name === "on-failure" && exitCode !== 0 && (policy.MaximumRetryCount === 0 || restartCount < policy.MaximumRetryCount);
+  if (policy.Name !== "always" && policy.Name !== "unless-stopped" && !failed) return undefined;
+  return ranMs >= GOOD_RUN_MS || lastDelayMs === 0 ? FIRST_DELAY_MS : Math.min(lastDelayMs * 2, MAX_DELAY_MS);
 }
 
 /** Whether a daemon that starts finds this container to be started: it ran (or the policy is "always") when the last daemon ended. */
@@ -52,6 +48,7 @@ export function validateRestartPolicy(policy: RestartPolicy): void {
     throw new EngineError("invalid", `invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`);
   }
   const negative = count < 0 ? "; maximum retry count cannot be negative" : "";
-  if (name !== "on-failure" && count !== 0) throw new EngineError("invalid", `invalid restart policy: maximum retry count can only be used with 'on-failure'${negative}`);
+  if (name !== "on-failure" && count !== 0)
+    throw new EngineError("invalid", `invalid restart policy: maximum retry count can only be used with 'on-failure'${negative}`);
   if (count < 0) throw new EngineError("invalid", "invalid restart policy: maximum retry count cannot be negative");
 }

@@ -33,10 +33,24 @@ export function isActive(state: ContainerState): boolean {
 }
 
 export function toRunning(state: ContainerState, process: { readonly pid: number; readonly startTime: bigint; readonly at: string }): ContainerState {
-  return { ...state, status: "running", oomKilled: false, dead: false, pid: process.pid, startTime: process.startTime.toString(), exitCode: 0, error: "", startedAt: process.at, reason: "" };
+  return {
+    ...state,
+    status: "running",
+    oomKilled: false,
+    dead: false,
+    pid: process.pid,
+    startTime: process.startTime.toString(),
+    exitCode: 0,
+    error: "",
+    startedAt: process.at,
+    reason: "",
+  };
 }
 
-export function toExited(state: ContainerState, exit: { readonly code: number; readonly oomKilled: boolean; readonly at: string; readonly reason: string }): ContainerState {
+export function toExited(
+  state: ContainerState,
+  exit: { readonly code: number; readonly oomKilled: boolean; readonly at: string; readonly reason: string },
+): ContainerState {
   return { ...state, status: "exited", pid: 0, startTime: "", exitCode: exit.code, oomKilled: exit.oomKilled, finishedAt: exit.at, reason: exit.reason };
 }
 

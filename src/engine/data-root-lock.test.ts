@@ -12,7 +12,11 @@ afterEach(() => rm(root, { recursive: true }));
 
 test("a second owner is refused and told who has it; after release it may", async () => {
   const release = await lockDataRoot(root, "/run/somewhere");
-  await expect(lockDataRoot(root, "/run/other")).rejects.toMatchObject({ code: "conflict", message: `the data root ${root} belongs to process ${process.pid}, which is running`, details: { execRoot: "/run/somewhere" } });
+  await expect(lockDataRoot(root, "/run/other")).rejects.toMatchObject({
+    code: "conflict",
+    message: `the data root ${root} belongs to process ${process.pid}, which is running`,
+    details: { execRoot: "/run/somewhere" },
+  });
   await release();
   await (await lockDataRoot(root, "/run/other"))();
 });

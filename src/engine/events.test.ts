@@ -41,9 +41,25 @@ test("no replay without since or until; listening begins with the call", async (
 });
 
 test("filters", () => {
-  const event = (Type: EngineEvent["Type"], Action: string, ID: string, Attributes: Record<string, string> = {}): EngineEvent => ({ Type, Action, Actor: { ID, Attributes }, timeNano: 1n });
+  const event = (Type: EngineEvent["Type"], Action: string, ID: string, Attributes: Record<string, string> = {}): EngineEvent => ({
+    Type,
+    Action,
+    Actor: { ID, Attributes },
+    timeNano: 1n,
+  });
   const exec = event("container", "exec_create: sh", "abc123", { name: "web", image: "busybox:latest", tier: "front" });
-  for (const yes of [{}, { event: ["exec_create"] }, { container: ["abc"] }, { container: ["/web"] }, { image: ["busybox"] }, { label: ["tier"] }, { label: ["tier=front", "name"] }, { type: ["image", "container"] }]) expect(eventFilter(yes)(exec), JSON.stringify(yes)).toBe(true);
-  for (const no of [{ event: ["exec"] }, { container: ["b"] }, { image: ["busy"] }, { label: ["tier", "x"] }, { type: ["image"] }, { node: ["x"] }]) expect(eventFilter(no)(exec), JSON.stringify(no)).toBe(false);
+  for (const yes of [
+    {},
+    { event: ["exec_create"] },
+    { container: ["abc"] },
+    { container: ["/web"] },
+    { image: ["busybox"] },
+    { label: ["tier"] },
+    { label: ["tier=front", "name"] },
+    { type: ["image", "container"] },
+  ])
+    expect(eventFilter(yes)(exec), JSON.stringify(yes)).toBe(true);
+  for (const no of [{ event: ["exec"] }, { container: ["b"] }, { image: ["busy"] }, { label: ["tier", "x"] }, { type: ["image"] }, { node: ["x"] }])
+    expect(eventFilter(no)(exec), JSON.stringify(no)).toBe(false);
   expect(eventFilter({ container: ["abc"] })(event("network", "connect", "n1", { container: "abc123" }))).toBe(true);
 });

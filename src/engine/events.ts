@@ -93,7 +93,11 @@ export class EventLog {
 export function eventFilter(filters: Filters): (event: EngineEvent) => boolean {
   const checks = Object.entries(filters)
     .filter(([, values]) => values.length > 0)
-    .map(([key, values]) => (event: EngineEvent) => (key === "label" ? values.every((v) => hasLabel(event, v)) : values.some((v) => matches(event, key, v))));
+    .map(
+      ([key, values]) =>
+        (event: EngineEvent) =>
+          key === "label" ? values.every((v) => hasLabel(event, v)) : values.some((v) => matches(event, key, v)),
+    );
   return (event) => checks.every((check) => check(event));
 }
 
@@ -115,7 +119,9 @@ function matches({ Type, Action, Actor }: EngineEvent, key: string, value: strin
     case "container":
       return names("container") || (Type !== "container" && (Actor.Attributes["container"] ?? "").startsWith(value));
     case "image":
-      return [Actor.ID, ...(Type === "image" ? [Actor.Attributes["name"]] : []), Actor.Attributes["image"]].some((name) => name !== undefined && (name === value || stripTag(name) === value));
+      return [Actor.ID, ...(Type === "image" ? [Actor.Attributes["name"]] : []), Actor.Attributes["image"]].some(
+        (name) => name !== undefined && (name === value || stripTag(name) === value),
+      );
     case "volume":
     case "network":
     case "daemon":

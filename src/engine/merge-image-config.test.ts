@@ -42,12 +42,31 @@ test("nothing to run is refused", () => {
 test("environment, labels, volumes, ports: the user's win, the image's are added", () => {
   const merged = mergeImageConfig(
     { ...empty, Cmd: ["x"], Env: ["A=1", "B"], Labels: { l: "u" }, Volumes: { "/u": {} }, ExposedPorts: { "1/tcp": {} } },
-    { Env: ["A=0", "B=0", "C=0"], Labels: { l: "i", m: "i" }, Volumes: { "/i": {} }, ExposedPorts: { "2/tcp": {} }, User: "nobody", WorkingDir: "/w", StopSignal: "SIGINT" },
+    {
+      Env: ["A=0", "B=0", "C=0"],
+      Labels: { l: "i", m: "i" },
+      Volumes: { "/i": {} },
+      ExposedPorts: { "2/tcp": {} },
+      User: "nobody",
+      WorkingDir: "/w",
+      StopSignal: "SIGINT",
+    },
   );
-  expect(merged).toMatchObject({ Env: ["A=1", "B", "C=0"], Labels: { l: "u", m: "i" }, Volumes: { "/u": {}, "/i": {} }, ExposedPorts: { "1/tcp": {}, "2/tcp": {} }, User: "nobody", WorkingDir: "/w", StopSignal: "SIGINT" });
+  expect(merged).toMatchObject({
+    Env: ["A=1", "B", "C=0"],
+    Labels: { l: "u", m: "i" },
+    Volumes: { "/u": {}, "/i": {} },
+    ExposedPorts: { "1/tcp": {}, "2/tcp": {} },
+    User: "nobody",
+    WorkingDir: "/w",
+    StopSignal: "SIGINT",
+  });
 });
 
 test("health checks are merged field by field", () => {
-  const merged = mergeImageConfig({ ...empty, Cmd: ["x"], Healthcheck: { Interval: 5, Retries: 0 } }, { Healthcheck: { Test: ["CMD", "t"], Interval: 1, Retries: 3 } });
+  const merged = mergeImageConfig(
+    { ...empty, Cmd: ["x"], Healthcheck: { Interval: 5, Retries: 0 } },
+    { Healthcheck: { Test: ["CMD", "t"], Interval: 1, Retries: 3 } },
+  );
   expect(merged.Healthcheck).toEqual({ Test: ["CMD", "t"], Interval: 5, Retries: 3 });
 });

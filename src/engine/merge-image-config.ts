@@ -46,7 +46,10 @@ function mergeEnv(user: string[] | null, image: string[] | null | undefined): st
   return [...user, ...image.filter((entry) => !names.has(entry.split("=", 1)[0]))];
 }
 
-function mergeKeys(user: Record<string, Record<string, never>> | null | undefined, image: Record<string, Record<string, never>> | null | undefined): Record<string, Record<string, never>> | null {
+function mergeKeys(
+  user: Record<string, Record<string, never>> | null | undefined,
+  image: Record<string, Record<string, never>> | null | undefined,
+): Record<string, Record<string, never>> | null {
   return user || image ? { ...image, ...user } : null;
 }
 

@@ -62,7 +62,13 @@ export interface ListContainersOptions {
 }
 
 export interface Containers {
-  create(request: { readonly name: string | undefined; readonly config: ContainerConfig; readonly hostConfig: HostConfig; readonly networkingConfig: NetworkingConfig; readonly platform?: string }): Promise<{ readonly id: string; readonly warnings: string[] }>;
+  create(request: {
+    readonly name: string | undefined;
+    readonly config: ContainerConfig;
+    readonly hostConfig: HostConfig;
+    readonly networkingConfig: NetworkingConfig;
+    readonly platform?: string;
+  }): Promise<{ readonly id: string; readonly warnings: string[] }>;
   /** Snapshot of the record (never mutated by the engine afterwards). Synchronous: reads never wait for a container. */
   get(name: string): ContainerRecord;
   list(options: ListContainersOptions): ContainerRecord[];
@@ -82,21 +88,36 @@ export interface Containers {
   attach(name: string, request: AttachRequest): Promise<AttachedStream>;
   logs(name: string, query: LogQuery, signal?: AbortSignal): AsyncIterable<LogEntry>;
   top(name: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }>;
-  stats(name: string): Promise<CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> } | undefined>;
+  stats(name: string): Promise<(CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> }) | undefined>;
   changes(name: string): Promise<Change[]>;
   exportTree(name: string): Promise<AsyncIterable<Uint8Array>>;
   /** Bytes: writable layer, and with its image. */
   size(name: string): Promise<{ readonly rw: number; readonly rootFs: number }>;
   prune(filters: Filters): Promise<{ readonly deleted: string[]; readonly bytes: number }>;
-  commit(name: string, options: { readonly reference?: string; readonly comment: string; readonly author: string; readonly pause: boolean; readonly changes: Partial<ContainerConfig> | undefined }): Promise<ImageID>;
+  commit(
+    name: string,
+    options: {
+      readonly reference?: string;
+      readonly comment: string;
+      readonly author: string;
+      readonly pause: boolean;
+      readonly changes: Partial<ContainerConfig> | undefined;
+    },
+  ): Promise<ImageID>;
   /** The plan that `start` would perform. */
-  explain(request: { readonly config: ContainerConfig; readonly hostConfig: HostConfig; readonly networkingConfig: NetworkingConfig; readonly facts?: HostFacts }, format: "text" | "json"): Promise<string>;
+  explain(
+    request: { readonly config: ContainerConfig; readonly hostConfig: HostConfig; readonly networkingConfig: NetworkingConfig; readonly facts?: HostFacts },
+    format: "text" | "json",
+  ): Promise<string>;
 }
 
 export interface Execs {
   create(container: string, config: ExecRecord["config"]): Promise<string>;
   /** Attached: the stream ends when the process has ended. Detached: `undefined`. */
-  start(id: string, options: { readonly detach: boolean; readonly tty: boolean; readonly rows?: number; readonly columns?: number; readonly direct?: DirectStdio }): Promise<AttachedStream | undefined>;
+  start(
+    id: string,
+    options: { readonly detach: boolean; readonly tty: boolean; readonly rows?: number; readonly columns?: number; readonly direct?: DirectStdio },
+  ): Promise<AttachedStream | undefined>;
   get(id: string): ExecRecord;
   /** Settles with the exit code when the process has ended. */
   wait(id: string): Promise<number>;
@@ -173,9 +194,18 @@ export interface Engine {
   readonly system: {
     info(): Promise<SystemInfo>;
     /** Replays from sinceNs (durable for this daemon's life), then follows until untilNs or the signal. Never drops for a slow reader. */
-    events(options: { readonly sinceNs: bigint | undefined; readonly untilNs: bigint | undefined; readonly filters: Filters; readonly signal?: AbortSignal }): AsyncIterable<EngineEvent>;
+    events(options: {
+      readonly sinceNs: bigint | undefined;
+      readonly untilNs: bigint | undefined;
+      readonly filters: Filters;
+      readonly signal?: AbortSignal;
+    }): AsyncIterable<EngineEvent>;
     facts(): HostFacts;
-    diskUsage(): Promise<{ readonly layersBytes: number; readonly containers: Readonly<Record<string, { readonly rw: number; readonly rootFs: number }>>; readonly volumes: Readonly<Record<string, number>> }>;
+    diskUsage(): Promise<{
+      readonly layersBytes: number;
+      readonly containers: Readonly<Record<string, { readonly rw: number; readonly rootFs: number }>>;
+      readonly volumes: Readonly<Record<string, number>>;
+    }>;
   };
   /** Stops serving; containers go on. */
   close(): Promise<void>;

@@ -23,7 +23,10 @@ test.each([
   ["/a:/b:ro,rw", "invalid volume specification: '/a:/b:ro,rw': invalid mode: ro,rw"],
   ["/a:b", "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute"],
   ["/a:/", "destination can't be '/'"],
-  ["./a:/b", 'includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'],
+  [
+    "./a:/b",
+    'includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
+  ],
 ])("%s is refused", (spec, text) => {
   expect(() => parseBind(spec, "")).toThrow(text);
 });
@@ -47,7 +50,10 @@ test("two mounts at one place are refused", () => {
 });
 
 test("--mount", () => {
-  expect(mounts({ Mounts: [{ Type: "tmpfs", Target: "/t", TmpfsOptions: { SizeBytes: 100, Mode: 0o700 } }] })[0]).toMatchObject({ Type: "tmpfs", Options: "size=100,mode=700" });
+  expect(mounts({ Mounts: [{ Type: "tmpfs", Target: "/t", TmpfsOptions: { SizeBytes: 100, Mode: 0o700 } }] })[0]).toMatchObject({
+    Type: "tmpfs",
+    Options: "size=100,mode=700",
+  });
   expect(mounts({ Mounts: [{ Type: "bind", Source: "/s", Target: "/t", ReadOnly: true }] })[0]).toMatchObject({ RW: false, mustExist: true });
   expect(() => mounts({ Mounts: [{ Type: "bind", Source: "s", Target: "/t" }] })).toThrow("mount path must be absolute");
   expect(() => mounts({ Mounts: [{ Type: "volume", Source: "v", Target: "/t", VolumeOptions: { Subpath: "../x" } }] })).toThrow("subpath");

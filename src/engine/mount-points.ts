@@ -9,7 +9,13 @@ import { EngineError } from "#core/errors.ts";
 /** A mount point whose volume is not made yet. */
 export interface WantedMount extends MountPoint {
   /** For volumes: what to make it with. Name "" = anonymous. */
-  readonly volume?: { readonly name: string; readonly labels?: Record<string, string>; readonly options?: Record<string, string>; readonly driver: string; readonly subpath?: string };
+  readonly volume?: {
+    readonly name: string;
+    readonly labels?: Record<string, string>;
+    readonly options?: Record<string, string>;
+    readonly driver: string;
+    readonly subpath?: string;
+  };
   /** bind: refuse a source that is not there (`--mount`), or make a directory (`-v`). */
   readonly mustExist?: boolean;
 }
@@ -28,13 +34,23 @@ export function wantedMounts(config: ContainerConfig, host: HostConfig, volumesF
     own.add(mount.Destination);
     byDestination.set(mount.Destination, mount);
   };
-  for (const path of Object.keys(host.Tmpfs ?? {})) if (!path.startsWith("/") || cleanPath(path) === "/") throw new EngineError("invalid", `invalid mount config for type "tmpfs": invalid mount path: '${path}'`);
+  for (const path of Object.keys(host.Tmpfs ?? {}))
+    if (!path.startsWith("/") || cleanPath(path) === "/")
+      throw new EngineError("invalid", `invalid mount config for type "tmpfs": invalid mount path: '${path}'`);
   for (const bind of host.Binds ?? []) add(parseBind(bind, host.VolumeDriver));
   for (const mount of host.Mounts ?? []) add(fromMountSpec(mount, host.VolumeDriver));
   for (const path of Object.keys(config.Volumes ?? {})) {
-    if (!path.startsWith("/")) throw new EngineError("invalid", `invalid volume specification: '${path}': invalid mount config for type "volume": invalid mount path: '${path}' mount path must be absolute`);
+    if (!path.startsWith("/"))
+      throw new EngineError(
+        "invalid",
+        `invalid volume specification: '${path}': invalid mount config for type "volume": invalid mount path: '${path}' mount path must be absolute`,
+      );
     const destination = cleanPath(path);
-    if (destination === "/") throw new EngineError("invalid", `invalid volume specification: '${path}': invalid mount config for type "volume": invalid specification: destination can't be '/'`);
+    if (destination === "/")
+      throw new EngineError(
+        "invalid",
+        `invalid volume specification: '${path}': invalid mount config for type "volume": invalid specification: destination can't be '/'`,
+      );
     if (!byDestination.has(destination) && !own.has(destination)) byDestination.set(destination, volumeMount(destination, "", { driver: host.VolumeDriver }));
   }
   return [...byDestination.values()];
@@ -50,7 +66,19 @@ export function cleanPath(path: string): string {
   return `/${parts.join("/")}`;
 }
 
-function volumeMount(destination: string, name: string, options: { readonly driver: string; readonly readonly?: boolean; readonly mode?: string; readonly noCopy?: boolean; readonly labels?: Record<string, string> | undefined; readonly options?: Record<string, string> | undefined; readonly subpath?: string | undefined }): WantedMount {
+function volumeMount(
+  destination: string,
+  name: string,
+  options: {
+    readonly driver: string;
+    readonly readonly?: boolean;
+    readonly mode?: string;
+    readonly noCopy?: boolean;
+    readonly labels?: Record<string, string> | undefined;
+    readonly options?: Record<string, string> | undefined;
+    readonly subpath?: string | undefined;
+  },
+): WantedMount {
   const driver = options.driver === "" ? "local" : options.driver;
   return {
     Type: "volume",
@@ -89,10 +117,21 @@ export function parseBind(spec: string, volumeDriver: string): WantedMount {
   if (destination === "/") throw badMount("invalid specification: destination can't be '/'");
   if (type === "bind") {
     if (options.noCopy) throw badMount("copy mode is not for bind mounts");
-    return { Type: "bind", Source: cleanPath(source), Destination: destination, Mode: mode, RW: !options.readonly, Propagation: options.propagation ?? "rprivate", mustExist: false };
+    return {
+      Type: "bind",
+      Source: cleanPath(source),
+      Destination: destination,
+      Mode: mode,
+      RW: !options.readonly,
+      Propagation: options.propagation ?? "rprivate",
+      mustExist: false,
+    };
   }
   if (source !== "" && !volumeName.test(source)) {
-    throw new EngineError("invalid", `create ${source}: "${source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
+    throw new EngineError(
+      "invalid",
+      `create ${source}: "${source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
+    );
   }
   if (options.propagation !== undefined) throw badMount("propagation is for bind mounts only");
   return volumeMount(destination, source, { driver: volumeDriver, readonly: options.readonly, mode, noCopy: options.noCopy });
@@ -143,12 +182,22 @@ function fromMountSpec(mount: MountSpec, volumeDriver: string): WantedMount {
       if (!source.startsWith("/")) throw invalid(`invalid mount path: '${source}' mount path must be absolute`);
       const propagation = mount.BindOptions?.Propagation ?? "";
       if (propagation !== "" && !propagations.has(propagation)) throw invalid(`invalid propagation mode: ${propagation}`);
-      return { Type: "bind", Source: cleanPath(source), Destination: destination, Mode: "", RW: !readonly, Propagation: propagation || "rprivate", mustExist: mount.BindOptions?.CreateMountpoint !== true };
+      return {
+        Type: "bind",
+        Source: cleanPath(source),
+        Destination: destination,
+        Mode: "",
+        RW: !readonly,
+        Propagation: propagation || "rprivate",
+        mustExist: mount.BindOptions?.CreateMountpoint !== true,
+      };
     }
     case "volume": {
-      if (source !== "" && !volumeName.test(source)) throw invalid(`invalid volume name: "${source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed`);
+      if (source !== "" && !volumeName.test(source))
+        throw invalid(`invalid volume name: "${source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed`);
       const subpath = mount.VolumeOptions?.Subpath;
-      if (subpath !== undefined && (subpath.startsWith("/") || subpath.split("/").includes(".."))) throw invalid("subpath must be a relative path within the volume");
+      if (subpath !== undefined && (subpath.startsWith("/") || subpath.split("/").includes("..")))
+        throw invalid("subpath must be a relative path within the volume");
       if (subpath !== undefined && source === "") throw invalid("must not set Subpath when using anonymous volumes");
       return volumeMount(destination, source, {
         driver: mount.VolumeOptions?.DriverConfig?.Name || volumeDriver,

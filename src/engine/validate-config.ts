@@ -19,13 +19,16 @@ export function validateConfig(config: ContainerConfig, host: HostConfig, facts:
   validateModes(config, host);
   validateLogConfig(host);
   const warnings = validateResources(host, facts);
-  if (host.NetworkMode === "host" && (Object.keys(host.PortBindings ?? {}).length > 0 || host.PublishAllPorts)) warnings.push("Published ports are discarded when using host network mode");
-  if (host.OomKillDisable === true && host.Memory === 0) warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.");
+  if (host.NetworkMode === "host" && (Object.keys(host.PortBindings ?? {}).length > 0 || host.PublishAllPorts))
+    warnings.push("Published ports are discarded when using host network mode");
+  if (host.OomKillDisable === true && host.Memory === 0)
+    warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.");
   return warnings;
 }
 
 function validateContainerConfig(config: ContainerConfig): void {
-  if (config.WorkingDir !== "" && !config.WorkingDir.startsWith("/")) refuse(`the working directory '${config.WorkingDir}' is invalid, it needs to be an absolute path`);
+  if (config.WorkingDir !== "" && !config.WorkingDir.startsWith("/"))
+    refuse(`the working directory '${config.WorkingDir}' is invalid, it needs to be an absolute path`);
   for (const entry of config.Env ?? []) if (entry === "" || entry.startsWith("=")) refuse(`invalid environment variable: ${entry}`);
   if (config.StopSignal !== undefined && config.StopSignal !== "") parseSignal(config.StopSignal);
   if (config.Healthcheck !== undefined) validateHealth(config.Healthcheck);
@@ -50,10 +53,13 @@ function validateHostConfig(host: HostConfig): void {
   for (const [port, bindings] of Object.entries(host.PortBindings ?? {})) {
     const [, number] = /^([0-9]{1,5})\/(tcp|udp|sctp)$/.exec(port) ?? [];
     if (number === undefined || Number(number) > 65535) refuse(`invalid port specification: "${port}"`);
-    for (const { HostPort } of bindings ?? []) if (!/^([0-9]{1,5}(-[0-9]{1,5})?)?$/.test(HostPort) || HostPort.split("-").some((p) => Number(p) > 65535)) refuse(`invalid port specification: "${HostPort}"`);
+    for (const { HostPort } of bindings ?? [])
+      if (!/^([0-9]{1,5}(-[0-9]{1,5})?)?$/.test(HostPort) || HostPort.split("-").some((p) => Number(p) > 65535))
+        refuse(`invalid port specification: "${HostPort}"`);
   }
   for (const path of [...(host.MaskedPaths ?? []), ...(host.ReadonlyPaths ?? [])]) if (!path.startsWith("/")) refuse(`invalid path: ${path}: must be absolute`);
-  if (host.WherryRootfs !== undefined && !host.WherryRootfs.startsWith("/")) refuse(`the root directory '${host.WherryRootfs}' is invalid, it needs to be an absolute path`);
+  if (host.WherryRootfs !== undefined && !host.WherryRootfs.startsWith("/"))
+    refuse(`the root directory '${host.WherryRootfs}' is invalid, it needs to be an absolute path`);
 }
 
 function validateModes(config: ContainerConfig, host: HostConfig): void {
@@ -65,12 +71,14 @@ function validateModes(config: ContainerConfig, host: HostConfig): void {
   ] as const) {
     if (mode === "container:") refuse(what === "network" ? "invalid container format container:<name|id>" : `invalid ${what} mode: ${mode}`);
   }
-  if (!["", "host", "private", "shareable", "none"].includes(host.IpcMode) && !host.IpcMode.startsWith("container:")) refuse(`invalid IPC mode: ${host.IpcMode}`);
+  if (!["", "host", "private", "shareable", "none"].includes(host.IpcMode) && !host.IpcMode.startsWith("container:"))
+    refuse(`invalid IPC mode: ${host.IpcMode}`);
   if (!["", "host"].includes(host.PidMode) && !host.PidMode.startsWith("container:")) refuse(`invalid PID mode: ${host.PidMode}`);
   if (!["", "host"].includes(host.UTSMode)) refuse(`invalid UTS mode: ${host.UTSMode}`);
   if (!["", "host", "private"].includes(host.CgroupnsMode)) refuse(`invalid cgroup namespace mode: ${host.CgroupnsMode}`);
   if (host.UTSMode === "host" && config.Hostname !== "") refuse("conflicting options: hostname and the UTS mode");
-  if (host.NetworkMode === "host" && (host.Links?.length ?? 0) > 0) refuse("conflicting options: host type networking can't be used with links. This would result in undefined behavior");
+  if (host.NetworkMode === "host" && (host.Links?.length ?? 0) > 0)
+    refuse("conflicting options: host type networking can't be used with links. This would result in undefined behavior");
   if (!host.NetworkMode.startsWith("container:")) return;
   const conflicts: readonly [boolean, string][] = [
     [config.Hostname !== "", "hostname and the network mode"],

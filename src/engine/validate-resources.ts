@@ -18,7 +18,8 @@ export function validateResources(r: ResourceConfig, facts: HostFacts): string[]
   validateMemory(r);
   validateCpu(r, facts);
   if (r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000)) refuse("Range of blkio weight is from 10 to 1000");
-  for (const { Path, Weight } of r.BlkioWeightDevice ?? []) if (Weight !== 0 && (Weight < 10 || Weight > 1000)) refuse(`invalid weight for device: ${Path}:${Weight}`);
+  for (const { Path, Weight } of r.BlkioWeightDevice ?? [])
+    if (Weight !== 0 && (Weight < 10 || Weight > 1000)) refuse(`invalid weight for device: ${Path}:${Weight}`);
   if ((r.DeviceRequests?.length ?? 0) > 0) refuse('could not select device driver "" with capabilities: [[gpu]]');
   if (!facts.swapAccounting && r.Memory > 0 && r.MemorySwap !== -1) {
     if (r.MemorySwap > 0) warnings.push("Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.");
@@ -32,17 +33,21 @@ function validateMemory(r: ResourceConfig): void {
   if (r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory) refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
   if (r.Memory === 0 && r.MemorySwap > 0) refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
   if (r.MemorySwap < -1) refuse(`Invalid memory swap: ${r.MemorySwap}`);
-  if (r.MemorySwappiness !== null && r.MemorySwappiness !== -1 && (r.MemorySwappiness < 0 || r.MemorySwappiness > 100)) refuse(`Invalid value: ${r.MemorySwappiness}, valid memory swappiness range is 0-100`);
+  if (r.MemorySwappiness !== null && r.MemorySwappiness !== -1 && (r.MemorySwappiness < 0 || r.MemorySwappiness > 100))
+    refuse(`Invalid value: ${r.MemorySwappiness}, valid memory swappiness range is 0-100`);
   if (r.MemoryReservation !== 0 && r.MemoryReservation < MINIMUM_MEMORY) refuse("Minimum memory reservation allowed is 6MB");
-  if (r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation) refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
+  if (r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation)
+    refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
 }
 
 function validateCpu(r: ResourceConfig, { cpus }: HostFacts): void {
   if (r.NanoCpus > 0 && r.CpuPeriod > 0) refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
   if (r.NanoCpus > 0 && r.CpuQuota > 0) refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-  if (r.NanoCpus < 0 || (r.NanoCpus > 0 && r.NanoCpus < 10_000_000) || r.NanoCpus > cpus * 1e9) refuse(`Range of CPUs is from 0.01 to ${cpus}.00, as there are only ${cpus} CPUs available`);
+  if (r.NanoCpus < 0 || (r.NanoCpus > 0 && r.NanoCpus < 10_000_000) || r.NanoCpus > cpus * 1e9)
+    refuse(`Range of CPUs is from 0.01 to ${cpus}.00, as there are only ${cpus} CPUs available`);
   if (r.CpuShares < 0) refuse(`invalid CPU shares (${r.CpuShares}): value must be a positive integer`);
-  if (r.CpuPeriod !== 0 && (r.CpuPeriod < 1000 || r.CpuPeriod > 1_000_000)) refuse("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+  if (r.CpuPeriod !== 0 && (r.CpuPeriod < 1000 || r.CpuPeriod > 1_000_000))
+    refuse("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
   if (r.CpuQuota > 0 && r.CpuQuota < 1000) refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)");
   const wanted = parseCpuList(r.CpusetCpus);
   if (wanted === undefined) refuse(`Invalid value ${r.CpusetCpus} for cpuset cpus`);

@@ -46,7 +46,8 @@ export function decodeLine(buffer: Buffer, start: number, end: number): LogEntry
 /** The exact form that the monitor and dockerd write. The stream is one byte longer than it looks: "stdout" or "stderr" after the common "std". */
 function decodeFast(buffer: Buffer, start: number, end: number): LogEntry | undefined {
   // The part after the text has a fixed shape and at most 76 bytes; inside it no quote is escaped, so it is searched from the end.
-  if (end - start < HEAD.length + 40 || buffer.compare(HEAD, 0, HEAD.length, start, start + HEAD.length) !== 0 || !matches(buffer, TAIL, end - TAIL.length)) return undefined;
+  if (end - start < HEAD.length + 40 || buffer.compare(HEAD, 0, HEAD.length, start, start + HEAD.length) !== 0 || !matches(buffer, TAIL, end - TAIL.length))
+    return undefined;
   const time = buffer.lastIndexOf(TIME, end - TAIL.length - 1);
   if (time < start) return undefined;
   const middle = time - 3 - MIDDLE.length;
@@ -62,7 +63,16 @@ function matches(buffer: Buffer, wanted: Buffer, at: number): boolean {
   return true;
 }
 
-const simple = new Map([[0x6e, 0x0a], [0x74, 0x09], [0x72, 0x0d], [0x22, 0x22], [0x5c, 0x5c], [0x2f, 0x2f], [0x62, 0x08], [0x66, 0x0c]]);
+const simple = new Map([
+  [0x6e, 0x0a],
+  [0x74, 0x09],
+  [0x72, 0x0d],
+  [0x22, 0x22],
+  [0x5c, 0x5c],
+  [0x2f, 0x2f],
+  [0x62, 0x08],
+  [0x66, 0x0c],
+]);
 
 /** JSON string escapes → bytes, in place (the result is never longer). */
 function unescape(buffer: Buffer, start: number, end: number): Uint8Array | undefined {
@@ -85,7 +95,9 @@ function unescape(buffer: Buffer, start: number, end: number): Uint8Array | unde
       // Runs of \uXXXX together, so that surrogate pairs become one character.
       let stop = from + 6;
       while (stop + 6 <= end && buffer[stop] === BACKSLASH && buffer[stop + 1] === 0x75) stop += 6;
-      const text = buffer.toString("latin1", from, stop).replace(/\\u([0-9a-fA-F]{4})/g, (_escape, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+      const text = buffer
+        .toString("latin1", from, stop)
+        .replace(/\\u([0-9a-fA-F]{4})/g, (_escape, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
       if (text.includes("\\u")) return undefined;
       to += buffer.write(text, to, "utf8");
       from = stop;

@@ -45,7 +45,8 @@ test("escapes in their \\u form, surrogate pairs among them", () => {
 test("other fields and another order are read too; what is no entry is not", () => {
   const bytes = Buffer.from('{"attrs":{"a":"b"},"time":"2024-05-01T10:00:00Z","stream":"stderr","log":"x"}');
   expect(decodeLine(bytes, 0, bytes.length)).toMatchObject({ stream: "stderr" });
-  for (const torn of ["", "{", '{"log":"x', '{"log":1,"stream":"stdout","time":""}', "null"]) expect(decodeLine(Buffer.from(torn), 0, torn.length)).toBeUndefined();
+  for (const torn of ["", "{", '{"log":"x', '{"log":1,"stream":"stdout","time":""}', "null"])
+    expect(decodeLine(Buffer.from(torn), 0, torn.length)).toBeUndefined();
 });
 
 test("times", () => {

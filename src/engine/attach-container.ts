@@ -1,0 +1,80 @@
+/** `attach`, `resize`, `logs`: a container's streams. @module */
+import { Duplex, PassThrough, Readable } from "node:stream";
+import type { Container } from "#container/container.ts";
+import { readLog } from "#container/logs/read-log.ts";
+import type { LogEntry, LogQuery } from "#container/mod.ts";
+import { isRunning } from "#container/state.ts";
+import { EngineError } from "#core/errors.ts";
+import { type EngineContext, publishContainerEvent } from "./context.ts";
+import type { AttachedStream, AttachRequest } from "./mod.ts";
+
+export async function attachContainer(ctx: EngineContext, name: string, given: AttachRequest): Promise<AttachedStream> {
+  const container = ctx.registry.get(name);
+  const { record } = container;
+  const { status } = record.state;
+  if (status === "paused") throw new EngineError("conflict", `container ${name} is paused, unpause the container before attach`);
+  if (status === "restarting") throw new EngineError("conflict", `container ${name} is restarting, wait until the container is running`);
+  const request = { ...given, stdin: given.stdin && record.config.OpenStdin };
+  const framed = !record.config.Tty;
+  const live = given.stream ? await liveStream(ctx, container, request) : undefined;
+  publishContainerEvent(ctx, container, "attach");
+  if (!given.logs || record.logPath === "") return { stream: live ?? ended(), framed };
+  const replay = replayed(ctx, container, request, framed);
+  return { stream: live === undefined ? Duplex.from(replay) : joined(replay, live), framed };
+}
+
+function liveStream(ctx: EngineContext, container: Container, request: AttachRequest): Promise<Duplex> | Duplex {
+  const { link } = container;
+  if (link === undefined || !isRunning(container.state)) return ctx.attaches.add(container.id, request);
+  const { stdin, stdout, stderr, detachKeys } = request;
+  return link.attach({ stdin, stdout, stderr, detachKeys });
+}
+
+function ended(): Duplex {
+  const stream = new PassThrough();
+  stream.end();
+  return stream;
+}
+
+/** What the log holds now, as an attached client would have got it. */
+async function* replayed(ctx: EngineContext, container: Container, { stdout, stderr }: AttachRequest, framed: boolean): AsyncGenerator<Uint8Array> {
+  for await (const entries of logBatches(ctx, container, { stdout, stderr, follow: false, tail: undefined, sinceNs: undefined, untilNs: undefined })) {
+    yield Buffer.concat(framed ? entries.flatMap(({ stream, log }) => [frameHead(stream, log.length), log]) : entries.map(({ log }) => log));
+  }
+}
+
+/** Docker's frame header: stream, three zeros, length (big endian). */
+export function frameHead(stream: "stdout" | "stderr", length: number): Buffer {
+  const head = Buffer.alloc(8);
+  head[0] = stream === "stdout" ? 1 : 2;
+  head.writeUInt32BE(length, 4);
+  return head;
+}
+
+/** First the past, then the present; what is written goes to the present at once. */
+function joined(past: AsyncIterable<Uint8Array>, live: Duplex): Duplex {
+  async function* all(): AsyncGenerator<Uint8Array> {
+    yield* past;
+    yield* live as AsyncIterable<Uint8Array>;
+  }
+  return Duplex.from({ readable: Readable.from(all(), { objectMode: false }), writable: live });
+}
+
+export async function resizeContainer(ctx: EngineContext, name: string, rows: number, columns: number): Promise<void> {
+  const container = ctx.registry.get(name);
+  if (container.link === undefined) throw new EngineError("conflict", `container ${container.id} is not running`);
+  await container.link.resize(rows, columns);
+  publishContainerEvent(ctx, container, "resize", { height: String(rows), width: String(columns) });
+}
+
+export async function* readContainerLogs(ctx: EngineContext, name: string, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry> {
+  for await (const entries of logBatches(ctx, ctx.registry.get(name), query, signal)) yield* entries;
+}
+
+export async function* logBatches(_ctx: EngineContext, container: Container, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
+  const { record, link } = container;
+  if (record.logPath === "") throw new EngineError("unsupported", "configured logging driver does not support reading");
+  // What the process has written before the request is in the answer.
+  if (link !== undefined) await link.flush();
+  yield* readLog(record.logPath, query, link?.exited, signal);
+}

@@ -1,0 +1,278 @@
+/**
+ * `create`: from a request to a stored container with a snapshot of its own. What fails half-way leaves nothing.
+ * @module
+ */
+import { mkdir, realpath, stat } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { ContainerRecord, MountPoint } from "#container/mod.ts";
+import { generateName, parseContainerName } from "#container/names.ts";
+import { createdState } from "#container/state.ts";
+import { nowNs, rfc3339Nano } from "#core/clock.ts";
+import type { ContainerConfig, HostConfig, NetworkingConfig } from "#core/container-config.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { newId, shortId } from "#core/ids.ts";
+import type { Image } from "#image/mod.ts";
+import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
+import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { copyUp } from "./copy-up.ts";
+import { mergeImageConfig } from "./merge-image-config.ts";
+import type { Containers } from "./mod.ts";
+import { type WantedMount, wantedMounts } from "./mount-points.ts";
+import { specOf } from "./container-spec.ts";
+import { validateConfig } from "./validate-config.ts";
+
+type CreateRequest = Parameters<Containers["create"]>[0];
+
+/** A container as it would be; nothing of it exists yet. */
+export interface Draft {
+  readonly record: ContainerRecord;
+  readonly image: Image | undefined;
+  readonly wanted: readonly WantedMount[];
+  readonly warnings: string[];
+}
+
+export async function createContainer(ctx: EngineContext, request: CreateRequest): Promise<{ readonly id: string; readonly warnings: string[] }> {
+  const id = newId();
+  const name = request.name === undefined || request.name === "" ? undefined : parseContainerName(request.name);
+  const draft = await draftContainer(ctx, id, name ?? "", request);
+  const { record } = draft;
+  record.name = name ?? generateName((n) => ctx.registry.nameTaken(n));
+  ctx.registry.reserveName(record.name, id);
+  try {
+    await materialize(ctx, draft);
+  } catch (error) {
+    ctx.registry.releaseName(record.name, id);
+    await discard(ctx, draft, error);
+    throw error;
+  }
+  const container = ctx.registry.add(record);
+  publishContainerEvent(ctx, container, "create");
+  return { id, warnings: draft.warnings };
+}
+
+/** Everything that can be said without making anything. Also what `--explain` plans with. @throws EngineError not-found, invalid, conflict */
+export async function draftContainer(
+  ctx: EngineContext,
+  id: string,
+  name: string,
+  request: Pick<CreateRequest, "config" | "hostConfig" | "networkingConfig" | "platform">,
+): Promise<Draft> {
+  const hostConfig = withHostDefaults(ctx, request.hostConfig);
+  const image = hostConfig.WherryRootfs === undefined ? await ctx.images.find(request.config.Image) : undefined;
+  if (image === undefined && hostConfig.WherryRootfs === undefined) throw new EngineError("not-found", `No such image: ${withTag(request.config.Image)}`);
+  if (image !== undefined && request.platform !== undefined && request.platform !== "") requirePlatform(image, request.platform, request.config.Image);
+  resolveContainerModes(ctx, hostConfig);
+  const warnings = validateConfig(request.config, hostConfig, ctx.facts);
+  const config = mergeImageConfig(request.config, image?.config.config ?? {});
+  const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
+  nameHost(ctx, id, config, hostConfig);
+  const directory = ctx.records.directory(id);
+  const [path = "", ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
+  const record: ContainerRecord = {
+    version: 1,
+    id,
+    name,
+    created: rfc3339Nano(nowNs()),
+    imageId: image?.id ?? "",
+    path,
+    args,
+    config,
+    hostConfig,
+    networkingConfig: networkingOf(hostConfig, request.networkingConfig),
+    state: createdState,
+    mounts: wanted.map(toMountPoint),
+    endpoints: {},
+    ports: {},
+    cgroup: undefined,
+    driver: ctx.layers.driver.name,
+    snapshot: hostConfig.WherryRootfs === undefined ? id : "",
+    restartCount: 0,
+    manuallyStopped: false,
+    ...etcPaths(ctx, directory, hostConfig),
+    logPath: hostConfig.LogConfig.Type === "json-file" ? join(directory, `${id}-json.log`) : "",
+  };
+  // Says no now to what the spec would refuse at start: unknown capabilities, sysctls of the host, malformed device rules.
+  warnings.push(...(await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" })).warnings);
+  return { record, image, wanted, warnings };
+}
+
+/** Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. */
+async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<void> {
+  await ctx.records.makeDirectory(record.id);
+  const size = record.hostConfig.StorageOpt?.["size"];
+  const snapshot = async () => {
+    if (record.snapshot === "") return checkRootfs(record);
+    await ctx.layers.driver.prepare(record.snapshot, image?.chainId, {
+      ephemeral: record.hostConfig.AutoRemove,
+      ...(size === undefined ? {} : { sizeBytes: sizeOption(size) }),
+    });
+  };
+  if (wanted.length === 0) {
+    await Promise.all([snapshot(), ctx.records.save(record)]);
+    return;
+  }
+  await snapshot();
+  record.mounts = await Promise.all(wanted.map((mount) => makeMountPoint(ctx, record, mount)));
+  await ctx.records.save(record);
+  for (const mount of record.mounts) if (mount.Type === "volume" && mount.CopyUp === true) await copyUp(ctx, record, mount);
+}
+
+async function discard(ctx: EngineContext, { record }: Draft, cause: unknown): Promise<void> {
+  const undo = [
+    ...(record.snapshot === "" ? [] : [ctx.layers.driver.remove(record.snapshot)]),
+    ctx.records.discard(record.id),
+    ...record.mounts
+      .filter((m) => m.Anonymous === true && m.Name !== undefined && m.Name !== "")
+      .map((m) => ctx.volumes.remove(m.Name as string, { force: true, users: [] })),
+  ];
+  for (const result of await Promise.allSettled(undo)) {
+    if (result.status === "rejected")
+      ctx.log("warn", `undoing the creation of a container after "${(cause as Error).message}": ${(result.reason as Error).message}`);
+  }
+}
+
+function toMountPoint({ volume: _volume, mustExist: _mustExist, ...point }: WantedMount): MountPoint {
+  return point;
+}
+
+async function makeMountPoint(ctx: EngineContext, record: ContainerRecord, wanted: WantedMount): Promise<MountPoint> {
+  const point = toMountPoint(wanted);
+  if (wanted.Type === "bind") {
+    await checkBindSource(point.Source, wanted.mustExist === true);
+    return point;
+  }
+  if (wanted.volume === undefined) return point;
+  const { name, labels, options, driver, subpath } = wanted.volume;
+  const known = name === "" ? undefined : ctx.volumes.find(name);
+  const volume =
+    known ??
+    (await ctx.volumes.create({
+      ...(name === "" ? { anonymous: true } : { name }),
+      driver,
+      ...(labels === undefined ? {} : { labels }),
+      ...(options === undefined ? {} : { options }),
+    }));
+  if (known === undefined) ctx.events.publish("volume", "create", volume.Name, { driver: volume.Driver });
+  const source = subpath === undefined ? volume.Mountpoint : await subpathOf(volume.Mountpoint, subpath);
+  record.mounts = record.mounts.map((m) => (m.Destination === point.Destination ? { ...m, Name: volume.Name } : m));
+  return { ...point, Name: volume.Name, Driver: volume.Driver, Source: source };
+}
+
+/** A directory within the volume; links that lead out of it are refused (here; the mount itself is made from the real path). */
+async function subpathOf(mountpoint: string, subpath: string): Promise<string> {
+  try {
+    const [root, real] = await Promise.all([realpath(mountpoint), realpath(join(mountpoint, subpath))]);
+    if (real !== root && !real.startsWith(`${root}/`)) throw new EngineError("invalid", `subpath ${subpath} leads out of the volume`);
+    return real;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT")
+      throw new EngineError("invalid", `cannot access path ${join(mountpoint, subpath)}: no such file or directory`, { cause: error });
+    throw error;
+  }
+}
+
+/** `--mount type=bind` wants the source to be there; `-v` makes a directory, as Docker. */
+export async function checkBindSource(source: string, mustExist: boolean): Promise<void> {
+  try {
+    await stat(source);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT")
+      throw new EngineError("invalid", `invalid mount config for type "bind": stat ${source}: ${(error as Error).message}`, { cause: error });
+    if (mustExist) throw new EngineError("invalid", `invalid mount config for type "bind": bind source path does not exist: ${source}`, { cause: error });
+    await mkdir(source, { recursive: true, mode: 0o755 }).catch((cause: unknown) => {
+      throw new EngineError("invalid", `error while creating mount source path '${source}': ${(cause as Error).message}`, { cause });
+    });
+  }
+}
+
+async function checkRootfs(record: ContainerRecord): Promise<void> {
+  const root = record.hostConfig.WherryRootfs ?? "";
+  const info = await stat(root).catch((cause: unknown) => {
+    throw new EngineError("invalid", `the root directory ${root} cannot be used: ${(cause as Error).message}`, { cause });
+  });
+  if (!info.isDirectory()) throw new EngineError("invalid", `the root directory ${root} is not a directory`);
+}
+
+/** `busybox` → `busybox:latest`, as Docker's message has it. */
+function withTag(name: string): string {
+  return /[:@][^/]*$/.test(name) || /^[0-9a-f]{64}$/.test(name) ? name : `${name}:latest`;
+}
+
+function requirePlatform(image: Image, platform: string, name: string): void {
+  const [os, architecture, variant] = platform.split("/");
+  const { config } = image;
+  if (
+    (os !== undefined && os !== config.os) ||
+    (architecture !== undefined && architecture !== config.architecture) ||
+    (variant !== undefined && config.variant !== undefined && variant !== config.variant)
+  ) {
+    throw new EngineError(
+      "not-found",
+      `image with reference ${name} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`,
+    );
+  }
+}
+
+/** Docker's defaults for what the request left open, and limits of the engine's configuration. A copy. */
+function withHostDefaults(ctx: EngineContext, given: HostConfig): HostConfig {
+  const host: HostConfig = { ...given };
+  host.NetworkMode = given.NetworkMode === "" || given.NetworkMode === "default" ? "bridge" : given.NetworkMode;
+  host.IpcMode ||= "private";
+  host.CgroupnsMode ||= given.Privileged && ctx.cgroups.version === 1 ? "host" : "private";
+  host.ShmSize ||= 64 * 1024 * 1024;
+  host.Runtime ||= "wherry";
+  if (host.Memory > 0 && host.MemorySwap === 0) host.MemorySwap = host.Memory * 2;
+  if (host.RestartPolicy.Name === "") host.RestartPolicy = { ...host.RestartPolicy, Name: "no" };
+  const type = given.LogConfig.Type || "json-file";
+  host.LogConfig = { Type: type, Config: type === "json-file" ? { ...ctx.options.defaultLogOpts, ...given.LogConfig.Config } : given.LogConfig.Config };
+  if (host.Privileged) [host.MaskedPaths, host.ReadonlyPaths] = [[], []];
+  host.MaskedPaths ??= [...defaultMaskedPaths];
+  host.ReadonlyPaths ??= [...defaultReadonlyPaths];
+  return host;
+}
+
+/** `container:NAME` → `container:ID`, which a rename does not break. */
+function resolveContainerModes(ctx: EngineContext, host: HostConfig): void {
+  const resolve = (mode: string) => {
+    const name = /^container:(.+)$/.exec(mode)?.[1];
+    return name === undefined ? mode : `container:${ctx.registry.get(name).id}`;
+  };
+  host.NetworkMode = resolve(host.NetworkMode);
+  host.PidMode = resolve(host.PidMode);
+  host.IpcMode = resolve(host.IpcMode);
+}
+
+/** Sets `Hostname`: the host's with its network or UTS, the other container's with its network, else the short id. Changes `config`. */
+function nameHost(ctx: EngineContext, id: string, config: ContainerConfig, host: HostConfig): void {
+  const other = /^container:(.+)$/.exec(host.NetworkMode)?.[1];
+  if (other !== undefined) {
+    const { Hostname, Domainname } = ctx.registry.get(other).record.config;
+    [config.Hostname, config.Domainname] = [Hostname, Domainname];
+  } else if (config.Hostname === "") config.Hostname = host.NetworkMode === "host" || host.UTSMode === "host" ? hostname() : shortId(id);
+}
+
+/** Whoever uses another container's network uses its files too. */
+function etcPaths(ctx: EngineContext, directory: string, host: HostConfig): Pick<ContainerRecord, "hostnamePath" | "hostsPath" | "resolvConfPath"> {
+  const other = /^container:(.+)$/.exec(host.NetworkMode)?.[1];
+  if (other === undefined)
+    return { hostnamePath: join(directory, "hostname"), hostsPath: join(directory, "hosts"), resolvConfPath: join(directory, "resolv.conf") };
+  const { hostnamePath, hostsPath, resolvConfPath } = ctx.registry.get(other).record;
+  return { hostnamePath, hostsPath, resolvConfPath };
+}
+
+function networkingOf(host: HostConfig, networking: NetworkingConfig): NetworkingConfig {
+  const mode = host.NetworkMode;
+  if (mode.startsWith("container:")) return { EndpointsConfig: {} };
+  const own = networking.EndpointsConfig;
+  // "default" names the default network in requests of older clients.
+  const { default: byOldName, ...others } = own;
+  const main = others[mode] ?? byOldName ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null };
+  return { EndpointsConfig: { [mode]: main, ...others } };
+}
+
+function sizeOption(size: string): number {
+  const [, number, unit] = /^([0-9]+)([kmgt]?)b?$/i.exec(size) ?? [];
+  if (number === undefined) throw new EngineError("invalid", `invalid size: '${size}'`);
+  return Number(number) * 1024 ** " kmgt".indexOf((unit || " ").toLowerCase());
+}

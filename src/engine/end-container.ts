@@ -1,0 +1,125 @@
+/**
+ * What follows when a container's process has ended: its state, the resources that it held, the restart policy, `--rm`.
+ * @module
+ */
+import type { Container } from "#container/container.ts";
+import { exitReason } from "#container/exit-reason.ts";
+import { planRestart } from "#container/restart-policy.ts";
+import { isRunning, toExited } from "#container/state.ts";
+import { nowNs, rfc3339Nano, systemClock } from "#core/clock.ts";
+import { parseRfc3339Nano } from "#container/logs/json-line.ts";
+import { isEngineError } from "#core/errors.ts";
+import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
+import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { removeEnded } from "./remove-container.ts";
+
+/** What is known of an end when the monitor was lost with it. */
+const LOST_CODE = 255;
+
+/** Waits (in the background) for the end of this run. */
+export function watchExit(ctx: EngineContext, container: Container, link: MonitorLink): void {
+  const { run } = container;
+  ctx.background.addEndless(
+    `the end of container ${container.id}`,
+    link.exited.then(
+      (exit) => container.mutex.run(() => endLocked(ctx, container, run, exit)),
+      (error: Error) => container.mutex.run(() => endLocked(ctx, container, run, { code: LOST_CODE, signal: 0, atNs: nowNs(), reports: [] }, error.message)),
+    ),
+  );
+}
+
+/** With the mutex held. `lost`: why nobody knows how it ended. */
+export async function endLocked(ctx: EngineContext, container: Container, run: number, exit: ExitRecord, lost?: string): Promise<void> {
+  if (container.run !== run || !isRunning(container.state) || ctx.closing) return;
+  const { record } = container;
+  const oomKilled = ctx.cgroups.wasOomKilled(exit.reports);
+  const sentBy = container.sentBy !== undefined && (exit.signal === 0 || exit.signal === container.sentBy.signal) ? container.sentBy.by : undefined;
+  const reason = lost ?? exitReason({ code: exit.code, signal: exit.signal, oomKilled, memoryLimit: record.hostConfig.Memory, sentBy });
+  container.link = undefined;
+  const ranNs = exit.atNs - (parseRfc3339Nano(record.state.startedAt) ?? exit.atNs);
+  const restart = record.hostConfig.AutoRemove
+    ? undefined
+    : planRestart({
+        policy: record.hostConfig.RestartPolicy,
+        exitCode: exit.code,
+        manuallyStopped: record.manuallyStopped,
+        restartCount: record.restartCount,
+        ranMs: Number(ranNs / 1_000_000n),
+        lastDelayMs: container.lastDelayMs,
+      });
+  const exited = toExited(record.state, { code: exit.code, oomKilled, at: rfc3339Nano(exit.atNs), reason });
+  const freed = free(ctx, container);
+  container.set({
+    state: restart === undefined ? exited : { ...exited, status: "restarting" },
+    endpoints: stopped(record.endpoints),
+    ports: {},
+    cgroup: undefined,
+  });
+  if (oomKilled) publishContainerEvent(ctx, container, "oom");
+  publishContainerEvent(ctx, container, "die", { exitCode: String(exit.code), execDuration: String(ranNs / 1_000_000_000n) });
+  if (record.hostConfig.AutoRemove && !container.removing) {
+    await removeEnded(ctx, container, freed);
+    return;
+  }
+  await freed;
+  const stored = ctx.records.save(container.record);
+  container.notifyExit();
+  if (restart !== undefined) scheduleRestart(ctx, container, restart);
+  await stored;
+}
+
+/** Gives back what only a running container has. Failures are told to the log: the sweep of the next start tries again. */
+async function free(ctx: EngineContext, { record }: Container): Promise<void> {
+  const steps: Promise<unknown>[] = [ctx.networks.leave(record.id)];
+  if (record.cgroup !== undefined) {
+    const { cgroup } = record;
+    // Processes of a container that shares its pid namespace outlive its first one.
+    const shared = record.hostConfig.PidMode !== "";
+    steps.push((shared ? ctx.cgroups.kill(cgroup) : Promise.resolve()).then(() => ctx.cgroups.remove(cgroup)));
+  }
+  for (const result of await Promise.allSettled(steps))
+    if (result.status === "rejected") ctx.log("warn", `after the end of ${record.name}: ${(result.reason as Error).message}`);
+}
+
+/** Addresses of a stopped container are no longer its own. */
+function stopped(endpoints: Container["record"]["endpoints"]): Container["record"]["endpoints"] {
+  return Object.fromEntries(
+    Object.entries(endpoints).map(([name, { HostInterface: _gone, ...endpoint }]) => [
+      name,
+      {
+        ...endpoint,
+        EndpointID: "",
+        Gateway: "",
+        IPAddress: "",
+        IPPrefixLen: 0,
+        IPv6Gateway: "",
+        GlobalIPv6Address: "",
+        GlobalIPv6PrefixLen: 0,
+        MacAddress: "",
+      },
+    ]),
+  );
+}
+
+/** Starts the container again after the delay, unless somebody stops, starts or removes it meanwhile. */
+export function scheduleRestart(ctx: EngineContext, container: Container, delayMs: number): void {
+  const cancel = new AbortController();
+  const mine = { cancel, delayMs };
+  container.restart = mine;
+  container.lastDelayMs = delayMs;
+  const again = async () => {
+    await systemClock.sleep(delayMs, cancel.signal).catch(() => undefined); // aborted: seen below
+    await container.mutex.run(async () => {
+      if (container.restart !== mine || ctx.closing) return;
+      container.set({ restartCount: container.record.restartCount + 1 });
+      await ctx.start(container);
+    });
+  };
+  ctx.background.addEndless(
+    `restarting container ${container.id}`,
+    again().catch((error: unknown) => {
+      if (!isEngineError(error)) throw error;
+      ctx.log("warn", `container ${container.record.name} cannot be restarted: ${error.message}`);
+    }),
+  );
+}

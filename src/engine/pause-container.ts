@@ -1,0 +1,39 @@
+/** `pause` and `unpause`: the cgroup's freezer. @module */
+import type { CgroupPaths } from "#cgroup/mod.ts";
+import type { Container } from "#container/container.ts";
+import { isRunning } from "#container/state.ts";
+import { EngineError } from "#core/errors.ts";
+import { type EngineContext, publishContainerEvent } from "./context.ts";
+
+export async function pauseContainer(ctx: EngineContext, name: string): Promise<void> {
+  const container = ctx.registry.get(name);
+  await container.mutex.run(async () => {
+    const { status } = container.state;
+    if (status === "paused") throw new EngineError("conflict", `container ${name} is already paused`);
+    if (status === "restarting") throw new EngineError("conflict", `container ${name} is restarting, wait until the container is running`);
+    const cgroup = runningCgroup(container, name);
+    await ctx.cgroups.freeze(cgroup);
+    change(ctx, container, "paused", "pause");
+  });
+}
+
+export async function unpauseContainer(ctx: EngineContext, name: string): Promise<void> {
+  const container = ctx.registry.get(name);
+  await container.mutex.run(async () => {
+    if (container.state.status !== "paused") throw new EngineError("conflict", `Container ${name} is not paused`);
+    await ctx.cgroups.thaw(runningCgroup(container, name));
+    change(ctx, container, "running", "unpause");
+  });
+}
+
+function runningCgroup(container: Container, name: string): CgroupPaths {
+  if (!isRunning(container.state) || container.record.cgroup === undefined) throw new EngineError("conflict", `container ${name} is not running`);
+  return container.record.cgroup;
+}
+
+/** It may have ended while its cgroup was written to: then its state is the end's. */
+function change(ctx: EngineContext, container: Container, status: "paused" | "running", action: string): void {
+  container.setState({ ...container.state, status });
+  ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
+  publishContainerEvent(ctx, container, action);
+}

@@ -1,0 +1,106 @@
+/**
+ * Who `--user` is in a container: reads the container's own passwd and group files, once per image.
+ * @module
+ */
+import { join } from "node:path";
+import type { Container } from "#container/container.ts";
+import { O } from "#linux/flags.ts";
+import type { Reports } from "#linux/helper.ts";
+import { NO_SLOT, type Plan } from "#linux/plan.ts";
+import { planReadRootFiles, type ResolvedUser, resolveUser, slots } from "#runtime/mod.ts";
+import type { RootMount } from "#unionfs/mod.ts";
+import type { EngineContext } from "./context.ts";
+import { lstat } from "node:fs/promises";
+
+/** /etc/passwd and /etc/group; "" = missing. */
+export interface RootFiles {
+  readonly passwd: string;
+  readonly group: string;
+}
+
+const files = [
+  { path: "etc/passwd", tag: 1, max: 1 << 20 },
+  { path: "etc/group", tag: 2, max: 1 << 20 },
+] as const;
+const MAX_CACHED = 256;
+
+/** By the top of an image's chain, whose content never changes. */
+export class RootFileCache {
+  readonly #byChain = new Map<string, RootFiles>();
+
+  get(chain: string): RootFiles | undefined {
+    return this.#byChain.get(chain);
+  }
+
+  set(chain: string, found: RootFiles): void {
+    if (this.#byChain.size >= MAX_CACHED) this.#byChain.clear();
+    this.#byChain.set(chain, found);
+  }
+}
+
+function fromReports(reports: Reports): RootFiles {
+  const text = (tag: number) => Buffer.from(reports.get(tag) ?? []).toString("utf8");
+  return { passwd: text(1), group: text(2) };
+}
+
+/** The files as they are in the image, unless the container has changed them or mounts something there. */
+function fromImage(container: Container): boolean {
+  return !container.record.mounts.some(({ Destination: at }) => at === "/etc" || at === "/etc/passwd" || at === "/etc/group");
+}
+
+/** True when the snapshot's own layer holds no other version of a file (nor of the directory above it). */
+async function unchanged(root: RootMount): Promise<boolean> {
+  if (root.kind !== "overlay" || root.upper === undefined) return false;
+  const upper = root.upper;
+  const found = await Promise.all(
+    ["etc/passwd", "etc/group"].map((name) =>
+      lstat(join(upper, name)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return !found.includes(true);
+}
+
+/** `fresh`: the snapshot has never been written to. */
+export async function userOf(ctx: EngineContext, container: Container, root: RootMount, chain: string | undefined, fresh: boolean): Promise<ResolvedUser> {
+  const { config, hostConfig } = container.record;
+  const cacheable = chain !== undefined && fromImage(container) && (fresh || (await unchanged(root)));
+  let found = cacheable ? ctx.rootFiles.get(chain) : undefined;
+  if (found === undefined) {
+    found = fromReports(await ctx.helper.call(planReadRootFiles(root, files, ctx.facts)));
+    if (cacheable) ctx.rootFiles.set(chain, found);
+  }
+  return resolveUser(config.User, found.passwd, found.group, hostConfig.GroupAdd ?? []);
+}
+
+/** The same for a running container, as its processes see the files now. */
+export async function userOfRunning(ctx: EngineContext, container: Container, user: string, groupAdd: readonly string[]): Promise<ResolvedUser> {
+  const why = "the files as the container's processes see them";
+  const plan: Plan = {
+    steps: [
+      {
+        op: "pidfd_open",
+        pid: container.state.pid,
+        starttime: BigInt(container.state.startTime),
+        out: slots.free,
+        where: "host",
+        why: "it is still that process",
+      },
+      {
+        op: "openat",
+        dir: NO_SLOT,
+        path: `/proc/${container.state.pid}/root`,
+        flags: O.PATH | O.DIRECTORY,
+        mode: 0,
+        out: slots.root,
+        where: "host",
+        why: "the container's root directory",
+      },
+      ...files.map((file) => ({ op: "report", dir: slots.root, ...file, where: "host", why }) as const),
+    ],
+  };
+  const { passwd, group } = fromReports(await ctx.helper.call(plan));
+  return resolveUser(user, passwd, group, groupAdd);
+}

@@ -1,0 +1,240 @@
+/**
+ * `start`: from a record to a running process. Whatever fails is undone, and the container says why.
+ * @module
+ */
+import type { Container } from "#container/container.ts";
+import { isRunning, toRunning, toStartFailed } from "#container/state.ts";
+import { nowNs, rfc3339Nano } from "#core/clock.ts";
+import type { PortBinding } from "#core/container-config.ts";
+import { EngineError } from "#core/errors.ts";
+import { type MonitorLink, PlanError } from "#linux/helper.ts";
+import type { Plan, Step } from "#linux/plan.ts";
+import type { EndpointRecord } from "#network/mod.ts";
+import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
+import type { RootMount } from "#unionfs/mod.ts";
+import { connectAll, endAll } from "./attach-stream.ts";
+import { writeContainerFiles } from "./container-files.ts";
+import { joinedProcesses, specOf } from "./container-spec.ts";
+import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
+import { watchExit } from "./end-container.ts";
+import type { DirectStdio } from "./mod.ts";
+import { checkBindSource } from "./create-container.ts";
+import { userOf } from "./resolve-user.ts";
+import { parseLogOptions } from "./validate-config.ts";
+
+export async function startContainer(ctx: EngineContext, name: string, options: { readonly direct?: DirectStdio } = {}): Promise<void> {
+  const container = ctx.registry.get(name);
+  await container.mutex.run(async () => {
+    await startLocked(ctx, container, options.direct);
+    container.lastDelayMs = 0;
+    if (container.record.restartCount > 0) container.set({ restartCount: 0 });
+  });
+}
+
+/** With the container's mutex held. @throws EngineError "not-modified" when it runs already */
+export async function startLocked(ctx: EngineContext, container: Container, direct?: DirectStdio): Promise<void> {
+  const { status } = container.state;
+  if (container.removed) throw new EngineError("not-found", `No such container: ${container.id}`);
+  if (container.removing || status === "removing" || status === "dead")
+    throw new EngineError("conflict", "container is marked for removal and cannot be started");
+  if (status === "paused") throw new EngineError("conflict", "cannot start a paused container, try unpause instead");
+  if (status === "running") throw new EngineError("not-modified", `container ${container.record.name} is already running`);
+  if (ctx.closing) throw new EngineError("unavailable", "the engine is shutting down");
+  container.restart?.cancel.abort();
+  container.restart = undefined;
+  const pending = ctx.attaches.take(container.id);
+  const started = await launch(ctx, container, pending, direct).catch((error: unknown) => {
+    endAll(pending);
+    fail(ctx, container, asStartError(error));
+  });
+  if (started === undefined) return;
+  const { link } = started;
+  container.link = link;
+  container.run++;
+  container.sentBy = undefined;
+  container.set({
+    ...started.change,
+    state: toRunning(container.state, { pid: link.pid, startTime: link.startTime, at: rfc3339Nano(nowNs()) }),
+    manuallyStopped: false,
+  });
+  // Not waited for: that it runs, and as which process, is on the exec root already.
+  ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
+  publishContainerEvent(ctx, container, "start");
+  watchExit(ctx, container, link);
+}
+
+type Change = Partial<Pick<Container["record"], "endpoints" | "ports" | "cgroup">>;
+type Pending = Parameters<typeof connectAll>[0];
+
+async function launch(
+  ctx: EngineContext,
+  container: Container,
+  pending: Pending,
+  direct: DirectStdio | undefined,
+): Promise<{ readonly link: MonitorLink; readonly change: Change }> {
+  const { record } = container;
+  const { id, hostConfig, config } = record;
+  const join = joinedProcesses(ctx, hostConfig);
+  const undo: (() => Promise<unknown>)[] = [];
+  try {
+    for (const mount of record.mounts)
+      if (mount.Type === "bind" && !hostConfig.Mounts?.some((m) => m.Target === mount.Destination)) await checkBindSource(mount.Source, false);
+    undo.push(() => ctx.networks.leave(id));
+    const [root, network] = await Promise.all([rootOf(ctx, container), joinNetworks(ctx, container)]);
+    const [user] = await Promise.all([
+      userOf(ctx, container, root, await chainOf(ctx, container), record.state.startedAt.startsWith("0001")),
+      writeContainerFiles(ctx, record, network.endpoints),
+    ]);
+    const { spec, files } = await specOf(ctx, record, { user, join });
+    await prepareCgroupParent(ctx, hostConfig.CgroupParent);
+    const cgroup = ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup);
+    undo.push(() => ctx.cgroups.remove(cgroup.paths));
+    const plan = planContainer({
+      spec,
+      root,
+      facts: ctx.facts,
+      cgroup,
+      network: network.steps,
+      tty: config.Tty,
+      seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
+      attachGate: pending.length > 0,
+      files,
+      id,
+      ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
+    });
+    const link = await launchPlan(ctx, container, plan, cgroup.exitReports, pending, direct);
+    return { link, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
+  } catch (error) {
+    for (const result of await Promise.allSettled(undo.map((step) => step()))) {
+      if (result.status === "rejected") ctx.log("warn", `undoing the failed start of ${record.name}: ${(result.reason as Error).message}`);
+    }
+    throw error;
+  }
+}
+
+function launchPlan(
+  ctx: EngineContext,
+  container: Container,
+  plan: Plan,
+  exitReports: readonly string[],
+  pending: Pending,
+  direct: DirectStdio | undefined,
+): Promise<MonitorLink> {
+  const { config, hostConfig, id, logPath } = container.record;
+  const [rows, columns] = direct !== undefined ? [direct.rows, direct.columns] : hostConfig.ConsoleSize;
+  const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, id);
+  let failAttach!: (error: unknown) => void;
+  const attachFailed = new Promise<never>((_, reject) => (failAttach = reject));
+  const launched = ctx.helper.launch(
+    {
+      plan,
+      stdio: {
+        tty: config.Tty,
+        rows,
+        columns,
+        openStdin: config.OpenStdin,
+        stdinOnce: config.StdinOnce,
+        ...(direct === undefined
+          ? {}
+          : {
+              direct: {
+                token: direct.token,
+                stdin: direct.stdin && config.OpenStdin,
+                stdout: direct.stdout,
+                stderr: direct.stderr,
+                detachKeys: direct.detachKeys,
+              },
+            }),
+        ...(logPath === "" ? {} : { log: { path: logPath, ...parseLogOptions(hostConfig.LogConfig.Config) } }),
+        attachGate: pending.length,
+      },
+      socketPath,
+      pidPath,
+      exitPath,
+      exitReports,
+    },
+    pending.length === 0 ? undefined : (attach) => void connectAll(pending, attach).catch(failAttach),
+  );
+  return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
+}
+
+/** Where the root filesystem is. */
+export async function rootOf(ctx: EngineContext, { record }: Container): Promise<RootMount> {
+  if (record.hostConfig.WherryRootfs !== undefined) return { kind: "bind", source: record.hostConfig.WherryRootfs, readonly: false };
+  return ctx.layers.driver.mounts(record.snapshot);
+}
+
+async function chainOf(ctx: EngineContext, { record }: Container): Promise<string | undefined> {
+  if (record.imageId === "" || record.snapshot === "") return undefined;
+  return (await ctx.images.find(record.imageId))?.chainId;
+}
+
+interface Joined {
+  readonly endpoints: Record<string, EndpointRecord>;
+  readonly ports: Record<string, PortBinding[] | null>;
+  readonly steps: readonly Step[];
+}
+
+/** Joins every network of the container, the one of its mode first; published ports go to that one. */
+async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<Joined> {
+  const { hostConfig, config } = record;
+  const mode = hostConfig.NetworkMode;
+  const published = publishedPorts(record);
+  const exposed = Object.fromEntries(Object.keys(config.ExposedPorts ?? {}).map((port) => [port, null]));
+  if (mode.startsWith("container:")) return { endpoints: {}, ports: {}, steps: [] };
+  const names = [mode, ...Object.keys(record.networkingConfig.EndpointsConfig).filter((name) => name !== mode)];
+  const result: { endpoints: Record<string, EndpointRecord>; ports: Record<string, PortBinding[] | null>; steps: Step[] } = {
+    endpoints: {},
+    ports: exposed,
+    steps: [],
+  };
+  for (const [index, networkName] of names.entries()) {
+    const joined = await ctx.networks.join(
+      {
+        containerId: record.id,
+        containerName: record.name,
+        hostname: config.Hostname,
+        networkName,
+        endpoint: record.networkingConfig.EndpointsConfig[networkName],
+        ports: index === 0 && mode !== "host" && mode !== "none" ? published : {},
+      },
+      slots.network,
+    );
+    result.endpoints[joined.endpoint.NetworkName] = joined.endpoint;
+    Object.assign(result.ports, joined.ports);
+    result.steps.push(...joined.steps);
+  }
+  return result;
+}
+
+/** `-p` bindings, and with `-P` every exposed port at a port that is free. */
+function publishedPorts({ hostConfig, config }: Container["record"]): Record<string, readonly PortBinding[]> {
+  const ports: Record<string, readonly PortBinding[]> = {};
+  if (hostConfig.PublishAllPorts) for (const port of Object.keys(config.ExposedPorts ?? {})) ports[port] = [{ HostIp: "", HostPort: "" }];
+  for (const [port, bindings] of Object.entries(hostConfig.PortBindings ?? {})) ports[port] = bindings?.length ? bindings : [{ HostIp: "", HostPort: "" }];
+  return ports;
+}
+
+const preparedParents = new WeakMap<EngineContext, Set<string>>();
+
+/** Once per parent and daemon. */
+async function prepareCgroupParent(ctx: EngineContext, parent: string): Promise<void> {
+  const done = preparedParents.get(ctx) ?? new Set();
+  preparedParents.set(ctx, done);
+  if (done.has(parent)) return;
+  await ctx.cgroups.prepare(parent);
+  done.add(parent);
+}
+
+function asStartError(error: unknown): EngineError {
+  if (error instanceof PlanError) return renderPlanError(error, { action: "start" });
+  if (error instanceof EngineError) return error;
+  return new EngineError("internal", `failed to create task for container: ${(error as Error).message}`, { cause: error });
+}
+
+/** Docker's state after a failed start, and its answer. */
+function fail(ctx: EngineContext, container: Container, error: EngineError): never {
+  if (!isRunning(container.state)) container.setState(toStartFailed(container.state, error.details.exitCode ?? 128, error.message));
+  ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
+  throw error;
+}

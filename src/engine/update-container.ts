@@ -1,0 +1,55 @@
+/** `update`: limits and the restart policy of a container, while it runs. @module */
+import type { Container } from "#container/container.ts";
+import { validateRestartPolicy } from "#container/restart-policy.ts";
+import { isRunning } from "#container/state.ts";
+import type { HostConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
+import { EngineError } from "#core/errors.ts";
+import { limitsOf } from "#runtime/mod.ts";
+import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { refuse, validateResources } from "./validate-resources.ts";
+
+export async function updateContainer(ctx: EngineContext, name: string, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): Promise<{ readonly warnings: string[] }> {
+  const container = ctx.registry.get(name);
+  return container.mutex.run(async () => {
+    const { record } = container;
+    if (container.removing || record.state.dead) throw new EngineError("conflict", `Cannot update container ${record.id}: container is marked for removal and cannot be "update"`);
+    const hostConfig = merged(container, resources, restartPolicy);
+    const warnings = validateResources(hostConfig, ctx.facts);
+    if (isRunning(record.state) && record.cgroup !== undefined) await ctx.cgroups.update(record.cgroup, changedLimits(record.hostConfig, hostConfig, resources));
+    container.set({ hostConfig });
+    await ctx.records.save(container.record);
+    publishContainerEvent(ctx, container, "update");
+    return { warnings };
+  });
+}
+
+/** The limits as they shall be. 0 and null = not changed. @throws EngineError "invalid" with Docker's texts */
+function merged({ record: { hostConfig: old } }: Container, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): HostConfig {
+  const given = Object.fromEntries(Object.entries(resources).filter(([, value]) => value !== undefined && value !== null && value !== 0 && value !== "")) as Partial<ResourceConfig>;
+  if (given.CpuPeriod !== undefined && old.NanoCpus > 0) refuse("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set");
+  if (given.CpuQuota !== undefined && old.NanoCpus > 0) refuse("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
+  if (given.NanoCpus !== undefined && old.CpuPeriod > 0) refuse("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set");
+  if (given.NanoCpus !== undefined && old.CpuQuota > 0) refuse("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set");
+  if (given.Memory !== undefined && given.MemorySwap === undefined && old.MemorySwap > 0 && given.Memory > old.MemorySwap) {
+    refuse("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
+  }
+  const host: HostConfig = { ...old, ...given };
+  if (restartPolicy !== undefined && restartPolicy.Name !== "") {
+    if (old.AutoRemove) refuse("Restart policy cannot be updated because AutoRemove is enabled for the container");
+    validateRestartPolicy(restartPolicy);
+    host.RestartPolicy = restartPolicy;
+  }
+  // A first memory limit brings its swap limit, as at create.
+  if (given.Memory !== undefined && host.MemorySwap === 0) host.MemorySwap = host.Memory * 2;
+  return host;
+}
+
+/** Only what was asked for is written: other files of the cgroup may not be touched while it runs. */
+function changedLimits(old: HostConfig, host: HostConfig, resources: Partial<ResourceConfig>): ReturnType<typeof limitsOf> {
+  const limits = limitsOf({ ...host, BlkioWeightDevice: null, BlkioDeviceReadBps: null, BlkioDeviceWriteBps: null, BlkioDeviceReadIOps: null, BlkioDeviceWriteIOps: null });
+  const before = limitsOf({ ...old, BlkioWeightDevice: null, BlkioDeviceReadBps: null, BlkioDeviceWriteBps: null, BlkioDeviceReadIOps: null, BlkioDeviceWriteIOps: null });
+  const changed: ReturnType<typeof limitsOf> = {};
+  for (const key of ["memory", "cpu", "pids", "blockIO"] as const) if (JSON.stringify(limits[key]) !== JSON.stringify(before[key])) Object.assign(changed, { [key]: limits[key] ?? {} });
+  if (resources.PidsLimit !== undefined && resources.PidsLimit !== null && resources.PidsLimit <= 0) changed.pids = { limit: -1 };
+  return changed;
+}
