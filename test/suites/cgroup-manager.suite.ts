@@ -1,0 +1,337 @@
+/**
+ * What every {@link CgroupManager} must do, on the real kernel: plans are performed by the real helper.
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type CgroupManager, type CgroupPaths, openCgroups } from "#cgroup/mod.ts";
+import type { OciResources } from "#core/runtime-spec.ts";
+import type { ExitRecord, Helper, MonitorLink } from "#linux/helper.ts";
+import { startHelper } from "#linux/helper-client.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { NO_SLOT, type Step } from "#linux/plan.ts";
+import { deviceRules } from "#runtime/mod.ts";
+
+const MiB = 1024 * 1024;
+
+export interface CgroupSuite {
+  readonly facts: HostFacts;
+  readonly helperPath: string;
+  /** A control file's text in the first directory that has it. */
+  readonly controls: { readonly memory: string; readonly pids: string; readonly shares: { readonly file: string; readonly of2048: string } };
+}
+
+/** A process in a cgroup. */
+interface Running {
+  readonly paths: CgroupPaths;
+  readonly link: MonitorLink;
+  readonly warnings: readonly string[];
+  /** What it wrote. */
+  output(): Promise<string>;
+  end(): Promise<ExitRecord>;
+}
+
+export function cgroupManagerSuite(name: string, { facts, helperPath, controls }: CgroupSuite): void {
+  const parent = `/wherry-t-${process.pid}-${name}`;
+  let folder: string;
+  let helper: Helper;
+  let cgroups: CgroupManager;
+  let count = 0;
+  const made: CgroupPaths[] = [];
+
+  const stdio = { tty: false, rows: 0, columns: 0, openStdin: false, stdinOnce: false, attachGate: 0 };
+
+  async function launch(
+    script: string,
+    before: readonly Step[],
+    after: readonly Step[],
+    slot: number,
+    exitReports: readonly string[],
+  ): Promise<Omit<Running, "paths" | "warnings">> {
+    const base = join(folder, String(++count));
+    const log = `${base}.log`;
+    const steps: Step[] = [
+      ...before,
+      { op: "clone", where: "host", flags: 0n, cgroup: slot, why: "the process" },
+      ...after,
+      { op: "signal", where: "host", id: 2, why: "joined" },
+      { op: "await", where: "child", id: 2, why: "until it is joined" },
+      { op: "setsid", where: "child", why: "a session" },
+      { op: "stdio", where: "child", console: 0, why: "its output" },
+      { op: "exec", where: "child", paths: ["/bin/sh"], argv: ["sh", "-c", script], envp: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], why: "the program" },
+    ];
+    const link = await helper.launch({
+      plan: { steps },
+      stdio: { ...stdio, log: { path: log, maxBytes: 0, maxFiles: 1 } },
+      socketPath: `${base}.sock`,
+      exitPath: `${base}.exit`,
+      pidPath: `${base}.pid`,
+      exitReports,
+    });
+    return {
+      link,
+      output: async () => {
+        await link.flush().catch(() => undefined); // it may have ended: then all is written
+        const text = existsSync(log) ? await readFile(log, "utf8") : "";
+        return text
+          .split("\n")
+          .filter(Boolean)
+          .map((line) => (JSON.parse(line) as { log: string }).log)
+          .join("");
+      },
+      end: () => link.exited,
+    };
+  }
+
+  async function run(script: string, resources: OciResources = {}): Promise<Running> {
+    const plan = cgroups.plan("", `c${count}-${process.pid}`, resources, 1);
+    made.push(plan.paths);
+    const started = await launch(script, [...plan.create, ...(plan.cloneInto?.steps ?? [])], plan.join, plan.cloneInto?.slot ?? NO_SLOT, plan.exitReports);
+    return { ...started, paths: plan.paths, warnings: plan.warnings };
+  }
+
+  async function control({ dirs }: CgroupPaths, file: string): Promise<string> {
+    for (const dir of Object.values(dirs)) if (existsSync(`${dir}/${file}`)) return (await readFile(`${dir}/${file}`, "utf8")).trim();
+    throw new Error(`no ${file} in ${Object.values(dirs).join(" ")}`);
+  }
+
+  /** Directories that are left. */
+  const left = ({ dirs }: CgroupPaths) => Object.values(dirs).filter((dir) => existsSync(dir));
+
+  async function finish({ paths, link }: Running): Promise<void> {
+    await cgroups.kill(paths);
+    await link.exited;
+    await cgroups.remove(paths);
+    expect(left(paths)).toEqual([]);
+  }
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "wherry-cgroup-"));
+    helper = await startHelper({ helperPath, execRoot: folder, log: (line) => console.error(line) });
+    cgroups = openCgroups(facts, { parent });
+    await cgroups.prepare();
+  });
+
+  afterAll(async () => {
+    for (const paths of made) {
+      if (left(paths).length === 0) continue;
+      await cgroups.kill(paths);
+      await cgroups.remove(paths);
+    }
+    const home = made[0] === undefined ? [] : Object.values(made[0].dirs).map((dir) => dir.slice(0, dir.lastIndexOf("/")));
+    await cgroups.remove({ version: cgroups.version, dirs: Object.fromEntries(home.map((dir, i) => [String(i), dir])) });
+    await helper.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  describe(`CgroupManager ${name}`, () => {
+    test("a process is born inside, its monitor stays outside, and both are gone after remove", async () => {
+      const process1 = await run("exec sleep 60");
+      const lines = (await readFile(`/proc/${process1.link.pid}/cgroup`, "utf8")).trim().split("\n");
+      const monitor = (await readFile(`/proc/${process1.link.monitorPid}/cgroup`, "utf8")).trim();
+      const own = `${parent}/${Object.values(process1.paths.dirs)[0]?.split("/").at(-1)}`;
+      const where = lines.filter((line) => line.endsWith(`:${own}`)).length;
+      expect(where).toBe(new Set(Object.values(process1.paths.dirs)).size);
+      expect(monitor).not.toContain(own);
+      expect(await cgroups.pids(process1.paths)).toEqual([process1.link.pid]);
+      await finish(process1);
+      expect((await process1.end()).signal).toBe(9);
+    });
+
+    test("limits arrive in their files", async () => {
+      const running = await run("exec sleep 60", {
+        memory: { limit: 64 * MiB, reservation: 32 * MiB },
+        cpu: { shares: 2048, quota: 50_000, period: 100_000 },
+        pids: { limit: 20 },
+      });
+      expect(await control(running.paths, controls.memory)).toBe(String(64 * MiB));
+      expect(await control(running.paths, controls.pids)).toBe("20");
+      expect(await control(running.paths, controls.shares.file)).toBe(controls.shares.of2048);
+      expect(running.warnings).toEqual([]);
+      await finish(running);
+    });
+
+    test("the OOM killer is told from other ends", async () => {
+      const hungry = await run("head -c 300m /dev/zero | tail -c 299m | wc -c", { memory: { limit: 32 * MiB, swap: 32 * MiB } });
+      const record = await hungry.end();
+      expect(cgroups.wasOomKilled(record.reports)).toBe(true);
+      const modest = await run("kill -9 $$", { memory: { limit: 32 * MiB } });
+      const other = await modest.end();
+      expect(other.signal).toBe(9);
+      expect(cgroups.wasOomKilled(other.reports)).toBe(false);
+      for (const each of [hungry, modest]) await cgroups.remove(each.paths);
+    });
+
+    test("half a CPU is half a CPU", async () => {
+      const busy = await run("while :; do :; done", { cpu: { quota: 50_000, period: 100_000 } });
+      await sleep(300);
+      const [from, start] = [(await cgroups.stats(busy.paths)).cpu.usageNs, process.hrtime.bigint()];
+      await sleep(3000);
+      const used = (await cgroups.stats(busy.paths)).cpu.usageNs - from;
+      const share = used / Number(process.hrtime.bigint() - start);
+      expect(share).toBeGreaterThan(0.42);
+      expect(share).toBeLessThan(0.56);
+      expect((await cgroups.stats(busy.paths)).cpu.throttledPeriods).toBeGreaterThan(10);
+      await finish(busy);
+    });
+
+    test("a fork bomb stops at the limit of processes, and is killed to the last", async () => {
+      const bomb = await run("f() { f | f & sleep 100; }; f 2>/dev/null; sleep 100", { pids: { limit: 20 } });
+      await sleep(500);
+      expect((await cgroups.pids(bomb.paths)).length).toBeLessThanOrEqual(20);
+      const { pids } = await cgroups.stats(bomb.paths);
+      expect(pids.limit).toBe(20);
+      expect(pids.current).toBeGreaterThan(10);
+      await cgroups.kill(bomb.paths);
+      expect(await cgroups.pids(bomb.paths)).toEqual([]);
+      await bomb.end();
+      await cgroups.remove(bomb.paths);
+      expect(left(bomb.paths)).toEqual([]);
+    });
+
+    test("a limit of one process leaves room for that one", async () => {
+      const lonely = await run("echo alone; exec sleep 60", { pids: { limit: 1 } });
+      await expect.poll(() => lonely.output()).toContain("alone");
+      expect(await control(lonely.paths, controls.pids)).toBe("1");
+      await finish(lonely);
+    });
+
+    test("only the listed devices may be opened", async () => {
+      // /dev/kmsg (1:11) and /dev/null (1:3)
+      const listed = await run("head -c1 /dev/null && echo null; head -c1 /dev/zero | wc -c; : </dev/kmsg && echo kmsg; mknod $1/n c 1 11 && echo made", {
+        devices: deviceRules(false, [], null),
+      });
+      await listed.end();
+      const text = await listed.output();
+      expect(text).toContain("null\n1\n");
+      expect(text).not.toContain("\nkmsg");
+      expect(text).toMatch(/kmsg: Operation not permitted/);
+      await cgroups.remove(listed.paths);
+      const free = await run(": </dev/kmsg && echo kmsg", { devices: deviceRules(true, [], null) });
+      await free.end();
+      expect(await free.output()).toBe("kmsg\n");
+      await cgroups.remove(free.paths);
+    });
+
+    test("an access that is listed in part is refused in full", async () => {
+      const rules: OciResources["devices"] = [
+        { allow: false, access: "rwm" },
+        { allow: true, type: "c", major: 1, minor: 3, access: "r" },
+        { allow: true, type: "c", major: 1, minor: 5, access: "r" },
+        { allow: true, type: "c", major: 1, minor: 5, access: "w" },
+      ];
+      const running = await run(
+        "(: </dev/null) && echo read; (: >/dev/null) || echo no write; (: <>/dev/null) || echo no both; (: <>/dev/zero) && echo zero both",
+        { devices: rules },
+      );
+      await running.end();
+      expect((await running.output()).split("\n").filter((line) => !line.includes(":"))).toEqual(["read", "no write", "no both", "zero both", ""]);
+      await cgroups.remove(running.paths);
+    });
+
+    test("frozen means that nothing runs, thawed that it goes on", async () => {
+      const busy = await run("while :; do :; done");
+      await cgroups.freeze(busy.paths);
+      const before = (await cgroups.stats(busy.paths)).cpu.usageNs;
+      await sleep(200);
+      expect((await cgroups.stats(busy.paths)).cpu.usageNs).toBe(before);
+      await cgroups.thaw(busy.paths);
+      await expect.poll(async () => (await cgroups.stats(busy.paths)).cpu.usageNs).toBeGreaterThan(before + 10_000_000);
+      await cgroups.freeze(busy.paths);
+      await finish(busy); // SIGKILL ends frozen processes, too
+    });
+
+    test("limits of a living cgroup go up and down", async () => {
+      const running = await run("exec sleep 60", { memory: { limit: 64 * MiB, swap: 128 * MiB }, cpu: { quota: 50_000, period: 100_000 } });
+      for (const limit of [512, 32, 256, 16]) {
+        await cgroups.update(running.paths, { memory: { limit: limit * MiB, swap: 2 * limit * MiB } });
+        expect(await control(running.paths, controls.memory)).toBe(String(limit * MiB));
+      }
+      await cgroups.update(running.paths, { memory: { limit: -1, swap: -1 } });
+      expect((await cgroups.stats(running.paths)).memory.limit).toBe(facts.memoryBytes);
+      await cgroups.update(running.paths, { cpu: { quota: 200_000, period: 200_000, shares: 2048 }, pids: { limit: 7 } });
+      await cgroups.update(running.paths, { cpu: { quota: 10_000, period: 10_000 } });
+      expect(await control(running.paths, controls.shares.file)).toBe(controls.shares.of2048);
+      expect(await control(running.paths, controls.pids)).toBe("7");
+      await cgroups.update(running.paths, { pids: { limit: -1 } });
+      expect(await control(running.paths, controls.pids)).toBe("max");
+      await expect(cgroups.update(running.paths, { cpu: { cpus: "100000" } })).rejects.toMatchObject({ code: "invalid" });
+      await finish(running);
+      await expect(cgroups.update(running.paths, { pids: { limit: 5 } })).rejects.toMatchObject({ code: "not-found" });
+    });
+
+    test("one more process joins", async () => {
+      const first = await run("exec sleep 60", { pids: { limit: 20 } });
+      const joined = cgroups.planJoin(first.paths, 3);
+      const second = await launch("exec sleep 60", joined.cloneInto?.steps ?? [], joined.join, joined.cloneInto?.slot ?? NO_SLOT, []);
+      expect((await cgroups.pids(first.paths)).sort()).toEqual([first.link.pid, second.link.pid].sort());
+      await finish(first);
+      await second.end();
+    });
+
+    test("stats count memory, processes and disk", async () => {
+      const file = join(folder, "written");
+      const running = await run(
+        `dd if=/dev/zero of=${file} bs=1M count=8 oflag=direct 2>/dev/null || dd if=/dev/zero of=${file} bs=1M count=8; sync; sleep 60`,
+      );
+      await expect.poll(async () => existsSync(file) && (await readFile(file)).length, { timeout: 10_000 }).toBe(8 * MiB);
+      const stats = await cgroups.stats(running.paths);
+      expect(stats.memory.usage).toBeGreaterThan(0);
+      expect(stats.memory.limit).toBe(facts.memoryBytes);
+      expect(Object.keys(stats.memory.stats).length).toBeGreaterThan(10);
+      expect(stats.pids.current).toBeGreaterThanOrEqual(1);
+      expect(stats.cpu.usageNs).toBeGreaterThan(0); // user and system time are sampled at ticks on v1: a short life may have none
+      for (const entry of stats.blkio) expect(entry.op).toMatch(/^[A-Za-z]+$/);
+      await finish(running);
+    });
+
+    test("what was made below goes as well; a missing cgroup is removed already", async () => {
+      const running = await run("exec sleep 60");
+      for (const dir of new Set(Object.values(running.paths.dirs))) await mkdir(`${dir}/inner/innermost`, { recursive: true });
+      await finish(running);
+      await cgroups.remove(running.paths);
+    });
+
+    test("a busy cgroup is not removed, and the error names who is inside", async () => {
+      const running = await run("exec sleep 60");
+      await expect(cgroups.remove(running.paths)).rejects.toThrow(new RegExp(`process.* ${running.link.pid}`));
+      await finish(running);
+    });
+
+    test("orphans are those whose names are not known", async () => {
+      const [one, two] = [await run("exec sleep 60"), await run("exec sleep 60")];
+      const nameOf = ({ paths }: Running) => Object.values(paths.dirs)[0]?.split("/").at(-1) ?? "";
+      const orphans = await cgroups.orphans(new Set([nameOf(one)]));
+      expect(orphans).toEqual([two.paths]);
+      for (const each of [one, two]) await finish(each);
+      expect(await cgroups.orphans(new Set())).toEqual([]);
+    });
+
+    test("a parent of the user's own", async () => {
+      const own = `${parent}-own/a`;
+      await cgroups.prepare(own);
+      const plan = cgroups.plan(own, "x", { pids: { limit: 5 } }, 1);
+      made.push(plan.paths);
+      const { link } = await launch("exec sleep 60", [...plan.create, ...(plan.cloneInto?.steps ?? [])], plan.join, plan.cloneInto?.slot ?? NO_SLOT, []);
+      expect(await readFile(`/proc/${link.pid}/cgroup`, "utf8")).toContain(`${own}/x\n`);
+      await cgroups.kill(plan.paths);
+      await link.exited;
+      const top = Object.fromEntries(Object.entries(plan.paths.dirs).map(([key, dir]) => [key, dir.slice(0, -"/a/x".length)]));
+      await cgroups.remove({ version: cgroups.version, dirs: top });
+      expect(left({ version: cgroups.version, dirs: top })).toEqual([]);
+    });
+
+    test("info tells what is there", () => {
+      const { flags, warnings } = cgroups.info();
+      for (const flag of ["MemoryLimit", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit"]) expect(flags).toHaveProperty(flag, true);
+      expect(flags["OomKillDisable"]).toBe(cgroups.version === 1);
+      expect(flags["SwapLimit"]).toBe(facts.swapAccounting);
+      for (const line of warnings) expect(line).toMatch(/^WARNING: No .* support$/);
+      expect(warnings.includes("WARNING: No blkio weight support") || warnings.includes("WARNING: No io.weight support")).toBe(flags["BlkioWeight"] === false);
+    });
+  });
+}
