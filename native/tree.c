@@ -1,3 +1,495 @@
+#include "tree.h"
 #include "roles.h"
-#include <unistd.h>
-_Noreturn void tree_main(uint32_t id, const char *root, const char *s) { (void)id; (void)root; (void)s; _exit(1); }
+
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+enum { RELAY = 3, ACCEPT_MS = 30000 };
+
+struct meta {
+  uint32_t mode, uid, gid;
+  uint64_t mtime_ns;
+  struct reader xattrs; /* validated */
+  uint32_t n_xattrs;
+};
+
+static struct {
+  int socket, root;
+  uint8_t *in;
+  size_t start, end;
+  struct answer out;
+  int file; /* the open file; -1 = none */
+  bool hole_at_end;
+  char file_path[TREE_PATH];
+  struct walk *walks[MAX_OPEN];
+  int reads[MAX_OPEN];
+  /* The first failure since the last flush. Until then what changes the tree is skipped. */
+  int failed_errno;
+  uint8_t failed_op;
+  uint32_t failed_id;
+  char failed_path[TREE_PATH];
+} T;
+
+/* --- answers */
+
+static void send_answer(uint8_t type, uint32_t id) {
+  put_head(T.out.data, type, id, T.out.n - FRAME_HEAD);
+  if (write_all(T.socket, T.out.data, T.out.n) < 0) _exit(0);
+}
+
+static void begin_answer(void) { T.out = (struct answer){T.out.data, FRAME_HEAD, false}; }
+
+static void send_plain(uint8_t type, uint32_t id) {
+  begin_answer();
+  send_answer(type, id);
+}
+
+static void send_error(uint32_t id, uint8_t op, int error, const char *path) {
+  begin_answer();
+  answer_u8(&T.out, op);
+  answer_u32(&T.out, (uint32_t)error);
+  answer_bytes(&T.out, path, strlen(path));
+  send_answer(T_ERROR, id);
+}
+
+/* --- decoding */
+
+/* A path below the root: relative, without "..", short enough; "" is the root itself. (The chroot would hold anyway.) */
+static int take_path(struct reader *r, const char **path) {
+  struct str s;
+  if (read_str(r, &s)) return errno = EBADMSG, -1;
+  *path = s.n > 0 ? s.p : ".";
+  if (s.n >= TREE_PATH) return errno = ENAMETOOLONG, -1;
+  if (s.p[0] == '/') return errno = EXDEV, -1;
+  for (const char *p = s.p; *p;) {
+    const char *end = strchrnul(p, '/');
+    if (end - p == 2 && p[0] == '.' && p[1] == '.') return errno = EXDEV, -1;
+    p = *end ? end + 1 : end;
+  }
+  return 0;
+}
+
+static int take_meta(struct reader *r, struct meta *meta) {
+  if (read_u32(r, &meta->mode) || read_u32(r, &meta->uid) || read_u32(r, &meta->gid) || read_u64(r, &meta->mtime_ns) || read_u32(r, &meta->n_xattrs)) return errno = EBADMSG, -1;
+  meta->xattrs = *r;
+  for (uint32_t i = 0; i < meta->n_xattrs; i++) {
+    struct str name;
+    struct bytes value;
+    if (read_str(r, &name) || read_bytes(r, &value)) return errno = EBADMSG, -1;
+  }
+  return 0;
+}
+
+static int finished(const struct reader *r) { return left(r) == 0 ? 0 : (errno = EBADMSG, -1); }
+
+/* --- metadata. Order: chown drops set-uid bits and file capabilities, and every change but utimens sets the time. */
+
+static struct timespec mtime_of(const struct meta *meta) {
+  int64_t t = (int64_t)meta->mtime_ns;
+  int64_t seconds = t / 1000000000, rest = t % 1000000000;
+  if (rest < 0) rest += 1000000000, seconds--;
+  return (struct timespec){seconds, rest};
+}
+
+/* An xattr that the filesystem does not know (tmpfs and user.*) is no reason to refuse a whole image: Docker ignores it too. */
+static int set_xattrs(int fd, const char *path, const struct meta *meta) {
+  struct reader r = meta->xattrs;
+  for (uint32_t i = 0; i < meta->n_xattrs; i++) {
+    struct str name;
+    struct bytes value;
+    if (read_str(&r, &name) || read_bytes(&r, &value)) return errno = EBADMSG, -1;
+    int result = fd >= 0 ? fsetxattr(fd, name.p, value.p, value.n, 0) : lsetxattr(path, name.p, value.p, value.n, 0);
+    if (result < 0 && errno != ENOTSUP) return -1;
+  }
+  return 0;
+}
+
+static int set_meta_fd(int fd, const struct meta *meta) {
+  struct timespec times[2] = {mtime_of(meta), mtime_of(meta)};
+  if (fchown(fd, meta->uid, meta->gid) < 0 || fchmod(fd, meta->mode & 07777) < 0 || set_xattrs(fd, NULL, meta) < 0) return -1;
+  return futimens(fd, times);
+}
+
+static int set_meta(const char *path, const struct meta *meta) {
+  struct timespec times[2] = {mtime_of(meta), mtime_of(meta)};
+  struct stat st;
+  if (lstat(path, &st) < 0 || lchown(path, meta->uid, meta->gid) < 0) return -1;
+  if (!S_ISLNK(st.st_mode) && chmod(path, meta->mode & 07777) < 0) return -1;
+  if (set_xattrs(-1, path, meta) < 0) return -1;
+  return utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
+/* --- what changes the tree */
+
+/* Makes the missing directories above a path (0755, root's), as tar readers do for archives that leave them out. */
+static int make_parents(const char *path) {
+  char part[TREE_PATH];
+  strcpy(part, path);
+  for (char *p = strchr(part, '/'); p; p = strchr(p + 1, '/')) {
+    *p = 0;
+    if (part[0] && mkdir(part, 0755) < 0 && errno != EEXIST) return -1;
+    *p = '/';
+  }
+  return 0;
+}
+
+/* Why making something failed: parents are missing (made: try again), something is there (removed: try again), or for good. */
+static bool cleared(const char *path, int attempt) {
+  if (attempt > 1) return false;
+  if (errno == ENOENT) return make_parents(path) == 0;
+  if (errno == EEXIST) return remove_tree(path) == 0;
+  return false;
+}
+
+static int make_dir(const char *path, const struct meta *meta) {
+  for (int attempt = 0; mkdir(path, 0700) < 0; attempt++) {
+    struct stat st;
+    if (errno == EEXIST) {
+      if (lstat(path, &st) < 0) return -1;
+      if (S_ISDIR(st.st_mode)) break;
+      errno = EEXIST;
+    }
+    if (!cleared(path, attempt)) return -1;
+  }
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int result = set_meta_fd(fd, meta), saved = errno;
+  close(fd);
+  errno = saved;
+  return result;
+}
+
+static int open_file(const char *path) {
+  if (T.file >= 0) return errno = EBUSY, -1;
+  for (int attempt = 0; (T.file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0; attempt++)
+    if (!cleared(path, attempt)) return -1;
+  strcpy(T.file_path, path);
+  T.hole_at_end = false;
+  return 0;
+}
+
+static int append(struct reader *r) {
+  if (T.file < 0) return errno = EBADF, -1;
+  T.hole_at_end = false;
+  return write_all(T.file, r->at, left(r));
+}
+
+static int skip(uint64_t n) {
+  if (T.file < 0) return errno = EBADF, -1;
+  T.hole_at_end = true;
+  return n > INT64_MAX || lseek(T.file, (off_t)n, SEEK_CUR) < 0 ? -1 : 0;
+}
+
+static void drop_file(void) {
+  if (T.file >= 0) close(T.file);
+  T.file = -1;
+}
+
+static int close_file(const struct meta *meta) {
+  if (T.file < 0) return errno = EBADF, -1;
+  int result = T.hole_at_end ? ftruncate(T.file, lseek(T.file, 0, SEEK_CUR)) : 0;
+  if (result == 0) result = set_meta_fd(T.file, meta);
+  int fd = T.file;
+  T.file = -1;
+  /* close(2) is where a network filesystem tells that there was no room. */
+  int saved = errno;
+  if (close(fd) < 0 && result == 0) return -1;
+  errno = saved;
+  return result;
+}
+
+static int make_symlink(const char *path, const char *target, const struct meta *meta) {
+  for (int attempt = 0; symlink(target, path) < 0; attempt++)
+    if (!cleared(path, attempt)) return -1;
+  return set_meta(path, meta);
+}
+
+static int make_link(const char *path, const char *existing) {
+  for (int attempt = 0; link(existing, path) < 0; attempt++) {
+    struct stat a, b;
+    if (errno == EEXIST) {
+      if (lstat(existing, &a) < 0 || lstat(path, &b) < 0) return -1;
+      if (a.st_dev == b.st_dev && a.st_ino == b.st_ino) return 0;
+      errno = EEXIST;
+    } else if (errno == ENOENT && lstat(existing, &a) < 0) {
+      return -1; /* it is the original that is missing */
+    }
+    if (!cleared(path, attempt)) return -1;
+  }
+  return 0;
+}
+
+static int make_node(const char *path, uint8_t type, uint32_t major, uint32_t minor, const struct meta *meta) {
+  static const mode_t types[] = {0, S_IFCHR, S_IFBLK, S_IFIFO};
+  if (type < 1 || type > 3) return errno = EBADMSG, -1;
+  for (int attempt = 0; mknod(path, types[type] | 0600, type == 3 ? 0 : makedev(major, minor)) < 0; attempt++)
+    if (!cleared(path, attempt)) return -1;
+  return set_meta(path, meta);
+}
+
+static int move_entry(const char *from, const char *to) {
+  if (rename(from, to) == 0) return 0;
+  struct stat st;
+  if (errno != ENOENT || lstat(from, &st) < 0 || make_parents(to) < 0) return -1;
+  return rename(from, to);
+}
+
+/* Performs one change; *path names it in an error. */
+static int change(uint8_t op, struct reader *r, const char **path) {
+  struct meta meta;
+  const char *other;
+  struct str text;
+  struct bytes value;
+  uint64_t number;
+  uint32_t major, minor;
+  uint8_t type;
+  *path = T.file >= 0 ? T.file_path : "";
+  if (op == T_DATA) return append(r);
+  if (op == T_SKIP) return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : skip(number);
+  if (op == T_CLOSE) return take_meta(r, &meta) || finished(r) ? -1 : close_file(&meta);
+  *path = "";
+  if (take_path(r, path)) return -1;
+  switch (op) {
+    case T_MKDIR:
+      return take_meta(r, &meta) || finished(r) ? -1 : make_dir(*path, &meta);
+    case T_OPEN:
+      return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : open_file(*path);
+    case T_SYMLINK:
+      return read_str(r, &text) ? (errno = EBADMSG, -1) : take_meta(r, &meta) || finished(r) ? -1 : make_symlink(*path, text.p, &meta);
+    case T_LINK:
+      return take_path(r, &other) || finished(r) ? -1 : make_link(*path, other);
+    case T_MKNOD:
+      if (read_u8(r, &type) || read_u32(r, &major) || read_u32(r, &minor)) return errno = EBADMSG, -1;
+      return take_meta(r, &meta) || finished(r) ? -1 : make_node(*path, type, major, minor, &meta);
+    case T_META:
+      return take_meta(r, &meta) || finished(r) ? -1 : set_meta(*path, &meta);
+    case T_XATTR:
+      if (read_str(r, &text) || read_bytes(r, &value) || finished(r)) return errno = EBADMSG, -1;
+      return lsetxattr(*path, text.p, value.p, value.n, 0);
+    case T_REMOVE:
+      return finished(r) ? -1 : remove_tree(*path);
+    case T_RENAME:
+      return take_path(r, &other) || finished(r) ? -1 : move_entry(*path, other);
+    default:
+      return errno = ENOSYS, -1;
+  }
+}
+
+static void take_change(uint8_t op, uint32_t id, struct reader *r) {
+  const char *path;
+  if (T.failed_errno != 0 || change(op, r, &path) == 0) return;
+  T.failed_errno = errno;
+  T.failed_op = op;
+  T.failed_id = id;
+  snprintf(T.failed_path, sizeof T.failed_path, "%s", path);
+  drop_file();
+  send_error(id, op, T.failed_errno, T.failed_path);
+}
+
+/* --- questions */
+
+static void answer_flush(uint32_t id, bool sync) {
+  if (T.failed_errno == 0 && sync && syncfs(T.root) < 0) send_error(id, T_SYNC, errno, "");
+  else if (T.failed_errno == 0) send_plain(T_OK, id);
+  else send_error(id, T.failed_op, T.failed_errno, T.failed_path);
+  T.failed_errno = 0;
+}
+
+static void answer_lstat(uint32_t id, struct reader *r) {
+  const char *path = "";
+  bool descend;
+  begin_answer();
+  if (take_path(r, &path) == 0 && answer_entry(&T.out, T.root, path, strcmp(path, ".") ? path : "", &descend) == 0) send_answer(T_DATA_OUT, id);
+  else if (errno == ENOENT || errno == ENOTDIR) send_plain(T_MISSING, id);
+  else send_error(id, T_LSTAT, errno, path);
+}
+
+/* A number that the engine gave to a walk or a read. */
+static int take_number(struct reader *r, uint32_t *number) {
+  return read_u32(r, number) || *number >= MAX_OPEN ? (errno = EBADMSG, -1) : 0;
+}
+
+static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
+  uint32_t number;
+  const char *path = "";
+  if (take_number(r, &number) || (op == T_WALK && take_path(r, &path))) {
+    send_error(id, op, errno, path);
+    return;
+  }
+  struct walk **walk = &T.walks[number];
+  if (op != T_WALK_NEXT && *walk) {
+    walk_close(*walk);
+    *walk = NULL;
+  }
+  if (op == T_WALK_END) {
+    send_plain(T_OK, id);
+    return;
+  }
+  if (op == T_WALK) *walk = walk_open(strcmp(path, ".") ? path : "");
+  begin_answer();
+  answer_u8(&T.out, 0);
+  int result = *walk ? walk_next(*walk, &T.out) : (errno = EBADF, -1);
+  if (result == 0) {
+    send_answer(T_DATA_OUT, id);
+    return;
+  }
+  int saved = errno;
+  if (*walk) walk_close(*walk);
+  *walk = NULL;
+  if (result < 0) {
+    send_error(id, op, saved, path);
+    return;
+  }
+  T.out.data[FRAME_HEAD] = 1; /* that was all */
+  send_answer(T_DATA_OUT, id);
+}
+
+static void answer_read(uint32_t id, uint8_t op, struct reader *r) {
+  uint32_t number;
+  const char *path = "";
+  if (take_number(r, &number) || (op == T_READ && take_path(r, &path))) {
+    send_error(id, op, errno, path);
+    return;
+  }
+  int *fd = &T.reads[number];
+  if (op != T_READ_NEXT && *fd >= 0) {
+    close(*fd);
+    *fd = -1;
+  }
+  if (op == T_READ_END) {
+    send_plain(T_OK, id);
+    return;
+  }
+  struct stat st;
+  if (op == T_READ) {
+    /* O_NONBLOCK: a FIFO or a device must not hold us. */
+    *fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (*fd >= 0 && (fstat(*fd, &st) < 0 || !S_ISREG(st.st_mode))) {
+      close(*fd);
+      *fd = -1;
+      errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+    }
+  } else if (*fd < 0) {
+    errno = EBADF;
+  }
+  begin_answer();
+  ssize_t n = *fd < 0 ? -1 : read_full(*fd, T.out.data + FRAME_HEAD + 1, 2 * TREE_BATCH);
+  if (n < 0) {
+    send_error(id, op, errno, path);
+    return;
+  }
+  bool end = n < 2 * TREE_BATCH;
+  T.out.data[FRAME_HEAD] = end;
+  T.out.n = FRAME_HEAD + 1 + (size_t)n;
+  if (end) {
+    close(*fd);
+    *fd = -1;
+  }
+  send_answer(T_DATA_OUT, id);
+}
+
+static void take_frame(uint8_t op, uint32_t id, struct reader r) {
+  switch (op) {
+    case T_FLUSH:
+    case T_SYNC:
+      answer_flush(id, op == T_SYNC);
+      break;
+    case T_LSTAT:
+      answer_lstat(id, &r);
+      break;
+    case T_WALK:
+    case T_WALK_NEXT:
+    case T_WALK_END:
+      answer_walk(id, op, &r);
+      break;
+    case T_READ:
+    case T_READ_NEXT:
+    case T_READ_END:
+      answer_read(id, op, &r);
+      break;
+    default:
+      take_change(op, id, &r);
+      break;
+  }
+  if (op >= T_LSTAT && fchdir(T.root) < 0) _exit(1); /* looking at entries moves the working directory */
+}
+
+/* --- the process */
+
+static void serve(void) {
+  for (;;) {
+    while (T.end - T.start >= FRAME_HEAD) {
+      uint8_t *frame = T.in + T.start;
+      uint32_t length = get_u32(frame);
+      if (length < 5 || length > TREE_FRAME - 4) _exit(1);
+      if (T.end - T.start < length + 4) break;
+      T.start += length + 4;
+      take_frame(frame[4], get_u32(frame + 5), (struct reader){frame + FRAME_HEAD, frame + 4 + length});
+    }
+    if (T.start == T.end) T.start = T.end = 0;
+    if (TREE_FRAME - T.start < TREE_FRAME / 2) {
+      memmove(T.in, T.in + T.start, T.end - T.start);
+      T.end -= T.start;
+      T.start = 0;
+    }
+    ssize_t n = recv(T.socket, T.in + T.end, TREE_FRAME - T.end, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    T.end += (size_t)n;
+  }
+}
+
+static void tell(uint32_t id, uint8_t type, int error) {
+  uint8_t frame[FRAME_HEAD + 8];
+  size_t n = type == F_FAILED ? 8 : 0;
+  put_head(frame, type, id, n);
+  put_u32(frame + FRAME_HEAD, UINT32_MAX);
+  put_u32(frame + FRAME_HEAD + 4, (uint32_t)error);
+  send(RELAY, frame, FRAME_HEAD + n, MSG_NOSIGNAL);
+}
+
+/* Takes the engine's one connection. The socket's name is gone before the tree is touched. */
+static int accept_engine(uint32_t id, const char *socket_path) {
+  int listener = listen_at(socket_path);
+  if (listener < 0) return -1;
+  tell(id, F_DONE, 0);
+  int fd = -1;
+  for (;;) {
+    struct pollfd poll_fd = {listener, POLLIN, 0};
+    int ready = poll(&poll_fd, 1, ACCEPT_MS);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) break;
+    fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0 && peer_is_trusted(fd, NULL)) break;
+    if (fd >= 0) close(fd);
+    fd = -1;
+  }
+  unlink(socket_path);
+  close(listener);
+  if (fd < 0) _exit(1);
+  return fd;
+}
+
+_Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path) {
+  umask(0);
+  set_title("wherry-tree", root);
+  T.file = -1;
+  for (int i = 0; i < MAX_OPEN; i++) T.reads[i] = -1;
+  T.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  T.in = mmap(NULL, TREE_FRAME, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  T.out.data = mmap(NULL, TREE_OUT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (T.root < 0 || T.in == MAP_FAILED || T.out.data == MAP_FAILED || (T.socket = accept_engine(id, socket_path)) < 0) {
+    tell(id, F_FAILED, errno);
+    _exit(1);
+  }
+  if (fchdir(T.root) < 0 || chroot(".") < 0) _exit(1);
+  close(RELAY);
+  serve();
+  _exit(0);
+}

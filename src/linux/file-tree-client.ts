@@ -1,2 +1,310 @@
-import type { FileTree } from "./file-tree.ts";
-export async function connectTree(_socketPath: string, _root: string): Promise<FileTree> { throw new Error("soon"); }
+/**
+ * {@link FileTree} over a file worker's socket (native/tree.c). Operations are collected and sent in large pieces; answers come in order.
+ * @module
+ */
+import { connect, type Socket } from "node:net";
+import { EngineError } from "#core/errors.ts";
+import { errnoMessage, errnoName } from "./errno.ts";
+import type { Bytes, FileMeta, FileTree, TreePath, TreeStat } from "./file-tree.ts";
+import { EntryReader, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
+import { FRAME_HEAD, FrameParser, Writer } from "./wire.ts";
+
+/** Send what has been collected when it is this long, or at the end of the event loop's turn. */
+const BATCH_BYTES = 128 << 10;
+const DATA_BYTES = 256 << 10;
+const MAX_OPEN = 16;
+
+/** Connects to the worker that listens for us at this path. */
+export function connectTree(socketPath: string, root: string): Promise<FileTree> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path: socketPath });
+    socket.once("error", (cause) => reject(new EngineError("internal", `the file worker cannot be reached: ${cause.message}`, { cause })));
+    socket.once("connect", () => {
+      socket.removeAllListeners("error");
+      resolve(new TreeClient(socket, root));
+    });
+  });
+}
+
+interface Answer {
+  readonly type: number;
+  readonly data: Buffer;
+}
+interface Waiting {
+  resolve(answer: Answer): void;
+  reject(error: EngineError): void;
+}
+
+class TreeClient implements FileTree {
+  readonly #socket: Socket;
+  readonly #root: string;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #numbers = new Set<number>();
+  #batch = new Writer(BATCH_BYTES + 4096);
+  #sending: NodeJS.Immediate | undefined;
+  #nextId = 1;
+  /** The first change that failed since the last flush. */
+  #failure: EngineError | undefined;
+  #lost: EngineError | undefined;
+  #closing = false;
+  readonly #closed: Promise<void>;
+
+  constructor(socket: Socket, root: string) {
+    this.#socket = socket;
+    this.#root = root;
+    const parser = new FrameParser((type, id, payload) => this.#answer(type, id, payload));
+    socket.on("data", (chunk) => {
+      try {
+        parser.push(chunk);
+      } catch (error) {
+        socket.destroy(error as Error);
+      }
+    });
+    let cause: Error | undefined;
+    socket.on("error", (error) => {
+      cause = error;
+    });
+    this.#closed = new Promise((resolve) => {
+      socket.on("close", () => {
+        this.#lost = new EngineError("internal", this.#closing ? "the file tree is closed" : `the file worker of ${root} ended`, cause === undefined ? {} : { cause });
+        for (const waiting of this.#waiting.values()) waiting.reject(this.#lost);
+        this.#waiting.clear();
+        resolve();
+      });
+    });
+  }
+
+  // --- sending
+
+  /** Appends one operation. */
+  #put(op: number, fill: (w: Writer) => void, path: TreePath = ""): number {
+    if (this.#lost !== undefined) throw this.#lost;
+    if (this.#closing) throw new EngineError("internal", "the file tree is closed");
+    const w = this.#batch;
+    const start = w.length;
+    const id = this.#nextId;
+    this.#nextId = (this.#nextId % 0xfffffff0) + 1;
+    w.u32(0);
+    w.u8(op);
+    w.u32(id);
+    try {
+      fill(w);
+    } catch (cause) {
+      w.truncate(start);
+      throw new EngineError("invalid", `cannot ${treeVerbs[op] ?? "handle"} ${JSON.stringify(printablePath(path))}: ${(cause as Error).message}`, { cause });
+    }
+    w.patch(start, w.length - start - 4);
+    if (w.length >= BATCH_BYTES) this.#send();
+    else this.#sending ??= setImmediate(() => this.#send());
+    return id;
+  }
+
+  #send(): void {
+    clearImmediate(this.#sending);
+    this.#sending = undefined;
+    if (this.#batch.length === 0 || this.#lost !== undefined) return;
+    this.#socket.write(this.#batch.done());
+    this.#batch = new Writer(BATCH_BYTES + 4096);
+  }
+
+  /** A change: accepted when there is room to send it. */
+  async #change(op: number, path: TreePath, fill: (w: Writer) => void): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#put(op, fill, path);
+    if (this.#socket.writableNeedDrain) await this.#drained();
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        this.#socket.off("drain", done);
+        this.#socket.off("close", done);
+        resolve();
+      };
+      this.#socket.on("drain", done);
+      this.#socket.on("close", done);
+    });
+  }
+
+  #ask(op: number, path: TreePath, fill: (w: Writer) => void): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const id = this.#put(op, fill, path);
+      this.#send();
+      this.#waiting.set(id, { resolve, reject });
+    });
+  }
+
+  // --- answers
+
+  #answer(type: number, id: number, payload: Buffer): void {
+    const waiting = this.#waiting.get(id);
+    if (waiting === undefined) {
+      if (type === T.ERROR) this.#failure ??= this.#error(payload);
+      return;
+    }
+    this.#waiting.delete(id);
+    if (type === T.ERROR) waiting.reject(this.#error(payload));
+    else waiting.resolve({ type, data: Buffer.from(payload) });
+  }
+
+  #error(payload: Buffer): EngineError {
+    const op = payload[0] ?? 0;
+    const number = payload.readUInt32LE(1);
+    const path = payload.subarray(9, 9 + payload.readUInt32LE(5)).toString("utf8");
+    const errno = errnoName(number);
+    const reason = errno === "EXDEV" ? "the path leads out of the tree" : errnoMessage(number);
+    const full = errno === "ENOSPC" || errno === "EDQUOT";
+    return new EngineError(full ? "storage" : "kernel", `cannot ${treeVerbs[op] ?? "handle"} ${JSON.stringify(path)} in ${this.#root}: ${reason}`, {
+      details: { errno, op: treeOps[op] ?? String(op), path },
+      ...(full ? { hint: "the disk (or its quota) is full: make room and try again" } : {}),
+    });
+  }
+
+  // --- changes
+
+  mkdir(path: TreePath, meta: FileMeta): Promise<void> {
+    return this.#change(T.MKDIR, path, (w) => {
+      w.str(path);
+      writeMeta(w, meta);
+    });
+  }
+  openFile(path: TreePath, size: number): Promise<void> {
+    return this.#change(T.OPEN, path, (w) => {
+      w.str(path);
+      w.u64(BigInt(size));
+    });
+  }
+  async writeData(chunk: Bytes): Promise<void> {
+    for (let at = 0; at < chunk.length; at += DATA_BYTES) await this.#change(T.DATA, "", (w) => w.raw(chunk.subarray(at, at + DATA_BYTES)));
+  }
+  skip(bytes: number): Promise<void> {
+    return this.#change(T.SKIP, "", (w) => w.u64(BigInt(bytes)));
+  }
+  closeFile(meta: FileMeta): Promise<void> {
+    return this.#change(T.CLOSE, "", (w) => writeMeta(w, meta));
+  }
+  symlink(path: TreePath, target: TreePath, meta: FileMeta): Promise<void> {
+    return this.#change(T.SYMLINK, path, (w) => {
+      w.str(path);
+      w.str(target);
+      writeMeta(w, meta);
+    });
+  }
+  link(path: TreePath, existing: TreePath): Promise<void> {
+    return this.#change(T.LINK, path, (w) => {
+      w.str(path);
+      w.str(existing);
+    });
+  }
+  mknod(path: TreePath, type: "char" | "block" | "fifo", major: number, minor: number, meta: FileMeta): Promise<void> {
+    return this.#change(T.MKNOD, path, (w) => {
+      w.str(path);
+      w.u8({ char: 1, block: 2, fifo: 3 }[type]);
+      w.u32(major);
+      w.u32(minor);
+      writeMeta(w, meta);
+    });
+  }
+  setMeta(path: TreePath, meta: FileMeta): Promise<void> {
+    return this.#change(T.META, path, (w) => {
+      w.str(path);
+      writeMeta(w, meta);
+    });
+  }
+  setXattr(path: TreePath, name: string, value: Bytes): Promise<void> {
+    return this.#change(T.XATTR, path, (w) => {
+      w.str(path);
+      w.str(name);
+      w.bytes(value);
+    });
+  }
+  remove(path: TreePath): Promise<void> {
+    return this.#change(T.REMOVE, path, (w) => w.str(path));
+  }
+  rename(from: TreePath, to: TreePath): Promise<void> {
+    return this.#change(T.RENAME, from, (w) => {
+      w.str(from);
+      w.str(to);
+    });
+  }
+
+  async #settle(op: number): Promise<void> {
+    try {
+      await this.#ask(op, "", () => {});
+    } finally {
+      this.#failure = undefined;
+    }
+  }
+  flush(): Promise<void> {
+    return this.#settle(T.FLUSH);
+  }
+  sync(): Promise<void> {
+    return this.#settle(T.SYNC);
+  }
+
+  // --- questions
+
+  async lstat(path: TreePath): Promise<TreeStat | undefined> {
+    const { type, data } = await this.#ask(T.LSTAT, path, (w) => w.str(path));
+    if (type === T.MISSING) return undefined;
+    // The worker names the root itself "".
+    return new EntryReader(data, 0).next();
+  }
+
+  #takeNumber(what: string): number {
+    for (let number = 0; number < MAX_OPEN; number++)
+      if (!this.#numbers.has(number)) {
+        this.#numbers.add(number);
+        return number;
+      }
+    throw new EngineError("internal", `more than ${MAX_OPEN} ${what} at once on one file tree`);
+  }
+
+  /** Batches of a walk or read; the next one is under way while the caller works on this one. The first byte tells the last. */
+  async *#batches(ops: { first: number; next: number; end: number }, path: TreePath): AsyncGenerator<Buffer, void, undefined> {
+    const number = this.#takeNumber("walks and reads");
+    const next = () => {
+      const answer = this.#ask(ops.next, path, (w) => w.u32(number));
+      answer.catch(() => {}); // a caller that stops early never looks at it
+      return answer;
+    };
+    let finished = false;
+    try {
+      let answer = await this.#ask(ops.first, path, (w) => {
+        w.u32(number);
+        w.str(path);
+      });
+      for (;;) {
+        finished = answer.data[0] === 1;
+        const following = finished ? undefined : next();
+        yield answer.data;
+        if (following === undefined) return;
+        answer = await following;
+      }
+    } catch (error) {
+      finished = true;
+      throw error;
+    } finally {
+      if (!finished && this.#lost === undefined) await this.#ask(ops.end, path, (w) => w.u32(number)).catch(() => {});
+      this.#numbers.delete(number);
+    }
+  }
+
+  async *walk(path: TreePath): AsyncGenerator<TreeStat, void, undefined> {
+    for await (const batch of this.#batches({ first: T.WALK, next: T.WALK_NEXT, end: T.WALK_END }, path)) {
+      const reader = new EntryReader(batch, 1);
+      while (!reader.done) yield reader.next();
+    }
+  }
+
+  async *readFile(path: TreePath): AsyncGenerator<Bytes, void, undefined> {
+    for await (const batch of this.#batches({ first: T.READ, next: T.READ_NEXT, end: T.READ_END }, path)) if (batch.length > 1) yield batch.subarray(1);
+  }
+
+  async close(): Promise<void> {
+    this.#send();
+    this.#closing = true;
+    this.#socket.end();
+    await this.#closed;
+  }
+}

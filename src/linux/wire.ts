@@ -6,8 +6,8 @@
 
 /** Bytes of a frame before its payload. */
 export const FRAME_HEAD = 9;
-/** The longest frame that a monitor or worker sends. */
-const MAX_INCOMING = 1 << 20;
+/** No monitor or worker sends a longer frame. */
+const MAX_INCOMING = 2 << 20;
 
 /** Frame types; the same numbers as native/wire.h (a test compares them). */
 export const F = {
@@ -117,6 +117,11 @@ export class Writer {
   /** Overwrites a u32 that was written before. */
   patch(at: number, value: number): void {
     this.#buffer.writeUInt32LE(value, at);
+  }
+
+  /** Takes back what was written after `length`. */
+  truncate(length: number): void {
+    this.#length = length;
   }
 
   /** What was written; valid until the next write. */

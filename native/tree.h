@@ -1,0 +1,65 @@
+/* The file worker: chrooted into one directory, it performs a stream of file operations and answers questions about the tree.
+ * Frames are those of wire.h; `id` is the request's number. */
+#ifndef WHERRY_TREE_H
+#define WHERRY_TREE_H
+#include "wire.h"
+#include "sys.h"
+
+enum tree_op {
+  T_MKDIR = 1,
+  T_OPEN = 2,
+  T_DATA = 3,
+  T_SKIP = 4,
+  T_CLOSE = 5,
+  T_SYMLINK = 6,
+  T_LINK = 7,
+  T_MKNOD = 8,
+  T_META = 9,
+  T_XATTR = 10,
+  T_REMOVE = 11,
+  T_RENAME = 12,
+  T_FLUSH = 20,
+  T_SYNC = 21,
+  T_LSTAT = 22,
+  T_WALK = 23,
+  T_WALK_NEXT = 24,
+  T_WALK_END = 25,
+  T_READ = 26,
+  T_READ_NEXT = 27,
+  T_READ_END = 28,
+  T_OK = 64,
+  T_ERROR = 65,
+  T_DATA_OUT = 66,
+  T_MISSING = 67,
+};
+enum {
+  TREE_FRAME = (1 << 20) + (128 << 10), /* the longest frame in */
+  TREE_OUT = 1 << 20,                   /* the longest frame out */
+  TREE_BATCH = 128 << 10,               /* entries of a walk, bytes of a read */
+  TREE_PATH = 4096,
+  MAX_OPEN = 16,                        /* walks and reads at once */
+};
+
+/* An answer being built; fields that do not fit set `full`. */
+struct answer {
+  uint8_t *data;
+  size_t n;
+  bool full;
+};
+void answer_u8(struct answer *a, uint8_t v);
+void answer_u32(struct answer *a, uint32_t v);
+void answer_u64(struct answer *a, uint64_t v);
+void answer_bytes(struct answer *a, const void *data, size_t n);
+
+/* remove.c: removes a file or a whole tree below the working directory, however deep; a missing one is no error. */
+int remove_tree(const char *path);
+
+/* walk.c */
+struct walk;
+/* Appends what `name` in the directory `dir` is, under the given path. 0, or -1 with errno. The working directory is changed to `dir`. */
+int answer_entry(struct answer *a, int dir, const char *name, const char *path, bool *descend);
+struct walk *walk_open(const char *path);
+/* Appends entries until the batch is full; 1 when the walk has ended, 0 when there is more, -1 with errno. */
+int walk_next(struct walk *walk, struct answer *a);
+void walk_close(struct walk *walk);
+#endif

@@ -1,0 +1,246 @@
+/* Describes entries of a tree: lstat with xattrs and symlink targets, and a pre-order walk in byte order. */
+#include "tree.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#ifndef STATX_ATTR_MOUNT_ROOT
+#define STATX_ATTR_MOUNT_ROOT 0x2000
+#endif
+
+/* --- answers */
+
+static uint8_t *room(struct answer *a, size_t n) {
+  if (a->full || n > TREE_OUT - a->n) {
+    a->full = true;
+    return NULL;
+  }
+  uint8_t *p = a->data + a->n;
+  a->n += n;
+  return p;
+}
+void answer_u8(struct answer *a, uint8_t v) {
+  uint8_t *p = room(a, 1);
+  if (p) *p = v;
+}
+void answer_u32(struct answer *a, uint32_t v) {
+  uint8_t *p = room(a, 4);
+  if (p) put_u32(p, v);
+}
+void answer_u64(struct answer *a, uint64_t v) {
+  uint8_t *p = room(a, 8);
+  if (p) put_u64(p, v);
+}
+void answer_bytes(struct answer *a, const void *data, size_t n) {
+  answer_u32(a, (uint32_t)n);
+  uint8_t *p = room(a, n);
+  if (p && n > 0) memcpy(p, data, n);
+}
+
+/* --- one entry */
+
+enum { XATTR_NAMES = 64 << 10 };
+
+static uint8_t type_of(mode_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFREG:
+      return 1;
+    case S_IFDIR:
+      return 2;
+    case S_IFLNK:
+      return 3;
+    case S_IFCHR:
+      return 4;
+    case S_IFBLK:
+      return 5;
+    case S_IFIFO:
+      return 6;
+    default:
+      return 7;
+  }
+}
+
+/* Appends count, then name and value of each xattr of `name` in the working directory. */
+static int answer_xattrs(struct answer *a, const char *name) {
+  static char names[XATTR_NAMES], value[XATTR_NAMES];
+  size_t count_at = a->n;
+  uint32_t count = 0;
+  answer_u32(a, 0);
+  ssize_t n = llistxattr(name, names, sizeof names);
+  if (n < 0 && errno != ENOTSUP) return -1;
+  for (const char *p = names; n > 0 && p < names + n; p += strlen(p) + 1) {
+    ssize_t length = lgetxattr(name, p, value, sizeof value);
+    if (length < 0 && errno == ENODATA) continue; /* listed, but not for us (or just removed) */
+    if (length < 0) return -1;
+    answer_bytes(a, p, strlen(p));
+    answer_bytes(a, value, (size_t)length);
+    count++;
+  }
+  if (!a->full) put_u32(a->data + count_at, count);
+  return 0;
+}
+
+static uint64_t ns(const struct statx_timestamp *t) { return (uint64_t)t->tv_sec * 1000000000u + t->tv_nsec; }
+
+int answer_entry(struct answer *a, int dir, const char *name, const char *path, bool *descend) {
+  struct statx st;
+  char target[TREE_PATH];
+  ssize_t target_length = 0;
+  /* lgetxattr(2) knows no directory descriptor. */
+  if (fchdir(dir) < 0) return -1;
+  if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) < 0) return -1;
+  if (S_ISLNK(st.stx_mode) && (target_length = readlink(name, target, sizeof target)) < 0) return -1;
+  *descend = S_ISDIR(st.stx_mode) && !(st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+  answer_u8(a, type_of(st.stx_mode));
+  answer_u32(a, st.stx_mode & 07777);
+  answer_u32(a, st.stx_uid);
+  answer_u32(a, st.stx_gid);
+  answer_u64(a, st.stx_size);
+  answer_u64(a, ns(&st.stx_mtime));
+  answer_u64(a, ns(&st.stx_ctime));
+  answer_u64(a, st.stx_ino);
+  answer_u64(a, makedev(st.stx_dev_major, st.stx_dev_minor));
+  answer_u32(a, st.stx_nlink);
+  answer_u32(a, st.stx_rdev_major);
+  answer_u32(a, st.stx_rdev_minor);
+  answer_u64(a, st.stx_blocks);
+  answer_bytes(a, path, strlen(path));
+  answer_bytes(a, target, (size_t)target_length);
+  if (answer_xattrs(a, name) < 0) return -1;
+  return a->full ? (errno = E2BIG, -1) : 0;
+}
+
+/* --- the walk */
+
+struct level {
+  int fd;
+  char *names;      /* NUL-terminated, one after the other */
+  uint32_t *sorted; /* offsets into names */
+  size_t count, at;
+  size_t path_length; /* of this directory */
+};
+struct walk {
+  struct level *levels;
+  size_t depth, capacity;
+  bool started;
+  char path[TREE_PATH];
+};
+
+static __thread const char *sorting;
+static int by_bytes(const void *a, const void *b) { return strcmp(sorting + *(const uint32_t *)a, sorting + *(const uint32_t *)b); }
+
+static int read_names(struct level *level) {
+  size_t used = 0, capacity = 0, slots = 0;
+  DIR *dir = NULL;
+  int copy = fcntl(level->fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0 || !(dir = fdopendir(copy))) {
+    if (copy >= 0) close(copy);
+    return -1;
+  }
+  struct dirent *entry;
+  while ((errno = 0, entry = readdir(dir))) {
+    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+    size_t n = strlen(entry->d_name) + 1;
+    if (used + n > capacity) {
+      capacity = capacity ? 2 * capacity : 4096;
+      char *bigger = realloc(level->names, capacity);
+      if (!bigger) break;
+      level->names = bigger;
+    }
+    if (level->count == slots) {
+      slots = slots ? 2 * slots : 128;
+      uint32_t *bigger = realloc(level->sorted, slots * sizeof *bigger);
+      if (!bigger) break;
+      level->sorted = bigger;
+    }
+    memcpy(level->names + used, entry->d_name, n);
+    level->sorted[level->count++] = (uint32_t)used;
+    used += n;
+  }
+  int saved = errno;
+  closedir(dir);
+  sorting = level->names;
+  if (level->count > 0) qsort(level->sorted, level->count, sizeof *level->sorted, by_bytes);
+  return errno = saved, saved == 0 ? 0 : -1;
+}
+
+static void pop(struct walk *walk) {
+  struct level *level = &walk->levels[--walk->depth];
+  close(level->fd);
+  free(level->names);
+  free(level->sorted);
+}
+
+static int push(struct walk *walk, int at, const char *name) {
+  if (walk->depth == walk->capacity) {
+    size_t capacity = walk->capacity ? 2 * walk->capacity : 16;
+    struct level *bigger = realloc(walk->levels, capacity * sizeof *bigger);
+    if (!bigger) return -1;
+    walk->levels = bigger;
+    walk->capacity = capacity;
+  }
+  struct level *level = &walk->levels[walk->depth];
+  *level = (struct level){.fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME), .path_length = strlen(walk->path)};
+  if (level->fd < 0 && errno == EPERM) level->fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (level->fd < 0) return -1;
+  walk->depth++;
+  return read_names(level);
+}
+
+struct walk *walk_open(const char *path) {
+  struct walk *walk = calloc(1, sizeof *walk);
+  if (walk) strcpy(walk->path, path);
+  return walk;
+}
+
+void walk_close(struct walk *walk) {
+  while (walk->depth > 0) pop(walk);
+  free(walk->levels);
+  free(walk);
+}
+
+static int visit(struct walk *walk, struct answer *a, int dir, const char *name, bool must_exist) {
+  bool descend;
+  size_t before = a->n;
+  if (answer_entry(a, dir, name, walk->path, &descend) < 0) {
+    a->n = before;
+    a->full = false;
+    return !must_exist && errno == ENOENT ? 0 : -1; /* removed while we walk */
+  }
+  if (!descend) return 0;
+  if (push(walk, dir, name) == 0) return 0;
+  return !must_exist && errno == ENOENT ? 0 : -1;
+}
+
+static int start(struct walk *walk, struct answer *a) {
+  walk->started = true;
+  int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) return -1;
+  int result = visit(walk, a, root, walk->path[0] ? walk->path : ".", true);
+  int saved = errno;
+  close(root);
+  errno = saved;
+  return result;
+}
+
+int walk_next(struct walk *walk, struct answer *a) {
+  if (!walk->started && start(walk, a) < 0) return -1;
+  while (walk->depth > 0) {
+    if (a->n > TREE_BATCH) return 0;
+    struct level *level = &walk->levels[walk->depth - 1];
+    walk->path[level->path_length] = 0;
+    if (level->at == level->count) {
+      pop(walk);
+      continue;
+    }
+    const char *name = level->names + level->sorted[level->at++];
+    size_t n = level->path_length, slash = n > 0 ? 1 : 0;
+    if (n + slash + strlen(name) >= TREE_PATH) return errno = ENAMETOOLONG, -1;
+    if (slash) walk->path[n] = '/';
+    strcpy(walk->path + n + slash, name);
+    if (visit(walk, a, level->fd, name, false) < 0) return -1;
+  }
+  return 1;
+}

@@ -1,0 +1,135 @@
+/**
+ * Bytes of the file worker's stream: operation numbers (native/tree.h), metadata, and entries.
+ * @module
+ */
+import type { Bytes, FileMeta, TreePath, TreeStat } from "./file-tree.ts";
+import type { Writer } from "./wire.ts";
+
+/** The same numbers as native/tree.h (a test compares them). */
+export const T = {
+  MKDIR: 1,
+  OPEN: 2,
+  DATA: 3,
+  SKIP: 4,
+  CLOSE: 5,
+  SYMLINK: 6,
+  LINK: 7,
+  MKNOD: 8,
+  META: 9,
+  XATTR: 10,
+  REMOVE: 11,
+  RENAME: 12,
+  FLUSH: 20,
+  SYNC: 21,
+  LSTAT: 22,
+  WALK: 23,
+  WALK_NEXT: 24,
+  WALK_END: 25,
+  READ: 26,
+  READ_NEXT: 27,
+  READ_END: 28,
+  OK: 64,
+  ERROR: 65,
+  DATA_OUT: 66,
+  MISSING: 67,
+} as const;
+
+/** What each operation is called in a message. */
+export const treeVerbs: Readonly<Record<number, string>> = {
+  [T.MKDIR]: "make the directory",
+  [T.OPEN]: "create",
+  [T.DATA]: "write",
+  [T.SKIP]: "write",
+  [T.CLOSE]: "set owner, mode, xattrs or time of",
+  [T.SYMLINK]: "make the symbolic link",
+  [T.LINK]: "make the hard link",
+  [T.MKNOD]: "make the node",
+  [T.META]: "set owner, mode, xattrs or time of",
+  [T.XATTR]: "set an extended attribute of",
+  [T.REMOVE]: "remove",
+  [T.RENAME]: "rename",
+  [T.SYNC]: "write to disk",
+  [T.LSTAT]: "look at",
+  [T.WALK]: "walk",
+  [T.WALK_NEXT]: "walk",
+  [T.READ]: "read",
+  [T.READ_NEXT]: "read",
+};
+
+/** Short names, for `details.op`. */
+export const treeOps: Readonly<Record<number, string>> = Object.fromEntries(Object.entries(T).map(([name, code]) => [code, name.toLowerCase()]));
+
+export function writeMeta(w: Writer, { mode, uid, gid, mtimeNs, xattrs = [] }: FileMeta): void {
+  w.u32(mode & 0o7777);
+  w.u32(uid);
+  w.u32(gid);
+  w.i64(mtimeNs);
+  w.u32(xattrs.length);
+  for (const { name, value } of xattrs) {
+    w.str(name);
+    w.bytes(value);
+  }
+}
+
+/** A path in UTF-8, for messages. */
+export function printablePath(path: TreePath): string {
+  return typeof path === "string" ? path : Buffer.from(path).toString("utf8");
+}
+
+const types = ["file", "dir", "symlink", "char", "block", "fifo", "socket"] as const;
+
+/** Reads entries one after the other. */
+export class EntryReader {
+  readonly #data: Buffer;
+  #at: number;
+
+  constructor(data: Buffer, at: number) {
+    this.#data = data;
+    this.#at = at;
+  }
+
+  get done(): boolean {
+    return this.#at >= this.#data.length;
+  }
+
+  #u32(): number {
+    this.#at += 4;
+    return this.#data.readUInt32LE(this.#at - 4);
+  }
+  #u64(): bigint {
+    this.#at += 8;
+    return this.#data.readBigUInt64LE(this.#at - 8);
+  }
+  #i64(): bigint {
+    this.#at += 8;
+    return this.#data.readBigInt64LE(this.#at - 8);
+  }
+  #bytes(): Bytes {
+    const length = this.#u32();
+    this.#at += length;
+    return this.#data.subarray(this.#at - length, this.#at);
+  }
+
+  next(): TreeStat {
+    const type = types[(this.#data[this.#at++] ?? 1) - 1] ?? "file";
+    const fields = {
+      type,
+      mode: this.#u32(),
+      uid: this.#u32(),
+      gid: this.#u32(),
+      size: Number(this.#u64()),
+      mtimeNs: this.#i64(),
+      ctimeNs: this.#i64(),
+      ino: this.#u64(),
+      dev: this.#u64(),
+      nlink: this.#u32(),
+      major: this.#u32(),
+      minor: this.#u32(),
+      blocks: Number(this.#u64()),
+      path: this.#bytes(),
+    };
+    const target = this.#bytes();
+    const xattrs = Array.from({ length: this.#u32() }, () => ({ name: Buffer.from(this.#bytes()).toString("utf8"), value: this.#bytes() }));
+    return type === "symlink" ? { ...fields, target, xattrs } : { ...fields, xattrs };
+  }
+}
