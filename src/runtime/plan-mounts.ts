@@ -2,6 +2,7 @@
  * What is mounted inside the root: the kernel's own filesystems, and the user's binds, volumes and tmpfs.
  * @module
  */
+import { posix } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
@@ -120,7 +121,10 @@ const allowedInProc = new Set(
 );
 
 function refuseInProc(mount: OciMount): void {
-  if (!mount.destination.startsWith("/proc/") || allowedInProc.has(mount.destination)) return;
+  const destination = posix.normalize(mount.destination).replace(/\/$/, "");
+  if (destination === "/proc" && mount.source !== "/proc")
+    throw new EngineError("invalid", `"${mount.destination}" cannot be mounted because it is not of type proc`);
+  if (!destination.startsWith("/proc/") || allowedInProc.has(destination)) return;
   throw new EngineError("invalid", `"${mount.destination}" cannot be mounted because it is inside /proc`);
 }
 
@@ -147,6 +151,7 @@ const destinationWhy: Readonly<Record<string, string>> = {
 
 function mountFresh(draft: Draft, mount: OciMount): void {
   if (mount.type === undefined) throw new EngineError("invalid", `the mount at ${mount.destination} has no type`);
+  if (mount.type !== "proc") refuseInProc(mount);
   const options = parseMountOptions(mount.options ?? []);
   const path = inRoot(mount.destination);
   makeMountPoint(draft, mount.destination, false);

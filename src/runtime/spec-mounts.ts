@@ -2,6 +2,7 @@
  * The mounts of a container, as dockerd lists them in the OCI spec: the kernel's own filesystems first, then the user's.
  * @module
  */
+import { posix } from "node:path";
 import type { HostConfig, MountSpec } from "#core/container-config.ts";
 import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
 import type { DeviceNode } from "#linux/devices.ts";
@@ -55,8 +56,6 @@ function addOption(mount: OciMount, option: string): void {
 
 function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: MountsInput): OciMount[] {
   const sys = hostConfig.Privileged ? [] : ["ro"];
-  // A remount within a user namespace is impossible, so dockerd leaves the cgroups writable there; cgroup v1 in a namespace of its own shows
-  // only the container's subtree.
   const cgroup = hostConfig.Privileged || writableCgroups ? [] : ["ro"];
   const mounts: OciMount[] = [
     { destination: "/proc", type: "proc", source: "proc", options: [...quiet] },
@@ -125,12 +124,9 @@ function userMounts({ hostConfig, mounts, files, userns, facts, devices = [] }: 
   return { mounts: [...byDestination.values()].sort((a, b) => depth(a.destination) - depth(b.destination)), files: fileMounts };
 }
 
-/** "/a//b/" → "/a/b". ".." is left for the kernel, which keeps it inside the root. */
+/** "/a//b/../c/" → "/a/c", as Go's filepath.Clean. */
 function clean(path: string): string {
-  return `/${path
-    .split("/")
-    .filter((part) => part !== "" && part !== ".")
-    .join("/")}`;
+  return posix.normalize(`/${path}`).replace(/(.)\/$/, "$1");
 }
 
 function tmpfs(destination: string, options: string, writable: boolean): OciMount {

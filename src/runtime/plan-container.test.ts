@@ -1,0 +1,284 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { openCgroups } from "#cgroup/mod.ts";
+import type { HostConfig } from "#core/container-config.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { MAX_SLOTS, NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
+import { buildSpec, type SpecInput } from "./default-spec.ts";
+import { exampleConfig, exampleFacts, exampleHostConfig } from "./example.fixture.ts";
+import { planContainer, sysctlPath } from "./plan-container.ts";
+import { planExec } from "./plan-exec.ts";
+import { candidates } from "./plan-process.ts";
+import { idmapText } from "./plan-root.ts";
+import { planReadRootFiles } from "./read-root-files.ts";
+import type { RootMountData } from "./root-mount.ts";
+import { seccompProgram } from "./seccomp.ts";
+import { slots } from "./slots.ts";
+import { resolveUser } from "./users.ts";
+
+const overlay: Extract<RootMountData, { kind: "overlay" }> = {
+  kind: "overlay",
+  lower: ["/s/init/diff", "/s/base/diff"],
+  links: ["l/A", "l/B"],
+  linkDir: "/s",
+  upper: "/s/c/diff",
+  work: "/s/c/work",
+  options: ["volatile"],
+};
+const v1Facts: HostFacts = {
+  ...exampleFacts,
+  cgroup: { mode: "v1", v1: { memory: "/cg/memory", cpu: "/cg/cpu,cpuacct", cpuacct: "/cg/cpu,cpuacct" }, v2Controllers: [], own: {}, kill: false },
+};
+const oldFacts: HostFacts = {
+  ...exampleFacts,
+  kernel: { ...exampleFacts.kernel, major: 5, minor: 10 },
+  mountSetattr: false,
+  idmappedMounts: false,
+  overlay: { ...exampleFacts.overlay, lowerdirPlus: false, layerFds: false },
+};
+
+interface Wanted {
+  readonly hostConfig?: Partial<HostConfig>;
+  readonly input?: Partial<SpecInput>;
+  readonly facts?: HostFacts;
+  readonly root?: RootMountData;
+  readonly tty?: boolean;
+  readonly user?: string;
+}
+
+function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overlay, tty = false, user = "" }: Wanted = {}): Plan {
+  const { spec, files } = buildSpec({
+    id: "c1",
+    config: { ...exampleConfig, Tty: tty },
+    hostConfig: { ...exampleHostConfig, ...hostConfig },
+    args: ["sh"],
+    user: resolveUser(user, "", ""),
+    mounts: [],
+    files: { hosts: "/e/hosts" },
+    cgroupsPath: "/wherry/c1",
+    facts,
+    ...input,
+  });
+  const cgroup = openCgroups(facts).plan("", "c1", spec.linux?.resources ?? {}, slots.cgroup);
+  return planContainer({ spec, root, facts, cgroup, network: [], tty, seccomp: seccompProgram(spec.linux?.seccomp, facts), attachGate: tty, files, id: "c1" });
+}
+
+/** What each operation reads from a slot. */
+function readsOf(step: Step): number[] {
+  const fields = ["dir", "slot", "fs", "fd", "mnt", "userns", "root", "cgroup"] as const;
+  const values = step as unknown as Record<string, unknown>;
+  return fields.flatMap((field) => (typeof values[field] === "number" && values[field] !== NO_SLOT && step.op !== "close" ? [values[field]] : []));
+}
+
+/** Walks a plan as the helper would, keeping count of the slots. Returns what the child has open when it leaves for paths of the container. */
+function checkSlots({ steps }: Plan): Set<number> {
+  const host = new Map<number, Step>();
+  let child = new Map<number, Step>();
+  for (const [index, step] of steps.entries()) {
+    const mine = step.where === "host" ? host : child;
+    for (const slot of readsOf(step))
+      if (!mine.has(slot) && step.ignore?.includes("EBADF") !== true) throw new Error(`step ${index + 1} (${step.op}) uses slot ${slot}, which is empty`);
+    if (step.op === "close") mine.delete(step.slot);
+    if ("out" in step) {
+      if (step.out >= MAX_SLOTS) throw new Error(`slot ${step.out}`);
+      mine.set(step.out, step);
+    }
+    if (step.op === "clone") child = new Map(host);
+  }
+  return new Set([...child].filter(([, by]) => by.where === "host" && by.op !== "open_tree" && by.op !== "fsmount").map(([slot]) => slot));
+}
+
+const ops = (p: Plan, where?: "host" | "child") => p.steps.filter((s) => where === undefined || s.where === where).map((s) => s.op);
+const find = <T extends Step["op"]>(p: Plan, op: T) => p.steps.filter((s): s is Extract<Step, { op: T }> => s.op === op);
+
+describe("planContainer", () => {
+  const namespaceMode = fc.constantFrom("", "host", "container:x");
+  const arbitrary = fc.record({
+    facts: fc.constantFrom(exampleFacts, v1Facts, oldFacts),
+    root: fc.constantFrom<RootMountData>(
+      overlay,
+      { ...overlay, lower: Array.from({ length: 20 }, (_, i) => `/store/${"x".repeat(60)}${i}`), links: Array.from({ length: 20 }, (_, i) => `l/${i}`) },
+      { kind: "bind", source: "/debian", readonly: false },
+    ),
+    tty: fc.boolean(),
+    user: fc.constantFrom("", "1000:1000"),
+    hostConfig: fc.record({
+      PidMode: namespaceMode,
+      IpcMode: namespaceMode,
+      NetworkMode: fc.constantFrom("none", "host", "container:x"),
+      UTSMode: fc.constantFrom("", "host"),
+      CgroupnsMode: fc.constantFrom("", "host"),
+      Privileged: fc.boolean(),
+      ReadonlyRootfs: fc.boolean(),
+      UsernsMode: fc.constantFrom("", "private"),
+      SecurityOpt: fc.constantFrom<string[] | null>(null, ["no-new-privileges"], ["seccomp=unconfined"]),
+    }),
+    binds: fc.integer({ min: 0, max: 70 }),
+  });
+
+  it("is a plan that the helper can follow, whatever is asked for", () => {
+    let refused = 0;
+    fc.assert(
+      fc.property(arbitrary, ({ facts, root, tty, user, hostConfig, binds }) => {
+        const mounts = Array.from({ length: binds }, (_, i) => ({
+          Type: "bind" as const,
+          Source: `/src/${i}`,
+          Destination: `/dst/${i}`,
+          RW: i % 2 === 0,
+          Propagation: "",
+        }));
+        let made: Plan;
+        try {
+          made = plan({ facts, root, tty, user, hostConfig, input: { mounts, join: { pid: 1, ipc: 1, network: 1 } } });
+        } catch (error) {
+          refused++;
+          expect(String(error)).toMatch(/user namespace|userns|PID namespace|network namespace|one container/);
+          expect(hostConfig.UsernsMode).toBe("private");
+          return;
+        }
+        expect(checkSlots(made)).toEqual(new Set());
+        expect(find(made, "clone")).toHaveLength(1);
+        expect(made.steps.at(-1)?.op).toBe("exec");
+        const order = ["pivot_root", "chdir", "cap_bset", "setresuid", "close_range", "exec"].map((op) => ops(made, "child").lastIndexOf(op as Step["op"]));
+        expect(order).toEqual([...order].sort((a, b) => a - b));
+        for (const step of made.steps) expect(step.why).not.toBe("");
+      }),
+      { numRuns: 300 },
+    );
+    expect(refused).toBeLessThan(250);
+  });
+
+  it("filters system calls last of all with no_new_privs, else before the capabilities go", () => {
+    const tail = (p: Plan) => ops(p, "child").slice(ops(p, "child").indexOf("setresuid"));
+    expect(tail(plan({ hostConfig: { SecurityOpt: ["no-new-privileges"] } }))).toEqual(["setresuid", "capset", "close_range", "seccomp", "exec"]);
+    expect(tail(plan())).toEqual(["setresuid", "seccomp", "capset", "close_range", "exec"]);
+    const asUser = plan({ user: "1000" });
+    expect(tail(asUser)).toEqual(["setresuid", "capset", "seccomp", "capset", "close_range", "exec"]);
+    expect(find(asUser, "capset").at(-1)).toMatchObject({ effective: 0n, permitted: 0n });
+    expect(ops(plan({ hostConfig: { Privileged: true } }))).not.toContain("seccomp");
+  });
+
+  it("mounts the cgroups only when the child is in them", () => {
+    for (const facts of [exampleFacts, v1Facts]) {
+      const child = plan({ facts }).steps.filter((s) => s.where === "child");
+      const at = (match: (s: Step) => boolean) => child.findIndex(match);
+      expect(at((s) => s.op === "unshare")).toBeLessThan(at((s) => s.op === "mount" && s.fstype.startsWith("cgroup")));
+    }
+  });
+
+  it("keeps hard-to-see promises of paths", () => {
+    const made = plan();
+    const masked = find(made, "mount").filter((s) => s.path === "proc/kcore");
+    expect(masked).toMatchObject([{ source: expect.stringMatching(/^\/proc\/self\/fd\/1\d\d$/), ignore: ["ENOENT"] }]);
+    const custom = plan({ hostConfig: { MaskedPaths: ["/proc/odd"], ReadonlyPaths: [] } });
+    expect(find(custom, "mount").filter((s) => s.path === "proc/odd")).toHaveLength(2);
+    expect(find(custom, "mount_setattr").filter((s) => s.recursive === 1 && s.set === 1n)).toHaveLength(0);
+  });
+
+  it("refuses binds over what programs trust in /proc, and over the root itself", () => {
+    const at = (Destination: string) => () => plan({ input: { mounts: [{ Type: "bind", Source: "/x", Destination, RW: true, Propagation: "" }] } });
+    expect(at("/proc/sys/kernel")).toThrow('"/proc/sys/kernel" cannot be mounted because it is inside /proc');
+    expect(at("/proc/cpuinfo")).not.toThrow();
+    expect(at("/")).toThrow("would hide the whole root");
+    expect(at("/../..")).toThrow("would hide the whole root");
+    expect(at("/x/../proc/sys")).toThrow("inside /proc");
+    expect(at("/proc")).toThrow('"/proc" cannot be mounted because it is not of type proc');
+    expect(() => plan({ hostConfig: { Tmpfs: { "/proc/sys": "" } } })).toThrow("inside /proc");
+  });
+
+  it("needs a new kernel for a user namespace on overlayfs, and says so", () => {
+    expect(() => plan({ facts: oldFacts, hostConfig: { UsernsMode: "private" } })).toThrow("--userns needs overlay layers by descriptor");
+    expect(() => plan({ facts: oldFacts, hostConfig: { UsernsMode: "private" }, root: { kind: "bind", source: "/d", readonly: false } })).toThrow(
+      "--userns needs id-mapped mounts",
+    );
+  });
+
+  it("makes no devices in a user namespace", () => {
+    const made = plan({ hostConfig: { UsernsMode: "private" } });
+    expect(ops(made)).not.toContain("mknod");
+    expect(find(made, "open_tree").filter((s) => s.path === "/dev/null")).toHaveLength(1);
+  });
+
+  it("keeps it short", () => {
+    expect(plan().steps.length).toBeLessThan(120);
+    expect(
+      planExec({
+        target: { pid: 5, startTime: 6n },
+        process: { user: { uid: 0, gid: 0 }, args: ["id"], cwd: "/" },
+        namespaces: ["mount", "pid"],
+        facts: exampleFacts,
+        cgroup: { join: [] },
+        tty: false,
+        seccomp: undefined,
+        attachGate: false,
+        userns: false,
+      }).steps.length,
+    ).toBeLessThan(20);
+  });
+
+  it("refuses to run nothing", () => expect(() => plan({ input: { args: [] } })).toThrow("no command specified"));
+});
+
+describe("planExec", () => {
+  it("joins by one descriptor what the container has of its own", () => {
+    const made = planExec({
+      target: { pid: 5, startTime: 6n },
+      process: { user: { uid: 0, gid: 0 }, args: ["id"], cwd: "/" },
+      namespaces: ["user", "mount", "pid", "network"],
+      facts: exampleFacts,
+      cgroup: { join: [{ op: "write_pid", dir: NO_SLOT, path: "/cg/tasks", where: "host", why: "joins" }] },
+      tty: true,
+      seccomp: undefined,
+      attachGate: true,
+      userns: true,
+    });
+    expect(checkSlots(made)).toEqual(new Set());
+    expect(find(made, "setns").map((s) => [s.where, s.flags])).toEqual([
+      ["host", 0x20000000n],
+      ["child", 0x10000000n | 0x20000n | 0x40000000n],
+    ]);
+    expect(ops(made, "child").slice(0, 4)).toEqual(["await", "setns", "setresgid", "setresuid"]);
+    expect(ops(made, "host")).toContain("attach_gate");
+  });
+});
+
+describe("planReadRootFiles", () => {
+  const files = [{ path: "/etc/passwd", tag: 1, max: 65536 }];
+  it("looks into a directory, one layer or many", () => {
+    expect(ops(planReadRootFiles({ kind: "bind", source: "/d", readonly: false }, files, exampleFacts))).toEqual(["open_tree", "report"]);
+    expect(ops(planReadRootFiles({ ...overlay, lower: [] }, files, exampleFacts))).toEqual(["open_tree", "report"]);
+    expect(ops(planReadRootFiles(overlay, files, exampleFacts))).toEqual(["fsopen", "fsconfig_str", "fsconfig_str", "fsconfig_str", "fsmount", "report"]);
+    expect(ops(planReadRootFiles({ ...overlay, upper: `/${"x".repeat(300)}` }, files, oldFacts))).toEqual([
+      "unshare",
+      "mount",
+      "chdir",
+      "mount",
+      "openat",
+      "report",
+    ]);
+  });
+  it("leaves no slot unfilled", () => {
+    for (const facts of [exampleFacts, oldFacts])
+      for (const root of [overlay, { ...overlay, lower: ["/a"] }]) expect(() => checkSlots(planReadRootFiles(root, files, facts))).not.toThrow();
+  });
+});
+
+describe("small things", () => {
+  it("sysctlPath reads names as sysctl(8) does", () => {
+    expect(sysctlPath("net.ipv4.conf.all.forwarding")).toBe("net/ipv4/conf/all/forwarding");
+    expect(sysctlPath("net/ipv4/conf/eth0.100/forwarding")).toBe("net/ipv4/conf/eth0.100/forwarding");
+    expect(sysctlPath("net.ipv4.conf.eth0/100.forwarding")).toBe("net/ipv4/conf/eth0.100/forwarding");
+    for (const bad of ["net/../kernel", "a..b", "/a", ""]) expect(() => sysctlPath(bad)).toThrow("is not a name");
+  });
+  it("candidates searches absolute directories of the last PATH", () => {
+    expect(candidates("sh", ["PATH=/old", "PATH=/bin/:.:rel::/usr/bin"])).toEqual(["/bin/sh", "/usr/bin/sh"]);
+    expect(candidates("./sh", [])).toEqual(["./sh"]);
+    expect(candidates("sh", [])).toEqual([]);
+  });
+  it("idmapText gives overlayfs a place for the host's root", () => {
+    const map = [{ containerID: 0, hostID: 100000, size: 65536 }];
+    expect(idmapText(map, false)).toBe("0 100000 65536\n");
+    expect(idmapText(map, true)).toBe("0 100000 65536\n65536 0 1\n");
+    expect(idmapText([{ containerID: 0, hostID: 0, size: 10 }], true)).toBe("0 0 10\n");
+  });
+});
