@@ -64,7 +64,13 @@ describe("unpacking", () => {
     ]);
     expect(await list(tree)).toEqual(["dir d", "block d/b", "char d/c 1:3", 'file d/f "abc"', 'file d/h "abc"', "fifo d/p", "symlink l -> ../../anywhere"]);
     expect(await tree.lstat("d")).toMatchObject({ mode: 0o1777, uid: 1, gid: 2, mtimeNs: 3_000_000_000n });
-    expect(await tree.lstat("d/f")).toMatchObject({ mode: 0o4755, uid: 4, nlink: 2, mtimeNs: 5_000_000_001n, xattrs: [{ name: "security.capability", value: new Uint8Array([1, 0]) }] });
+    expect(await tree.lstat("d/f")).toMatchObject({
+      mode: 0o4755,
+      uid: 4,
+      nlink: 2,
+      mtimeNs: 5_000_000_001n,
+      xattrs: [{ name: "security.capability", value: new Uint8Array([1, 0]) }],
+    });
     // An archive of a temporary directory does not make the container's root directory private.
     expect(await tree.lstat("")).toMatchObject({ mode: 0o755, uid: 0 });
     expect(size).toBe(3 + "../../anywhere".length);
@@ -114,7 +120,15 @@ describe("unpacking", () => {
         { name: "usr/up/b", data: "2" },
         { name: "hard", typeflag: "1", linkname: "lib/a" },
       ]),
-    ).toEqual(['file hard "1"', "symlink lib -> usr/lib", "dir usr", "dir usr/lib", 'file usr/lib/a "1"', 'file usr/lib/b "2"', "symlink usr/up -> ../usr/./lib"]);
+    ).toEqual([
+      'file hard "1"',
+      "symlink lib -> usr/lib",
+      "dir usr",
+      "dir usr/lib",
+      'file usr/lib/a "1"',
+      'file usr/lib/b "2"',
+      "symlink usr/up -> ../usr/./lib",
+    ]);
   });
 
   it("puts a directory over a link that a layer below has, as overlay shows it", async () => {
@@ -124,17 +138,30 @@ describe("unpacking", () => {
 });
 
 describe("whiteouts in overlay's form", () => {
-  const below: Given = [{ name: "etc/", typeflag: "5", mode: 0o711 }, { name: "etc/passwd", data: "root" }, { name: "etc/group" }, { name: "bin/", typeflag: "5" }, { name: "bin/sh" }];
+  const below: Given = [
+    { name: "etc/", typeflag: "5", mode: 0o711 },
+    { name: "etc/passwd", data: "root" },
+    { name: "etc/group" },
+    { name: "bin/", typeflag: "5" },
+    { name: "bin/sh" },
+  ];
 
   it("are devices 0:0 and opaque directories", async () => {
     const lower = await lowerOf(below);
     expect(await unpacked([{ name: "etc/.wh.passwd" }, { name: ".wh.bin" }], { lower })).toEqual(["char bin 0:0", "dir etc", "char etc/passwd 0:0"]);
-    expect(await unpacked([{ name: "etc/" , typeflag: "5" }, { name: "etc/.wh..wh..opq" }, { name: "etc/new" }], { lower })).toEqual(["dir etc opaque", 'file etc/new ""']);
+    expect(await unpacked([{ name: "etc/", typeflag: "5" }, { name: "etc/.wh..wh..opq" }, { name: "etc/new" }], { lower })).toEqual([
+      "dir etc opaque",
+      'file etc/new ""',
+    ]);
     expect(await unpacked([{ name: "etc/.wh..wh..opq" }], { lower })).toEqual(["dir etc opaque"]);
   });
 
   it("of what is not there are dropped: a directory that is not merged would show them", async () => {
-    expect(await unpacked([{ name: "etc/.wh.nothing" }, { name: "a/.wh.b" }, { name: "etc/.wh..wh..opq" }, { name: "etc/.wh.passwd" }], { lower: await lowerOf(below) })).toEqual(["dir etc opaque"]);
+    expect(
+      await unpacked([{ name: "etc/.wh.nothing" }, { name: "a/.wh.b" }, { name: "etc/.wh..wh..opq" }, { name: "etc/.wh.passwd" }], {
+        lower: await lowerOf(below),
+      }),
+    ).toEqual(["dir etc opaque"]);
     expect(await unpacked([{ name: ".wh.a" }, { name: "d/.wh..wh..opq" }])).toEqual(["dir d"]);
   });
 
@@ -156,14 +183,25 @@ describe("whiteouts in overlay's form", () => {
 describe("whiteouts in a copy", () => {
   async function copy(members: Given): Promise<string[]> {
     const tree = new MemoryTree();
-    await apply(tree, [{ name: "d/", typeflag: "5", mode: 0o711, mtime: 7 }, { name: "d/a", data: "1" }, { name: "d/sub/x", data: "2" }, { name: "d/sub/y", data: "3" }, { name: "l", typeflag: "2", linkname: "d" }]);
+    await apply(tree, [
+      { name: "d/", typeflag: "5", mode: 0o711, mtime: 7 },
+      { name: "d/a", data: "1" },
+      { name: "d/sub/x", data: "2" },
+      { name: "d/sub/y", data: "3" },
+      { name: "l", typeflag: "2", linkname: "d" },
+    ]);
     await apply(tree, members, { whiteouts: "delete" });
     expect(await tree.lstat("d")).toMatchObject({ mode: 0o711, mtimeNs: 7_000_000_000n });
     return list(tree);
   }
 
   it("delete", async () => {
-    expect(await copy([{ name: "d/.wh.a" }, { name: ".wh.l" }, { name: "d/.wh.nothing" }])).toEqual(["dir d", "dir d/sub", 'file d/sub/x "2"', 'file d/sub/y "3"']);
+    expect(await copy([{ name: "d/.wh.a" }, { name: ".wh.l" }, { name: "d/.wh.nothing" }])).toEqual([
+      "dir d",
+      "dir d/sub",
+      'file d/sub/x "2"',
+      'file d/sub/y "3"',
+    ]);
     expect(await copy([{ name: "d/.wh..wh..opq" }])).toEqual(["dir d", "symlink l -> d"]);
   });
 
@@ -175,7 +213,12 @@ describe("whiteouts in a copy", () => {
   });
 
   it("and files replace what the copy has, of any kind", async () => {
-    expect(await copy([{ name: "d/sub", data: "file" }, { name: "l/new", data: "below a directory" }])).toEqual(["dir d", 'file d/a "1"', 'file d/sub "file"', "dir l", 'file l/new "below a directory"']);
+    expect(
+      await copy([
+        { name: "d/sub", data: "file" },
+        { name: "l/new", data: "below a directory" },
+      ]),
+    ).toEqual(["dir d", 'file d/a "1"', 'file d/sub "file"', "dir l", 'file l/new "below a directory"']);
   });
 });
 
@@ -185,17 +228,44 @@ describe("what would land outside is refused by name", () => {
     ["..", [{ name: "../evil" }], 'archive entry "../evil" has a ".." in its name'],
     [".. in the middle", [{ name: "a/../../evil" }], 'archive entry "a/../../evil" has a ".." in its name'],
     ["an absolute link", [link, { name: "link/evil" }], 'archive entry "link/evil" leads out of the layer through the symbolic link "link" → "/etc"'],
-    ["a link that climbs", [{ name: "a/link", typeflag: "2", linkname: "../../etc" }, { name: "a/link/evil" }], 'archive entry "a/link/evil" leads out of the layer through a symbolic link'],
-    ["links in a circle", [{ name: "a", typeflag: "2", linkname: "b" }, { name: "b", typeflag: "2", linkname: "a" }, { name: "a/evil" }], 'archive entry "a/evil" has more than 40 symbolic links on its way'],
+    [
+      "a link that climbs",
+      [{ name: "a/link", typeflag: "2", linkname: "../../etc" }, { name: "a/link/evil" }],
+      'archive entry "a/link/evil" leads out of the layer through a symbolic link',
+    ],
+    [
+      "links in a circle",
+      [{ name: "a", typeflag: "2", linkname: "b" }, { name: "b", typeflag: "2", linkname: "a" }, { name: "a/evil" }],
+      'archive entry "a/evil" has more than 40 symbolic links on its way',
+    ],
     ["a directory through a link", [link, { name: "link/evil/", typeflag: "5" }], 'archive entry "link/evil/" leads out'],
-    ["a link's own replacement is no way out", [{ name: "d/", typeflag: "5" }, { name: "d", typeflag: "2", linkname: "../.." }, { name: "d/evil" }], 'archive entry "d/evil" leads out of the layer'],
+    [
+      "a link's own replacement is no way out",
+      [{ name: "d/", typeflag: "5" }, { name: "d", typeflag: "2", linkname: "../.." }, { name: "d/evil" }],
+      'archive entry "d/evil" leads out of the layer',
+    ],
     ["a whiteout through a link", [link, { name: "link/.wh.passwd" }], 'archive entry "link/.wh.passwd" leads out'],
     ["an opaque marker through a link", [link, { name: "link/.wh..wh..opq" }], 'archive entry "link/.wh..wh..opq" leads out'],
     ["a whiteout of ..", [{ name: "a/.wh..." }], 'archive entry "a/.wh..." is a whiteout of nothing'],
     ["a hard link outside", [{ name: "h", typeflag: "1", linkname: "../../etc/shadow" }], 'archive entry "h" has a ".." in its target "../../etc/shadow"'],
-    ["a hard link to what the archive lacks", [{ name: "h", typeflag: "1", linkname: "/etc/shadow" }], 'archive entry "h" is a hard link to "/etc/shadow", which is not in this layer'],
-    ["a hard link through a link", [link, { name: "h", typeflag: "1", linkname: "link/shadow" }], 'archive entry "h" leads out of the layer through the symbolic link'],
-    ["a hard link to a directory", [{ name: "d/", typeflag: "5" }, { name: "h", typeflag: "1", linkname: "d" }], 'archive entry "h" is a hard link to the directory "d"'],
+    [
+      "a hard link to what the archive lacks",
+      [{ name: "h", typeflag: "1", linkname: "/etc/shadow" }],
+      'archive entry "h" is a hard link to "/etc/shadow", which is not in this layer',
+    ],
+    [
+      "a hard link through a link",
+      [link, { name: "h", typeflag: "1", linkname: "link/shadow" }],
+      'archive entry "h" leads out of the layer through the symbolic link',
+    ],
+    [
+      "a hard link to a directory",
+      [
+        { name: "d/", typeflag: "5" },
+        { name: "h", typeflag: "1", linkname: "d" },
+      ],
+      'archive entry "h" is a hard link to the directory "d"',
+    ],
     ["a hard link to the root", [{ name: "h", typeflag: "1", linkname: "/" }], 'archive entry "h" is a hard link to "/"'],
     ["below a file", [{ name: "f" }, { name: "f/evil" }], 'archive entry "f/evil" lies below "f", which is not a directory'],
     ["the root itself", [{ name: "./", typeflag: "2", linkname: "x" }], 'archive entry "./" would replace the root directory'],
@@ -212,7 +282,9 @@ describe("what would land outside is refused by name", () => {
     tree.failOn = { op: "openFile", path: "b", errno: "ENOSPC" };
     await expect(apply(tree, [{ name: "a" }, { name: "b" }])).rejects.toMatchObject({ code: "storage", message: 'unpacking "b": no space left on device' });
     const stop = new AbortController();
-    await expect(apply(new MemoryTree(), [{ name: "a", data: "x".repeat(5000) }], { signal: stop.signal, onProgress: ({ bytes }) => bytes > 2000 && stop.abort() })).rejects.toMatchObject({ code: "cancelled" });
+    await expect(
+      apply(new MemoryTree(), [{ name: "a", data: "x".repeat(5000) }], { signal: stop.signal, onProgress: ({ bytes }) => bytes > 2000 && stop.abort() }),
+    ).rejects.toMatchObject({ code: "cancelled" });
   });
 });
 
@@ -269,32 +341,56 @@ describe("the archive comes back byte for byte", () => {
   });
 
   it("whatever it is, if it is accepted", async () => {
-    const name = fc.constantFrom("a", "./a", "a/", "a/b", "/a/b", "a/b/c", "b", "b/.wh.a", "a/.wh..wh..opq", ".wh.b", "l/x", "\xff\xfe", `${"n".repeat(90)}/m`, "..", "a/../b", "./");
-    const anyMember: fc.Arbitrary<Member> = fc.record(
-      {
-        name,
-        typeflag: fc.constantFrom("0", "0", "0", "\0", "1", "2", "5", "6", "7", "D", "3"),
-        linkname: fc.constantFrom("a", "b", "a/b", "../x", "/a", "."),
-        data: fc.uint8Array({ maxLength: 1500 }),
-        magic: fc.constantFrom("ustar\x0000", "ustar  \0", ""),
-        paddingByte: fc.nat(255),
-        base256: fc.boolean(),
-        mtime: fc.nat(1 << 30),
-        mode: fc.nat(0o7777),
-      },
-      { requiredKeys: ["name"] },
-    ).map((given) => (["1", "2", "5", "6", "3"].includes(given.typeflag ?? "0") ? { ...given, data: "" } : given));
+    const name = fc.constantFrom(
+      "a",
+      "./a",
+      "a/",
+      "a/b",
+      "/a/b",
+      "a/b/c",
+      "b",
+      "b/.wh.a",
+      "a/.wh..wh..opq",
+      ".wh.b",
+      "l/x",
+      "\xff\xfe",
+      `${"n".repeat(90)}/m`,
+      "..",
+      "a/../b",
+      "./",
+    );
+    const anyMember: fc.Arbitrary<Member> = fc
+      .record(
+        {
+          name,
+          typeflag: fc.constantFrom("0", "0", "0", "\0", "1", "2", "5", "6", "7", "D", "3"),
+          linkname: fc.constantFrom("a", "b", "a/b", "../x", "/a", "."),
+          data: fc.uint8Array({ maxLength: 1500 }),
+          magic: fc.constantFrom("ustar\x0000", "ustar  \0", ""),
+          paddingByte: fc.nat(255),
+          base256: fc.boolean(),
+          mtime: fc.nat(1 << 30),
+          mode: fc.nat(0o7777),
+        },
+        { requiredKeys: ["name"] },
+      )
+      .map((given) => (["1", "2", "5", "6", "3"].includes(given.typeflag ?? "0") ? { ...given, data: "" } : given));
     let accepted = 0;
-    const property = fc.asyncProperty(fc.array(anyMember, { maxLength: 8 }), fc.integer({ min: 1, max: 4000 }), fc.uint8Array({ maxLength: 700 }), async (members, chunk, behind) => {
-      const archive = Buffer.concat([tar(...members), behind]);
-      try {
-        expect((await rebuilt(archive, chunk)).equals(archive)).toBe(true);
-        accepted++;
-      } catch (error) {
-        // Refusals are fine; that the tree was asked for something impossible is not.
-        if (!isEngineError(error, "corrupt")) throw error;
-      }
-    });
+    const property = fc.asyncProperty(
+      fc.array(anyMember, { maxLength: 8 }),
+      fc.integer({ min: 1, max: 4000 }),
+      fc.uint8Array({ maxLength: 700 }),
+      async (members, chunk, behind) => {
+        const archive = Buffer.concat([tar(...members), behind]);
+        try {
+          expect((await rebuilt(archive, chunk)).equals(archive)).toBe(true);
+          accepted++;
+        } catch (error) {
+          // Refusals are fine; that the tree was asked for something impossible is not.
+          if (!isEngineError(error, "corrupt")) throw error;
+        }
+      },
+    );
     await fc.assert(property, { numRuns: 400 });
     expect(accepted).toBeGreaterThan(60);
   });
@@ -306,10 +402,19 @@ describe("the archive comes back byte for byte", () => {
     const index = new TarIndexWriter(join(record, "tar-index.gz"));
     const { diffId } = await applyTar(chunked(archive), { tree: new MemoryTree(), whiteouts: "overlay", index });
     await index.finish();
-    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({ code: "corrupt", message: 'file "f" of a layer cannot be read: ENOENT' });
+    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({
+      code: "corrupt",
+      message: 'file "f" of a layer cannot be read: ENOENT',
+    });
     writeFileSync(join(record, "files/f"), "CONTENT");
-    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({ code: "corrupt", message: expect.stringContaining("no longer has the content") });
+    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({
+      code: "corrupt",
+      message: expect.stringContaining("no longer has the content"),
+    });
     writeFileSync(join(record, "files/f"), "con");
-    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({ code: "corrupt", message: expect.stringContaining("shorter") });
+    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({
+      code: "corrupt",
+      message: expect.stringContaining("shorter"),
+    });
   });
 });

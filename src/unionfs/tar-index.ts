@@ -22,14 +22,17 @@ export type TarIndexRecord =
   | { readonly kind: "file"; readonly number: number; readonly path: ByteString; readonly bytes: number; readonly extents: readonly Extent[] };
 
 const magic = "wherry-tar-index 1\n";
-const flushAt = 256 * 1024;
+const batchBytes = 256 * 1024;
 
 export class TarIndexWriter {
   readonly #gzip: Gzip;
   readonly #done: Promise<void>;
   readonly #path: string;
-  #meta: Buffer[] = [];
-  #metaBytes = 0;
+  /** Records on their way to the compressor; copied, so that no chunk of the archive is held for the sake of a header. */
+  #batch: Buffer = Buffer.allocUnsafe(batchBytes);
+  #filled = 0;
+  /** Where in the batch the open "M" record begins; -1 = none is open. */
+  #meta = -1;
   #files = 0;
   #blocked = false;
 
@@ -42,24 +45,29 @@ export class TarIndexWriter {
     this.#gzip.write(magic);
   }
 
-  /** The bytes are kept by reference until they are compressed. */
+  /** The archive's next bytes, which belong to no file. */
   meta(bytes: Uint8Array): void {
-    this.#meta.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
-    this.#metaBytes += bytes.byteLength;
-    if (this.#metaBytes >= flushAt) this.#flushMeta();
+    for (let at = 0; at < bytes.byteLength; ) {
+      if (this.#meta < 0) this.#openMeta();
+      const piece = bytes.subarray(at, at + batchBytes - this.#filled);
+      this.#batch.set(piece, this.#filled);
+      this.#filled += piece.byteLength;
+      at += piece.byteLength;
+      if (this.#filled === batchBytes) this.#flush();
+    }
   }
 
   /** The archive's next bytes are those of a file. Returns the record's number. */
   file(path: ByteString, bytes: number, extents: readonly Extent[] | undefined): number {
-    this.#flushMeta();
     const name = toBytes(path);
     const head = Buffer.alloc(5 + name.length + 8);
     head.write(extents === undefined ? "F" : "S", 0, "latin1");
     head.writeUInt32LE(name.length, 1);
     name.copy(head, 5);
     head.writeBigUInt64LE(BigInt(bytes), 5 + name.length);
-    this.#write(head);
-    if (extents !== undefined) this.#write(formatExtents(extents));
+    this.#closeMeta();
+    this.#record(head);
+    if (extents !== undefined) this.#record(formatExtents(extents));
     return this.#files++;
   }
 
@@ -72,7 +80,7 @@ export class TarIndexWriter {
 
   /** Writes the rest; the file is on disk when this resolves. */
   async finish(): Promise<void> {
-    this.#flushMeta();
+    this.#flush();
     this.#gzip.end();
     await this.#done;
     await using file = await open(this.#path, "r");
@@ -85,18 +93,35 @@ export class TarIndexWriter {
     await this.#done.catch(() => undefined);
   }
 
-  #flushMeta(): void {
-    if (this.#metaBytes === 0) return;
-    const head = Buffer.alloc(5);
-    head.write("M", 0, "latin1");
-    head.writeUInt32LE(this.#metaBytes, 1);
-    this.#write(Buffer.concat([head, ...this.#meta]));
-    this.#meta = [];
-    this.#metaBytes = 0;
+  #openMeta(): void {
+    if (this.#filled + 5 >= batchBytes) this.#flush();
+    this.#meta = this.#filled;
+    this.#batch.write("M", this.#filled, "latin1");
+    this.#filled += 5;
   }
 
-  #write(bytes: Buffer): void {
-    if (!this.#gzip.write(bytes)) this.#blocked = true;
+  #closeMeta(): void {
+    if (this.#meta >= 0) this.#batch.writeUInt32LE(this.#filled - this.#meta - 5, this.#meta + 1);
+    this.#meta = -1;
+  }
+
+  #record(bytes: Buffer): void {
+    if (this.#filled + bytes.length > batchBytes) this.#flush();
+    if (bytes.length > batchBytes) {
+      if (!this.#gzip.write(bytes)) this.#blocked = true;
+      return;
+    }
+    bytes.copy(this.#batch, this.#filled);
+    this.#filled += bytes.length;
+  }
+
+  #flush(): void {
+    this.#closeMeta();
+    if (this.#filled === 0) return;
+    if (!this.#gzip.write(this.#batch.subarray(0, this.#filled))) this.#blocked = true;
+    // The compressor keeps the old one until it has got to it.
+    this.#batch = Buffer.allocUnsafe(batchBytes);
+    this.#filled = 0;
   }
 }
 

@@ -18,7 +18,11 @@ async function layer(...entries: string[]): Promise<MemoryTree> {
     const [from = "", to] = name.split("->");
     if (entry.startsWith("-")) await tree.mknod(name.slice(1), "char", 0, 0, meta);
     else if (to !== undefined) await tree.symlink(from, to, meta);
-    else if (/[/!]$/.test(name)) await tree.mkdir(name.slice(0, -1), { ...meta, ...(name.endsWith("!") ? { xattrs: [{ name: "trusted.overlay.opaque", value: Buffer.from("y") }] } : {}) });
+    else if (/[/!]$/.test(name))
+      await tree.mkdir(name.slice(0, -1), {
+        ...meta,
+        ...(name.endsWith("!") ? { xattrs: [{ name: "trusted.overlay.opaque", value: Buffer.from("y") }] } : {}),
+      });
     else {
       await tree.openFile(name, 0);
       await tree.writeData(Buffer.from(value ?? ""));
@@ -37,18 +41,34 @@ async function union(...layers: MemoryTree[]): Promise<string[]> {
 
 describe("the union of layers", () => {
   it("shows the top-most of each name, and directories merged", async () => {
-    expect(await union(await layer("a=1", "d/", "d/x"), await layer("a=2", "b", "d/", "d/y"))).toEqual(["0 file a", "1 file b", "0 dir d", "0 file d/x", "1 file d/y"]);
+    expect(await union(await layer("a=1", "d/", "d/x"), await layer("a=2", "b", "d/", "d/y"))).toEqual([
+      "0 file a",
+      "1 file b",
+      "0 dir d",
+      "0 file d/x",
+      "1 file d/y",
+    ]);
   });
 
   it("hides what whiteouts, opaque directories and other kinds hide", async () => {
     const bottom = await layer("a", "d/", "d/sub/", "d/sub/x", "e/", "e/x", "f=file", "g/", "g/x");
-    expect(await union(await layer("-a", "d!", "d/sub/", "e=file", "f/", "f/new", "-g"), bottom)).toEqual(["0 dir d", "0 dir d/sub", "0 file e", "0 dir f", "0 file f/new"]);
+    expect(await union(await layer("-a", "d!", "d/sub/", "e=file", "f/", "f/new", "-g"), bottom)).toEqual([
+      "0 dir d",
+      "0 dir d/sub",
+      "0 file e",
+      "0 dir f",
+      "0 file f/new",
+    ]);
   });
 
   it("judges each layer by those above it only", async () => {
     // The middle whiteout ends what is below; the top begins anew.
     expect(await union(await layer("d/", "d/top"), await layer("-d"), await layer("d/", "d/old"))).toEqual(["0 dir d", "0 file d/top"]);
-    expect(await union(await layer("d/", "d/top"), await layer("d!", "d/mid"), await layer("d/", "d/old"))).toEqual(["0 dir d", "1 file d/mid", "0 file d/top"]);
+    expect(await union(await layer("d/", "d/top"), await layer("d!", "d/mid"), await layer("d/", "d/old"))).toEqual([
+      "0 dir d",
+      "1 file d/mid",
+      "0 file d/top",
+    ]);
     expect(await union(await layer("d/"), await layer("d=file"), await layer("d/", "d/old"))).toEqual(["0 dir d"]);
   });
 
@@ -60,7 +80,11 @@ describe("the union of layers", () => {
       return sorted.filter((text) => {
         const name = text.replace(/^-|[/!]$|->.*/g, "");
         const parent = name.slice(0, Math.max(0, name.lastIndexOf("/")));
-        return parent === "" || (sorted.some((other) => other === `${parent}/` || other === `${parent}!`) && (parent === "a" || parent === "d" || sorted.some((other) => other === "a/" || other === "a!")));
+        return (
+          parent === "" ||
+          (sorted.some((other) => other === `${parent}/` || other === `${parent}!`) &&
+            (parent === "a" || parent === "d" || sorted.some((other) => other === "a/" || other === "a!")))
+        );
       });
     });
     const property = fc.asyncProperty(fc.array(anyLayer, { minLength: 1, maxLength: 4 }), async (layers) => {
@@ -83,7 +107,10 @@ describe("the union of layers", () => {
           }
         }
       }
-      const view = new UnionView(all, trees.map((_, i) => `l${i}`));
+      const view = new UnionView(
+        all,
+        trees.map((_, i) => `l${i}`),
+      );
       for (const path of ["a", "a/b", "a/b/c", "d", "d/e"]) expect((await view.lookup(path))?.type, path).toBe(walked.get(path));
       const top = new Set([...walked.keys()].filter((path) => !path.includes("/")));
       expect(await view.names("")).toEqual([...top].sort());
@@ -96,13 +123,24 @@ describe("the union of layers", () => {
 async function upper(changes: MemoryTree, lower: MemoryTree | undefined) {
   return upperChanges(changes, lower === undefined ? undefined : new UnionView(lower, [""]));
 }
-const printed = async (changes: AsyncIterable<TreeChange>) => (await listChanges(changes)).map(({ kind, path }) => `${{ modify: "C", add: "A", delete: "D" }[kind]} ${path}`);
+const printed = async (changes: AsyncIterable<TreeChange>) =>
+  (await listChanges(changes)).map(({ kind, path }) => `${{ modify: "C", add: "A", delete: "D" }[kind]} ${path}`);
 
 describe("changes as docker diff prints them", () => {
   it("of an upper directory: added, modified, deleted, and the directories above", async () => {
     const lower = await layer("etc/", "etc/passwd", "etc/group", "bin/", "bin/sh", "var/", "var/log/", "var/log/x", "srv/");
     const changed = await layer("etc/", "etc/passwd=new", "-etc/group", "new/", "new/f", "-bin", "var/", "var/log/", "var/log/y", "srv/", "-never");
-    expect(await printed(await upper(changed, lower))).toEqual(["D /bin", "C /etc", "D /etc/group", "C /etc/passwd", "A /new", "A /new/f", "C /var", "C /var/log", "A /var/log/y"]);
+    expect(await printed(await upper(changed, lower))).toEqual([
+      "D /bin",
+      "C /etc",
+      "D /etc/group",
+      "C /etc/passwd",
+      "A /new",
+      "A /new/f",
+      "C /var",
+      "C /var/log",
+      "A /var/log/y",
+    ]);
   });
 
   it("of an opaque directory: what it lacks is deleted", async () => {
@@ -123,15 +161,24 @@ describe("changes as docker diff prints them", () => {
 describe("a diff, applied again, gives the same tree", () => {
   const contents = async (tree: MemoryTree) => {
     const lines: string[] = [];
-    for await (const { path, stat } of walkUnion([tree])) lines.push(`${stat.type} ${printable(path)} ${stat.mode.toString(8)} ${stat.type === "file" ? await collect(tree.readFile(stat.path)) : ""}`);
+    for await (const { path, stat } of walkUnion([tree]))
+      lines.push(`${stat.type} ${printable(path)} ${stat.mode.toString(8)} ${stat.type === "file" ? await collect(tree.readFile(stat.path)) : ""}`);
     return lines;
   };
 
   it("from a copy to a copy", async () => {
-    const kinds = fc.constantFrom<Partial<Member>>({ typeflag: "5" }, { data: "one" }, { data: "another" }, { typeflag: "2", linkname: "x" }, { mode: 0o600, data: "one" });
+    const kinds = fc.constantFrom<Partial<Member>>(
+      { typeflag: "5" },
+      { data: "one" },
+      { data: "another" },
+      { typeflag: "2", linkname: "x" },
+      { mode: 0o600, data: "one" },
+    );
     const anyTree = fc.dictionary(fc.constantFrom("a", "a/b", "a/b/c", "a/d", "e", "e/f", "g"), kinds, { maxKeys: 6 }).map((entries) => {
       const names = Object.keys(entries).sort();
-      return names.filter((name) => names.every((other) => !name.startsWith(`${other}/`) || entries[other]?.typeflag === "5")).map((name): Member => ({ name, ...entries[name]! }));
+      return names
+        .filter((name) => names.every((other) => !name.startsWith(`${other}/`) || entries[other]?.typeflag === "5"))
+        .map((name): Member => ({ name, ...entries[name]! }));
     });
     const property = fc.asyncProperty(anyTree, anyTree, async (before, after) => {
       const [old, now, again] = [new MemoryTree(), new MemoryTree(), new MemoryTree()];

@@ -89,7 +89,11 @@ describe("what one header says", () => {
 describe("extended headers", () => {
   it("GNU long names and links", async () => {
     const long = `${"d".repeat(200)}/${"f".repeat(200)}`;
-    const entry = await one(member({ name: "././@LongLink", typeflag: "L", data: `${long}\0` }), member({ name: "././@LongLink", typeflag: "K", data: `${long}2\0` }), { name: "cut", typeflag: "2", linkname: "cut" });
+    const entry = await one(
+      member({ name: "././@LongLink", typeflag: "L", data: `${long}\0` }),
+      member({ name: "././@LongLink", typeflag: "K", data: `${long}2\0` }),
+      { name: "cut", typeflag: "2", linkname: "cut" },
+    );
     expect(entry).toMatchObject({ name: long, linkname: `${long}2` });
   });
 
@@ -109,12 +113,17 @@ describe("extended headers", () => {
       { name: "f", data: "abc", size: 0 },
     );
     expect(entry).toMatchObject({ name: "a/\xff\xfe", uid: 3_000_000_000, gid: 4, mtimeNs: 1_700_000_000_123_456_789n, size: 3 });
-    expect(Object.fromEntries(entry.xattrs.map(({ name, value }) => [name, Buffer.from(value).toString()]))).toEqual({ "user.a": "x\ny\0z", "user.b": "base64" });
+    expect(Object.fromEntries(entry.xattrs.map(({ name, value }) => [name, Buffer.from(value).toString()]))).toEqual({
+      "user.a": "x\ny\0z",
+      "user.b": "base64",
+    });
     expect(await one(pax({ mtime: "-1.5" }), { name: "f" })).toMatchObject({ mtimeNs: -1_500_000_000n });
   });
 
   it("global headers hold until they are changed; empty values take them back", async () => {
-    const entries = await readTar(tar(pax({ uid: "5", mtime: "1" }, "g"), { name: "a" }, pax({ uid: "" }), { name: "b", uid: 2 }, pax({ mtime: "7" }, "g"), { name: "c" }));
+    const entries = await readTar(
+      tar(pax({ uid: "5", mtime: "1" }, "g"), { name: "a" }, pax({ uid: "" }), { name: "b", uid: 2 }, pax({ mtime: "7" }, "g"), { name: "c" }),
+    );
     expect(entries.map(({ uid, mtimeNs }) => [uid, mtimeNs])).toEqual([
       [5, 1_000_000_000n],
       [2, 1_000_000_000n],
@@ -138,7 +147,10 @@ describe("extended headers", () => {
   });
 
   it("are bounded in size and number, and need a member", async () => {
-    await failure(tar(member({ name: "x", typeflag: "x", data: paxRecord("comment", "x".repeat(2_000_000)) }), { name: "f" })).toMatchObject({ code: "corrupt", message: /at most 1048576/ });
+    await failure(tar(member({ name: "x", typeflag: "x", data: paxRecord("comment", "x".repeat(2_000_000)) }), { name: "f" })).toMatchObject({
+      code: "corrupt",
+      message: /at most 1048576/,
+    });
     await failure(tar(member({ name: "L", typeflag: "L", data: "x".repeat(5000) }), { name: "f" })).toMatchObject({ code: "corrupt", message: /at most 4096/ });
     await failure(tar(...Array.from({ length: 20 }, () => pax({ comment: "x" })), { name: "f" })).toMatchObject({ code: "corrupt", message: /more than 16/ });
     await failure(tar(pax({ comment: "x" }))).toMatchObject({ code: "corrupt", message: /not followed by an entry/ });
@@ -157,17 +169,41 @@ describe("sparse files", () => {
   it("pax 0.0, 0.1 and 1.0", async () => {
     const common = { "GNU.sparse.size": "10000", "GNU.sparse.name": "real" };
     const v00 = Buffer.from(
-      [paxRecord("GNU.sparse.size", "10000"), paxRecord("GNU.sparse.numblocks", "2"), ...extents.flatMap(({ offset, length }) => [paxRecord("GNU.sparse.offset", `${offset}`), paxRecord("GNU.sparse.numbytes", `${length}`)])].join(""),
+      [
+        paxRecord("GNU.sparse.size", "10000"),
+        paxRecord("GNU.sparse.numblocks", "2"),
+        ...extents.flatMap(({ offset, length }) => [paxRecord("GNU.sparse.offset", `${offset}`), paxRecord("GNU.sparse.numbytes", `${length}`)]),
+      ].join(""),
       "latin1",
     );
-    expect(await one(member({ name: "x", typeflag: "x", data: v00 }), { name: "real", data })).toMatchObject({ name: "real", size: 10_000, storedSize: 515, sparse: extents, data });
-    expect(await one(pax({ ...common, "GNU.sparse.map": "0,512,4096,3" }), { name: "GNUSparseFile.0/real", data })).toMatchObject({ name: "real", size: 10_000, sparse: extents, data });
+    expect(await one(member({ name: "x", typeflag: "x", data: v00 }), { name: "real", data })).toMatchObject({
+      name: "real",
+      size: 10_000,
+      storedSize: 515,
+      sparse: extents,
+      data,
+    });
+    expect(await one(pax({ ...common, "GNU.sparse.map": "0,512,4096,3" }), { name: "GNUSparseFile.0/real", data })).toMatchObject({
+      name: "real",
+      size: 10_000,
+      sparse: extents,
+      data,
+    });
     const map = Buffer.alloc(512);
     map.write("2\n0\n512\n4096\n3\n");
     const v10 = { "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "real", "GNU.sparse.realsize": "10000" };
-    expect(await one(pax(v10), { name: "x", data: Buffer.concat([map, data]) })).toMatchObject({ name: "real", size: 10_000, storedSize: 515, sparse: extents, data });
+    expect(await one(pax(v10), { name: "x", data: Buffer.concat([map, data]) })).toMatchObject({
+      name: "real",
+      size: 10_000,
+      storedSize: 515,
+      sparse: extents,
+      data,
+    });
     const unfinished = Buffer.alloc(512, "9");
-    await failure(tar(pax(v10), { name: "x", data: Buffer.concat([unfinished, data]) })).toMatchObject({ code: "corrupt", message: 'archive entry "real" has an invalid sparse map' });
+    await failure(tar(pax(v10), { name: "x", data: Buffer.concat([unfinished, data]) })).toMatchObject({
+      code: "corrupt",
+      message: 'archive entry "real" has an invalid sparse map',
+    });
   });
 
   it.each(["0,512,100,3", "0,512,9998,3", "0,512,4096,4", "0,512,4096", "0,512,-1,3", "4096,3,0,512", "x"])("refused: a map %s", async (map) => {
@@ -183,15 +219,22 @@ describe("the end", () => {
     expect(await readTar(Buffer.concat([archive, end, Buffer.alloc(9000, 1)]), 1000, { onMeta: (bytes) => (meta += bytes.length) })).toHaveLength(3);
     expect(meta).toBe(archive.length + end.length + 9000 - 2001);
     await failure(archive).toMatchObject({ code: "corrupt", message: 'archive is truncated: it ends after entry "c" without its end blocks' });
-    await failure(Buffer.concat([archive, end.subarray(0, 512)])).toMatchObject({ code: "corrupt", message: 'archive is truncated: it ends after entry "c" with one end block' });
+    await failure(Buffer.concat([archive, end.subarray(0, 512)])).toMatchObject({
+      code: "corrupt",
+      message: 'archive is truncated: it ends after entry "c" with one end block',
+    });
     await failure(Buffer.concat([archive, end.subarray(0, 512), header({ name: "d" })])).toMatchObject({ code: "corrupt", message: /lone zero block/ });
     await failure(Buffer.alloc(0)).toMatchObject({ code: "corrupt", message: "archive is empty" });
   });
 
   it("may be missing where the digest is known", async () => {
-    for (const bytes of [archive, Buffer.concat([archive, end.subarray(0, 512)])]) expect(await readTar(bytes, undefined, { allowMissingEnd: true })).toHaveLength(3);
+    for (const bytes of [archive, Buffer.concat([archive, end.subarray(0, 512)])])
+      expect(await readTar(bytes, undefined, { allowMissingEnd: true })).toHaveLength(3);
     expect(await readTar(Buffer.alloc(0), undefined, { allowMissingEnd: true })).toHaveLength(0);
-    await failure(archive.subarray(0, 1024), { allowMissingEnd: true }).toMatchObject({ code: "corrupt", message: 'archive is truncated: it ends within entry "a"' });
+    await failure(archive.subarray(0, 1024), { allowMissingEnd: true }).toMatchObject({
+      code: "corrupt",
+      message: 'archive is truncated: it ends within entry "a"',
+    });
   });
 
   it("is missed at every block and in between", async () => {
@@ -228,7 +271,10 @@ describe("any bytes", () => {
 
   it("give members or a refusal, never anything else", async () => {
     expect(await outcome(sample)).toBe(3);
-    await fc.assert(fc.asyncProperty(fc.uint8Array({ maxLength: 3000 }), async (bytes) => void (await outcome(bytes))), { numRuns: 100 });
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 3000 }), async (bytes) => void (await outcome(bytes))),
+      { numRuns: 100 },
+    );
     const changes = fc.array(fc.tuple(fc.nat(sample.length - 1), fc.nat(255)), { minLength: 1, maxLength: 5 });
     const property = fc.asyncProperty(changes, fc.boolean(), async (list, repair) => {
       const bytes = Buffer.from(sample);
@@ -244,7 +290,12 @@ describe("any bytes", () => {
 
   it("come back from what the writer wrote", async () => {
     const bytes = fc.uint8Array({ minLength: 1, maxLength: 200 }).map((array) => Buffer.from(array).toString("latin1").replace(/[\0]/g, "x"));
-    const name = fc.oneof(bytes, fc.array(fc.stringMatching(/^[a-z.]{1,60}$/), { minLength: 1, maxLength: 6 }).map((parts) => parts.join("/"))).filter((text) => !text.endsWith("/"));
+    const name = fc
+      .oneof(
+        bytes,
+        fc.array(fc.stringMatching(/^[a-z.]{1,60}$/), { minLength: 1, maxLength: 6 }).map((parts) => parts.join("/")),
+      )
+      .filter((text) => !text.endsWith("/"));
     const entry = fc.record({
       name,
       type: fc.constantFrom("file", "dir", "symlink", "link", "char", "block", "fifo" as const),
@@ -265,10 +316,22 @@ describe("any bytes", () => {
         linkname: given.type === "link" || given.type === "symlink" ? given.linkname : "",
         xattrs: Object.entries(given.xattrs).map(([key, value]) => ({ name: key, value: Buffer.from(value) })),
       }));
-      const archive = Buffer.concat([...expected.flatMap((given) => [formatHeader(given), ...(given.type === "file" ? [given.data, padding(given.size)] : [])]), end]);
+      const archive = Buffer.concat([
+        ...expected.flatMap((given) => [formatHeader(given), ...(given.type === "file" ? [given.data, padding(given.size)] : [])]),
+        end,
+      ]);
       const read = await readTar(archive, chunk);
       expect(read.map(({ name: path, type, linkname, mode, uid, gid, size, mtimeNs }) => ({ path, type, linkname, mode, uid, gid, size, mtimeNs }))).toEqual(
-        expected.map(({ name: path, type, linkname, mode, uid, gid, size, mtimeNs }) => ({ path: type === "dir" ? `${path}/` : path, type, linkname, mode, uid, gid, size, mtimeNs })),
+        expected.map(({ name: path, type, linkname, mode, uid, gid, size, mtimeNs }) => ({
+          path: type === "dir" ? `${path}/` : path,
+          type,
+          linkname,
+          mode,
+          uid,
+          gid,
+          size,
+          mtimeNs,
+        })),
       );
       read.forEach((got, i) => {
         const given = expected[i]!;
@@ -312,7 +375,11 @@ describe("what GNU tar writes", () => {
   ])("%s", async (_name, options) => {
     const archive = execFileSync("tar", ["-C", directory, "-c", ...options, "t"], { maxBuffer: 1 << 28 });
     const entries = new Map((await readTar(archive, 4096)).map((entry) => [entry.name, entry]));
-    expect(entries.get("t/plain")).toMatchObject({ type: "file", data: Buffer.from("content"), mtimeNs: options[0] === "--format=posix" ? 1_700_000_000_250_000_000n : 1_700_000_000_000_000_000n });
+    expect(entries.get("t/plain")).toMatchObject({
+      type: "file",
+      data: Buffer.from("content"),
+      mtimeNs: options[0] === "--format=posix" ? 1_700_000_000_250_000_000n : 1_700_000_000_000_000_000n,
+    });
     expect(entries.get("t/empty/")).toMatchObject({ type: "dir" });
     expect(entries.get(`t/${long}${"f".repeat(120)}`)?.data.toString()).toBe("deep");
     expect(entries.get("t/bytes-\xff\xfe")?.data.toString()).toBe("x");

@@ -65,7 +65,16 @@ export function member(entry: Member): Buffer {
 
 /** `key=value` records as a pax header in front of the next member. */
 export function pax(records: Readonly<Record<string, string>>, typeflag: "x" | "g" = "x"): Buffer {
-  return member({ name: "PaxHeaders/x", typeflag, data: Buffer.from(Object.entries(records).map(([key, value]) => paxRecord(key, value)).join(""), "latin1") });
+  return member({
+    name: "PaxHeaders/x",
+    typeflag,
+    data: Buffer.from(
+      Object.entries(records)
+        .map(([key, value]) => paxRecord(key, value))
+        .join(""),
+      "latin1",
+    ),
+  });
 }
 
 export function paxRecord(key: string, value: string): string {
