@@ -54,8 +54,9 @@ export class BridgeHost {
     const index = await indexOf(settings.interfaceName);
     if (index !== undefined && this.#tableReady && this.#bridges.has(settings.interfaceName)) return index;
     return await this.#serial(async () => {
-      const present = (await indexOf(settings.interfaceName)) ?? (await this.#make(settings));
-      if (!this.#tableReady || !this.#bridges.has(settings.interfaceName)) {
+      const found = await indexOf(settings.interfaceName);
+      const present = found ?? (await this.#make(settings));
+      if (found === undefined || !this.#tableReady || !this.#bridges.has(settings.interfaceName)) {
         await this.#openForwarding();
         await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
         this.#bridges.set(settings.interfaceName, settings);

@@ -83,7 +83,7 @@ function holdTcp(hostIp: string, port: number, target: RelayTarget): Promise<Hel
 
 function holdUdp(hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
   return new Promise((resolve, reject) => {
-    const socket = createSocket({ type: isIPv6(hostIp) ? "udp6" : "udp4", ipv6Only: true });
+    const socket = createSocket(isIPv6(hostIp) ? { type: "udp6", ipv6Only: true } : { type: "udp4" });
     socket.once("error", reject);
     socket.bind({ address: hostIp, port, exclusive: true }, () => {
       socket.off("error", reject);
