@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync, statSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { tmpdir } from "node:os";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createFakeEngine, type FakeEngine } from "../../../test/compat/fake-engine.ts";
+import { rawConnection } from "../../../test/compat/raw.ts";
 import { type ApiServer, createApiServer } from "./mod.ts";
 
 let dir: string;
@@ -25,46 +26,7 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** A raw connection: what is sent and what comes, byte for byte. */
-function raw(): { readonly socket: Socket; readonly text: () => string; until(part: string | RegExp): Promise<string>; ended(): Promise<string> } {
-  const socket = connect({ path: socketPath, allowHalfOpen: true });
-  let got = "";
-  let over = false;
-  const watchers = new Set<() => void>();
-  const notify = () => {
-    for (const watch of watchers) watch();
-  };
-  socket.on("data", (chunk: Buffer) => {
-    got += chunk.toString("latin1");
-    notify();
-  });
-  socket.on("close", () => notify());
-  socket.on("end", () => {
-    over = true;
-    notify();
-  });
-  socket.on("error", () => undefined);
-  const wait = (done: () => boolean, what: string) =>
-    new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(() => finish(() => reject(new Error(`waited for ${what}, got ${JSON.stringify(got)}`))), 5000);
-      const finish = (settle: () => void) => {
-        clearTimeout(timer);
-        watchers.delete(check);
-        settle();
-      };
-      const check = () => {
-        if (done()) finish(() => resolve(got));
-      };
-      watchers.add(check);
-      check();
-    });
-  return {
-    socket,
-    text: () => got,
-    until: (part) => wait(() => (typeof part === "string" ? got.includes(part) : part.test(got)), String(part)),
-    ended: () => wait(() => over, "end"),
-  };
-}
+const raw = () => rawConnection(socketPath);
 
 /** What a container reads on its stdin, up to EOF; its output stays open. */
 function readAll(container: Duplex): Promise<string> {
