@@ -132,12 +132,18 @@ export class ImageCatalog {
     return this.#serially(async () => {
       for (const { config } of images) await this.#checkLayers(config);
       const added = images.filter(({ config }) => !this.#loaded.has(config.id));
-      if (added.length > 0) await this.#database.update((draft) => added.forEach(({ config }) => draft.pending.add(config.id)));
+      if (added.length > 0)
+        await this.#database.update((draft) => {
+          for (const { config } of added) draft.pending.add(config.id);
+        });
       try {
         for (const { config } of added) await this.#content.write(config.rawConfig, asBlob(config.id));
-        await this.#database.update((draft) => images.forEach((image) => record(draft, image)));
+        await this.#database.update((draft) => {
+          for (const image of images) record(draft, image);
+        });
       } catch (error) {
-        await this.#removePending();
+        // They stay pending on disk, for the sweep, when this fails as well.
+        await this.#removePending().catch((again: unknown) => this.#log("warn", `cleaning up after a failure: ${messageOf(again)}`));
         throw error;
       }
       for (const { config } of added) await this.#read(config.id);

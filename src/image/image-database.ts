@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { mkdir, open, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ImageID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
@@ -27,6 +27,9 @@ export interface ImageDraft {
   readonly pending: Set<ImageID>;
 }
 
+/** Room on a full disk for the one file that must be written before anything can be removed. Bytes. */
+const reserveBytes = 256 * 1024;
+
 /**
  * `<dataRoot>/image/images.json`: which images and names there are. One file, replaced by rename after fsync, so a change is there whole or not
  * at all, however many names and images it concerns.
@@ -42,6 +45,7 @@ export class ImageDatabase {
 
   static async open(directory: string): Promise<ImageDatabase> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeReserve(directory);
     return new ImageDatabase(directory, await readState(join(directory, "images.json")));
   }
 
@@ -91,22 +95,51 @@ function imageId(text: string, what: string): ImageID {
   return text;
 }
 
+/** Replaces the file. On a full disk the reserve is given up for it: otherwise no image could be removed to make room. */
 async function writeState(directory: string, state: ImageState): Promise<void> {
+  try {
+    await replaceState(directory, state);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOSPC" || !(await removeReserve(directory))) throw storageError(error, join(directory, "images.json"));
+    await replaceState(directory, state).catch((again: unknown) => {
+      throw storageError(again, join(directory, "images.json"));
+    });
+  }
+}
+
+async function makeReserve(directory: string): Promise<void> {
+  try {
+    await writeFile(join(directory, "reserve"), Buffer.alloc(reserveBytes, "reserve "), { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    if (errnoOf(error) === "EEXIST") return;
+    // A disk that is full already: what was written of the reserve is no use.
+    if (errnoOf(error) !== "ENOSPC") throw storageError(error, directory);
+    await removeReserve(directory);
+  }
+}
+
+async function removeReserve(directory: string): Promise<boolean> {
+  try {
+    await unlink(join(directory, "reserve"));
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return false;
+    throw storageError(error, directory);
+  }
+}
+
+async function replaceState(directory: string, state: ImageState): Promise<void> {
   const path = join(directory, "images.json");
   const sorted = <V>(entries: Iterable<readonly [string, V]>) => Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1)));
   const json = { version: 1, images: sorted(state.images), references: sorted(state.references), pending: [...state.pending].sort() };
-  try {
-    {
-      await using file = await open(`${path}.tmp`, "w", 0o600);
-      await file.writeFile(`${JSON.stringify(json, undefined, 1)}\n`);
-      await file.sync();
-    }
-    await rename(`${path}.tmp`, path);
-    await using folder = await open(directory, "r");
-    await folder.sync();
-  } catch (error) {
-    throw storageError(error, path);
+  {
+    await using file = await open(`${path}.tmp`, "w", 0o600);
+    await file.writeFile(`${JSON.stringify(json, undefined, 1)}\n`);
+    await file.sync();
   }
+  await rename(`${path}.tmp`, path);
+  await using folder = await open(directory, "r");
+  await folder.sync();
 }
 
 /** System errors become EngineErrors; a full disk says so. */

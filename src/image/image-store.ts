@@ -120,10 +120,10 @@ class FileImageStore implements ImageStore {
       const json: ImageConfigJson = {
         ...platform,
         created,
-        comment,
+        ...(comment === "" ? {} : { comment }),
         config: options.changes ?? {},
         rootfs: { type: "layers", diff_ids: [diffId] },
-        history: [{ created, ...(options.createdBy === undefined ? {} : { created_by: options.createdBy }), comment }],
+        history: [{ created, ...(options.createdBy === undefined ? {} : { created_by: options.createdBy }), ...(comment === "" ? {} : { comment }) }],
       };
       const config = parseImageConfig(Buffer.from(JSON.stringify(json)));
       await this.#catalog.register([{ config, names, parent: undefined }]);

@@ -78,5 +78,7 @@ export interface ImageStore {
   sweep(): Promise<void>;
 }
 
-export { openImageStore } from "./image-store.ts";
+export { type BootstrapOptions, bootstrapImage } from "./bootstrap.ts";
+export { type CommitInput, commitConfig, emptyLayer } from "./commit.ts";
+export { type ImageStoreOptions, openImageStore } from "./image-store.ts";
 export type { Digest };

@@ -67,8 +67,7 @@ function collect(images: readonly ImageToSave[], layers: LayerStore, layerBytes:
     manifests.push(...(names.length === 0 ? [descriptor] : names.map((name) => ({ ...descriptor, annotations: annotationsOf(name) }))));
     dockerManifests.push(dockerManifest(image, names, stack));
     const top = image.diffIds.at(-1);
-    for (const name of names)
-      if (top !== undefined && name.tag !== undefined) Object.assign((repositories[familiarName(name)] ??= {}), { [name.tag]: hexOf(top) });
+    if (top !== undefined) for (const name of names) nameIn(repositories, name)[name.tag ?? ""] = hexOf(top);
   }
   const json = (name: string, value: unknown): Member => {
     const bytes = encode(value);
@@ -137,6 +136,13 @@ function blobName(digest: Digest): string {
 function createdNs(image: Image): bigint {
   const ms = Date.parse(image.config.created ?? "");
   return Number.isNaN(ms) || ms < 0 ? 0n : BigInt(ms) * 1_000_000n;
+}
+
+function nameIn(repositories: Record<string, Record<string, string>>, name: Reference): Record<string, string> {
+  const key = familiarName(name);
+  const tags = repositories[key] ?? {};
+  repositories[key] = tags;
+  return tags;
 }
 
 /** A config, and an uncompressed layer, is a blob of the same digest. */

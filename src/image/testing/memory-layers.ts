@@ -1,0 +1,94 @@
+/** Layers in memory: applies nothing, keeps the tars. For tests of names, configs and archives without root. @module */
+import { Readable } from "node:stream";
+import { type ChainID, chainIds, type DiffID, digestOf } from "#core/digest.ts";
+import { EngineError } from "#core/errors.ts";
+import type { LayerStore, StorageDriver } from "#unionfs/mod.ts";
+
+interface Layer {
+  readonly parent: ChainID | undefined;
+  readonly diffId: DiffID;
+  readonly bytes: Buffer;
+}
+
+export class MemoryLayers implements LayerStore {
+  readonly layers = new Map<ChainID, Layer>();
+  readonly #held = new Set<ChainID>();
+  #holds = 0;
+
+  get driver(): StorageDriver {
+    throw new EngineError("unsupported", "there is no driver in memory");
+  }
+
+  async apply(
+    parent: ChainID | undefined,
+    tar: Readable | AsyncIterable<Uint8Array>,
+    options: { readonly expected?: DiffID; readonly signal?: AbortSignal } = {},
+  ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }> {
+    const parts: Uint8Array[] = [];
+    for await (const part of tar) parts.push(Uint8Array.from(part as Uint8Array));
+    const bytes = Buffer.concat(parts);
+    const diffId: DiffID = digestOf(bytes);
+    if (options.expected !== undefined && options.expected !== diffId)
+      throw new EngineError("corrupt", `layer has the digest ${diffId}, expected ${options.expected}`);
+    const chainId = parent === undefined ? chainIds([diffId])[0]! : digestOf(`${parent} ${diffId}`);
+    this.layers.set(chainId, { parent, diffId, bytes });
+    if (this.#holds > 0) this.#held.add(chainId);
+    return { diffId, chainId, size: bytes.length };
+  }
+
+  async tar(chain: ChainID): Promise<Readable> {
+    return Readable.from([this.#get(chain).bytes]);
+  }
+
+  // biome-ignore lint/correctness/useYield: there are no snapshots
+  async *diff(): AsyncIterable<Uint8Array> {
+    throw new EngineError("unsupported", "there are no snapshots in memory");
+  }
+
+  async changes(): Promise<never> {
+    throw new EngineError("unsupported", "there are no snapshots in memory");
+  }
+
+  exportTree(): AsyncIterable<Uint8Array> {
+    return this.diff();
+  }
+
+  async has(chain: ChainID): Promise<boolean> {
+    return this.layers.has(chain);
+  }
+
+  async size(chain: ChainID): Promise<number> {
+    return this.#get(chain).bytes.length;
+  }
+
+  async diffId(chain: ChainID): Promise<DiffID> {
+    return this.#get(chain).diffId;
+  }
+
+  hold(): { release(): void } {
+    this.#holds++;
+    return {
+      release: () => {
+        if (--this.#holds <= 0) this.#held.clear();
+      },
+    };
+  }
+
+  async prune(needed: ReadonlySet<ChainID>): Promise<number> {
+    const reached = new Set<ChainID>();
+    for (const tip of [...needed, ...this.#held]) for (let at: ChainID | undefined = tip; at !== undefined; at = this.layers.get(at)?.parent) reached.add(at);
+    let bytes = 0;
+    for (const [chain, layer] of [...this.layers]) {
+      if (reached.has(chain)) continue;
+      bytes += layer.bytes.length;
+      this.layers.delete(chain);
+    }
+    return bytes;
+  }
+
+  #get(chain: ChainID): Layer {
+    const layer = this.layers.get(chain);
+    if (layer === undefined) throw new EngineError("not-found", `layer ${chain} not found`);
+    return layer;
+  }
+}
