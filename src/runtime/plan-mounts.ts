@@ -8,9 +8,9 @@ import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT } from "#linux/plan.ts";
+import { mapText } from "#namespace/mod.ts";
 import type { Draft } from "./draft.ts";
 import { type MountOptions, parseMountOptions } from "./mount-options.ts";
-import { idmapText } from "./plan-root.ts";
 import { slots } from "./slots.ts";
 
 export interface MountContext {
@@ -47,6 +47,7 @@ const KEPT_FREE = 6;
 export function openBinds(draft: Draft, mounts: readonly OciMount[], context: MountContext): Map<OciMount, OpenedBind> {
   const opened = new Map<OciMount, OpenedBind>();
   const binds = mounts.filter(isBind);
+  const idmaps = new Idmaps(draft);
   if (binds.length > 0) draft.section("Directories and files of the host that it shall see");
   for (const mount of binds) {
     const options = parseMountOptions(mount.options ?? []);
@@ -60,10 +61,10 @@ export function openBinds(draft: Draft, mounts: readonly OciMount[], context: Mo
     }
     const slot = draft.take();
     openSource(draft, mount, mount.source, options, slot);
-    if (mount.uidMappings !== undefined && mount.gidMappings !== undefined)
-      planIdmap(draft, slot, mount.uidMappings, mount.gidMappings, options, context.facts);
+    if (mount.uidMappings !== undefined && mount.gidMappings !== undefined) idmaps.apply(slot, mount.uidMappings, mount.gidMappings, options, context.facts);
     opened.set(mount, { mount, options, slot });
   }
+  idmaps.close();
   return opened;
 }
 
@@ -97,20 +98,37 @@ const sourceWhy: Readonly<Record<string, string>> = {
   "/etc/hosts": "its own address and name, written by the engine",
 };
 
-function planIdmap(draft: Draft, mnt: number, uids: readonly IdMapping[], gids: readonly IdMapping[], options: MountOptions, facts: HostFacts): void {
-  if (!facts.idmappedMounts) throw new EngineError("unsupported", "this kernel has no id-mapped mounts (Linux 5.12)");
-  const userns = draft.take();
-  draft.host(
-    { op: "userns_open", uidmap: idmapText(uids, false), gidmap: idmapText(gids, false), out: userns },
-    "how owners on disk relate to the container's users",
-    { see: "mount_setattr(2)" },
-  );
-  draft.host(
-    { op: "mount_setattr", mnt, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: options.recursiveBind ? 1 : 0, userns },
-    "files of root on disk belong to the container's root here",
-  );
-  draft.host({ op: "close", slot: userns }, "the mount holds the mapping now");
-  draft.release(userns);
+/** One mapping serves all binds that want the same. */
+class Idmaps {
+  readonly #slots = new Map<string, number>();
+  readonly #draft: Draft;
+
+  constructor(draft: Draft) {
+    this.#draft = draft;
+  }
+
+  apply(mnt: number, uids: readonly IdMapping[], gids: readonly IdMapping[], options: MountOptions, facts: HostFacts): void {
+    if (!facts.idmappedMounts) throw new EngineError("unsupported", "this kernel has no id-mapped mounts (Linux 5.12)");
+    const [uidmap, gidmap] = [mapText(uids), mapText(gids)];
+    const key = `${uidmap}/${gidmap}`;
+    let userns = this.#slots.get(key);
+    if (userns === undefined) {
+      userns = this.#draft.take();
+      this.#slots.set(key, userns);
+      this.#draft.host({ op: "userns_open", uidmap, gidmap, out: userns }, "how owners on disk relate to the container's users", { see: "mount_setattr(2)" });
+    }
+    this.#draft.host(
+      { op: "mount_setattr", mnt, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: options.recursiveBind ? 1 : 0, userns },
+      "files of root on disk belong to the container's root here",
+    );
+  }
+
+  close(): void {
+    for (const slot of this.#slots.values()) {
+      this.#draft.host({ op: "close", slot }, "the mounts hold the mapping now");
+      this.#draft.release(slot);
+    }
+  }
 }
 
 /** What programs rely on in /proc must be the kernel's (runc's list of exceptions). */

@@ -96,51 +96,44 @@ function planOverlay(draft: Draft, root: Overlay, facts: HostFacts): void {
 }
 
 /**
- * With a user namespace, every layer gets a detached mount of its own that shifts the owners: root's files on disk are root's in the container.
- * Nothing is copied or chowned, and the layers stay shared.
+ * With a user namespace, the layers are reached through a detached mount of their folder that shifts the owners: root's files on disk are root's
+ * in the container. Nothing is copied or chowned, and the layers stay shared. The mount must live until the overlay is made.
  */
 function planMappedOverlay(draft: Draft, root: Overlay, mapping: NonNullable<RootOptions["mapping"]>, facts: HostFacts): void {
-  if (!facts.overlay.layerFds)
+  if (!facts.overlay.layerFds) {
     throw new EngineError("unsupported", "--userns needs overlay layers by descriptor, which this kernel lacks (Linux 6.13)", {
       hint: `this host runs Linux ${facts.kernel.release}`,
     });
+  }
   requireIdmap(facts);
-  const userns = draft.take();
+  const [userns, store, layer] = [draft.take(), draft.take(), draft.take()];
+  const writable =
+    root.upper === undefined || root.work === undefined
+      ? []
+      : ([
+          ["upperdir", root.upper],
+          ["workdir", root.work],
+        ] as const);
+  const folder = commonFolder([...root.lower, ...writable.map(([, path]) => path)]);
   openIdmap(draft, userns, mapping, true);
+  draft.host({ op: "open_tree", dir: NO_SLOT, path: folder, flags: OPEN_TREE_CLONE, out: store }, "a second mount of the folder of all layers");
+  draft.host(
+    { op: "mount_setattr", mnt: store, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
+    "seen through it, the owners are the container's",
+  );
   const fs = openOverlay(draft);
-  const layer = draft.take();
-  const idmap = () =>
-    draft.host(
-      { op: "mount_setattr", mnt: layer, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
-      "seen through it, the owners are the container's",
-    );
-  for (const [index, lower] of root.lower.entries()) {
-    draft.host({ op: "open_tree", dir: NO_SLOT, path: lower, flags: OPEN_TREE_CLONE, out: layer }, lowerWhy(index, root.lower.length));
-    idmap();
-    draft.host({ op: "fsconfig_fd", fs, key: "lowerdir+", fd: layer }, "used as a lower layer");
-  }
-  if (root.upper !== undefined && root.work !== undefined) {
-    const parent = commonParent(root.upper, root.work);
-    const part = draft.take();
-    draft.host(
-      { op: "open_tree", dir: NO_SLOT, path: parent, flags: OPEN_TREE_CLONE, out: layer },
-      "the writable layer and its work directory, which must be on one mount",
-    );
-    idmap();
-    for (const [key, path] of [["upperdir", root.upper] as const, ["workdir", root.work] as const]) {
-      draft.host(
-        { op: "openat", dir: layer, path: path.slice(parent.length + 1), flags: O.PATH | O.DIRECTORY, mode: 0, out: part },
-        key === "upperdir" ? "the writable layer: this container's own changes" : "where overlayfs prepares a file before it appears",
-      );
-      draft.host({ op: "fsconfig_fd", fs, key, fd: part }, `used as ${key}`);
-    }
-    draft.host({ op: "close", slot: part }, "overlayfs holds it now");
-    draft.release(part);
-  }
-  draft.host({ op: "close", slot: layer }, "overlayfs holds the layers now");
-  draft.release(layer);
+  const use = (key: string, path: string, why: string) => {
+    draft.host({ op: "openat", dir: store, path: path.slice(folder.length).replace(/^\//, ""), flags: O.PATH | O.DIRECTORY, mode: 0, out: layer }, why);
+    draft.host({ op: "fsconfig_fd", fs, key, fd: layer }, `used as ${key}`);
+  };
+  for (const [index, lower] of root.lower.entries()) use("lowerdir+", lower, lowerWhy(index, root.lower.length));
+  for (const [key, path] of writable)
+    use(key, path, key === "upperdir" ? "the writable layer: this container's own changes" : "where overlayfs prepares a file before it appears");
   finishOverlay(draft, fs, root);
-  closeIdmap(draft, userns);
+  for (const slot of [layer, store, userns]) {
+    draft.host({ op: "close", slot }, "the overlay holds what it needs");
+    draft.release(slot);
+  }
 }
 
 function openOverlay(draft: Draft): number {
@@ -214,11 +207,12 @@ export function idmapText(mappings: readonly IdMapping[], withRoot: boolean): st
   return mapText(withRoot && !hasRoot ? [...mappings, { containerID: behind, hostID: 0, size: 1 }] : mappings);
 }
 
-function commonParent(upper: string, work: string): string {
-  const parent = upper.slice(0, upper.lastIndexOf("/"));
-  if (parent === "" || !work.startsWith(`${parent}/`))
-    throw new EngineError("unsupported", "--userns needs the writable layer and its work directory side by side");
-  return parent;
+/** The deepest folder that holds all these paths. */
+function commonFolder(paths: readonly string[]): string {
+  const [first = [], ...rest] = paths.map((path) => path.split("/").slice(0, -1));
+  let depth = first.length;
+  for (const parts of rest) while (depth > 0 && first.slice(0, depth).join("/") !== parts.slice(0, depth).join("/")) depth--;
+  return first.slice(0, depth).join("/") || "/";
 }
 
 /** ":" separates layers and "\" escapes, in the one-string form. */

@@ -99,7 +99,13 @@ function userMounts({ hostConfig, mounts, files, userns, facts, devices = [] }: 
   const bindEngineFile = (destination: string, source: string | undefined) => {
     if (source === undefined) return;
     fileMounts.add(destination);
-    byDestination.set(destination, { destination, type: "bind", source, options: ["rbind", "rprivate", ...(hostConfig.ReadonlyRootfs ? ["ro"] : [])] });
+    byDestination.set(destination, {
+      destination,
+      type: "bind",
+      source,
+      options: ["rbind", "rprivate", ...(hostConfig.ReadonlyRootfs ? ["ro"] : [])],
+      ...owners(userns, facts),
+    });
   };
   bindEngineFile("/etc/resolv.conf", files.resolvConf);
   bindEngineFile("/etc/hostname", files.hostname);
@@ -145,7 +151,11 @@ function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | un
     type: "bind",
     source: point.Source,
     options: [recursive ? "rbind" : "bind", propagation, ...readonly],
-    // A volume is the engine's: its files shall belong to the container's root as they would without a user namespace.
-    ...(userns !== undefined && point.Type === "volume" && facts.idmappedMounts ? { uidMappings: [userns], gidMappings: [userns] } : {}),
+    ...(point.Type === "volume" ? owners(userns, facts) : {}),
   };
+}
+
+/** Volumes and files of the engine's: what belongs to root there shall belong to the container's root, as it would without a user namespace. */
+function owners(userns: IdMapping | undefined, facts: HostFacts): Pick<OciMount, "uidMappings" | "gidMappings"> {
+  return userns === undefined || !facts.idmappedMounts ? {} : { uidMappings: [userns], gidMappings: [userns] };
 }
