@@ -40,8 +40,19 @@ export interface ContainerState {
   /** RFC 3339 or zeroTime. */
   startedAt: string;
   finishedAt: string;
+  /** Only while it runs and has a health check. */
+  health?: HealthState;
   /** Why it ended, for people: "exited 3", "killed by SIGKILL (wherry kill)", "out of memory: limit 64 MiB". */
   reason: string;
+}
+
+/** Docker's health check of a container that has one. */
+export interface HealthState {
+  status: "starting" | "healthy" | "unhealthy";
+  /** Failures in a row. */
+  failingStreak: number;
+  /** The last five probes, oldest first. Times RFC 3339. */
+  log: { start: string; end: string; exitCode: number; output: string }[];
 }
 
 /** Stored as containers/<id>/container.json. */

@@ -18,6 +18,7 @@ import type { PendingAttaches } from "./attach-stream.ts";
 import type { Background } from "./background.ts";
 import type { EventLog } from "./events.ts";
 import type { ExecTable } from "./exec-table.ts";
+import type { ImageIndex } from "./image-index.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
 
@@ -33,6 +34,7 @@ export interface EngineContext {
   readonly content: ContentStore;
   readonly layers: LayerStore;
   readonly images: ImageStore;
+  readonly imageIndex: ImageIndex;
   readonly volumes: VolumeStore;
   readonly registry: ContainerRegistry;
   readonly records: RecordStore;

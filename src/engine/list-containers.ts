@@ -55,7 +55,7 @@ function checkFor(ctx: EngineContext, key: string, values: readonly string[]): C
     case "expose":
       return some((record, value) => portMatches(record, key, value));
     case "ancestor":
-      return some((record, value) => ancestorIds(ctx, value).has(record.imageId) || record.config.Image === value);
+      return ancestorCheck(ctx, values);
     case "before":
     case "since": {
       const times = values.map((value) => ctx.registry.get(value).record.created);
@@ -107,8 +107,9 @@ function portMatches({ ports, config }: ContainerRecord, key: "publish" | "expos
   return Object.entries(ports).some(([port, bindings]) => port.endsWith(`/${protocol}`) && (bindings ?? []).some((b) => inRange(b.HostPort)));
 }
 
-function ancestorIds(ctx: EngineContext, name: string): ReadonlySet<string> {
-  return ctx.ancestors(name);
+function ancestorCheck(ctx: EngineContext, values: readonly string[]): Check {
+  const ids = values.map((value) => ctx.imageIndex.withDescendants(value));
+  return ({ record: { imageId, config } }) => values.includes(config.Image) || (imageId !== "" && ids.some((set) => set.has(imageId)));
 }
 
 /** A time (RFC 3339, seconds since 1970) or a duration back from now ("24h", "10m"), in ms since 1970. */

@@ -75,32 +75,23 @@ export async function userOf(ctx: EngineContext, container: Container, root: Roo
   return resolveUser(config.User, found.passwd, found.group, hostConfig.GroupAdd ?? []);
 }
 
-/** The same for a running container, as its processes see the files now. */
-export async function userOfRunning(ctx: EngineContext, container: Container, user: string, groupAdd: readonly string[]): Promise<ResolvedUser> {
-  const why = "the files as the container's processes see them";
+/** The same for one more process of a running container: the files as its processes see them now. */
+export async function userOfExec(ctx: EngineContext, container: Container, user: string): Promise<ResolvedUser> {
+  const chain = container.record.imageId === "" ? undefined : (await ctx.images.find(container.record.imageId))?.chainId;
+  const cached = chain === undefined || !fromImage(container) ? undefined : ctx.rootFiles.get(chain);
+  const same = cached !== undefined && (await unchanged(await ctx.layers.driver.mounts(container.record.snapshot)));
+  const { passwd, group } = same ? cached : await readFromProcess(ctx, container);
+  return resolveUser(user, passwd, group, container.record.hostConfig.GroupAdd ?? []);
+}
+
+async function readFromProcess(ctx: EngineContext, { state }: Container): Promise<RootFiles> {
+  const host = { where: "host" } as const;
   const plan: Plan = {
     steps: [
-      {
-        op: "pidfd_open",
-        pid: container.state.pid,
-        starttime: BigInt(container.state.startTime),
-        out: slots.free,
-        where: "host",
-        why: "it is still that process",
-      },
-      {
-        op: "openat",
-        dir: NO_SLOT,
-        path: `/proc/${container.state.pid}/root`,
-        flags: O.PATH | O.DIRECTORY,
-        mode: 0,
-        out: slots.root,
-        where: "host",
-        why: "the container's root directory",
-      },
-      ...files.map((file) => ({ op: "report", dir: slots.root, ...file, where: "host", why }) as const),
+      { op: "pidfd_open", pid: state.pid, starttime: BigInt(state.startTime), out: slots.free, ...host, why: "it is still that process" },
+      { op: "openat", dir: NO_SLOT, path: `/proc/${state.pid}/root`, flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root, ...host, why: "the container's root directory" },
+      ...files.map((file) => ({ op: "report", dir: slots.root, ...file, ...host, why: "the file as the container's processes see it" }) as const),
     ],
   };
-  const { passwd, group } = fromReports(await ctx.helper.call(plan));
-  return resolveUser(user, passwd, group, groupAdd);
+  return fromReports(await ctx.helper.call(plan));
 }

@@ -1,0 +1,186 @@
+/**
+ * `exec`: one more process in a running container, with a monitor of its own.
+ * @module
+ */
+import type { Container } from "#container/container.ts";
+import type { ExecRecord } from "#container/mod.ts";
+import { isRunning } from "#container/state.ts";
+import type { OciProcess, OciSpec } from "#core/runtime-spec.ts";
+import { parseDetachKeys } from "#core/detach-keys.ts";
+import { EngineError } from "#core/errors.ts";
+import { newId } from "#core/ids.ts";
+import { type ExitRecord, type MonitorLink, PlanError } from "#linux/helper.ts";
+import { capabilitySets, environmentOf, parseUsernsMode, planExec, renderPlanError, seccompFor, seccompProgram, slots } from "#runtime/mod.ts";
+import { containerCapabilities } from "#runtime/capabilities.ts";
+import { parseSecurityOptions } from "#runtime/security-options.ts";
+import { connectAll, endAll } from "./attach-stream.ts";
+import { joinedProcesses, specOf } from "./container-spec.ts";
+import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
+import type { Exec } from "./exec-table.ts";
+import type { AttachedStream, Execs } from "./mod.ts";
+import { unlinkIfThere } from "./remove-container.ts";
+import { userOfExec } from "./resolve-user.ts";
+
+export async function createExec(ctx: EngineContext, name: string, config: ExecRecord["config"]): Promise<string> {
+  const container = ctx.registry.get(name);
+  requireRunning(container, name);
+  if (config.Cmd.length === 0) throw new EngineError("invalid", "No exec command specified");
+  const record: ExecRecord = { id: newId(), containerId: container.id, config, running: false, exitCode: null, pid: 0, openStdin: config.AttachStdin };
+  ctx.execs.add(record, container);
+  publishContainerEvent(ctx, container, `exec_create: ${config.Cmd.join(" ")}`, { execID: record.id });
+  return record.id;
+}
+
+function requireRunning(container: Container, name: string): void {
+  const { status } = container.state;
+  if (status === "paused") throw new EngineError("conflict", `Container ${name} is paused, unpause the container before exec`);
+  if (status === "restarting") throw new EngineError("conflict", `Container ${name} is restarting, wait until the container is running`);
+  if (!isRunning(container.state)) throw new EngineError("conflict", `container ${container.id} is not running`);
+}
+
+export async function startExec(ctx: EngineContext, id: string, options: Parameters<Execs["start"]>[1]): Promise<AttachedStream | undefined> {
+  const exec = ctx.execs.get(id);
+  const { container, record } = exec;
+  if (record.running) throw new EngineError("conflict", `exec command ${record.id} is already running`);
+  if (exec.started) throw new EngineError("conflict", `exec command ${record.id} has already run`);
+  requireRunning(container, container.id);
+  exec.started = true;
+  const { config } = record;
+  const tty = config.Tty || options.tty;
+  const attached = !options.detach && options.direct === undefined;
+  const stream = attached ? ctx.attaches.add(record.id, { stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array() }) : undefined;
+  const pending = ctx.attaches.take(record.id);
+  try {
+    const link = await launchExec(ctx, exec, tty, pending, options);
+    exec.link = link;
+    exec.record = { ...exec.record, running: true, pid: link.pid };
+    publishContainerEvent(ctx, container, `exec_start: ${config.Cmd.join(" ")}`, { execID: record.id });
+    watchExec(ctx, exec, link);
+  } catch (error) {
+    endAll(pending);
+    const failure = error instanceof PlanError ? renderPlanError(error, { action: "exec" }) : error instanceof EngineError ? error : new EngineError("internal", `OCI runtime exec failed: ${(error as Error).message}`, { cause: error });
+    finish(ctx, exec, failure.details.exitCode ?? 126);
+    throw failure;
+  }
+  return stream === undefined ? undefined : { stream, framed: !tty };
+}
+
+async function launchExec(ctx: EngineContext, exec: Exec, tty: boolean, pending: Parameters<typeof connectAll>[0], options: Parameters<Execs["start"]>[1]): Promise<MonitorLink> {
+  const { container, record } = exec;
+  const { config } = record;
+  const process = await processOf(ctx, container, config, tty);
+  const { cgroup, hostConfig, id } = container.record;
+  const { pid, startTime } = container.state;
+  const plan = planExec({
+    target: { pid, startTime: BigInt(startTime) },
+    process: process.process,
+    namespaces: process.namespaces,
+    facts: ctx.facts,
+    cgroup: cgroup === undefined ? { join: [] } : ctx.cgroups.planJoin(cgroup, slots.cgroup),
+    tty,
+    seccomp: process.seccomp,
+    attachGate: pending.length > 0,
+    userns: parseUsernsMode(hostConfig.UsernsMode) !== undefined,
+    id,
+  });
+  const { direct } = options;
+  const files = monitorFiles(ctx.options, id, record.id);
+  let failAttach!: (error: unknown) => void;
+  const attachFailed = new Promise<never>((_, reject) => (failAttach = reject));
+  const launched = ctx.helper.launch(
+    {
+      plan,
+      stdio: {
+        tty,
+        rows: direct?.rows ?? options.rows ?? 0,
+        columns: direct?.columns ?? options.columns ?? 0,
+        openStdin: config.AttachStdin,
+        stdinOnce: true,
+        ...(direct === undefined ? {} : { direct: { token: direct.token, stdin: direct.stdin && config.AttachStdin, stdout: direct.stdout, stderr: direct.stderr, detachKeys: direct.detachKeys } }),
+        attachGate: pending.length,
+      },
+      ...files,
+      exitReports: [],
+    },
+    pending.length === 0 ? undefined : (attach) => void connectAll(pending, attach).catch(failAttach),
+  );
+  return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
+}
+
+interface ExecProcess {
+  readonly process: OciProcess;
+  readonly namespaces: readonly string[];
+  readonly seccomp: Uint8Array | undefined;
+}
+
+/** The container's own process, but for what the exec says otherwise. */
+async function processOf(ctx: EngineContext, container: Container, config: ExecRecord["config"], tty: boolean): Promise<ExecProcess> {
+  const { record } = container;
+  const user = await userOfExec(ctx, container, config.User === "" ? record.config.User : config.User);
+  const spec = await containerSpec(ctx, container);
+  const userns = parseUsernsMode(record.hostConfig.UsernsMode) !== undefined;
+  const capabilities = config.Privileged ? containerCapabilities({ add: null, drop: null, privileged: true, userns }, ctx.facts).names : (spec.process.capabilities?.bounding ?? []);
+  const cwd = config.WorkingDir || record.config.WorkingDir || "/";
+  const env = environmentOf({ ...record.config, Tty: tty, Env: [...(record.config.Env ?? []), ...(config.Env ?? [])] }, user.home);
+  const security = parseSecurityOptions(record.hostConfig.SecurityOpt);
+  return {
+    process: {
+      ...spec.process,
+      terminal: tty,
+      user: { uid: user.uid, gid: user.gid, ...(user.additionalGids.length > 0 ? { additionalGids: [...user.additionalGids] } : {}) },
+      args: config.Cmd,
+      env,
+      cwd,
+      capabilities: capabilitySets([...capabilities], user.uid),
+      noNewPrivileges: security.noNewPrivileges && !config.Privileged,
+    },
+    namespaces: (spec.linux?.namespaces ?? []).map((ns) => ns.type),
+    seccomp: config.Privileged ? undefined : seccompProgram(record.hostConfig.Privileged && security.seccomp === "builtin" ? undefined : seccompFor(security.seccomp, capabilities, ctx.facts), ctx.facts),
+  };
+}
+
+/** The spec of a running container, built again when this daemon has not started it. */
+async function containerSpec(ctx: EngineContext, container: Container): Promise<OciSpec> {
+  const { run } = container;
+  const known = specs.get(container);
+  if (known?.run === run) return known.spec;
+  const { spec } = await specOf(ctx, container.record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: joinedProcessesOrSelf(ctx, container) });
+  specs.set(container, { run, spec });
+  return spec;
+}
+
+const specs = new WeakMap<Container, { readonly run: number; readonly spec: OciSpec }>();
+
+/** The container whose namespaces were joined may have ended; that they are not the host's is all that matters here. */
+function joinedProcessesOrSelf(ctx: EngineContext, { record, state }: Container): ReturnType<typeof joinedProcesses> {
+  try {
+    return joinedProcesses(ctx, record.hostConfig);
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    return { pid: state.pid, ipc: state.pid, network: state.pid, uts: state.pid };
+  }
+}
+
+function watchExec(ctx: EngineContext, exec: Exec, link: MonitorLink): void {
+  const done = (exit: Pick<ExitRecord, "code">) => finish(ctx, exec, exit.code);
+  ctx.background.addEndless(
+    `the end of exec ${exec.record.id}`,
+    link.exited.then(done, () => done({ code: 137 })),
+  );
+}
+
+function finish(ctx: EngineContext, exec: Exec, code: number): void {
+  const { container, record } = exec;
+  exec.link = undefined;
+  exec.record = { ...record, running: false, exitCode: code, pid: 0 };
+  exec.end(code);
+  const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, container.id, record.id);
+  ctx.background.add(`files of exec ${record.id}`, Promise.all([socketPath, pidPath, exitPath].map(unlinkIfThere)));
+  publishContainerEvent(ctx, container, "exec_die", { execID: record.id, exitCode: String(code) });
+}
+
+export async function resizeExec(ctx: EngineContext, id: string, rows: number, columns: number): Promise<void> {
+  const { link, record } = ctx.execs.get(id);
+  if (link === undefined) throw new EngineError("conflict", `cannot resize a stopped exec: ${record.id}`);
+  await link.resize(rows, columns);
+}

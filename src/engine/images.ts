@@ -1,0 +1,92 @@
+/** The images, with what only the engine knows: which containers use them, and events. @module */
+import type { ImageID } from "#core/digest.ts";
+import { isRunning } from "#container/state.ts";
+import type { DeleteResult, Image } from "#image/mod.ts";
+import { bootstrapImage } from "./bootstrap-image.ts";
+import type { EngineContext } from "./context.ts";
+import { hasLabel, parseUntil } from "./list-containers.ts";
+import type { Filters, Images } from "./mod.ts";
+
+export function imagesOf(ctx: EngineContext): Images {
+  const { images, events, imageIndex } = ctx;
+  /** Changes of images are seen by `ps --filter ancestor` from then on. */
+  const changing = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } finally {
+      await imageIndex.refresh();
+    }
+  };
+  const publish = (action: string, id: string, name: string, labels: Readonly<Record<string, string>> = {}) => events.publish("image", action, id, { ...labels, name });
+  return {
+    get: (name) => images.get(name),
+    find: (name) => images.find(name),
+    list: () => images.list(),
+    save: async (names) => {
+      const stream = await images.save(names);
+      for (const name of names) {
+        const image = await images.find(name);
+        if (image !== undefined) publish("save", image.id, image.id, image.config.config?.Labels);
+      }
+      return stream;
+    },
+    tag: async (nameOrId, reference) => {
+      const image = await images.get(nameOrId);
+      await changing(images.tag(image.id, reference));
+      publish("tag", image.id, reference, image.config.config?.Labels);
+    },
+    load: (archive, onEvent, signal) =>
+      changing(
+        images.load(
+          archive,
+          (event) => {
+            if (event.kind === "loaded") publish("load", event.id, event.id);
+            onEvent(event);
+          },
+          signal,
+        ),
+      ),
+    import: async (tar, options) => {
+      const id = await changing(images.import(tar, options));
+      publish("import", id, options.reference ?? id);
+      return id;
+    },
+    remove: async (nameOrId, options) => {
+      const { id } = await images.get(nameOrId);
+      const results = await changing(images.remove(nameOrId, { ...options, inUse: (image) => usersOf(ctx, image) }));
+      publishDeletes(ctx, id, results);
+      return results;
+    },
+    prune: async (filters) => {
+      const all = (filters["dangling"] ?? []).some((v) => v === "0" || v.toLowerCase() === "false");
+      const used = new Set([...ctx.registry.all()].map((c) => c.record.imageId).filter((id) => id !== ""));
+      const result = await changing(images.prune({ all, used, match: pruneFilter(filters) }));
+      publishDeletes(ctx, "", result.deleted);
+      events.publish("image", "prune", "", { reclaimed: String(result.bytes) });
+      return result;
+    },
+    users: (id) => usersOf(ctx, id).map((user) => user.id),
+    bootstrap: (what, onProgress, signal) => changing(bootstrapImage(ctx, what, onProgress, signal)),
+  };
+}
+
+function usersOf(ctx: EngineContext, id: ImageID): { readonly id: string; readonly running: boolean }[] {
+  return [...ctx.registry.all()].filter((c) => c.record.imageId === id).map((c) => ({ id: c.id, running: isRunning(c.state) }));
+}
+
+function publishDeletes({ events }: EngineContext, id: string, results: readonly DeleteResult[]): void {
+  for (const result of results) {
+    if ("Untagged" in result) events.publish("image", "untag", id, { name: result.Untagged });
+    else events.publish("image", "delete", result.Deleted, { name: result.Deleted });
+  }
+}
+
+function pruneFilter(filters: Filters): (image: Image) => boolean {
+  const labels = filters["label"] ?? [];
+  const without = filters["label!"] ?? [];
+  const until = (filters["until"] ?? []).map(parseUntil);
+  return ({ config }) => {
+    const own = config.config?.Labels ?? {};
+    return labels.every((l) => hasLabel(own, l)) && !without.some((l) => hasLabel(own, l)) && until.every((limit) => Date.parse(config.created ?? "") < limit);
+  };
+}

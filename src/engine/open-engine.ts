@@ -1,0 +1,214 @@
+/**
+ * Puts the parts together: one engine over one data root.
+ * @module
+ */
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { openCgroups } from "#cgroup/open-cgroups.ts";
+import { RecordStore } from "#container/record-store.ts";
+import { ContainerRegistry } from "#container/registry.ts";
+import { openContentStore } from "#content/blob-store.ts";
+import { nowNs } from "#core/clock.ts";
+import { errnoOf } from "#core/errors.ts";
+import { newId } from "#core/ids.ts";
+import { openImageStore } from "#image/mod.ts";
+import { startHelper } from "#linux/helper-client.ts";
+import { probeHost } from "#linux/probe-host.ts";
+import { openNetworks } from "#network/network-manager.ts";
+import { openLayerStore } from "#unionfs/layer-store.ts";
+import { openDriver } from "#unionfs/open-driver.ts";
+import { openVolumeStore } from "#volume/volume-store.ts";
+import { attachContainer, readContainerLogs, resizeContainer } from "./attach-container.ts";
+import { PendingAttaches } from "./attach-stream.ts";
+import { Background } from "./background.ts";
+import { commitContainer, containerChanges, containerSize, exportContainer } from "./container-content.ts";
+import { containerStats } from "./container-stats.ts";
+import { type EngineContext, monitorDirectory } from "./context.ts";
+import { createContainer } from "./create-container.ts";
+import { lockDataRoot } from "./data-root-lock.ts";
+import { diskUsage } from "./disk-usage.ts";
+import { EventLog } from "./events.ts";
+import { createExec, resizeExec, startExec } from "./exec-container.ts";
+import { ExecTable } from "./exec-table.ts";
+import { explainContainer } from "./explain-container.ts";
+import { ImageIndex } from "./image-index.ts";
+import { imagesOf } from "./images.ts";
+import { listContainers } from "./list-containers.ts";
+import type { Containers, Engine, EngineOptions, Execs } from "./mod.ts";
+import { networksOf } from "./networks.ts";
+import { pauseContainer, unpauseContainer } from "./pause-container.ts";
+import { pruneContainers } from "./prune-containers.ts";
+import { removeContainer } from "./remove-container.ts";
+import { renameContainer } from "./rename-container.ts";
+import { RootFileCache } from "./resolve-user.ts";
+import { restartContainers, restore } from "./restore.ts";
+import { startContainer, startLocked } from "./start-container.ts";
+import { killContainer, restartContainer, stopContainer } from "./stop-container.ts";
+import { systemInfo } from "./system-info.ts";
+import { topContainer } from "./top-container.ts";
+import { updateContainer } from "./update-container.ts";
+import { volumesOf } from "./volumes.ts";
+import { waitContainer } from "./wait-container.ts";
+
+/**
+ * Opens a data root (it is made when it is not there), takes containers back that go on from earlier, and cleans up what crashes have left.
+ * @throws EngineError "conflict" when another process has it; "unsupported" with what the host lacks
+ */
+export async function openEngine(options: EngineOptions): Promise<Engine> {
+  const release = await lockDataRoot(options.dataRoot, options.execRoot);
+  const opened: (() => Promise<unknown>)[] = [release];
+  try {
+    const ctx = await openContext(options, opened);
+    await restore(ctx);
+    await restartContainers(ctx);
+    return engineOf(ctx, opened);
+  } catch (error) {
+    for (const close of opened.reverse()) await close().catch((cause: Error) => options.log("warn", `closing after a failed start: ${cause.message}`));
+    throw error;
+  }
+}
+
+/** Opens the parts, in the order in which they need each other. `opened` gets what must be closed again. */
+async function openContext(options: EngineOptions, opened: (() => Promise<unknown>)[]): Promise<EngineContext> {
+  const { dataRoot, execRoot, helperPath, log } = options;
+  const records = new RecordStore(dataRoot);
+  await mkdir(execRoot, { recursive: true, mode: 0o700 });
+  await Promise.all([mkdir(monitorDirectory(options), { recursive: true, mode: 0o700 }), records.prepare()]);
+  // First, while this process is small: a fork costs what is mapped.
+  const [helper, facts, engineId] = await Promise.all([startHelper({ helperPath, execRoot, log: (line) => log("warn", line) }), probeHost(), persistentId(dataRoot)]);
+  opened.push(() => helper.close());
+  const cgroups = openCgroups(facts, options.cgroupParent === undefined ? {} : { parent: options.cgroupParent });
+  const [driver, content, volumes, networks] = await Promise.all([
+    openDriver(options.storageDriver, { root: dataRoot, helper }),
+    openContentStore(dataRoot),
+    openVolumeStore(dataRoot),
+    openNetworks({ dataRoot, helper, facts, log, ...(options.bridge === undefined ? {} : { bridge: options.bridge }) }),
+  ]);
+  opened.push(() => networks.close());
+  const layers = await openLayerStore({ driver, root: dataRoot, helper });
+  const images = await openImageStore({ root: dataRoot, content, layers, log });
+  const imageIndex = new ImageIndex(images);
+  await imageIndex.refresh();
+  const background = new Background((message) => log("warn", message));
+  const ctx: EngineContext = {
+    options,
+    engineId,
+    startedAtNs: nowNs(),
+    facts,
+    helper,
+    cgroups,
+    networks,
+    content,
+    layers,
+    images,
+    imageIndex,
+    volumes,
+    records,
+    registry: new ContainerRegistry(),
+    events: new EventLog(),
+    execs: new ExecTable(),
+    attaches: new PendingAttaches(),
+    rootFiles: new RootFileCache(),
+    background,
+    log,
+    emptyTrash: coalesced(background, "deleting removed containers", () => records.emptyTrash()),
+    start: (container) => startLocked(ctx, container),
+    closing: false,
+  };
+  return ctx;
+}
+
+/** Runs `work` in the background soon; calls while it waits are one. */
+function coalesced(background: Background, what: string, work: () => Promise<void>): () => void {
+  let waiting = false;
+  let last = Promise.resolve();
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    last = last.then(() => {
+      waiting = false;
+      return work();
+    });
+    background.add(what, last);
+  };
+}
+
+async function persistentId(dataRoot: string): Promise<string> {
+  const path = join(dataRoot, "engine-id");
+  try {
+    const id = (await readFile(path, "utf8")).trim();
+    if (id !== "") return id;
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+  }
+  const hex = newId();
+  // A UUID, as Docker's.
+  const id = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join("-");
+  await writeFile(`${path}.new`, `${id}\n`, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+  return id;
+}
+
+function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engine {
+  return {
+    containers: containersOf(ctx),
+    execs: execsOf(ctx),
+    images: imagesOf(ctx),
+    networks: networksOf(ctx),
+    volumes: volumesOf(ctx),
+    system: {
+      info: () => systemInfo(ctx),
+      events: (query) => ctx.events.read(query),
+      facts: () => ctx.facts,
+      diskUsage: () => diskUsage(ctx),
+    },
+    close: async () => {
+      if (ctx.closing) return;
+      ctx.closing = true;
+      for (const container of ctx.registry.all()) container.restart?.cancel.abort();
+      await ctx.background.idle();
+      await ctx.layers.driver.idle();
+      for (const close of opened.reverse()) await close();
+    },
+  };
+}
+
+function containersOf(ctx: EngineContext): Containers {
+  return {
+    create: (request) => createContainer(ctx, request),
+    get: (name) => ctx.registry.get(name).record,
+    list: (options) => listContainers(ctx, options),
+    start: (name, options) => startContainer(ctx, name, options),
+    stop: (name, options) => stopContainer(ctx, name, options),
+    restart: (name, options) => restartContainer(ctx, name, options),
+    kill: (name, signal) => killContainer(ctx, name, signal),
+    pause: (name) => pauseContainer(ctx, name),
+    unpause: (name) => unpauseContainer(ctx, name),
+    rename: (name, newName) => renameContainer(ctx, name, newName),
+    remove: (name, options) => removeContainer(ctx, name, options),
+    update: (name, resources, policy) => updateContainer(ctx, name, resources, policy),
+    wait: async (name, condition, signal) => waitContainer(ctx, name, condition, signal),
+    resize: (name, rows, columns) => resizeContainer(ctx, name, rows, columns),
+    attach: (name, request) => attachContainer(ctx, name, request),
+    logs: (name, query, signal) => readContainerLogs(ctx, name, query, signal),
+    top: (name, psArgs) => topContainer(ctx, name, psArgs),
+    stats: (name) => containerStats(ctx, name),
+    changes: (name) => containerChanges(ctx, name),
+    exportTree: (name) => exportContainer(ctx, name),
+    size: async (name) => containerSize(ctx, ctx.registry.get(name)),
+    prune: (filters) => pruneContainers(ctx, filters),
+    commit: (name, options) => commitContainer(ctx, name, options),
+    explain: (request, format) => explainContainer(ctx, request, format),
+  };
+}
+
+function execsOf(ctx: EngineContext): Execs {
+  return {
+    create: (container, config) => createExec(ctx, container, config),
+    start: (id, options) => startExec(ctx, id, options),
+    get: (id) => ctx.execs.get(id).record,
+    wait: async (id) => ctx.execs.get(id).ended,
+    resize: (id, rows, columns) => resizeExec(ctx, id, rows, columns),
+    ids: (container) => ctx.execs.running(ctx.registry.get(container)),
+  };
+}

@@ -1,0 +1,137 @@
+/**
+ * What a starting engine makes of what it finds: containers that went on while no engine ran, those that ended meanwhile, and the leavings of crashes.
+ * @module
+ */
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Container } from "#container/container.ts";
+import { restartsWithDaemon } from "#container/restart-policy.ts";
+import { isActive, isRunning, toExited } from "#container/state.ts";
+import { exitReason } from "#container/exit-reason.ts";
+import { nowNs, rfc3339Nano } from "#core/clock.ts";
+import { readExitRecord } from "#linux/exit-record.ts";
+import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
+import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
+import { scheduleRestart, watchExit } from "./end-container.ts";
+import { removeEnded, unlinkIfThere } from "./remove-container.ts";
+import { readPidFile } from "./pid-file.ts";
+
+/** Loads every record, finds the processes, and cleans up. Restart policies are applied by {@link restartContainers}, when all is known. */
+export async function restore(ctx: EngineContext): Promise<void> {
+  const { records, broken } = await ctx.records.load();
+  for (const name of broken) await ctx.records.discard(name);
+  const containers = records.map((record) => ctx.registry.add(record));
+  await Promise.all(containers.map((container) => findProcess(ctx, container)));
+  const running = containers.filter((c) => isRunning(c.state));
+  await ctx.networks.restore(running.map(({ record }) => ({ containerId: record.id, containerName: record.name, endpoints: Object.values(record.endpoints), ports: record.ports })));
+  for (const container of containers) if (container.link !== undefined) watchExit(ctx, container, container.link);
+  ctx.background.add("sweeping what crashes have left", sweep(ctx));
+}
+
+/** Whether the container runs is what its monitor's files say; the record may be behind them in both directions. */
+async function findProcess(ctx: EngineContext, container: Container): Promise<void> {
+  const { state, id } = container.record;
+  const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, id);
+  const started = (await readPidFile(pidPath)) !== undefined;
+  const link = started ? await ctx.helper.reconnect(socketPath, pidPath, exitPath) : undefined;
+  if (link !== undefined) {
+    adopt(ctx, container, link);
+    return;
+  }
+  const exit = started ? await readExitRecord(exitPath) : undefined;
+  // An end that the record knows already has the record's time.
+  const news = exit !== undefined && rfc3339Nano(exit.atNs) !== state.finishedAt;
+  if (isActive(state) || news) await recordEnd(ctx, container, news ? exit : undefined);
+}
+
+/** It goes on. A record from before the start lacks what the start has found out. */
+function adopt(ctx: EngineContext, container: Container, link: MonitorLink): void {
+  const { record } = container;
+  container.link = link;
+  container.run = 1;
+  const same = isRunning(record.state) && record.state.pid === link.pid && record.state.startTime === link.startTime.toString();
+  if (same) return;
+  container.setState({ ...record.state, status: "running", pid: link.pid, startTime: link.startTime.toString(), exitCode: 0, error: "", startedAt: rfc3339Nano(nowNs()) });
+  container.set({ cgroup: record.cgroup ?? ctx.cgroups.plan(record.hostConfig.CgroupParent, record.id, {}, 1).paths });
+  ctx.background.add(`storing container ${record.id}`, ctx.records.save(container.record));
+}
+
+/** Code of a container of which nobody knows how it ended: the host was restarted, or its monitor killed. */
+const UNKNOWN_CODE = 255;
+
+async function recordEnd(ctx: EngineContext, container: Container, exit: ExitRecord | undefined): Promise<void> {
+  const { record } = container;
+  const oomKilled = exit !== undefined && ctx.cgroups.wasOomKilled(exit.reports);
+  const reason = exit === undefined ? "ended while no engine was running; how is not known" : exitReason({ code: exit.code, signal: exit.signal, oomKilled, memoryLimit: record.hostConfig.Memory, sentBy: undefined });
+  const code = exit?.code ?? UNKNOWN_CODE;
+  container.set({ state: toExited(record.state, { code, oomKilled, at: rfc3339Nano(exit?.atNs ?? nowNs()), reason }), ports: {}, cgroup: undefined });
+  if (record.cgroup !== undefined) {
+    await ctx.cgroups.kill(record.cgroup);
+    await ctx.cgroups.remove(record.cgroup);
+  }
+  publishContainerEvent(ctx, container, "die", { exitCode: String(code), execDuration: "0" });
+  await ctx.records.save(container.record);
+  endedMeanwhile.add(container);
+}
+
+/** Containers that ran when the last engine saw them and do not now. */
+const endedMeanwhile = new WeakSet<Container>();
+
+/** `--rm` containers that have ended go; those whose policy wants it start again. */
+export async function restartContainers(ctx: EngineContext): Promise<void> {
+  for (const container of [...ctx.registry.all()]) {
+    const { record } = container;
+    if (isRunning(record.state) || (record.state.status === "created" && !record.hostConfig.AutoRemove)) continue;
+    if (record.hostConfig.AutoRemove) {
+      // One that was created and not started yet may still be: its maker may only be slow.
+      if (record.state.status !== "created") await container.mutex.run(() => removeEnded(ctx, container, Promise.resolve()));
+      continue;
+    }
+    if (record.state.status === "removing" || record.state.dead) continue;
+    const { RestartPolicy } = record.hostConfig;
+    if (restartsWithDaemon(RestartPolicy, record.state.exitCode, record.manuallyStopped, endedMeanwhile.has(container))) scheduleRestart(ctx, container, 0);
+  }
+}
+
+/** Everything that no container names. */
+async function sweep(ctx: EngineContext): Promise<void> {
+  const ids = new Set<string>();
+  const snapshots = new Set<string>();
+  for (const { id, record } of ctx.registry.all()) {
+    ids.add(id);
+    if (record.snapshot !== "") snapshots.add(record.snapshot);
+  }
+  const steps: Record<string, () => Promise<unknown>> = {
+    cgroups: async () => {
+      for (const paths of await ctx.cgroups.orphans(ids)) {
+        await ctx.cgroups.kill(paths);
+        await ctx.cgroups.remove(paths);
+      }
+    },
+    "monitor files": () => sweepMonitorFiles(ctx, ids),
+    snapshots: () => ctx.layers.driver.sweep(snapshots),
+    images: () => ctx.images.sweep(),
+    blobs: () => ctx.content.sweep(),
+    volumes: () => ctx.volumes.sweep(),
+    trash: () => ctx.records.emptyTrash(),
+  };
+  for (const [what, step] of Object.entries(steps)) {
+    await step().catch((error: unknown) => ctx.log("warn", `sweeping ${what}: ${error instanceof Error ? error.message : String(error)}`));
+  }
+}
+
+/** Files of containers that are gone, and of execs whose process has ended. */
+async function sweepMonitorFiles(ctx: EngineContext, ids: ReadonlySet<string>): Promise<void> {
+  const known = new Set([...ids].map((id) => id.slice(0, 24)));
+  const directory = monitorDirectory(ctx.options);
+  const bases = new Set((await readdir(directory)).map((name) => name.replace(/\..*$/, "")));
+  for (const base of bases) {
+    const [container = "", exec] = base.split("-");
+    if (exec === undefined && known.has(container)) continue;
+    const path = join(directory, base);
+    const unlinkAll = () => Promise.all([".sock", ".pid", ".exit", ".pid.tmp", ".exit.tmp"].map((ending) => unlinkIfThere(path + ending)));
+    const link = exec === undefined ? undefined : await ctx.helper.reconnect(`${path}.sock`, `${path}.pid`, `${path}.exit`);
+    if (link === undefined) await unlinkAll();
+    else ctx.background.addEndless(`files of exec ${base}`, link.exited.then(unlinkAll, unlinkAll));
+  }
+}

@@ -1,0 +1,63 @@
+/** `info`: what this engine and its host are. @module */
+import { readdir, readFile } from "node:fs/promises";
+import { arch, cpus, hostname, release, totalmem } from "node:os";
+import type { EngineContext } from "./context.ts";
+import type { SystemInfo } from "./mod.ts";
+import { logDrivers } from "./validate-config.ts";
+import { version } from "./version.ts";
+
+const architectures: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64", arm: "armv7l", ia32: "i386" };
+
+export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
+  const counts = { total: 0, running: 0, paused: 0, stopped: 0 };
+  for (const { state } of ctx.registry.all()) {
+    counts.total++;
+    counts[state.status === "running" || state.status === "restarting" ? "running" : state.status === "paused" ? "paused" : "stopped"]++;
+  }
+  const [images, driverStatus, os, fds] = await Promise.all([ctx.images.list(), ctx.layers.driver.status(), operatingSystem(), readdir("/proc/self/fd")]);
+  const cgroup = ctx.cgroups.info();
+  return {
+    id: ctx.engineId,
+    name: hostname(),
+    rootDir: ctx.options.dataRoot,
+    execRoot: ctx.options.execRoot,
+    containers: counts,
+    images: images.length,
+    driver: ctx.layers.driver.name,
+    driverStatus,
+    cgroupDriver: ctx.cgroups.driver,
+    cgroupVersion: ctx.cgroups.version,
+    cgroupFlags: cgroup.flags,
+    warnings: [...cgroup.warnings],
+    kernelVersion: release(),
+    operatingSystem: os.name,
+    osVersion: os.version,
+    architecture: architectures[arch()] ?? arch(),
+    cpus: cpus().length,
+    memoryBytes: totalmem(),
+    securityOptions: securityOptions(ctx),
+    logDrivers,
+    networkDrivers: ["bridge", "host", "null"],
+    labels: ctx.options.labels ?? [],
+    startedAtNs: ctx.startedAtNs,
+    version,
+    fds: fds.length,
+    goroutineLike: process.getActiveResourcesInfo().length,
+    eventListeners: ctx.events.listeners,
+  };
+}
+
+function securityOptions({ facts }: EngineContext): string[] {
+  return [...(facts.seccomp.supported ? ["name=seccomp,profile=builtin"] : []), ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : [])];
+}
+
+/** From os-release(5). */
+async function operatingSystem(): Promise<{ readonly name: string; readonly version: string }> {
+  for (const path of ["/etc/os-release", "/usr/lib/os-release"]) {
+    const text = await readFile(path, "utf8").catch(() => undefined); // the next place, or "Linux"
+    if (text === undefined) continue;
+    const field = (key: string) => new RegExp(`^${key}=(["']?)(.*)\\1$`, "m").exec(text)?.[2] ?? "";
+    return { name: field("PRETTY_NAME") || "Linux", version: field("VERSION_ID") };
+  }
+  return { name: "Linux", version: "" };
+}

@@ -1,0 +1,125 @@
+/** An engine of its own for a test file: own roots, own bridge, own cgroups; a busybox image in it. */
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { hostConfig, networkingConfig } from "#api/types/host-config.ts";
+import { containerConfig } from "#api/types/container-config.ts";
+import type { ContainerConfig, HostConfig } from "#core/container-config.ts";
+import type { Engine, EngineOptions } from "#engine/mod.ts";
+import { openEngine } from "#engine/open-engine.ts";
+
+export const helperPath: string = fileURLToPath(new URL("../../dist/bin/wherry-helper", import.meta.url));
+
+export class TestEngine implements AsyncDisposable {
+  readonly root: string;
+  readonly options: EngineOptions;
+  readonly warnings: string[] = [];
+  engine!: Engine;
+
+  private constructor(root: string, name: string) {
+    this.root = root;
+    this.options = {
+      dataRoot: join(root, "data"),
+      execRoot: join(root, "run"),
+      helperPath,
+      cgroupParent: `/wherry-test-${name}`,
+      bridge: { name: `wt${name.slice(0, 10)}` },
+      log: (level, message) => {
+        if (level === "warn" || level === "error") this.warnings.push(message);
+      },
+    };
+  }
+
+  /** Only root can; the caller skips otherwise. */
+  static async open(): Promise<TestEngine> {
+    if (!existsSync(helperPath)) throw new Error("build first: npm run build");
+    const root = await mkdtemp(join(tmpdir(), "wherry-e-"));
+    const test = new TestEngine(root, root.slice(-6).toLowerCase());
+    test.engine = await openEngine(test.options);
+    await test.engine.images.bootstrap("busybox", () => undefined);
+    return test;
+  }
+
+  async reopen(): Promise<void> {
+    await this.engine.close();
+    this.engine = await openEngine(this.options);
+  }
+
+  request(image: string, cmd: readonly string[], config: Partial<ContainerConfig> = {}, host: Partial<HostConfig> = {}, name?: string): Parameters<Engine["containers"]["create"]>[0] {
+    return {
+      name,
+      config: containerConfig({ Image: image, Cmd: [...cmd], ...config }, ""),
+      hostConfig: hostConfig({ NetworkMode: "none", ...host }, ""),
+      networkingConfig: networkingConfig({}, ""),
+    };
+  }
+
+  async create(cmd: readonly string[], config: Partial<ContainerConfig> = {}, host: Partial<HostConfig> = {}, name?: string): Promise<string> {
+    return (await this.engine.containers.create(this.request("busybox", cmd, config, host, name))).id;
+  }
+
+  async start(cmd: readonly string[], config: Partial<ContainerConfig> = {}, host: Partial<HostConfig> = {}, name?: string): Promise<string> {
+    const id = await this.create(cmd, config, host, name);
+    await this.engine.containers.start(id);
+    return id;
+  }
+
+  /** Runs to the end. */
+  async run(cmd: readonly string[], config: Partial<ContainerConfig> = {}, host: Partial<HostConfig> = {}): Promise<{ readonly id: string; readonly code: number; readonly out: string; readonly err: string }> {
+    const id = await this.create(cmd, config, host);
+    const ended = this.engine.containers.wait(id, "next-exit");
+    await this.engine.containers.start(id);
+    const { exitCode } = await ended;
+    return { id, code: exitCode, ...(await this.logs(id)) };
+  }
+
+  async logs(id: string): Promise<{ readonly out: string; readonly err: string }> {
+    const text = { stdout: "", stderr: "" };
+    for await (const { stream, log } of this.engine.containers.logs(id, { stdout: true, stderr: true, follow: false, tail: undefined, sinceNs: undefined, untilNs: undefined })) text[stream] += Buffer.from(log).toString();
+    return { out: text.stdout, err: text.stderr };
+  }
+
+  async exec(container: string, cmd: readonly string[], config: Partial<Parameters<Engine["execs"]["create"]>[1]> = {}): Promise<{ readonly code: number; readonly out: string }> {
+    const id = await this.engine.execs.create(container, { AttachStdin: false, AttachStdout: true, AttachStderr: true, DetachKeys: "", Tty: false, Cmd: [...cmd], Env: null, WorkingDir: "", User: "", Privileged: false, ...config });
+    const attached = await this.engine.execs.start(id, { detach: false, tty: config.Tty ?? false });
+    const out = attached === undefined ? "" : await readAll(attached.stream, attached.framed);
+    return { code: await this.engine.execs.wait(id), out };
+  }
+
+  async removeAll(): Promise<void> {
+    for (const { id } of this.engine.containers.list({ all: true, limit: undefined, filters: {} })) await this.engine.containers.remove(id, { force: true, volumes: true });
+  }
+
+  /** What is left of containers below the roots, and their cgroups. */
+  async leftovers(): Promise<string[]> {
+    const left: string[] = [];
+    for (const directory of ["data/containers", "run/c"]) left.push(...(await readdir(join(this.root, directory))).map((name) => `${directory}/${name}`));
+    for (const name of await readdir(join(this.root, "data/overlay2"))) if (/^[0-9a-f]{64}$/.test(name) && !existsSync(join(this.root, "data/overlay2", name, "layer.json"))) left.push(`overlay2/${name}`);
+    const group = `/sys/fs/cgroup/memory${this.options.cgroupParent ?? ""}`;
+    if (existsSync(group)) left.push(...(await readdir(group, { withFileTypes: true })).filter((e) => e.isDirectory()).map((e) => `${group}/${e.name}`));
+    return left;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.removeAll();
+    await this.engine.close();
+    await rm(this.root, { recursive: true, force: true });
+  }
+}
+
+/** Everything of a stream; of a framed one the payloads only. */
+export async function readAll(stream: AsyncIterable<Uint8Array>, framed: boolean): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  if (!framed) return bytes.toString();
+  let text = "";
+  for (let at = 0; at < bytes.length; ) {
+    const length = bytes.readUInt32BE(at + 4);
+    text += bytes.subarray(at + 8, at + 8 + length).toString();
+    at += 8 + length;
+  }
+  return text;
+}
