@@ -308,12 +308,10 @@ function metaOf(entry: TarEntry): FileMeta {
 
 /** Failures of the file tree get the entry they belong to (operations are pipelined: it may be an earlier one, which the tree names). */
 function unpackError(error: unknown, entry: ByteString | undefined): unknown {
-  if (!isEngineError(error, "kernel")) return error;
+  if (!isEngineError(error) || error.details.errno === undefined) return error;
   const { errno } = error.details;
   const path = typeof error.details["path"] === "string" ? error.details["path"] : entry === undefined ? "a layer" : printable(entry);
-  const full = errno === "ENOSPC" || errno === "EDQUOT";
-  return new EngineError(full ? "storage" : "kernel", `unpacking "${path}": ${full ? "no space left on device" : error.message}`, {
-    cause: error,
-    details: error.details,
-  });
+  if (errno === "ENOSPC" || errno === "EDQUOT")
+    return new EngineError("storage", `unpacking "${path}": no space left on device`, { cause: error, details: error.details });
+  return new EngineError(error.code, `unpacking "${path}": ${error.message}`, { cause: error, details: error.details });
 }

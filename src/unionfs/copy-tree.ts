@@ -14,9 +14,8 @@ const zeros = Buffer.alloc(64 * 1024);
 /**
  * Copies everything below one directory into another, empty one: hard links among the files, devices, owners, xattrs and times of nanoseconds too. Data is shared with the
  * original where the filesystem can (reflinks).
- * @param reader a second tree at `from`, for reading while `from.tree` walks
  */
-export async function copyTree(from: OpenTree, reader: FileTree, to: OpenTree): Promise<void> {
+export async function copyTree(from: OpenTree, to: OpenTree): Promise<void> {
   const names = new Map<bigint, ByteString>();
   const directories: [Uint8Array, FileMeta][] = [];
   for await (const stat of from.tree.walk("")) {
@@ -31,7 +30,7 @@ export async function copyTree(from: OpenTree, reader: FileTree, to: OpenTree): 
     } else {
       if (stat.nlink > 1) names.set(stat.ino, path);
       if (stat.type === "symlink") await to.tree.symlink(stat.path, stat.target ?? new Uint8Array(), meta);
-      else if (stat.type === "file") await copyOne(from, reader, to, stat, meta);
+      else if (stat.type === "file") await copyOne(from, to, stat, meta);
       else if (stat.type !== "socket") await to.tree.mknod(stat.path, stat.type, stat.major, stat.minor, meta);
     }
   }
@@ -39,7 +38,7 @@ export async function copyTree(from: OpenTree, reader: FileTree, to: OpenTree): 
   await to.tree.flush();
 }
 
-async function copyOne(from: OpenTree, reader: FileTree, to: OpenTree, stat: TreeStat, meta: FileMeta): Promise<void> {
+async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileMeta): Promise<void> {
   const sparse = stat.blocks * 512 < stat.size;
   const longest = Math.max(from.directory.length, to.directory.length) + stat.path.length + 2;
   if (stat.size > 0 && !sparse && longest < pathMax) {
@@ -51,7 +50,7 @@ async function copyOne(from: OpenTree, reader: FileTree, to: OpenTree, stat: Tre
   }
   await to.tree.openFile(stat.path, sparse ? 0 : stat.size);
   if (stat.size > 0) {
-    for await (const chunk of reader.readFile(stat.path)) {
+    for await (const chunk of from.tree.readFile(stat.path)) {
       if (sparse && isZero(chunk)) await to.tree.skip(chunk.byteLength);
       else await to.tree.writeData(chunk);
     }

@@ -7,7 +7,7 @@ import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
 import { applyTar } from "./apply.ts";
-import { type ByteString, joinPath, toBytes, toByteString } from "./bytes.ts";
+import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
 import { rebuildTar } from "./layer-tar.ts";
 import type { Change, LayerStore, StorageDriver } from "./mod.ts";
@@ -157,8 +157,7 @@ class Layers implements LayerStore {
 
   async *diff(key: string): AsyncIterable<Uint8Array> {
     await using changes = await this.#changes(key);
-    await using reader = closing(await this.#helper.openTree(changes.directory));
-    yield* writeTar(layerEntries(changes.changes, ""), reader.tree);
+    yield* writeTar(layerEntries(changes.changes, changes.tree));
   }
 
   async changes(key: string): Promise<Change[]> {
@@ -167,13 +166,10 @@ class Layers implements LayerStore {
   }
 
   async *exportTree(key: string): AsyncIterable<Uint8Array> {
-    const directories = directoriesOf(await this.driver.mounts(key));
-    const { tree: reader, paths } = await openCommonTree(this.#helper, directories);
-    await using _reader = closing(reader);
     const layers: FileTree[] = [];
     try {
-      for (const directory of directories) layers.push(await this.#helper.openTree(directory));
-      yield* writeTar(unionEntries(layers, paths), reader);
+      for (const directory of directoriesOf(await this.driver.mounts(key))) layers.push(await this.#helper.openTree(directory));
+      yield* writeTar(unionEntries(layers));
     } finally {
       for (const layer of layers) await layer.close();
     }
@@ -264,13 +260,13 @@ class Layers implements LayerStore {
     return { view, lookup: (path) => view.lookup(path), [Symbol.asyncDispose]: () => tree.close() };
   }
 
-  async #changes(key: string): Promise<AsyncDisposable & { readonly directory: string; readonly changes: AsyncIterable<TreeChange> }> {
+  async #changes(key: string): Promise<AsyncDisposable & { readonly tree: FileTree; readonly changes: AsyncIterable<TreeChange> }> {
     const where = await this.driver.changes(key);
     const walker = await this.#helper.openTree(where.dir);
     if (where.kind === "upper") {
       const lower = await this.#lowerOf(key);
       return {
-        directory: where.dir,
+        tree: walker,
         changes: upperChanges(walker, lower?.view),
         [Symbol.asyncDispose]: async () => {
           await walker.close();
@@ -280,8 +276,8 @@ class Layers implements LayerStore {
     }
     const old = where.parentDir === undefined ? undefined : await this.#helper.openTree(where.parentDir);
     return {
-      directory: where.dir,
-      changes: comparedChanges(walker, old),
+      tree: walker,
+      changes: comparedChanges(walker, old, where.mountPoints),
       [Symbol.asyncDispose]: async () => {
         await walker.close();
         await old?.close();
@@ -290,9 +286,8 @@ class Layers implements LayerStore {
   }
 }
 
-async function* unionEntries(layers: readonly FileTree[], paths: readonly string[]): AsyncIterable<TarSource> {
-  for await (const { path, stat, layer } of walkUnion(layers))
-    yield { kind: "entry", path, stat, at: joinPath(toByteString(Buffer.from(paths[layer] ?? "")), path) };
+async function* unionEntries(layers: readonly FileTree[]): AsyncIterable<TarSource> {
+  for await (const { path, stat, layer } of walkUnion(layers)) yield { kind: "entry", path, stat, tree: layers[layer]! };
 }
 
 function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {

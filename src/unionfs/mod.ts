@@ -55,12 +55,12 @@ export interface StorageDriver {
   usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }>;
   /** A directory into which a layer's tar is applied before commit, and how whiteouts are written there. */
   applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }>;
-  /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare. */
+  /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare (`mountPoints`: paths, one character a byte, that the driver has made and that are no change as long as they are empty). */
   changes(
     key: string,
   ): Promise<
     | { readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined }
-    | { readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined }
+    | { readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined; readonly mountPoints?: ReadonlySet<string> }
   >;
   /** Removes everything that neither `active` nor the committed set names, and empties the trash. */
   sweep(active: ReadonlySet<string>): Promise<void>;

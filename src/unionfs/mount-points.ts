@@ -28,19 +28,18 @@ const newDirectory: FileMeta = { mode: 0o755, uid: 0, gid: 0, mtimeNs: 0n };
  * top-most counts), and a link on the way (`/etc` → `usr/etc`) is followed within the image.
  * @param target where to make them, within `tree`
  * @param image the image's directories within `tree`, top-most first
+ * @returns the paths of what was made, or replaced
  */
-export async function addMountPoints(tree: FileTree, target: ByteString, image: readonly ByteString[]): Promise<void> {
+export async function addMountPoints(tree: FileTree, target: ByteString, image: readonly ByteString[]): Promise<readonly ByteString[]> {
   const layer = new MountPointLayer(tree, target, new UnionView(tree, image));
   for (const { path, kind } of mountPoints) await layer.add(path, kind);
-  await layer.finish();
+  return layer.finish();
 }
 
-/** True for what {@link addMountPoints} has made and nobody has changed: no change of the container's. */
-export function isUnusedMountPoint(path: ByteString, stat: TreeStat): boolean {
-  const made = mountPoints.find((mountPoint) => mountPoint.path === path);
-  if (made === undefined || stat.mtimeNs !== 0n || stat.uid !== 0 || stat.gid !== 0) return false;
-  if (typeof made.kind === "object") return stat.type === "symlink" && toByteString(stat.target ?? new Uint8Array()) === made.kind.linkTo;
-  return stat.type === made.kind && stat.mode === 0o755 && (made.kind === "dir" || stat.size === 0);
+/** True while nobody has changed what {@link addMountPoints} has made at a path. */
+export function isUnusedMountPoint(stat: TreeStat): boolean {
+  if (stat.mtimeNs !== 0n || stat.uid !== 0 || stat.gid !== 0) return false;
+  return stat.type === "symlink" || (stat.mode === 0o755 && (stat.type === "dir" || (stat.type === "file" && stat.size === 0)));
 }
 
 class MountPointLayer {
@@ -49,6 +48,7 @@ class MountPointLayer {
   readonly #image: UnionView;
   /** Directories of this layer and what they are to look like. */
   readonly #made = new Map<ByteString, FileMeta>();
+  readonly #added: ByteString[] = [];
 
   constructor(tree: FileTree, diff: string, image: UnionView) {
     this.#tree = tree;
@@ -69,6 +69,7 @@ class MountPointLayer {
       await this.#makeDirectory(target);
       return;
     }
+    this.#added.push(target);
     await this.#tree.remove(this.#at(target));
     if (kind === "file") {
       await this.#tree.openFile(this.#at(target), 0);
@@ -79,9 +80,10 @@ class MountPointLayer {
   }
 
   /** Times of directories come last: what was made in them changed them. */
-  async finish(): Promise<void> {
+  async finish(): Promise<readonly ByteString[]> {
     for (const [path, meta] of [...this.#made].reverse()) await this.#tree.setMeta(this.#at(path), meta);
     await this.#tree.flush();
+    return this.#added;
   }
 
   #at(path: ByteString): Buffer {
@@ -128,6 +130,7 @@ class MountPointLayer {
     await this.#makeDirectory(parentOf(path));
     const image = await this.#image.lookup(path);
     if (image !== undefined && image.type !== "dir") this.#covers.add(path);
+    if (image?.type !== "dir") this.#added.push(path);
     const meta = image?.type === "dir" ? metaOf(image) : newDirectory;
     await this.#tree.mkdir(this.#at(path), meta);
     this.#made.set(path, meta);

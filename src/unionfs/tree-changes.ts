@@ -8,7 +8,7 @@ import type { TarSource } from "./write-tree.ts";
 
 /** A difference between a snapshot and what it lies on, in walk order. */
 export type TreeChange =
-  /** `same`: a directory that is only there because of what has changed below it, or not even that. */
+  /** `same`: no change, but maybe a directory that something below has changed in. */
   | { readonly kind: "add" | "modify" | "same"; readonly path: ByteString; readonly stat: TreeStat }
   /** `implied`: an opaque directory says so already. */
   | { readonly kind: "delete"; readonly path: ByteString; readonly mtimeNs: bigint; readonly implied?: boolean }
@@ -45,10 +45,15 @@ export async function* upperChanges(walker: FileTree, lower: UnionView | undefin
   yield* leave("");
 }
 
-/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does; mount points that were made for the container are no change of its. `old` undefined = an empty one. */
-export async function* comparedChanges(current: FileTree, old: FileTree | undefined): AsyncIterable<TreeChange> {
+/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does. `old` undefined = an empty one; `mountPoints` were made for the container and are no change of its while they are as they were made. */
+export async function* comparedChanges(
+  current: FileTree,
+  old: FileTree | undefined,
+  mountPoints: ReadonlySet<ByteString> = new Set(),
+): AsyncIterable<TreeChange> {
   const after = entries(current);
   const before = entries(old);
+  const ours = (entry: { readonly path: ByteString; readonly stat: TreeStat }) => mountPoints.has(entry.path) && isUnusedMountPoint(entry.stat);
   try {
     let [next, past] = [await after.next(), await before.next()];
     while (next.done !== true || past.done !== true) {
@@ -58,12 +63,13 @@ export async function* comparedChanges(current: FileTree, old: FileTree | undefi
         yield { kind: "delete", path, mtimeNs: 0n };
         past = await skipBelow(before, path);
       } else if (order < 0 && next.done !== true) {
-        yield { kind: "add", ...next.value };
+        yield { kind: ours(next.value) ? "same" : "add", ...next.value };
         next = await after.next();
       } else if (next.done !== true && past.done !== true) {
         const { path, stat } = next.value;
         const replaced = past.value.stat.type === "dir" && stat.type !== "dir";
-        if (stat.type === "dir" && isSameDirectory(stat, past.value.stat)) yield { kind: "same", path, stat };
+        if (ours(next.value)) yield { kind: "same", path, stat };
+        else if (stat.type === "dir" && isSameDirectory(stat, past.value.stat)) yield { kind: "same", path, stat };
         else if (stat.type === "dir" || !isSameFile(stat, past.value.stat)) yield { kind: "modify", path, stat };
         next = await after.next();
         past = replaced ? await skipBelow(before, path) : await before.next();
@@ -78,7 +84,7 @@ async function* entries(tree: FileTree | undefined): AsyncGenerator<{ readonly p
   if (tree === undefined) return;
   for await (const stat of tree.walk("")) {
     const path = toByteString(stat.path);
-    if (path !== "" && !isUnusedMountPoint(path, stat)) yield { path, stat };
+    if (path !== "") yield { path, stat };
   }
 }
 
@@ -106,9 +112,9 @@ export async function listChanges(changes: AsyncIterable<TreeChange>): Promise<C
 }
 
 /**
- * The changes as a layer's entries. Directories come before what has changed in them, with their owner and mode. `at` is the directory of the snapshot in the tree that is read.
+ * The changes as a layer's entries. Directories come before what has changed in them, with their owner and mode. `tree` is the snapshot's.
  */
-export async function* layerEntries(changes: AsyncIterable<TreeChange>, at: ByteString): AsyncIterable<TarSource> {
+export async function* layerEntries(changes: AsyncIterable<TreeChange>, tree: FileTree): AsyncIterable<TarSource> {
   const open: (TarSource & { kind: "entry" })[] = [];
   for await (const change of changes) {
     const { path } = change;
@@ -118,12 +124,13 @@ export async function* layerEntries(changes: AsyncIterable<TreeChange>, at: Byte
     }
     while (open.length > 0 && !path.startsWith(`${open.at(-1)!.path}/`)) open.pop();
     if (change.kind === "same") {
-      open.push({ kind: "entry", path, stat: change.stat, at: joinPath(at, path) });
+      if (change.stat.type !== "dir") continue;
+      open.push({ kind: "entry", path, stat: change.stat, tree });
       continue;
     }
     yield* open.splice(0);
     if (change.kind === "delete" && change.implied === true) continue;
-    yield change.kind === "delete" ? { kind: "whiteout", path, mtimeNs: change.mtimeNs } : { kind: "entry", path, stat: change.stat, at: joinPath(at, path) };
+    yield change.kind === "delete" ? { kind: "whiteout", path, mtimeNs: change.mtimeNs } : { kind: "entry", path, stat: change.stat, tree };
   }
 }
 

@@ -1,20 +1,19 @@
 import { errnoOf, isEngineError } from "#core/errors.ts";
 import type { FileTree, TreeStat } from "#linux/file-tree.ts";
-import { type ByteString, baseOf, joinPath, parentOf, toByteString, toBytes } from "./bytes.ts";
+import { type ByteString, baseOf, joinPath, parentOf, toByteString } from "./bytes.ts";
 import type { Xattr } from "./tar/entry.ts";
 import { endBlocks, formatHeader, padding, type WriteEntry } from "./tar/writer.ts";
 
-/** Something to put into a tar: an entry (`at`: its path in the tree that is read), or that a name is gone. */
+/** Something to put into a tar: an entry of a tree (its content is read at `stat.path`), or that a name is gone. */
 export type TarSource =
-  | { readonly kind: "entry"; readonly path: ByteString; readonly stat: TreeStat; readonly at: ByteString }
+  | { readonly kind: "entry"; readonly path: ByteString; readonly stat: TreeStat; readonly tree: FileTree }
   | { readonly kind: "whiteout"; readonly path: ByteString; readonly mtimeNs: bigint }
   | { readonly kind: "opaque"; readonly path: ByteString; readonly mtimeNs: bigint };
 
 /**
  * Writes entries as a tar, in the order they come. The second name of a file within it becomes a hard link to the first. Sockets are left out: an archive cannot hold them.
- * @param reader a tree that no walk is going on in
  */
-export async function* writeTar(sources: AsyncIterable<TarSource>, reader: FileTree): AsyncIterable<Uint8Array> {
+export async function* writeTar(sources: AsyncIterable<TarSource>): AsyncIterable<Uint8Array> {
   const names = new Map<string, ByteString>();
   for await (const source of sources) {
     if (source.kind !== "entry") {
@@ -22,24 +21,24 @@ export async function* writeTar(sources: AsyncIterable<TarSource>, reader: FileT
       yield formatHeader({ name, type: "file", linkname: "", mode: 0o600, uid: 0, gid: 0, size: 0, mtimeNs: source.mtimeNs, major: 0, minor: 0, xattrs: [] });
       continue;
     }
-    const { path, stat, at } = source;
+    const { path, stat, tree } = source;
     if (stat.type === "socket") continue;
     const inode = stat.nlink > 1 && stat.type !== "dir" ? `${stat.dev}:${stat.ino}` : undefined;
     const first = inode === undefined ? undefined : names.get(inode);
     if (inode !== undefined && first === undefined) names.set(inode, path);
     if (first !== undefined) yield formatHeader({ ...entryOf(path, stat), type: "link", linkname: first, size: 0, xattrs: [] });
-    else if (stat.type === "file") yield* writeFile(path, stat, reader, at);
+    else if (stat.type === "file") yield* writeFile(path, stat, tree);
     else yield formatHeader(entryOf(path, stat));
   }
   yield endBlocks();
 }
 
 /** A file of a running container may change meanwhile: the archive holds as many bytes as the header has said. */
-async function* writeFile(path: ByteString, stat: TreeStat, reader: FileTree, at: ByteString): AsyncIterable<Uint8Array> {
+async function* writeFile(path: ByteString, stat: TreeStat, tree: FileTree): AsyncIterable<Uint8Array> {
   const header = formatHeader(entryOf(path, stat));
   let missing = stat.size;
   if (missing > 0) {
-    const data = reader.readFile(toBytes(at))[Symbol.asyncIterator]();
+    const data = tree.readFile(stat.path)[Symbol.asyncIterator]();
     try {
       let next = await data.next();
       yield header;

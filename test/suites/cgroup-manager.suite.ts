@@ -122,8 +122,8 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls }
       await cgroups.kill(paths);
       await cgroups.remove(paths);
     }
-    const home = made[0] === undefined ? [] : Object.values(made[0].dirs).map((dir) => dir.slice(0, dir.lastIndexOf("/")));
-    await cgroups.remove({ version: cgroups.version, dirs: Object.fromEntries(home.map((dir, i) => [String(i), dir])) });
+    const home = Object.entries(made[0]?.dirs ?? {}).map(([key, dir]) => [key, dir.slice(0, dir.lastIndexOf("/"))] as const);
+    if (home.length > 0) await cgroups.remove({ version: cgroups.version, dirs: Object.fromEntries(home) });
     await helper.close();
     await rm(folder, { recursive: true, force: true });
   });

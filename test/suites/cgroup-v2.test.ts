@@ -16,6 +16,6 @@ else {
   cgroupManagerSuite("v2", {
     facts,
     helperPath: nativeHelper(),
-    controls: { memory: "memory.max", pids: "pids.max", shares: { file: "cpu.weight", of2048: "159" } },
+    controls: { memory: "memory.max", pids: "pids.max", shares: { file: "cpu.weight", of2048: "174" } },
   });
 }

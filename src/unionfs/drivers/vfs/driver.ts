@@ -1,20 +1,23 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, isDigest } from "#core/digest.ts";
-import { EngineError } from "#core/errors.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { copyTree } from "../../copy-tree.ts";
-import { type LayerDirectory, openLayerDirectory } from "../../layer-directory.ts";
+import { type LayerDirectory, openLayerDirectory, writeDurably } from "../../layer-directory.ts";
 import type { DriverCapabilities, RootMount, StorageDriver } from "../../mod.ts";
 import { addMountPoints } from "../../mount-points.ts";
 import { treeUsage } from "../../usage.ts";
+
+/** Beside a snapshot's `diff`: the paths of the mount points that were made in it, as JSON. */
+const mountPointsFile = "mount-points.json";
 
 /**
  * Opens `<dataRoot>/vfs`: every layer and snapshot is a whole tree, `vfs/<chain hex or key>/diff`. Slow and large, and works on any filesystem; what the other
  * drivers share with it is what the {@link StorageDriver} contract says.
  */
 export async function openVfs(dataRoot: string, helper: Helper): Promise<StorageDriver> {
-  return new Vfs(await openLayerDirectory(join(dataRoot, "vfs"), helper, { files: [], directories: ["diff"] }));
+  return new Vfs(await openLayerDirectory(join(dataRoot, "vfs"), helper, { files: [mountPointsFile], directories: ["diff"] }));
 }
 
 class Vfs implements StorageDriver {
@@ -46,7 +49,7 @@ class Vfs implements StorageDriver {
     if (isDigest(key)) return { kind: "bind", source, readonly: true };
     let ready = this.#ready.get(key);
     if (ready === undefined) {
-      ready = this.#addMountPoints(source);
+      ready = this.#addMountPoints(key, source);
       this.#ready.set(key, ready);
       ready.catch(() => this.#ready.delete(key));
     }
@@ -85,9 +88,16 @@ class Vfs implements StorageDriver {
     return { dir: this.#files(key), whiteouts: "delete" };
   }
 
-  async changes(key: string): Promise<{ readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined }> {
+  async changes(
+    key: string,
+  ): Promise<{ readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined; readonly mountPoints: ReadonlySet<string> }> {
     const { parent } = this.#directory.snapshot(key);
-    return { kind: "compare", dir: this.#files(key), parentDir: parent === undefined ? undefined : this.#files(parent) };
+    return {
+      kind: "compare",
+      dir: this.#files(key),
+      parentDir: parent === undefined ? undefined : this.#files(parent),
+      mountPoints: new Set(await this.#mountPoints(key)),
+    };
   }
 
   async sweep(active: ReadonlySet<string>): Promise<void> {
@@ -106,21 +116,37 @@ class Vfs implements StorageDriver {
 
   async #copy(from: string, to: string): Promise<void> {
     const { helper } = this.#directory;
-    const trees = await Promise.all([helper.openTree(from), helper.openTree(from), helper.openTree(to)]);
-    const [walker, reader, target] = trees;
+    const source = await helper.openTree(from);
     try {
-      await copyTree({ tree: walker, directory: from }, reader, { tree: target, directory: to });
+      const target = await helper.openTree(to);
+      try {
+        await copyTree({ tree: source, directory: from }, { tree: target, directory: to });
+      } finally {
+        await target.close();
+      }
     } finally {
-      for (const tree of trees) await tree.close();
+      await source.close();
     }
   }
 
-  async #addMountPoints(directory: string): Promise<void> {
+  async #addMountPoints(key: string, directory: string): Promise<void> {
+    if ((await this.#mountPoints(key)) !== undefined) return;
     const tree = await this.#directory.helper.openTree(directory);
     try {
-      await addMountPoints(tree, "", [""]);
+      const made = await addMountPoints(tree, "", [""]);
+      await writeDurably(join(this.#directory.path(key), mountPointsFile), JSON.stringify(made));
     } finally {
       await tree.close();
+    }
+  }
+
+  async #mountPoints(key: string): Promise<readonly string[] | undefined> {
+    try {
+      // Our own file, written whole.
+      return JSON.parse(await readFile(join(this.#directory.path(key), mountPointsFile), "utf8")) as string[];
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw error;
     }
   }
 }
