@@ -69,7 +69,7 @@ export interface Terminal {
   kill(): void;
 }
 
-const ptyProgram = fileURLToPath(new URL("pty.py", import.meta.url));
+const ptyProgram = fileURLToPath(new URL("on-terminal.py", import.meta.url));
 
 export function terminal(
   command: readonly string[],

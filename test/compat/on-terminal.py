@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a program on a pseudo-terminal: pty.py ROWS COLUMNS PROGRAM ARGS...
+"""Runs a program on a pseudo-terminal: on-terminal.py ROWS COLUMNS PROGRAM ARGS...
 
 Standard input is typed, what the terminal shows goes to standard output. Lines "ROWS COLUMNS" on descriptor 3 change the
 window's size. Exits with the program's code (128+n for a signal).
