@@ -17,9 +17,17 @@ export interface VolumeStore {
   get(name: string): VolumeRecord;
   find(name: string): VolumeRecord | undefined;
   /** Idempotent for the same driver; EngineError invalid for a bad name. */
-  create(options: { readonly name?: string; readonly driver?: string; readonly labels?: Record<string, string>; readonly options?: Record<string, string>; readonly anonymous?: boolean }): Promise<VolumeRecord>;
+  create(options: {
+    readonly name?: string;
+    readonly driver?: string;
+    readonly labels?: Record<string, string>;
+    readonly options?: Record<string, string>;
+    readonly anonymous?: boolean;
+  }): Promise<VolumeRecord>;
   remove(name: string, options: { readonly force: boolean; readonly users: readonly string[] }): Promise<void>;
   /** True when the volume's directory is empty (copy-up wanted). */
   isEmpty(name: string): Promise<boolean>;
   sweep(): Promise<void>;
 }
+
+export { openVolumeStore, type VolumeStoreOptions } from "./volume-store.ts";

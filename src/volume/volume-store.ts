@@ -1,135 +1,239 @@
-/**
- * Volumes on disk: `volumes/<name>/_data` is the directory that is mounted, `volumes/<name>/volume.json` says what it is. A directory without that file is a creation (or removal) that a
- * crash has cut off.
- * @module
- */
-import { mkdir, open, readFile, readdir, rename, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { rfc3339Nano } from "#core/clock.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
+import { JsonFields, parseJson } from "#core/json.ts";
+import { type LocalBacking, parseLocalOptions } from "./local-options.ts";
 import type { VolumeRecord, VolumeStore } from "./mod.ts";
 
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
-/** Docker's mark of volumes that nobody named. */
-const ANONYMOUS_LABEL = "com.docker.volume.anonymous";
+export interface VolumeStoreOptions {
+  /** The data root; volumes lie in `volumes/` below it. */
+  readonly root: string;
+  readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+  /** Deletes a whole tree whatever is in it; default: Node's rm, which trees deeper than PATH_MAX defeat. */
+  readonly removeTree?: (path: string) => Promise<void>;
+}
 
-/** Opens `<dataRoot>/volumes`. */
-export async function openVolumeStore(dataRoot: string): Promise<VolumeStore> {
-  const store = new DirectoryVolumes(join(dataRoot, "volumes"));
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+const maxName = 255;
+const anonymousLabel = "com.docker.volume.anonymous";
+
+/**
+ * Opens the volumes of a data root:
+ *
+ *     volumes/<name>/{_data,volume.json}
+ *     volumes/.trash/                      being deleted
+ *
+ * `volume.json` is written last and by rename: a directory without one is what a crash left, and swept.
+ */
+export async function openVolumeStore(options: VolumeStoreOptions): Promise<VolumeStore> {
+  const root = join(options.root, "volumes");
+  await mkdir(join(root, ".trash"), { recursive: true, mode: 0o701 });
+  const store = new LocalVolumes(root, options);
   await store.load();
   return store;
 }
 
-class DirectoryVolumes implements VolumeStore {
+class LocalVolumes implements VolumeStore {
   readonly #root: string;
-  readonly #records = new Map<string, VolumeRecord>();
-  /** Creations under way, by name: a second one waits for the first. */
-  readonly #creating = new Map<string, Promise<VolumeRecord>>();
+  readonly #log: VolumeStoreOptions["log"];
+  readonly #removeTree: (path: string) => Promise<void>;
+  readonly #volumes = new Map<string, VolumeRecord>();
+  /** Names that are being made: a second request waits for the first. */
+  readonly #making = new Map<string, Promise<VolumeRecord>>();
+  #deletions: Promise<void> = Promise.resolve();
 
-  constructor(root: string) {
+  constructor(root: string, { log, removeTree }: VolumeStoreOptions) {
     this.#root = root;
+    this.#log = log;
+    this.#removeTree = removeTree ?? ((path) => rm(path, { recursive: true, force: true }));
   }
 
   async load(): Promise<void> {
-    await mkdir(this.#root, { recursive: true, mode: 0o711 });
-    for (const name of await readdir(this.#root)) {
-      const record = name.startsWith(".") ? undefined : await readRecord(join(this.#root, name, "volume.json"));
-      if (record !== undefined) this.#records.set(name, { ...record, Mountpoint: join(this.#root, name, "_data") });
-    }
+    await Promise.all(
+      (await readdir(this.#root)).filter(isName).map(async (name) => {
+        const record = await readRecord(join(this.#root, name), name);
+        if (record !== undefined) this.#volumes.set(name, record);
+      }),
+    );
   }
 
   list(): VolumeRecord[] {
-    return [...this.#records.values()];
+    return [...this.#volumes.values()].sort((a, b) => (a.Name < b.Name ? -1 : 1));
   }
 
   get(name: string): VolumeRecord {
-    const found = this.find(name);
-    if (found === undefined) throw new EngineError("not-found", `get ${name}: no such volume`);
-    return found;
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) throw new EngineError("not-found", `get ${name}: no such volume`);
+    return volume;
   }
 
   find(name: string): VolumeRecord | undefined {
-    return this.#records.get(name);
+    return this.#volumes.get(name);
   }
 
   async create(options: Parameters<VolumeStore["create"]>[0]): Promise<VolumeRecord> {
-    const { name = newId(), driver = "local" } = options;
-    if (driver !== "local" && driver !== "") throw new EngineError("not-found", `error looking up volume plugin ${driver}: plugin "${driver}" not found`);
-    if (!namePattern.test(name) || name.length > 255) {
-      throw new EngineError("invalid", `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
+    const anonymous = options.anonymous === true || options.name === undefined || options.name === "";
+    const name = options.name || newId();
+    checkName(name);
+    if (options.driver !== undefined && options.driver !== "" && options.driver !== "local") {
+      throw new EngineError("not-found", `create ${name}: error looking up volume plugin ${options.driver}: plugin "${options.driver}" not found`);
     }
-    const known = this.#records.get(name) ?? this.#creating.get(name);
+    // Of what exists, Docker leaves labels and options as they are.
+    const known = this.#volumes.get(name) ?? this.#making.get(name);
     if (known !== undefined) return known;
-    const made = this.#make(name, options).finally(() => this.#creating.delete(name));
-    this.#creating.set(name, made);
-    return made;
-  }
-
-  async #make(name: string, { labels, options, anonymous }: Parameters<VolumeStore["create"]>[0]): Promise<VolumeRecord> {
-    if (options !== undefined && Object.keys(options).length > 0) throw new EngineError("unsupported", `volume options are not supported by this version: ${Object.keys(options).join(", ")}`);
-    const directory = join(this.#root, name);
-    const record: VolumeRecord = {
-      Name: name,
-      Driver: "local",
-      Mountpoint: join(directory, "_data"),
-      CreatedAt: rfc3339Nano(BigInt(Date.now()) * 1_000_000n).replace(/\.\d+Z$/, "Z"),
-      Labels: anonymous === true ? { ...labels, [ANONYMOUS_LABEL]: "" } : (labels ?? null),
-      Scope: "local",
-      Options: null,
-    };
+    const backing = parseLocalOptions(name, options.options ?? {});
+    const labels = anonymous ? { [anonymousLabel]: "", ...options.labels } : (options.labels ?? null);
+    const making = this.#make(name, labels, options.options ?? null, backing);
+    this.#making.set(name, making);
     try {
-      await mkdir(directory, { recursive: true, mode: 0o701 });
-      await mkdir(record.Mountpoint, { recursive: true, mode: 0o755 });
-      await writeDurably(join(directory, "volume.json"), JSON.stringify(record));
-    } catch (error) {
-      await rm(directory, { recursive: true, force: true });
-      throw new EngineError("storage", `create ${name}: ${(error as Error).message}`, { cause: error });
+      return await making;
+    } finally {
+      this.#making.delete(name);
     }
-    this.#records.set(name, record);
-    return record;
   }
 
-  async remove(name: string, { force, users }: { readonly force: boolean; readonly users: readonly string[] }): Promise<void> {
-    if (!this.#records.has(name)) {
+  async remove(name: string, { force, users }: Parameters<VolumeStore["remove"]>[1]): Promise<void> {
+    if (!this.#volumes.has(name)) {
       if (force) return;
       throw new EngineError("not-found", `get ${name}: no such volume`);
     }
     if (users.length > 0) throw new EngineError("conflict", `remove ${name}: volume is in use - [${users.join(", ")}]`);
-    this.#records.delete(name);
-    // Without its record it is no volume any more, whatever happens to the rest.
-    const aside = join(this.#root, `.removed-${newId().slice(0, 16)}`);
-    await rename(join(this.#root, name), aside);
-    await rm(aside, { recursive: true, force: true });
+    this.#volumes.delete(name);
+    await this.#throwAway(name);
   }
 
   async isEmpty(name: string): Promise<boolean> {
-    return (await readdir(this.get(name).Mountpoint)).length === 0;
+    try {
+      return (await readdir(this.get(name).Mountpoint)).length === 0;
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT")
+        throw new EngineError("not-found", `volume ${name}: its directory ${this.get(name).Mountpoint} does not exist`, { cause: error });
+      throw storageError(error, `volume ${name}`);
+    }
   }
 
   async sweep(): Promise<void> {
     for (const name of await readdir(this.#root)) {
-      if (!this.#records.has(name) && !this.#creating.has(name)) await rm(join(this.#root, name), { recursive: true, force: true });
+      if (name === ".trash" || this.#volumes.has(name) || this.#making.has(name)) continue;
+      await this.#throwAway(name);
     }
+    for (const name of await readdir(join(this.#root, ".trash"))) this.#delete(name);
+    await this.#deletions;
+  }
+
+  async #make(name: string, labels: Record<string, string> | null, options: Record<string, string> | null, backing: LocalBacking): Promise<VolumeRecord> {
+    const directory = join(this.#root, name);
+    const data = join(directory, "_data");
+    const record: VolumeRecord = {
+      Name: name,
+      Driver: "local",
+      // A bind volume is its device: there is nothing to mount first.
+      Mountpoint: backing.kind === "bind" ? backing.device : data,
+      CreatedAt: `${new Date().toISOString().slice(0, 19)}Z`,
+      Labels: labels,
+      Scope: "local",
+      Options: options,
+    };
+    try {
+      // What a crash left of an earlier attempt.
+      await this.#throwAway(name);
+      await mkdir(directory, { mode: 0o701 });
+      await mkdir(data, { mode: 0o755 });
+      await writeDurably(join(directory, "volume.json"), `${JSON.stringify({ version: 1, ...record, Mountpoint: undefined }, undefined, 1)}\n`);
+      await syncDirectory(this.#root);
+    } catch (error) {
+      await this.#throwAway(name);
+      throw storageError(error, `create ${name}`);
+    }
+    this.#volumes.set(name, record);
+    return record;
+  }
+
+  /** Out of view at once, deleted in the background. */
+  async #throwAway(name: string): Promise<void> {
+    const target = `${name.slice(0, 200)}.${randomBytes(6).toString("hex")}`;
+    try {
+      await rename(join(this.#root, name), join(this.#root, ".trash", target));
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return;
+      throw storageError(error, `remove ${name}`);
+    }
+    this.#delete(target);
+  }
+
+  #delete(name: string): void {
+    this.#deletions = this.#deletions.then(async () => {
+      try {
+        await this.#removeTree(join(this.#root, ".trash", name));
+      } catch (error) {
+        this.#log("warn", `a removed volume could not be deleted (the next start tries again): ${error instanceof Error ? error.message : String(error)}`);
+      }
+    });
   }
 }
 
-async function readRecord(path: string): Promise<VolumeRecord | undefined> {
-  try {
-    return JSON.parse(await readFile(path, "utf8")) as VolumeRecord;
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR" || error instanceof SyntaxError) return undefined;
-    throw error;
+function isName(name: string): boolean {
+  return namePattern.test(name) && name.length <= maxName;
+}
+
+function checkName(name: string): void {
+  if (name.length === 1) throw new EngineError("invalid", `create ${name}: volume name is too short, names should be at least two alphanumeric characters`);
+  if (name.length > maxName)
+    throw new EngineError("invalid", `create ${name.slice(0, 40)}…: volume name is too long, at most ${maxName} characters are possible`);
+  if (!namePattern.test(name)) {
+    throw new EngineError(
+      "invalid",
+      `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
+    );
   }
+}
+
+/** undefined when the directory is none of a volume that was finished. */
+async function readRecord(directory: string, name: string): Promise<VolumeRecord | undefined> {
+  const path = join(directory, "volume.json");
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return undefined;
+    throw storageError(error, path);
+  }
+  const fields = new JsonFields(parseJson(bytes, path), path);
+  if (fields.number("version") !== 1)
+    throw new EngineError("storage", `${path} has an unknown version`, { hint: "it was written by a newer wherry: use that one" });
+  const options = fields.map("Options") ?? null;
+  const backing = parseLocalOptions(name, options ?? {});
+  return {
+    Name: name,
+    Driver: "local",
+    Mountpoint: backing.kind === "bind" ? backing.device : join(directory, "_data"),
+    CreatedAt: fields.text("CreatedAt") ?? "",
+    Labels: fields.map("Labels") ?? null,
+    Scope: "local",
+    Options: options,
+  };
 }
 
 async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(`${path}.new`, "w", 0o600);
-  try {
+  {
+    await using file = await open(`${path}.tmp`, "w", 0o600);
     await file.writeFile(text);
-    await file.datasync();
-  } finally {
-    await file.close();
+    await file.sync();
   }
-  await rename(`${path}.new`, path);
+  await rename(`${path}.tmp`, path);
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, "r");
+  await directory.sync();
+}
+
+/** System errors become EngineErrors; a full disk says so. */
+function storageError(error: unknown, what: string): unknown {
+  const errno = errnoOf(error);
+  if (error instanceof EngineError || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
+  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
+  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
 }
