@@ -324,8 +324,11 @@ int do_child_maps(struct run *run, const struct op_child_maps *op) {
 int do_signal(struct run *run, const struct op_signal *op) { return ctl_send(run, CTL_POINT, op->id, 0, NULL, 0); }
 
 int do_await(struct run *run, const struct op_await *op) {
-  while (!(run->reached & 1ull << op->id))
+  while (!(run->reached & 1ull << op->id)) {
+    /* The other side has nothing left to do: it will never come. */
+    if (run->child ? run->go : run->child_ready) return errno = EDEADLK, -1;
     if (run_pump(run, true) < 0) return -1;
+  }
   return 0;
 }
 
@@ -480,6 +483,7 @@ int do_exec(struct run *run, const struct op_exec *op) {
   if (!argv || !envp) return -1;
   if (!run->umask_set) umask(022);
   /* The host may still be at work (or failing): nothing of the container runs before all its steps are done. */
+  if (!run->go && ctl_send(run, CTL_READY, 0, 0, NULL, 0) < 0) return -1;
   while (!run->go)
     if (run_pump(run, true) < 0) return -1;
   if (ctl_send(run, CTL_EXEC, 0, 0, NULL, 0) < 0) return -1;

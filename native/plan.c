@@ -170,6 +170,9 @@ static int take_message(struct run *run, int flags) {
     case CTL_GO:
       run->go = true;
       break;
+    case CTL_READY:
+      run->child_ready = true;
+      break;
     case CTL_EXEC:
       run->exec_seen = true;
       break;

@@ -21,7 +21,7 @@ struct plan_facts {
 };
 
 /* What the child asks of its monitor and the other way round, over a SOCK_SEQPACKET pair. */
-enum ctl_kind { CTL_POINT = 1, CTL_GO, CTL_EXEC, CTL_FAILED, CTL_STREAMS, CTL_REPORT };
+enum ctl_kind { CTL_POINT = 1, CTL_GO, CTL_EXEC, CTL_FAILED, CTL_STREAMS, CTL_REPORT, CTL_READY };
 struct ctl_message {
   uint32_t kind, a, b;
 };
@@ -45,7 +45,9 @@ struct run {
   pid_t child_pid;
   int child_pidfd;
   uint64_t reached; /* points that the other side has signalled */
-  bool go, exec_seen, ctl_closed;
+  bool go;         /* child: the host has performed all its steps */
+  bool child_ready; /* host: the child has performed all its steps but exec */
+  bool exec_seen, ctl_closed;
   bool umask_set, stdio_made;
   int child_step, child_errno; /* the child's failure; NO_STEP = none */
   struct streams streams;
