@@ -2,11 +2,9 @@
 import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
-import type { ContainerConfig } from "#core/container-config.ts";
-import type { ImageID } from "#core/digest.ts";
+import type { DiffID, ImageID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
-import type { ImageConfigJson } from "#core/image-spec.ts";
-import type { Image } from "#image/mod.ts";
+import { commitConfig } from "#image/mod.ts";
 import type { Change } from "#unionfs/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { pauseContainer, unpauseContainer } from "./pause-container.ts";
@@ -47,35 +45,28 @@ export async function commitContainer(ctx: EngineContext, name: string, options:
   const held = ctx.layers.hold();
   try {
     if (pauses) await pauseContainer(ctx, container.id);
-    let layer: { readonly diffId: ImageConfigJson["rootfs"]["diff_ids"][number] };
+    let layer: { readonly diffId: DiffID };
     try {
       layer = await ctx.layers.apply(base?.chainId, ctx.layers.diff(snapshot));
     } finally {
       if (pauses && isRunning(container.state)) await unpauseContainer(ctx, container.id);
     }
-    const config = committedConfig(container, base, options, layer.diffId);
-    const image = await ctx.images.add(Buffer.from(JSON.stringify(config)), { ...(options.reference === undefined ? {} : { tags: [options.reference] }), ...(base === undefined ? {} : { parent: base.id }) });
+    const { record } = container;
+    const config = commitConfig({
+      base,
+      diffId: layer.diffId,
+      config: { ...record.config, ...options.changes },
+      createdBy: [record.path, ...record.args].join(" "),
+      containerId: record.id,
+      created: rfc3339Nano(nowNs()),
+      author: options.author,
+      comment: options.comment,
+    });
+    const image = await ctx.images.add(config, { ...(options.reference === undefined ? {} : { tags: [options.reference] }), ...(base === undefined ? {} : { parent: base.id }) });
+    await ctx.imageIndex.refresh();
     publishContainerEvent(ctx, container, "commit", { comment: options.comment, imageID: image.id, imageRef: options.reference ?? "" });
     return image.id;
   } finally {
     held.release();
   }
-}
-
-/** What dockerd writes: the container's config becomes the image's, `--change`s applied by the caller. */
-function committedConfig({ record }: Container, base: Image | undefined, { comment, author, changes }: CommitOptions, diffId: ImageConfigJson["rootfs"]["diff_ids"][number]): ImageConfigJson {
-  const created = rfc3339Nano(nowNs());
-  const own: Partial<ContainerConfig> = { ...record.config, ...changes };
-  return {
-    architecture: base?.config.architecture ?? (process.arch === "arm64" ? "arm64" : "amd64"),
-    ...(base?.config.variant === undefined ? {} : { variant: base.config.variant }),
-    ...(author === "" ? {} : { author }),
-    ...(comment === "" ? {} : { comment }),
-    config: own,
-    container: record.id,
-    created,
-    history: [...(base?.config.history ?? []), { created, ...(author === "" ? {} : { author }), created_by: [record.path, ...record.args].join(" "), ...(comment === "" ? {} : { comment }) }],
-    os: base?.config.os ?? "linux",
-    rootfs: { type: "layers", diff_ids: [...(base?.diffIds ?? []), diffId] },
-  };
 }

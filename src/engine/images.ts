@@ -1,8 +1,9 @@
 /** The images, with what only the engine knows: which containers use them, and events. @module */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { ImageID } from "#core/digest.ts";
 import { isRunning } from "#container/state.ts";
-import type { DeleteResult, Image } from "#image/mod.ts";
-import { bootstrapImage } from "./bootstrap-image.ts";
+import { bootstrapImage, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Filters, Images } from "./mod.ts";
@@ -66,7 +67,11 @@ export function imagesOf(ctx: EngineContext): Images {
       return result;
     },
     users: (id) => usersOf(ctx, id).map((user) => user.id),
-    bootstrap: (what, onProgress, signal) => changing(bootstrapImage(ctx, what, onProgress, signal)),
+    bootstrap: async (what, onProgress, signal) => {
+      const workDir = join(ctx.options.dataRoot, "tmp");
+      await mkdir(workDir, { recursive: true, mode: 0o700 });
+      return changing(bootstrapImage({ store: images, what, workDir, openTree: (root) => ctx.helper.openTree(root), onProgress, ...(signal === undefined ? {} : { signal }) }));
+    },
   };
 }
 

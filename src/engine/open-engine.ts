@@ -81,7 +81,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const [driver, content, volumes, networks] = await Promise.all([
     openDriver(options.storageDriver, { root: dataRoot, helper }),
     openContentStore(dataRoot),
-    openVolumeStore(dataRoot),
+    openVolumeStore({ root: dataRoot, log }),
     openNetworks({ dataRoot, helper, facts, log, ...(options.bridge === undefined ? {} : { bridge: options.bridge }) }),
   ]);
   opened.push(() => networks.close());

@@ -1,0 +1,153 @@
+/** wherryd's command line and configuration file. @module */
+import { readFileSync } from "node:fs";
+import { isAbsolute, resolve } from "node:path";
+import { parseArgs } from "node:util";
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+const logLevels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
+
+export interface DaemonOptions {
+  readonly dataRoot: string;
+  readonly execRoot: string;
+  readonly hosts: readonly string[];
+  readonly pidFile: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly storageDriver: string | undefined;
+  readonly bridge: { readonly name: string; readonly subnet?: string } | undefined;
+  readonly cgroupParent: string | undefined;
+  readonly logOpts: Readonly<Record<string, string>>;
+  readonly labels: readonly string[];
+}
+
+/** Wrong flags or a wrong file: for people, without a stack. */
+export class UsageError extends Error {}
+
+export const help = `Usage: wherryd [OPTIONS]
+
+The wherry daemon: a container engine behind the Docker Engine API.
+
+Options:
+      --data-root DIR         Images, containers, volumes (default /var/lib/wherry)
+      --exec-root DIR         Sockets and the state of what runs; a tmpfs (default /run/wherry)
+  -H, --host ADDRESS          Where to listen: unix:///path or tcp://address:port; may be given more than once
+                              (default unix://EXEC-ROOT/wherry.sock)
+      --pidfile FILE          Write the process id there
+      --log-level LEVEL       debug, info, warn or error (default info)
+      --storage-driver NAME   overlay2 or vfs (default: the best that works here)
+      --bridge NAME           Interface of the default network (default wherry0)
+      --bip SUBNET            Address and range of the default network, e.g. 172.30.0.1/16
+      --cgroup-parent PATH    Where containers' cgroups are made (default /wherry)
+      --log-opt KEY=VALUE     Default for containers' logs: max-size, max-file; may be given more than once
+      --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
+      --config-file FILE      JSON with the same names (default /etc/wherry/daemon.json); flags win over it
+  -v, --version               Print the version and quit
+      --help                  Print this and quit
+
+Containers go on when the daemon ends. SIGTERM and SIGINT end it in good order.
+`;
+
+const flags = {
+  "data-root": { type: "string" },
+  "exec-root": { type: "string" },
+  host: { type: "string", short: "H", multiple: true },
+  pidfile: { type: "string" },
+  "log-level": { type: "string" },
+  "storage-driver": { type: "string" },
+  bridge: { type: "string" },
+  bip: { type: "string" },
+  "cgroup-parent": { type: "string" },
+  "log-opt": { type: "string", multiple: true },
+  label: { type: "string", multiple: true },
+  "config-file": { type: "string" },
+  version: { type: "boolean", short: "v" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+const DEFAULT_CONFIG_FILE = "/etc/wherry/daemon.json";
+
+/** @throws UsageError */
+export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "help" | "version" {
+  const given = parseFlags(args);
+  if (given.help === true) return "help";
+  if (given.version === true) return "version";
+  const file = readConfigFile(given["config-file"]);
+  const text = (flag: keyof FileText): string | undefined => given[flag] ?? file[flag];
+  const execRoot = absolute("exec-root", text("exec-root") ?? "/run/wherry");
+  const hosts = given.host ?? file.hosts ?? [];
+  const [bridge, subnet] = [text("bridge"), text("bip")];
+  return {
+    dataRoot: absolute("data-root", text("data-root") ?? "/var/lib/wherry"),
+    execRoot,
+    hosts: hosts.length > 0 ? hosts : [`unix://${execRoot}/wherry.sock`],
+    pidFile: text("pidfile"),
+    logLevel: logLevelOf(text("log-level") ?? "info"),
+    storageDriver: text("storage-driver"),
+    bridge: bridge === undefined && subnet === undefined ? undefined : { name: bridge ?? "wherry0", ...(subnet === undefined ? {} : { subnet }) },
+    cgroupParent: text("cgroup-parent"),
+    logOpts: { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) },
+    labels: given.label ?? file.labels ?? [],
+  };
+}
+
+function parseFlags(args: readonly string[]): ReturnType<typeof parse> {
+  try {
+    return parse(args);
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.split(". ")[0]}\nSee 'wherryd --help'.`);
+  }
+}
+
+const parse = (args: readonly string[]) => parseArgs({ args: [...args], options: flags, strict: true }).values;
+
+type FileText = Partial<Record<"data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "bridge" | "bip" | "cgroup-parent", string>>;
+type ConfigFile = FileText & { readonly hosts?: string[]; readonly labels?: string[]; readonly "log-opts"?: Record<string, string> };
+
+const textKeys: readonly string[] = ["data-root", "exec-root", "pidfile", "log-level", "storage-driver", "bridge", "bip", "cgroup-parent"];
+
+function readConfigFile(path: string | undefined): ConfigFile {
+  const file = path ?? DEFAULT_CONFIG_FILE;
+  let content: string;
+  try {
+    content = readFileSync(file, "utf8");
+  } catch (error) {
+    if (path === undefined && (error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    throw new UsageError(`unable to configure the daemon with file ${file}: ${(error as Error).message}`);
+  }
+  const bad = (why: string) => new UsageError(`unable to configure the daemon with file ${file}: ${why}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(content);
+  } catch (error) {
+    throw bad((error as Error).message);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw bad("it does not hold a JSON object");
+  for (const [key, entry] of Object.entries(value)) {
+    const isText = (v: unknown) => typeof v === "string";
+    const fits =
+      textKeys.includes(key) ? isText(entry) : key === "hosts" || key === "labels" ? Array.isArray(entry) && entry.every(isText) : key === "log-opts" ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText) : undefined;
+    if (fits === undefined) throw bad(`the following directives don't match any configuration option: ${key}`);
+    if (!fits) throw bad(`${key} has a value of the wrong type`);
+  }
+  return value as ConfigFile; // every key was checked
+}
+
+function absolute(flag: string, path: string): string {
+  if (path === "") throw new UsageError(`--${flag} must not be empty`);
+  return isAbsolute(path) ? resolve(path) : resolve(process.cwd(), path);
+}
+
+function logLevelOf(text: string): LogLevel {
+  const level = logLevels.find((l) => l === text);
+  if (level === undefined) throw new UsageError(`invalid --log-level "${text}": use ${logLevels.join(", ")}`);
+  return level;
+}
+
+function pairs(flag: string, entries: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.map((entry) => {
+      const [key = "", value] = entry.split(/=(.*)/s);
+      if (key === "" || value === undefined) throw new UsageError(`invalid --${flag} "${entry}": use KEY=VALUE`);
+      return [key, value];
+    }),
+  );
+}

@@ -1,0 +1,94 @@
+/**
+ * The daemon: an engine over its data root, behind the API server and the stub's command line.
+ * @module
+ */
+import { unlinkSync, writeFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { createApiServer } from "#api/server/mod.ts";
+import { isEngineError } from "#core/errors.ts";
+import { openEngine } from "#engine/open-engine.ts";
+import { version } from "#engine/version.ts";
+import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, UsageError } from "./daemon-options.ts";
+
+const started = performance.now();
+const severities: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
+
+type Log = (level: LogLevel, message: string) => void;
+
+/** One line for each message; a service manager adds what else it wants to know. */
+function createLog(least: LogLevel): Log {
+  return (level, message) => {
+    if (severities[level] >= severities[least]) process.stderr.write(`${new Date().toISOString()} ${level.padEnd(5)} ${message}\n`);
+  };
+}
+
+/** Beside this file in the package; in the checkout, in dist. */
+function helperPath(): string {
+  const here = fileURLToPath(import.meta.url);
+  return fileURLToPath(new URL(here.endsWith(".ts") ? "../../dist/bin/wherry-helper" : "./bin/wherry-helper", import.meta.url));
+}
+
+async function serve(options: DaemonOptions): Promise<void> {
+  const log = createLog(options.logLevel);
+  log("info", `wherryd ${version} (pid ${process.pid}, Node ${process.versions.node}), data in ${options.dataRoot}, sockets in ${options.execRoot}`);
+  const stopping = new Promise<NodeJS.Signals>((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
+  });
+  process.on("SIGHUP", () => undefined); // a terminal that closes is no reason to end
+  await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+  const engine = await openEngine({
+    dataRoot: options.dataRoot,
+    execRoot: options.execRoot,
+    helperPath: helperPath(),
+    log,
+    labels: options.labels,
+    defaultLogOpts: options.logOpts,
+    ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),
+    ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
+    ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
+  });
+  try {
+    const server = createApiServer(engine, { version, log });
+    const listening = await server.listen(options.hosts);
+    if (options.pidFile !== undefined) writeFileSync(options.pidFile, `${process.pid}\n`);
+    const { kernel, cgroup } = engine.system.facts();
+    const running = engine.containers.list({ all: false, limit: undefined, filters: {} }).length;
+    log("info", `Linux ${kernel.release}, cgroup ${cgroup.mode}; ${running} container${running === 1 ? "" : "s"} running`);
+    log("info", `ready after ${Math.round(performance.now() - started)} ms: ${listening.addresses.join(", ")}`);
+    log("info", `${await stopping}: no more requests are served; containers go on`);
+    await server.close();
+  } finally {
+    await engine.close();
+    if (options.pidFile !== undefined) removeFile(options.pidFile);
+  }
+}
+
+function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+/** Exit codes: 0, 1 failed, 2 wrong usage. */
+async function main(args: readonly string[]): Promise<number> {
+  try {
+    const options = parseDaemonOptions(args);
+    if (options === "help") process.stdout.write(help);
+    else if (options === "version") process.stdout.write(`wherryd version ${version}\n`);
+    else await serve(options);
+    return 0;
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`wherryd: ${error.message}\n`);
+      return 2;
+    }
+    if (!isEngineError(error)) throw error;
+    process.stderr.write(`wherryd: ${error.message}\n${error.hint === undefined ? "" : `  ${error.hint}\n`}`);
+    return 1;
+  }
+}
+
+process.exit(await main(process.argv.slice(2)));
