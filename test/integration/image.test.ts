@@ -4,7 +4,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openContentStore } from "#content/blob-store.ts";
@@ -189,6 +189,53 @@ describe("an archive that is not right leaves nothing", () => {
   });
 });
 
+describe("a disk that is full", () => {
+  const small = "16m";
+  beforeEach(async () => {
+    await helper.close();
+    execFileSync("mount", ["-t", "tmpfs", "-o", `size=${small},mode=700`, "wherry-test", root]);
+    await mkdir(join(root, "run"), { mode: 0o700 });
+    helper = await startHelper({ helperPath: nativeHelper(), execRoot: join(root, "run"), log: (line) => console.error(`helper: ${line}`) });
+    await open();
+  });
+  afterEach(async () => {
+    await driver.idle();
+    await helper.close();
+    execFileSync("umount", [root]);
+    helper = await startHelper({ helperPath: nativeHelper(), execRoot: join(root, "run"), log: (line) => console.error(`helper: ${line}`) });
+  });
+
+  // Compressed it fits, unpacked it does not; and it does not even arrive.
+  it.each<[string, (layer: Buffer) => Buffer]>([
+    ["unpacking", gzip],
+    ["receiving", (layer) => layer],
+  ])("is said while %s, and nothing of before is lost", async (_name, compress) => {
+    await load(dockerArchive([image]));
+    const big = tarOf([{ name: "big", data: Buffer.alloc(20 << 20, "x") }]);
+    for (let i = 0; i < 2; i++) {
+      await expect(load(dockerArchive([{ layers: [base, big], tags: ["big:1"], compress }]))).rejects.toMatchObject({
+        code: "storage",
+        message: expect.stringContaining("no space left on device"),
+      });
+      await driver.idle();
+      expect((await driver.list()).layers.length).toBe(2);
+    }
+    await open();
+    expect((await store.get("app:1")).id).toBe(id);
+    await store.remove("app:1", none);
+    await expectNothing();
+  });
+
+  it("does not keep images from being removed", async () => {
+    await load(dockerArchive([image]));
+    await writeFile(join(root, "filler"), Buffer.alloc(20 << 20)).catch((error: NodeJS.ErrnoException) => expect(error.code).toBe("ENOSPC"));
+    await expect(load(dockerArchive([{ layers: [upper], tags: ["more:1"] }]))).rejects.toMatchObject({ code: "storage" });
+    expect((await store.remove("app:1", none)).length).toBe(4);
+    await rm(join(root, "filler"));
+    await expectNothing();
+  });
+});
+
 describe("a base image", () => {
   it.skipIf(!existsSync("/bin/busybox"))("of busybox is the same each time", async () => {
     const lines: string[] = [];
@@ -199,7 +246,9 @@ describe("a base image", () => {
     expect(lines[0]).toContain("busybox");
     const top = await topDirectory("busybox");
     expect(
-      execFileSync("chroot", [top, "/bin/sh", "-c", "id root; ls -ld /root /tmp | cut -c1-10; test /bin/sh -ef /bin/busybox && echo linked"], { encoding: "utf8" }),
+      execFileSync("chroot", [top, "/bin/sh", "-c", "id root; ls -ld /root /tmp | cut -c1-10; test /bin/sh -ef /bin/busybox && echo linked"], {
+        encoding: "utf8",
+      }),
     ).toBe("uid=0(root) gid=0(root) groups=0(root),10(wheel)\ndrwx------\ndrwxrwxrwt\nlinked\n");
     await store.remove("busybox", none);
     await expectNothing();
