@@ -67,7 +67,8 @@ export class Lab {
     const lab = new Lab(mkdtempSync("/dev/shm/wherry-native-"), helperPath ?? join(await nativeDirectory(), "wherry-helper"));
     for (const name of ["bin", "proc", "dev/pts", "tmp", "etc"]) await mkdir(join(lab.rootfs, name), { recursive: true });
     await copyFile("/bin/busybox", join(lab.rootfs, "bin/busybox"));
-    for (const applet of ["sh", "cat", "echo", "true", "sleep", "ls", "stty", "head", "dd", "yes", "ps", "kill", "id", "hostname", "trap"]) await symlink("busybox", join(lab.rootfs, "bin", applet));
+    for (const applet of ["sh", "cat", "echo", "true", "sleep", "ls", "stty", "head", "dd", "yes", "ps", "kill", "id", "hostname", "trap"])
+      await symlink("busybox", join(lab.rootfs, "bin", applet));
     await lab.start();
     return lab;
   }
@@ -94,6 +95,7 @@ export class Lab {
       child({ op: "mkdir", dir: 0, path: "dev/pts", mode: 0o755, uid: 0, gid: 0, parents: 0 }),
       child({ op: "mount", source: "devpts", dir: 0, path: "dev/pts", fstype: "devpts", flags: 0n, data: "newinstance,ptmxmode=0666,mode=620" }),
       child({ op: "mknod", dir: 0, path: "dev/null", mode: 0o20666, major: 1, minor: 3, uid: 0, gid: 0 }, ["EPERM"]),
+      child({ op: "mknod", dir: 0, path: "dev/tty", mode: 0o20666, major: 5, minor: 0, uid: 0, gid: 0 }, ["EPERM"]),
       ...before,
       ...(tty ? [] : [child({ op: "setsid" })]),
       child({ op: "stdio", console: tty ? 1 : 0 }),
@@ -112,7 +114,16 @@ export class Lab {
     const link = await this.helper.launch(
       {
         plan: { steps: this.steps(options) },
-        stdio: { tty: false, rows: 0, columns: 0, openStdin: false, stdinOnce: false, attachGate: 0, log: { path: files.log, maxBytes: 0, maxFiles: 1 }, ...options.stdio },
+        stdio: {
+          tty: false,
+          rows: 0,
+          columns: 0,
+          openStdin: false,
+          stdinOnce: false,
+          attachGate: 0,
+          log: { path: files.log, maxBytes: 0, maxFiles: 1 },
+          ...options.stdio,
+        },
         socketPath: files.socket,
         exitPath: files.exit,
         pidPath: files.pid,
@@ -142,7 +153,11 @@ export function logEntries(path: string): { log: string; stream: string; time: s
 
 function readLog(path: string): { stdout: string; stderr: string } {
   const entries = logEntries(path);
-  const of = (stream: string) => entries.filter((entry) => entry.stream === stream).map((entry) => entry.log).join("");
+  const of = (stream: string) =>
+    entries
+      .filter((entry) => entry.stream === stream)
+      .map((entry) => entry.log)
+      .join("");
   return { stdout: of("stdout"), stderr: of("stderr") };
 }
 
@@ -187,7 +202,14 @@ export async function childrenOf(pid: number): Promise<number[]> {
 
 /** The pid of a lab's helper. */
 export function helperPid(lab: Lab): number {
-  const found = execFileSync("sh", ["-c", `for p in /proc/[0-9]*; do [ "$(readlink $p/exe 2>/dev/null)" = "/memfd:wherry-helper (deleted)" ] && grep -q "^PPid:.*[^0-9]${process.pid}$" $p/status 2>/dev/null && echo \${p#/proc/}; done; true`], { encoding: "utf8" });
+  const found = execFileSync(
+    "sh",
+    [
+      "-c",
+      `for p in /proc/[0-9]*; do [ "$(readlink $p/exe 2>/dev/null)" = "/memfd:wherry-helper (deleted)" ] && grep -q "^PPid:.*[^0-9]${process.pid}$" $p/status 2>/dev/null && echo \${p#/proc/}; done; true`,
+    ],
+    { encoding: "utf8" },
+  );
   const pids = found.trim().split("\n").map(Number);
   if (pids.length !== 1 || !(pids[0]! > 1)) throw new Error(`expected one helper of ours (${lab.directory}), found: ${found}`);
   return pids[0]!;
