@@ -10,6 +10,7 @@ import { printable, toBytes } from "./bytes.ts";
 import { rebuildTar } from "./layer-tar.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { MemoryTree } from "./testing/memory-tree.ts";
+import { oddArchive } from "./testing/odd-archive.ts";
 import { chunked, collect, end, type Member, member, pax, tar } from "./testing/tar-builder.ts";
 import { UnionView } from "./union-view.ts";
 
@@ -341,56 +342,16 @@ describe("the archive comes back byte for byte", () => {
   });
 
   it("whatever it is, if it is accepted", async () => {
-    const name = fc.constantFrom(
-      "a",
-      "./a",
-      "a/",
-      "a/b",
-      "/a/b",
-      "a/b/c",
-      "b",
-      "b/.wh.a",
-      "a/.wh..wh..opq",
-      ".wh.b",
-      "l/x",
-      "\xff\xfe",
-      `${"n".repeat(90)}/m`,
-      "..",
-      "a/../b",
-      "./",
-    );
-    const anyMember: fc.Arbitrary<Member> = fc
-      .record(
-        {
-          name,
-          typeflag: fc.constantFrom("0", "0", "0", "\0", "1", "2", "5", "6", "7", "D", "3"),
-          linkname: fc.constantFrom("a", "b", "a/b", "../x", "/a", "."),
-          data: fc.uint8Array({ maxLength: 1500 }),
-          magic: fc.constantFrom("ustar\x0000", "ustar  \0", ""),
-          paddingByte: fc.nat(255),
-          base256: fc.boolean(),
-          mtime: fc.nat(1 << 30),
-          mode: fc.nat(0o7777),
-        },
-        { requiredKeys: ["name"] },
-      )
-      .map((given) => (["1", "2", "5", "6", "3"].includes(given.typeflag ?? "0") ? { ...given, data: "" } : given));
     let accepted = 0;
-    const property = fc.asyncProperty(
-      fc.array(anyMember, { maxLength: 8 }),
-      fc.integer({ min: 1, max: 4000 }),
-      fc.uint8Array({ maxLength: 700 }),
-      async (members, chunk, behind) => {
-        const archive = Buffer.concat([tar(...members), behind]);
-        try {
-          expect((await rebuilt(archive, chunk)).equals(archive)).toBe(true);
-          accepted++;
-        } catch (error) {
-          // Refusals are fine; that the tree was asked for something impossible is not.
-          if (!isEngineError(error, "corrupt")) throw error;
-        }
-      },
-    );
+    const property = fc.asyncProperty(oddArchive, fc.integer({ min: 1, max: 4000 }), async (archive, chunk) => {
+      try {
+        expect((await rebuilt(archive, chunk)).equals(archive)).toBe(true);
+        accepted++;
+      } catch (error) {
+        // Refusals are fine; that the tree was asked for something impossible is not.
+        if (!isEngineError(error, "corrupt")) throw error;
+      }
+    });
     await fc.assert(property, { numRuns: 400 });
     expect(accepted).toBeGreaterThan(60);
   });

@@ -9,6 +9,10 @@ import { readTarIndex, type TarIndexRecord } from "./tar-index.ts";
 
 const chunkSize = 256 * 1024;
 
+/** Files up to this length are read ahead, several at a time. */
+const smallBytes = 128 * 1024;
+const aheadFiles = 8;
+
 /**
  * The layer's archive as it came in, out of its index and its files; the stream fails when that does not give `diffId` again (somebody changed the layer's directory).
  * @param record the layer's record: `tar-index.gz`, `superseded/`
@@ -16,22 +20,52 @@ const chunkSize = 256 * 1024;
  */
 export async function* rebuildTar(record: string, files: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
   const hash = createHash("sha256");
-  const superseded = await supersededNumbers(join(record, "superseded"));
-  for await (const part of readTarIndex(join(record, "tar-index.gz"))) {
-    if (part.kind === "meta") {
-      hash.update(part.bytes);
-      yield part.bytes;
-      continue;
-    }
-    const path = superseded.has(part.number)
-      ? Buffer.from(join(record, "superseded", String(part.number)))
-      : Buffer.concat([Buffer.from(`${files}/`), toBytes(part.path)]);
-    for await (const bytes of content(path, part)) {
+  for await (const piece of pieces(record, files)) {
+    for await (const bytes of await piece) {
       hash.update(bytes);
       yield bytes;
     }
   }
   if (`sha256:${hash.digest("hex")}` !== diffId) throw corrupt(`layer ${diffId} no longer has the content it came with`);
+}
+
+type Piece = Iterable<Buffer> | AsyncIterable<Buffer>;
+
+/** The pieces of the archive in order; of those that are promises, some are under way. */
+async function* pieces(record: string, files: string): AsyncGenerator<Piece | Promise<Piece>, void> {
+  const superseded = await supersededNumbers(join(record, "superseded"));
+  const ahead: (Piece | Promise<Piece>)[] = [];
+  let reading = 0;
+  for await (const part of readTarIndex(join(record, "tar-index.gz"))) {
+    if (part.kind === "meta") {
+      ahead.push([part.bytes]);
+      continue;
+    }
+    const path = superseded.has(part.number)
+      ? Buffer.from(join(record, "superseded", String(part.number)))
+      : Buffer.concat([Buffer.from(`${files}/`), toBytes(part.path)]);
+    if (part.bytes > smallBytes) {
+      yield* ahead.splice(0);
+      reading = 0;
+      yield content(path, part);
+      continue;
+    }
+    const small = readSmall(path, part);
+    // Whoever gets to it sees the failure; until then it is nobody's.
+    small.catch(() => undefined);
+    ahead.push(small);
+    if (++reading < aheadFiles) continue;
+    // Half of them are left to be read while the others are passed on.
+    yield* ahead.splice(0, ahead.length / 2);
+    reading = Math.ceil(aheadFiles / 2);
+  }
+  yield* ahead;
+}
+
+async function readSmall(path: Buffer, part: TarIndexRecord & { kind: "file" }): Promise<Buffer[]> {
+  const all: Buffer[] = [];
+  for await (const bytes of content(path, part)) all.push(bytes);
+  return all;
 }
 
 async function supersededNumbers(directory: string): Promise<ReadonlySet<number>> {
