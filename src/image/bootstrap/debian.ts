@@ -14,12 +14,12 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
  * What is not taken over from the tree: what is below the mount points of a container, what apt and dpkg downloaded and logged, and
  * the host's own names and addresses, which debootstrap copies in.
  */
-const leftOut = [
-  /^(dev|proc|sys|run|tmp)\//,
-  /^var\/(cache\/apt|lib\/apt\/lists|log|tmp)\/./,
+const leftOut = [/^(dev|proc|sys|run|tmp)\//];
+const filesLeftOut = [
+  /^var\/(cache\/apt|lib\/apt\/lists|log|tmp)\//,
   /^var\/cache\/(debconf|ldconfig)\/.*(-old|aux-cache)$/,
   /^var\/lib\/dpkg\/.*-old$/,
-  /^etc\/(hostname|resolv\.conf|machine-id|\.pwd\.lock|.*-)$/,
+  /^etc\/(hostname|resolv\.conf|machine-id|\.pwd\.lock|[^/]*-)$/,
 ];
 
 /** Makes `debian:SUITE` with debootstrap's smallest variant. */
@@ -44,6 +44,7 @@ export async function bootstrapDebian(
     // In a mount namespace of its own, so that what it mounts in the tree goes with it, however it ends: the tree will be deleted.
     await run(unshare, ["--mount", "--propagation", "private", debootstrap, ...args], {
       ...options,
+      report: true,
       env: { DEBIAN_FRONTEND: "noninteractive", ...(await aptProxy(options)) },
     });
     options.onLine?.("making the image");
@@ -72,7 +73,8 @@ async function importTree(store: ImageStore, suite: string, root: string, openTr
 async function* treeEntries(tree: FileTree): AsyncIterable<TarSource> {
   for await (const stat of tree.walk("")) {
     const path = toByteString(stat.path);
-    if (path !== "" && !leftOut.some((pattern) => pattern.test(path))) yield { kind: "entry", path, stat, tree };
+    const patterns = stat.type === "dir" ? leftOut : [...leftOut, ...filesLeftOut];
+    if (path !== "" && !patterns.some((pattern) => pattern.test(path))) yield { kind: "entry", path, stat, tree };
   }
 }
 
