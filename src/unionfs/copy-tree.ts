@@ -1,6 +1,7 @@
 import { constants, copyFile } from "node:fs/promises";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { type ByteString, toByteString, toBytes } from "./bytes.ts";
+import { withPathBelow } from "./open-below.ts";
 
 /** A tree that is open, and the directory it is rooted at. */
 export interface OpenTree {
@@ -8,7 +9,6 @@ export interface OpenTree {
   readonly directory: string;
 }
 
-const pathMax = 4096;
 const zeros = Buffer.alloc(64 * 1024);
 
 /**
@@ -40,11 +40,13 @@ export async function copyTree(from: OpenTree, to: OpenTree): Promise<void> {
 
 async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileMeta): Promise<void> {
   const sparse = stat.blocks * 512 < stat.size;
-  const longest = Math.max(from.directory.length, to.directory.length) + stat.path.length + 2;
-  if (stat.size > 0 && !sparse && longest < pathMax) {
+  if (stat.size > 0 && !sparse) {
     // The directory must be there before Node writes to it.
     await to.tree.flush();
-    await copyFile(within(from, stat.path), within(to, stat.path), constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+    const path = Buffer.from(stat.path);
+    await withPathBelow(from.directory, path, (source) =>
+      withPathBelow(to.directory, path, (target) => copyFile(source, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)),
+    );
     await to.tree.setMeta(stat.path, meta);
     return;
   }
@@ -56,10 +58,6 @@ async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileM
     }
   }
   await to.tree.closeFile(meta);
-}
-
-function within({ directory }: OpenTree, path: Uint8Array): Buffer {
-  return Buffer.concat([Buffer.from(`${directory}/`), path]);
 }
 
 function isZero(chunk: Uint8Array): boolean {

@@ -11,6 +11,7 @@ import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
 import { rebuildTar } from "./layer-tar.ts";
 import type { Change, LayerStore, StorageDriver } from "./mod.ts";
+import { withPathBelow } from "./open-below.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
 import { directoriesOf, openCommonTree } from "./trees.ts";
@@ -300,13 +301,14 @@ function closing(tree: FileTree): AsyncDisposable & { readonly tree: FileTree } 
 
 /** Puts the content that is about to be replaced aside: as a second name of the file, or a copy where that is impossible. */
 async function keepContent(dir: string, path: ByteString, aside: string, number: number): Promise<void> {
-  const source = Buffer.concat([Buffer.from(`${dir}/`), toBytes(path)]);
   const target = join(aside, String(number));
   await mkdir(aside, { recursive: true, mode: 0o700 });
-  try {
-    await link(source, target);
-  } catch (error) {
-    if (errnoOf(error) !== "EXDEV" && errnoOf(error) !== "EMLINK") throw error;
-    await copyFile(source, target);
-  }
+  await withPathBelow(dir, toBytes(path), async (source) => {
+    try {
+      await link(source, target);
+    } catch (error) {
+      if (errnoOf(error) !== "EXDEV" && errnoOf(error) !== "EMLINK") throw error;
+      await copyFile(source, target);
+    }
+  });
 }

@@ -5,13 +5,15 @@ import { join } from "node:path";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { corrupt, printable, toBytes } from "./bytes.ts";
+import { withPathBelow } from "./open-below.ts";
 import { readTarIndex, type TarIndexRecord } from "./tar-index.ts";
 
 const chunkSize = 256 * 1024;
 
 /** Files up to this length are read ahead, several at a time. */
 const smallBytes = 128 * 1024;
-const aheadFiles = 8;
+/** Members are header and content in turn, so half of this many files. */
+const aheadPieces = 16;
 
 /**
  * The layer's archive as it came in, out of its index and its files; the stream fails when that does not give `diffId` again (somebody changed the layer's directory).
@@ -35,36 +37,32 @@ type Piece = Iterable<Buffer> | AsyncIterable<Buffer>;
 async function* pieces(record: string, files: string): AsyncGenerator<Piece | Promise<Piece>, void> {
   const superseded = await supersededNumbers(join(record, "superseded"));
   const ahead: (Piece | Promise<Piece>)[] = [];
-  let reading = 0;
   for await (const part of readTarIndex(join(record, "tar-index.gz"))) {
     if (part.kind === "meta") {
       ahead.push([part.bytes]);
-      continue;
+    } else {
+      const kept = superseded.has(part.number);
+      const file: Content = { directory: kept ? join(record, "superseded") : files, path: kept ? Buffer.from(String(part.number)) : toBytes(part.path), part };
+      const piece = part.bytes > smallBytes ? content(file) : readSmall(file);
+      // Whoever gets to it sees the failure; until then it is nobody's.
+      if (piece instanceof Promise) piece.catch(() => undefined);
+      ahead.push(piece);
     }
-    const path = superseded.has(part.number)
-      ? Buffer.from(join(record, "superseded", String(part.number)))
-      : Buffer.concat([Buffer.from(`${files}/`), toBytes(part.path)]);
-    if (part.bytes > smallBytes) {
-      yield* ahead.splice(0);
-      reading = 0;
-      yield content(path, part);
-      continue;
-    }
-    const small = readSmall(path, part);
-    // Whoever gets to it sees the failure; until then it is nobody's.
-    small.catch(() => undefined);
-    ahead.push(small);
-    if (++reading < aheadFiles) continue;
-    // Half of them are left to be read while the others are passed on.
-    yield* ahead.splice(0, ahead.length / 2);
-    reading = Math.ceil(aheadFiles / 2);
+    if (ahead.length > aheadPieces) yield* ahead.splice(0, aheadPieces / 2);
   }
   yield* ahead;
 }
 
-async function readSmall(path: Buffer, part: TarIndexRecord & { kind: "file" }): Promise<Buffer[]> {
+/** A file record and where its bytes are. */
+interface Content {
+  readonly directory: string;
+  readonly path: Buffer;
+  readonly part: TarIndexRecord & { readonly kind: "file" };
+}
+
+async function readSmall(from: Content): Promise<Buffer[]> {
   const all: Buffer[] = [];
-  for await (const bytes of content(path, part)) all.push(bytes);
+  for await (const bytes of content(from)) all.push(bytes);
   return all;
 }
 
@@ -77,22 +75,22 @@ async function supersededNumbers(directory: string): Promise<ReadonlySet<number>
   }
 }
 
-async function* content(path: Buffer, part: TarIndexRecord & { kind: "file" }): AsyncGenerator<Buffer, void> {
-  await using file = await openContent(path, part);
-  for (const { offset, length } of part.extents) {
+async function* content(from: Content): AsyncGenerator<Buffer, void> {
+  await using file = await openContent(from);
+  for (const { offset, length } of from.part.extents) {
     for (let at = 0; at < length; ) {
       const buffer = Buffer.allocUnsafe(Math.min(chunkSize, length - at));
       const { bytesRead } = await file.read(buffer, 0, buffer.length, offset + at);
-      if (bytesRead === 0) throw corrupt(`file "${printable(part.path)}" of a layer is shorter than it was`);
+      if (bytesRead === 0) throw corrupt(`file "${printable(from.part.path)}" of a layer is shorter than it was`);
       at += bytesRead;
       yield buffer.subarray(0, bytesRead);
     }
   }
 }
 
-async function openContent(path: Buffer, part: TarIndexRecord & { kind: "file" }): Promise<FileHandle> {
+async function openContent({ directory, path, part }: Content): Promise<FileHandle> {
   try {
-    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    return await withPathBelow(directory, path, (short) => open(short, constants.O_RDONLY | constants.O_NOFOLLOW));
   } catch (error) {
     throw new EngineError("corrupt", `file "${printable(part.path)}" of a layer cannot be read: ${errnoOf(error) ?? String(error)}`, { cause: error });
   }
