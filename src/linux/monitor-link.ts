@@ -50,6 +50,7 @@ export class Monitor implements MonitorLink {
   #channel: Channel | undefined;
   #nextRequest = 1;
   #ended = false;
+  #released = false;
   #resolveExit!: (record: ExitRecord) => void;
   #rejectExit!: (error: EngineError) => void;
   #resolveDirect!: (end: DirectEnd) => void;
@@ -104,6 +105,7 @@ export class Monitor implements MonitorLink {
   async lost(): Promise<void> {
     this.#channel?.close();
     this.#channel = undefined;
+    if (this.#released) return;
     if (!this.#ended) {
       if (await connectMonitor(this.#socketPath, this).catch(() => undefined)) return;
       const record = this.#exitPath === undefined ? undefined : await readExitRecord(this.#exitPath).catch(() => undefined);
@@ -115,14 +117,17 @@ export class Monitor implements MonitorLink {
     this.#resolveDirect("gone");
   }
 
-  /** Drops the connection (the engine closes); the container goes on. */
+  /** Drops the connection (the engine closes); the container goes on, and {@link exited} stays open. */
   release(): void {
+    this.#released = true;
+    this.#endRequests();
     this.#channel?.close();
     this.#channel = undefined;
   }
 
   async #request(type: number, fill: (w: Writer) => void): Promise<number> {
     if (this.#ended) return ESRCH;
+    if (this.#released) throw new EngineError("unavailable", "the engine is shutting down");
     const w = new Writer(16);
     fill(w);
     const payload = Buffer.from(w.done());
