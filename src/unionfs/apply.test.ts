@@ -92,6 +92,12 @@ describe("unpacking", () => {
     expect(await tree.lstat("home/new")).toMatchObject({ mode: 0o755, uid: 0, mtimeNs: 5_000_000_000n });
   });
 
+  it("gives a file that takes a directory's place its own mode and time", async () => {
+    const tree = new MemoryTree();
+    await apply(tree, [{ name: "b/", typeflag: "5", mode: 0o755, mtime: 1 }, { name: "b/x/y" }, { name: "b", mode: 0o600, mtime: 2 }]);
+    expect(await tree.lstat("b")).toMatchObject({ type: "file", mode: 0o600, mtimeNs: 2_000_000_000n });
+  });
+
   it("lets later entries replace earlier ones, of any kind", async () => {
     expect(
       await unpacked([

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { applyTar } from "./apply.ts";
 import { compareWalkOrder, printable } from "./bytes.ts";
 import { MemoryTree } from "./testing/memory-tree.ts";
+import { TarReader } from "./tar/reader.ts";
 import { chunked, collect, type Member, tar } from "./testing/tar-builder.ts";
 import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
 import { UnionView } from "./union-view.ts";
@@ -191,6 +192,16 @@ describe("a diff, applied again, gives the same tree", () => {
       expect((await collect(writeTar(layerEntries(comparedChanges(now, old), now)))).equals(diff)).toBe(true);
     });
     await fc.assert(property, { numRuns: 300 });
+  });
+
+  it("names the directories above what has changed, and no others", async () => {
+    const old = await layer("d/", "d/e/", "d/e/f=1", "same/", "same/x");
+    const now = await layer("d/", "d/e/", "d/e/f=22", "same/", "same/x");
+    const diff = await collect(writeTar(layerEntries(comparedChanges(now, old), now)));
+    const names: string[] = [];
+    const reader = new TarReader(chunked(diff));
+    for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) names.push(entry.name);
+    expect(names).toEqual(["d/", "d/e/", "d/e/f"]);
   });
 
   it("from an upper directory to another, with whiteouts and opaque directories", async () => {
