@@ -10,6 +10,8 @@ export interface CliIo {
   readonly argv: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** The caller's file mode mask: files that a command makes get 0666 without these bits. */
+  readonly umask: number;
   readonly stdin: Readable;
   readonly stdout: Writable;
   readonly stderr: Writable;
@@ -23,4 +25,6 @@ export interface CliIo {
   setRaw(on: boolean): void;
   /** Token of the stub's descriptors at the helper, for `direct`. */
   readonly directToken: string | undefined;
+  /** Aborts when the caller has gone (a killed stub): whatever a command waits for is then given up. */
+  readonly gone: AbortSignal;
 }

@@ -47,7 +47,13 @@ export class TestEngine implements AsyncDisposable {
     this.engine = await openEngine(this.options);
   }
 
-  request(image: string, cmd: readonly string[], config: Partial<ContainerConfig> = {}, host: Partial<HostConfig> = {}, name?: string): Parameters<Engine["containers"]["create"]>[0] {
+  request(
+    image: string,
+    cmd: readonly string[],
+    config: Partial<ContainerConfig> = {},
+    host: Partial<HostConfig> = {},
+    name?: string,
+  ): Parameters<Engine["containers"]["create"]>[0] {
     return {
       name,
       config: containerConfig({ Image: image, Cmd: [...cmd], ...config }, ""),
@@ -67,7 +73,11 @@ export class TestEngine implements AsyncDisposable {
   }
 
   /** Runs to the end. */
-  async run(cmd: readonly string[], config: Partial<ContainerConfig> = {}, host: Partial<HostConfig> = {}): Promise<{ readonly id: string; readonly code: number; readonly out: string; readonly err: string }> {
+  async run(
+    cmd: readonly string[],
+    config: Partial<ContainerConfig> = {},
+    host: Partial<HostConfig> = {},
+  ): Promise<{ readonly id: string; readonly code: number; readonly out: string; readonly err: string }> {
     const id = await this.create(cmd, config, host);
     const ended = this.engine.containers.wait(id, "next-exit");
     await this.engine.containers.start(id);
@@ -77,26 +87,52 @@ export class TestEngine implements AsyncDisposable {
 
   async logs(id: string): Promise<{ readonly out: string; readonly err: string }> {
     const text = { stdout: "", stderr: "" };
-    for await (const { stream, log } of this.engine.containers.logs(id, { stdout: true, stderr: true, follow: false, tail: undefined, sinceNs: undefined, untilNs: undefined })) text[stream] += Buffer.from(log).toString();
+    for await (const { stream, log } of this.engine.containers.logs(id, {
+      stdout: true,
+      stderr: true,
+      follow: false,
+      tail: undefined,
+      sinceNs: undefined,
+      untilNs: undefined,
+    }))
+      text[stream] += Buffer.from(log).toString();
     return { out: text.stdout, err: text.stderr };
   }
 
-  async exec(container: string, cmd: readonly string[], config: Partial<Parameters<Engine["execs"]["create"]>[1]> = {}): Promise<{ readonly code: number; readonly out: string }> {
-    const id = await this.engine.execs.create(container, { AttachStdin: false, AttachStdout: true, AttachStderr: true, DetachKeys: "", Tty: false, Cmd: [...cmd], Env: null, WorkingDir: "", User: "", Privileged: false, ...config });
+  async exec(
+    container: string,
+    cmd: readonly string[],
+    config: Partial<Parameters<Engine["execs"]["create"]>[1]> = {},
+  ): Promise<{ readonly code: number; readonly out: string }> {
+    const id = await this.engine.execs.create(container, {
+      AttachStdin: false,
+      AttachStdout: true,
+      AttachStderr: true,
+      DetachKeys: "",
+      Tty: false,
+      Cmd: [...cmd],
+      Env: null,
+      WorkingDir: "",
+      User: "",
+      Privileged: false,
+      ...config,
+    });
     const attached = await this.engine.execs.start(id, { detach: false, tty: config.Tty ?? false });
     const out = attached === undefined ? "" : await readAll(attached.stream, attached.framed);
     return { code: await this.engine.execs.wait(id), out };
   }
 
   async removeAll(): Promise<void> {
-    for (const { id } of this.engine.containers.list({ all: true, limit: undefined, filters: {} })) await this.engine.containers.remove(id, { force: true, volumes: true });
+    for (const { id } of this.engine.containers.list({ all: true, limit: undefined, filters: {} }))
+      await this.engine.containers.remove(id, { force: true, volumes: true });
   }
 
   /** What is left of containers below the roots, and their cgroups. */
   async leftovers(): Promise<string[]> {
     const left: string[] = [];
     for (const directory of ["data/containers", "run/c"]) left.push(...(await readdir(join(this.root, directory))).map((name) => `${directory}/${name}`));
-    for (const name of await readdir(join(this.root, "data/overlay2"))) if (/^[0-9a-f]{64}$/.test(name) && !existsSync(join(this.root, "data/overlay2", name, "layer.json"))) left.push(`overlay2/${name}`);
+    for (const name of await readdir(join(this.root, "data/overlay2")))
+      if (/^[0-9a-f]{64}$/.test(name) && !existsSync(join(this.root, "data/overlay2", name, "layer.json"))) left.push(`overlay2/${name}`);
     const group = `/sys/fs/cgroup/memory${this.options.cgroupParent ?? ""}`;
     if (existsSync(group)) left.push(...(await readdir(group, { withFileTypes: true })).filter((e) => e.isDirectory()).map((e) => `${group}/${e.name}`));
     return left;

@@ -128,7 +128,9 @@ describe("a launch", () => {
 
 describe("the program", () => {
   it("gets no descriptor, no blocked or ignored signal, and no environment of ours", async () => {
-    const { stdout } = await lab.sh("ls /proc/self/fd; grep -E '^Sig(Blk|Ign)|^CapEff' /proc/self/status; cat /proc/self/environ | tr '\\0' '\\n'", { env: ["PATH=/bin", "A=b c"] });
+    const { stdout } = await lab.sh("ls /proc/self/fd; grep -E '^Sig(Blk|Ign)|^CapEff' /proc/self/status; cat /proc/self/environ | tr '\\0' '\\n'", {
+      env: ["PATH=/bin", "A=b c"],
+    });
     // 3 is the directory that ls itself has open.
     expect(stdout).toMatch(/^0\n1\n2\n3\nSigBlk:\t0{16}\nSigIgn:\t0{16}\n/);
     expect(stdout).toContain("A=b c\n");
@@ -149,7 +151,14 @@ describe("the program", () => {
         plan: {
           steps: lab.steps({ argv: ["sh", "-c", script], clone: CLONE.NEWUSER | CLONE.NEWNS | CLONE.NEWPID }).flatMap((step) => {
             if (step.op === "clone") {
-              return [step, host({ op: "child_maps", uidmap: map, gidmap: map, setgroups: "" }), host({ op: "signal", id: 1 }), child({ op: "await", id: 1 }), child({ op: "setresgid", gid: 0 }), child({ op: "setresuid", uid: 0 })];
+              return [
+                step,
+                host({ op: "child_maps", uidmap: map, gidmap: map, setgroups: "" }),
+                host({ op: "signal", id: 1 }),
+                child({ op: "await", id: 1 }),
+                child({ op: "setresgid", gid: 0 }),
+                child({ op: "setresuid", uid: 0 }),
+              ];
             }
             return [step];
           }),
@@ -213,13 +222,18 @@ describe("the log", () => {
     const container = await lab.launch({ argv: ["sh", "-c", "printf 'a<b>&\\t\"q\"\\\\\\001\\177\\n\\342\\200\\250\\303\\251\\377\\300\\200\\n\\nlast'"] });
     await container.link.exited;
     const lines = readFileSync(container.files.log, "utf8").split("\n");
-    const logs = lines.slice(0, 4).map((line) => /^{"log":"(.*)","stream":"stdout","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{0,8}[1-9])?Z"}$/.exec(line)?.[1]);
+    const logs = lines
+      .slice(0, 4)
+      .map((line) => /^{"log":"(.*)","stream":"stdout","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{0,8}[1-9])?Z"}$/.exec(line)?.[1]);
     expect(logs).toEqual(['a\\u003cb\\u003e\\u0026\\u0009\\"q\\"\\\\\\u0001\x7f\\n', "\\u2028\u00e9\\ufffd\\ufffd\\ufffd\\n", "\\n", "last"]);
     expect(lines.slice(4)).toEqual([""]);
   });
 
   it("splits long lines at 16 KiB, all parts with one time", async () => {
-    const container = await lab.launch({ argv: ["sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; head -c 16384 /dev/zero | tr '\\0' y; echo; echo z"], before: [child({ op: "mknod", dir: 0, path: "dev/zero", mode: 0o20666, major: 1, minor: 5, uid: 0, gid: 0 })], });
+    const container = await lab.launch({
+      argv: ["sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; head -c 16384 /dev/zero | tr '\\0' y; echo; echo z"],
+      before: [child({ op: "mknod", dir: 0, path: "dev/zero", mode: 0o20666, major: 1, minor: 5, uid: 0, gid: 0 })],
+    });
     await container.link.exited;
     const entries = logEntries(container.files.log);
     expect(entries.map((entry) => entry.log.length)).toEqual([16384, 16384, 40000 - 2 * 16384 + 1, 16384, 1, 2]);
@@ -228,7 +242,10 @@ describe("the log", () => {
 
   it("rotates by size and count", async () => {
     const log = join(lab.directory, "rotated.log");
-    const container = await lab.launch({ argv: ["sh", "-c", "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done"], stdio: { log: { path: log, maxBytes: 2000, maxFiles: 3 } } });
+    const container = await lab.launch({
+      argv: ["sh", "-c", "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done"],
+      stdio: { log: { path: log, maxBytes: 2000, maxFiles: 3 } },
+    });
     await container.link.exited;
     const files = [`${log}.2`, `${log}.1`, log];
     for (const file of files) expect(existsSync(file)).toBe(true);

@@ -200,6 +200,7 @@ export class Sandbox implements AsyncDisposable {
     const socket = await attached;
     if (socket === undefined) throw new Error("the monitor never listened");
     const ended = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    socket.on("error", () => undefined); // input for a process that has ended
     if (!tty) socket.end(stdin ?? "");
     return {
       link,

@@ -1,0 +1,232 @@
+/** The tree of commands: names and one line each; the code behind a name is loaded when it is called. @module */
+import type { Command } from "./command.ts";
+import { FlagSet, many, one, onOff } from "./flags.ts";
+
+export interface Entry {
+  readonly about: string;
+  /** Works, but is left out of lists. */
+  readonly hidden?: boolean;
+  readonly load?: () => Promise<Command>;
+  /** Subcommands: then there is no `load`. */
+  readonly sub?: Readonly<Record<string, Entry>>;
+}
+
+/** Flags before the command. */
+export const programFlags: FlagSet = new FlagSet([
+  one("config", "Where docker's client configuration would be (accepted, not used)"),
+  one("context,c", 'Only "default" exists'),
+  onOff("debug,D", "Accepted, no effect"),
+  many("host,H", "Daemon to talk to: unix:///path or tcp://address:port"),
+  one("log-level,l", "Accepted, no effect", { initial: "info" }),
+  onOff("tls", "Not supported yet: refused"),
+  onOff("tlsverify", "Not supported yet: refused"),
+  onOff("version,v", "Print the version"),
+]);
+
+const alias = (entry: Entry): Entry => ({ ...entry, hidden: true });
+
+const attach: Entry = { about: "Attach this terminal to a running container", load: async () => (await import("./attach.ts")).attachCommand };
+const commit: Entry = { about: "Make an image of a container's changes", load: async () => (await import("./commit.ts")).commitCommand };
+const cp: Entry = { about: "Copy files between a container and here", load: async () => (await import("./cp.ts")).cpCommand };
+const create: Entry = { about: "Create a new container", load: async () => (await import("./create.ts")).createCommand };
+const diff: Entry = { about: "Show what changed in a container's filesystem", load: async () => (await import("./diff.ts")).diffCommand };
+const events: Entry = { about: "Watch what happens in the engine", load: async () => (await import("./events.ts")).eventsCommand };
+const exec: Entry = { about: "Run a command in a running container", load: async () => (await import("./exec.ts")).execCommand };
+const exportEntry: Entry = { about: "Write a container's filesystem as a tar archive", load: async () => (await import("./export.ts")).exportCommand };
+const history: Entry = { about: "Show how an image was made", load: async () => (await import("./history.ts")).historyCommand };
+const images: Entry = { about: "List images", load: async () => (await import("./images.ts")).imagesCommand };
+const importEntry: Entry = { about: "Make an image of a tar archive of a filesystem", load: async () => (await import("./import.ts")).importCommand };
+const info: Entry = { about: "Show the engine and its host", load: async () => (await import("./info.ts")).infoCommand };
+const inspect: Entry = { about: "Show all that is known of containers, images, networks, volumes", load: async () => (await import("./inspect.ts")).inspectCommand };
+const kill: Entry = { about: "Kill running containers", load: async () => (await import("./kill.ts")).killCommand };
+const load: Entry = { about: "Load images from an archive", load: async () => (await import("./load.ts")).loadCommand };
+const logs: Entry = { about: "Show what a container has written", load: async () => (await import("./logs.ts")).logsCommand };
+const pause: Entry = { about: "Freeze containers", load: async () => (await import("./pause.ts")).pauseCommand };
+const port: Entry = { about: "Show a container's published ports", load: async () => (await import("./port.ts")).portCommand };
+const ps: Entry = { about: "List containers", load: async () => (await import("./ps.ts")).psCommand };
+const pull: Entry = { about: "Fetch an image from a registry", load: async () => (await import("./pull.ts")).pullCommand };
+const push: Entry = { about: "Send an image to a registry", load: async () => (await import("./push.ts")).pushCommand };
+const rename: Entry = { about: "Rename a container", load: async () => (await import("./rename.ts")).renameCommand };
+const restart: Entry = { about: "Stop and start containers", load: async () => (await import("./restart.ts")).restartCommand };
+const rm: Entry = { about: "Remove containers", load: async () => (await import("./rm.ts")).rmCommand };
+const rmi: Entry = { about: "Remove images", load: async () => (await import("./rmi.ts")).rmiCommand };
+const run: Entry = { about: "Create and start a new container from an image", load: async () => (await import("./run.ts")).runCommand };
+const save: Entry = { about: "Write images to an archive", load: async () => (await import("./save.ts")).saveCommand };
+const start: Entry = { about: "Start stopped containers", load: async () => (await import("./start.ts")).startCommand };
+const stats: Entry = { about: "Show what containers use, live", load: async () => (await import("./stats.ts")).statsCommand };
+const stop: Entry = { about: "Stop running containers", load: async () => (await import("./stop.ts")).stopCommand };
+const tag: Entry = { about: "Give an image a further name", load: async () => (await import("./tag.ts")).tagCommand };
+const top: Entry = { about: "Show a container's processes", load: async () => (await import("./top.ts")).topCommand };
+const unpause: Entry = { about: "Let frozen containers go on", load: async () => (await import("./unpause.ts")).unpauseCommand };
+const update: Entry = { about: "Change the limits of containers", load: async () => (await import("./update.ts")).updateCommand };
+const version: Entry = { about: "Show the versions of client and daemon", load: async () => (await import("./version-command.ts")).versionCommand };
+const wait: Entry = { about: "Wait until containers stop; print their exit codes", load: async () => (await import("./wait.ts")).waitCommand };
+
+const container: Entry = {
+  about: "Manage containers",
+  sub: {
+    attach,
+    commit,
+    cp,
+    create,
+    diff,
+    exec,
+    export: exportEntry,
+    inspect: { about: "Show all that is known of containers", load: async () => (await import("./inspect.ts")).containerInspectCommand },
+    kill,
+    logs,
+    ls: ps,
+    list: alias(ps),
+    ps: alias(ps),
+    pause,
+    port,
+    prune: { about: "Remove all stopped containers", load: async () => (await import("./prune.ts")).containerPruneCommand },
+    rename,
+    restart,
+    rm,
+    remove: alias(rm),
+    run,
+    start,
+    stats,
+    stop,
+    top,
+    unpause,
+    update,
+    wait,
+  },
+};
+
+const image: Entry = {
+  about: "Manage images",
+  sub: {
+    bootstrap: { about: "Make a base image from Debian packages", load: async () => (await import("./bootstrap.ts")).bootstrapCommand },
+    history,
+    import: importEntry,
+    inspect: { about: "Show all that is known of images", load: async () => (await import("./inspect.ts")).imageInspectCommand },
+    load,
+    ls: images,
+    list: alias(images),
+    prune: { about: "Remove unused images", load: async () => (await import("./prune.ts")).imagePruneCommand },
+    pull,
+    push,
+    rm: rmi,
+    remove: alias(rmi),
+    save,
+    tag,
+  },
+};
+
+const networkRm: Entry = { about: "Remove networks", load: async () => (await import("./network.ts")).networkRmCommand };
+const networkLs: Entry = { about: "List networks", load: async () => (await import("./network-ls.ts")).networkLsCommand };
+const network: Entry = {
+  about: "Manage networks",
+  sub: {
+    connect: { about: "Connect a container to a network", load: async () => (await import("./network.ts")).networkConnectCommand },
+    create: { about: "Create a network", load: async () => (await import("./network-create.ts")).networkCreateCommand },
+    disconnect: { about: "Disconnect a container from a network", load: async () => (await import("./network.ts")).networkDisconnectCommand },
+    inspect: { about: "Show all that is known of networks", load: async () => (await import("./inspect.ts")).networkInspectCommand },
+    ls: networkLs,
+    list: alias(networkLs),
+    prune: { about: "Remove unused networks", load: async () => (await import("./prune.ts")).networkPruneCommand },
+    rm: networkRm,
+    remove: alias(networkRm),
+  },
+};
+
+const volumeRm: Entry = { about: "Remove volumes", load: async () => (await import("./volume.ts")).volumeRmCommand };
+const volumeLs: Entry = { about: "List volumes", load: async () => (await import("./volume.ts")).volumeLsCommand };
+const volume: Entry = {
+  about: "Manage volumes",
+  sub: {
+    create: { about: "Create a volume", load: async () => (await import("./volume.ts")).volumeCreateCommand },
+    inspect: { about: "Show all that is known of volumes", load: async () => (await import("./inspect.ts")).volumeInspectCommand },
+    ls: volumeLs,
+    list: alias(volumeLs),
+    prune: { about: "Remove unused volumes", load: async () => (await import("./prune.ts")).volumePruneCommand },
+    rm: volumeRm,
+    remove: alias(volumeRm),
+  },
+};
+
+const system: Entry = {
+  about: "Manage the engine",
+  sub: {
+    df: { about: "Show what takes disk space", load: async () => (await import("./system-df.ts")).systemDfCommand },
+    "dial-stdio": { about: "Connect standard input and output to the daemon", hidden: true, load: async () => (await import("./dial-stdio.ts")).dialStdioCommand },
+    events,
+    info,
+    prune: { about: "Remove all that is unused", load: async () => (await import("./prune.ts")).systemPruneCommand },
+  },
+};
+
+/** All commands. */
+export const tree: Readonly<Record<string, Entry>> = {
+  run,
+  exec,
+  ps,
+  images,
+  logs,
+  version,
+  info,
+  container,
+  image,
+  network,
+  system,
+  volume,
+  attach,
+  commit,
+  cp,
+  create,
+  diff,
+  events,
+  export: exportEntry,
+  history,
+  import: importEntry,
+  inspect,
+  kill,
+  load,
+  pause,
+  port,
+  pull,
+  push,
+  rename,
+  restart,
+  rm,
+  rmi,
+  save,
+  start,
+  stats,
+  stop,
+  tag,
+  top,
+  unpause,
+  update,
+  wait,
+};
+
+export type Found =
+  | { readonly kind: "command"; readonly path: string; readonly entry: Entry; readonly rest: readonly string[] }
+  | { readonly kind: "group"; readonly path: string; readonly entry: Entry; readonly rest: readonly string[] }
+  | { readonly kind: "unknown"; readonly path: string; readonly word: string; readonly siblings: readonly string[] };
+
+/** Which command these words name. */
+export function findCommand(words: readonly string[]): Found {
+  let level = tree;
+  let path = "wherry";
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    const entry = Object.hasOwn(level, word) ? level[word] : undefined;
+    if (entry === undefined) return { kind: "unknown", path, word, siblings: Object.keys(level) };
+    path = `${path} ${word}`;
+    const rest = words.slice(i + 1);
+    if (entry.sub === undefined) return { kind: "command", path, entry, rest };
+    if (rest.length === 0 || rest[0]!.startsWith("-")) return { kind: "group", path, entry, rest };
+    level = entry.sub;
+  }
+  throw new RangeError("no command given"); // main answers an empty line itself
+}
+
+/** Loads what most calls need, so that the first call in the daemon is as fast as the next. */
+export async function preload(): Promise<void> {
+  await Promise.all([run, exec, ps].map((entry) => entry.load!()));
+}

@@ -1,0 +1,53 @@
+/** The caller's files: reading archives, writing them without leaving halves behind. @module */
+import { createReadStream, createWriteStream } from "node:fs";
+import { open, rename, stat, unlink } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { basename, dirname, join, resolve } from "node:path";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { ExitError } from "./errors.ts";
+import type { CliIo } from "./io.ts";
+import { explainFileError } from "./options/file-error.ts";
+import { copy } from "./output.ts";
+
+/** Opens a file of the caller's for reading. Throws ExitError when it cannot be. */
+export async function openInput(io: CliIo, path: string): Promise<Readable> {
+  const full = resolve(io.cwd, path);
+  try {
+    const file = await open(full, "r");
+    if ((await file.stat()).isDirectory()) {
+      await file.close();
+      throw Object.assign(new Error("EISDIR"), { code: "EISDIR" });
+    }
+    return createReadStream(full, { fd: file, highWaterMark: 256 * 1024 });
+  } catch (error) {
+    throw new ExitError(1, explainFileError(error, "open", path).message);
+  }
+}
+
+/** Writes a stream to a file of the caller's: under another name first, so that what was there stays until all is written. Devices and pipes are written directly. */
+export async function writeOutput(io: CliIo, path: string, body: Readable): Promise<void> {
+  const full = resolve(io.cwd, path);
+  const kind = await stat(full).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw explainFileError(error, "open", path);
+  });
+  if (kind?.isDirectory() === true) throw new ExitError(1, `invalid output path: ${JSON.stringify(path)} must not be a directory`);
+  const direct = kind !== undefined && !kind.isFile();
+  const temporary = direct ? full : join(dirname(full), `.${basename(full)}.${randomBytes(4).toString("hex")}`);
+  try {
+    await pipeline(body, createWriteStream(temporary, { mode: 0o666 & ~io.umask }));
+    if (!direct) await rename(temporary, full);
+  } catch (error) {
+    if (!direct) await unlink(temporary).catch(() => {}); // perhaps it was never made; the error that counts is told
+    throw explainFileError(error, "open", path);
+  }
+}
+
+/** An archive to `-o FILE`, or to stdout unless that is a terminal. `open` is called when it is clear that the output can be taken. */
+export async function archiveOut(io: CliIo, path: string, openBody: () => Promise<Readable>): Promise<void> {
+  if (path === "" && io.isTty.stdout) throw new ExitError(1, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
+  const body = await openBody();
+  if (path === "" || path === "-") await copy(body, io.stdout);
+  else await writeOutput(io, path, body);
+}

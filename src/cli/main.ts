@@ -1,0 +1,104 @@
+/**
+ * `wherry …`: finds the command, parses its flags, runs it, and says what went wrong. The same function serves the stub inside the daemon and a plain
+ * Node process.
+ * @module
+ */
+import type { ApiClient } from "#api/client/mod.ts";
+import { type Command } from "./command.ts";
+import { type Entry, findCommand, programFlags, tree } from "./commands.ts";
+import { ExitError, report } from "./errors.ts";
+import { FlagError, HelpWanted, parseFlags } from "./flags.ts";
+import { commandHelp, groupHelp, rootHelp, suggest } from "./help.ts";
+import type { CliIo } from "./io.ts";
+import { BrokenPipe } from "./output.ts";
+import { version } from "./version.ts";
+
+/** Exit code of a wrong command line. */
+const usageCode = 125;
+
+/** Runs one command line. Never rejects; resolves with the exit code. */
+export async function main(io: CliIo, client: () => ApiClient): Promise<number> {
+  try {
+    return await dispatch(io, client);
+  } catch (error) {
+    if (error instanceof BrokenPipe || io.gone.aborted) return 141;
+    return report(io, error);
+  }
+}
+
+async function dispatch(io: CliIo, client: () => ApiClient): Promise<number> {
+  const global = parseGlobal(io);
+  if (typeof global === "number") return global;
+  const found = findCommand(global);
+  if (found.kind === "unknown") return unknownCommand(io, found.path, found.word, found.siblings);
+  if (found.kind === "group") {
+    const helpWanted = found.rest.length === 0 || found.rest[0] === "--help" || found.rest[0] === "-h";
+    if (!helpWanted && found.rest[0]!.startsWith("-")) return flagProblem(io, `unknown flag: ${found.rest[0]}`, found.path, "COMMAND");
+    io.stdout.write(groupHelp(found.path, found.entry));
+    return 0;
+  }
+  return runCommand(io, client, found.path, found.entry, found.rest);
+}
+
+/** Handles the flags before the command. A number is an exit code, a list the rest of the command line. */
+function parseGlobal(io: CliIo): number | readonly string[] {
+  try {
+    const { values, args } = parseFlags(programFlags, io.argv, false);
+    if (values.on("version")) {
+      io.stdout.write(`wherry version ${version}\n`);
+      return 0;
+    }
+    if (values.on("tls") || values.on("tlsverify")) throw new ExitError(usageCode, "wherry: TLS connections are not supported yet: use a unix socket or a plain tcp:// host");
+    const context = values.text("context");
+    if (context !== "" && context !== "default") throw new ExitError(1, `context "${context}": context not found: wherry has only "default"; use -H or WHERRY_HOST to name a daemon`);
+    if (args.length > 0 && args[0] !== "help") return args;
+    if (args.length > 1) return [...args.slice(1), "--help"];
+    io.stdout.write(rootHelp(tree));
+    return 0;
+  } catch (error) {
+    if (error instanceof FlagError) return flagProblem(io, error.message, "wherry", "[OPTIONS] COMMAND [ARG...]");
+    if (!(error instanceof HelpWanted)) throw error;
+    io.stdout.write(rootHelp(tree));
+    return 0;
+  }
+}
+
+async function runCommand(io: CliIo, client: () => ApiClient, path: string, entry: Entry, rest: readonly string[]): Promise<number> {
+  const command: Command = await entry.load!(); // findCommand answers "command" only for entries that load
+  try {
+    const { values, args } = parseFlags(command.flags, rest, command.interspersed);
+    const refusal = arityProblem(path, command.arity(values), args.length);
+    if (refusal !== undefined) {
+      io.stderr.write(`wherry: '${path}' ${refusal.what}\n\nUsage:  ${path} ${command.usage}\n\n${refusal.hint} '${path} --help' for more information\n`);
+      return 1;
+    }
+    return await command.run({ io, client: client(), flags: values, args, path });
+  } catch (error) {
+    if (error instanceof FlagError) return flagProblem(io, error.message, path, command.usage);
+    if (!(error instanceof HelpWanted)) throw error;
+    io.stdout.write(commandHelp(path, command, io.size()?.columns));
+    return 0;
+  }
+}
+
+function flagProblem(io: CliIo, message: string, path: string, usage: string): number {
+  io.stderr.write(`${message}\n\nUsage:  ${path} ${usage}\n\nRun '${path} --help' for more information\n`);
+  return usageCode;
+}
+
+function arityProblem(_path: string, [least, most]: readonly [number, number], given: number): { readonly what: string; readonly hint: string } | undefined {
+  if (given >= least && given <= most) return undefined;
+  const count = (n: number) => `${n} argument${n === 1 ? "" : "s"}`;
+  if (most === 0) return { what: "accepts no arguments", hint: "Run" };
+  if (least === most) return { what: `requires ${count(least)}`, hint: "Run" };
+  if (most === Number.POSITIVE_INFINITY) return { what: `requires at least ${count(least)}`, hint: "See" };
+  if (least === 0) return { what: `requires at most ${count(most)}`, hint: "Run" };
+  return { what: `requires at least ${least} and at most ${count(most)}`, hint: "Run" };
+}
+
+function unknownCommand(io: CliIo, path: string, word: string, siblings: readonly string[]): number {
+  const near = suggest(word, siblings);
+  const meant = near.length === 0 ? "" : `\nDid you mean ${near.map((name) => `'${path} ${name}'`).join(" or ")}?\n`;
+  io.stderr.write(`wherry: '${path === "wherry" ? word : `${path.slice(7)} ${word}`}' is not a wherry command.\n${meant}\nRun '${path} --help' for more information\n`);
+  return 1;
+}

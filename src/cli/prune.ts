@@ -1,0 +1,134 @@
+/** `wherry container|image|network|volume|system prune`. @module */
+import type { DeleteItem } from "#api/types/mod.ts";
+import { type Call, type Command, command } from "./command.ts";
+import { ExitError } from "./errors.ts";
+import { type Flag, many, onOff } from "./flags.ts";
+import { humanSize } from "./format/human.ts";
+import { filtersQuery } from "./list-flags.ts";
+import { filter } from "./options/validate.ts";
+import { write } from "./output.ts";
+
+type Pair = readonly [string, string];
+
+/** Text about what went, and how many bytes it held. */
+interface Pruned {
+  readonly text: string;
+  readonly bytes: number;
+}
+
+const forceFlag = onOff("force,f", "Do not ask");
+const filterFlag = many("filter", "Only those that match (until=24h, label=…)", { metavar: "filter", parse: filter });
+
+/** Asks on a terminal (or whatever feeds us); anything but y is no. */
+async function confirmed({ flags, io }: Call, warning: string): Promise<boolean> {
+  if (flags.on("force")) return true;
+  await write(io.stdout, `${warning}\nAre you sure you want to continue? [y/N] `);
+  let answer = "";
+  for await (const chunk of io.stdin as AsyncIterable<Buffer>) {
+    answer += chunk.toString("utf8");
+    if (answer.includes("\n")) break;
+  }
+  return /^y(es)?$/i.test(answer.split("\n")[0]!.trim());
+}
+
+function section(title: string, lines: readonly string[]): string {
+  return lines.length === 0 ? "" : `${title}:\n${lines.join("\n")}\n`;
+}
+
+async function pruneContainers({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
+  const reply = await client.json<{ ContainersDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/containers/prune", { query: { filters: filtersQuery(pairs) }, signal: io.gone });
+  return { text: section("Deleted Containers", reply.ContainersDeleted ?? []), bytes: reply.SpaceReclaimed };
+}
+
+async function pruneImages({ client, flags, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
+  const filters = filtersQuery([...pairs, ["dangling", String(!flags.on("all"))]]);
+  const reply = await client.json<{ ImagesDeleted: DeleteItem[] | null; SpaceReclaimed: number }>("POST", "/images/prune", { query: { filters }, signal: io.gone });
+  const lines = (reply.ImagesDeleted ?? []).map((item) => ("Deleted" in item ? `deleted: ${item.Deleted}` : `untagged: ${item.Untagged}`));
+  return { text: section("Deleted Images", lines), bytes: reply.SpaceReclaimed };
+}
+
+async function pruneNetworks({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
+  const reply = await client.json<{ NetworksDeleted: string[] | null }>("POST", "/networks/prune", { query: { filters: filtersQuery(pairs) }, signal: io.gone });
+  return { text: section("Deleted Networks", reply.NetworksDeleted ?? []), bytes: 0 };
+}
+
+async function pruneVolumes({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
+  const reply = await client.json<{ VolumesDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/volumes/prune", { query: { filters: filtersQuery(pairs) }, signal: io.gone });
+  return { text: section("Deleted Volumes", reply.VolumesDeleted ?? []), bytes: reply.SpaceReclaimed };
+}
+
+interface PruneOptions {
+  readonly about: string;
+  readonly flags?: readonly Flag[];
+  readonly warning: (call: Call) => string;
+  readonly work: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
+  /** Networks hold no bytes. */
+  readonly total?: boolean;
+}
+
+function pruneCommand(options: PruneOptions): Command {
+  return command({
+    usage: "[OPTIONS]",
+    about: options.about,
+    flags: [forceFlag, filterFlag, ...(options.flags ?? [])],
+    arity: [0, 0],
+    run: async (call) => {
+      // Declined: nothing to say, as docker.
+      if (!(await confirmed(call, options.warning(call)))) return 0;
+      const { text, bytes } = await options.work(call, call.flags.list<Pair>("filter"));
+      const gap = text === "" ? "" : `${text}\n`;
+      await write(call.io.stdout, options.total === false ? gap : `${gap}Total reclaimed space: ${humanSize(bytes, 4)}\n`);
+      return 0;
+    },
+  });
+}
+
+export const containerPruneCommand: Command = pruneCommand({
+  about: "Remove all stopped containers",
+  warning: () => "WARNING! This will remove all stopped containers.",
+  work: pruneContainers,
+});
+
+export const imagePruneCommand: Command = pruneCommand({
+  about: "Remove unused images",
+  flags: [onOff("all,a", "All images that no container uses, not only those without a name")],
+  warning: ({ flags }) => (flags.on("all") ? "WARNING! This will remove all images without at least one container associated to them." : "WARNING! This will remove all dangling images."),
+  work: pruneImages,
+});
+
+export const networkPruneCommand: Command = pruneCommand({
+  about: "Remove unused networks",
+  warning: () => "WARNING! This will remove all custom networks not used by at least one container.",
+  work: pruneNetworks,
+  total: false,
+});
+
+export const volumePruneCommand: Command = pruneCommand({
+  about: "Remove unused volumes",
+  flags: [onOff("all,a", "Named volumes too")],
+  warning: ({ flags }) =>
+    flags.on("all") ? "WARNING! This will remove all local volumes not used by at least one container." : "WARNING! This will remove anonymous local volumes not used by at least one container.",
+  work: (call, pairs) => pruneVolumes(call, call.flags.on("all") ? [...pairs, ["all", "true"]] : pairs),
+});
+
+export const systemPruneCommand: Command = pruneCommand({
+  about: "Remove all that is unused: stopped containers, networks, images",
+  flags: [onOff("all,a", "All images that no container uses"), onOff("volumes", "Anonymous volumes too")],
+  warning: ({ flags }) =>
+    [
+      "WARNING! This will remove:",
+      "  - all stopped containers",
+      "  - all networks not used by at least one container",
+      ...(flags.on("volumes") ? ["  - all anonymous volumes not used by at least one container"] : []),
+      flags.on("all") ? "  - all images without at least one container associated to them" : "  - all dangling images",
+      "",
+    ].join("\n"),
+  work: async (call, pairs) => {
+    if (call.flags.on("volumes") && pairs.some(([key]) => key === "until")) throw new ExitError(1, 'ERROR: The "until" filter is not supported with "--volumes"');
+    const parts = [await pruneContainers(call, pairs), await pruneNetworks(call, pairs)];
+    if (call.flags.on("volumes")) parts.push(await pruneVolumes(call, pairs));
+    parts.push(await pruneImages(call, pairs));
+    const text = parts.map((part) => part.text).filter((part) => part !== "").join("\n");
+    return { text, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) };
+  },
+});

@@ -1,0 +1,136 @@
+/** `wherry ps`. @module */
+import type { ContainerSummary, PortJson } from "#api/types/mod.ts";
+import { type Command, command } from "./command.ts";
+import { int, many, onOff } from "./flags.ts";
+import { filtersQuery, formatFlag } from "./list-flags.ts";
+import { ago, ellipsis, goTime, humanSize, truncateId } from "./format/human.ts";
+import { type Columns, formatList, parseListFormat } from "./format/list.ts";
+import { labelText } from "./format/labels.ts";
+import { goQuote } from "./format/print.ts";
+import { filter } from "./options/validate.ts";
+import { familiarName } from "./options/reference.ts";
+import { write } from "./output.ts";
+
+const table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+export const psCommand: Command = command({
+  usage: "[OPTIONS]",
+  about: "List containers",
+  examples: [
+    ["ps -a", "stopped ones too"],
+    ["ps -f status=exited -q", "ids of those that have ended"],
+    ["ps --format '{{.Names}}: {{.Status}}'", "what to print of each"],
+  ],
+  flags: [
+    onOff("all,a", "Show all containers, not only running ones"),
+    many("filter,f", "Only those that match (status=exited, name=…, label=…, ancestor=…)", { metavar: "filter", parse: filter }),
+    formatFlag,
+    int("last,n", "Show the last created containers, whatever their state", -1),
+    onOff("latest,l", "Show the last created container"),
+    onOff("no-trunc", "Do not shorten"),
+    onOff("quiet,q", "Only ids"),
+    onOff("size,s", "Show sizes"),
+  ],
+  arity: [0, 0],
+  run: async ({ client, flags, io }) => {
+    const format = flags.text("format");
+    const noTrunc = flags.on("no-trunc");
+    const quiet = flags.on("quiet") ? "{{.ID}}" : undefined;
+    const { template } = parseListFormat({ format, table, quiet });
+    const last = flags.on("latest") && flags.number("last") === -1 ? 1 : flags.number("last");
+    // A template that prints sizes (or everything) needs them computed.
+    const size = flags.on("size") || /\.Size\b/.test(template);
+    const containers = await client.json<ContainerSummary[]>("GET", "/containers/json", {
+      query: {
+        all: flags.on("all") || last > 0 ? 1 : undefined,
+        limit: last > 0 ? last : undefined,
+        size: size ? 1 : undefined,
+        filters: filtersQuery(flags.list<readonly [string, string]>("filter")),
+      },
+      signal: io.gone,
+    });
+    const text = formatList(containers, {
+      columns: containerColumns(noTrunc, Date.now()),
+      format,
+      table: flags.on("size") ? `${table}\t{{.Size}}` : table,
+      quiet,
+      label: (c, name) => c.Labels[name] ?? "",
+    });
+    await write(io.stdout, text);
+    return 0;
+  },
+});
+
+/** The fields of `--format`. */
+export function containerColumns(noTrunc: boolean, now: number): Columns<ContainerSummary> {
+  return {
+    ID: { header: "CONTAINER ID", value: (c) => (noTrunc ? c.Id : truncateId(c.Id)) },
+    Names: { header: "NAMES", value: (c) => namesOf(c, noTrunc) },
+    Image: { header: "IMAGE", value: (c) => imageOf(c, noTrunc) },
+    Command: { header: "COMMAND", value: (c) => goQuote(noTrunc ? c.Command : ellipsis(c.Command, 20)) },
+    CreatedAt: { header: "CREATED AT", value: (c) => goTime(c.Created) },
+    RunningFor: { header: "CREATED", value: (c) => ago(c.Created * 1000, now) },
+    Ports: { header: "PORTS", value: (c) => portsText(c.Ports) },
+    State: { header: "STATE", value: (c) => c.State },
+    Status: { header: "STATUS", value: (c) => c.Status },
+    Size: { header: "SIZE", value: sizeOf },
+    Labels: { header: "LABELS", value: (c) => labelText(c.Labels) },
+    Mounts: { header: "MOUNTS", value: (c) => c.Mounts.map((m) => (m.Name === undefined || m.Name === "" ? m.Source : m.Name)).map((n) => (noTrunc ? n : ellipsis(n, 15))).join(",") },
+    LocalVolumes: { header: "LOCAL VOLUMES", value: (c) => String(c.Mounts.filter((m) => m.Driver === "local").length) },
+    Networks: { header: "NETWORKS", value: (c) => Object.keys(c.NetworkSettings.Networks).join(",") },
+  };
+}
+
+function namesOf(container: ContainerSummary, noTrunc: boolean): string {
+  const names = container.Names.map((name) => name.replace(/^\//, ""));
+  // A name with a slash is a link's.
+  return (noTrunc ? names : names.filter((name) => !name.includes("/")).slice(0, 1)).join(",");
+}
+
+function imageOf(container: ContainerSummary, noTrunc: boolean): string {
+  const { Image: image, ImageID: id } = container;
+  if (image === "") return "<no image>";
+  if (noTrunc) return image;
+  if (id !== "" && truncateId(id) === truncateId(image)) return truncateId(id);
+  return familiarName(image);
+}
+
+function sizeOf({ SizeRw = 0, SizeRootFs = 0 }: ContainerSummary): string {
+  return SizeRootFs > 0 ? `${humanSize(SizeRw)} (virtual ${humanSize(SizeRootFs)})` : humanSize(SizeRw);
+}
+
+function hostPort(ip: string, port: string | number): string {
+  return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
+}
+
+/** Docker's column: ranges of equal host and container ports are joined, other mappings follow. */
+export function portsText(ports: readonly PortJson[]): string {
+  const order = (a: PortJson, b: PortJson) =>
+    a.PrivatePort - b.PrivatePort || compare(a.IP ?? "", b.IP ?? "") || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || compare(a.Type, b.Type);
+  const groups = new Map<string, { ip: string; type: string; first: number; last: number }>();
+  const result: string[] = [];
+  const mappings: string[] = [];
+  for (const { IP: ip = "", PrivatePort: port, PublicPort: publicPort = 0, Type: type } of [...ports].sort(order)) {
+    if (ip !== "" && publicPort !== port) {
+      mappings.push(`${hostPort(ip, publicPort)}->${port}/${type}`);
+      continue;
+    }
+    const key = `${ip}/${type}`;
+    const group = groups.get(key);
+    if (group !== undefined && port === group.last + 1) group.last = port;
+    else {
+      if (group !== undefined) result.push(groupText(group));
+      groups.set(key, { ip, type, first: port, last: port });
+    }
+  }
+  return [...result, ...[...groups.values()].map(groupText), ...mappings].join(", ");
+}
+
+function groupText({ ip, type, first, last }: { ip: string; type: string; first: number; last: number }): string {
+  const range = first === last ? String(first) : `${first}-${last}`;
+  return `${ip === "" ? range : `${hostPort(ip, range)}->${range}`}/${type}`;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

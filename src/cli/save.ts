@@ -1,0 +1,17 @@
+/** `wherry save`. @module */
+import { any, type Command, command } from "./command.ts";
+import { archiveOut } from "./files.ts";
+import { one } from "./flags.ts";
+
+export const saveCommand: Command = command({
+  usage: "[OPTIONS] IMAGE [IMAGE...]",
+  about: "Write images to an archive that `load` reads",
+  examples: [["save -o box.tar busybox:latest", "into a file"]],
+  flags: [one("output,o", "File to write, instead of STDOUT"), one("platform", "Platform of the image, as linux/amd64")],
+  arity: [1, any],
+  run: async ({ args, client, flags, io }) => {
+    const query = { names: args, platform: flags.text("platform") || undefined };
+    await archiveOut(io, flags.text("output"), async () => (await client.stream("GET", "/images/get", { query, signal: io.gone })).body);
+    return 0;
+  },
+});

@@ -1,0 +1,108 @@
+/** `wherry system df`. @module */
+import type { ContainerSummary, DiskUsage, ImageSummary, VolumeJson } from "#api/types/mod.ts";
+import { type Command, command } from "./command.ts";
+import { ExitError } from "./errors.ts";
+import { onOff } from "./flags.ts";
+import { humanSize } from "./format/human.ts";
+import { type Columns, formatList } from "./format/list.ts";
+import { imageColumns, imageRows, type ImageRow } from "./images.ts";
+import { formatFlag } from "./list-flags.ts";
+import { write } from "./output.ts";
+import { containerColumns } from "./ps.ts";
+import { volumeColumns } from "./volume.ts";
+
+interface Row {
+  readonly type: string;
+  readonly total: number;
+  readonly active: number;
+  readonly bytes: number;
+  readonly reclaimable: number;
+  /** The build cache has no percentage. */
+  readonly share: boolean;
+}
+
+export const systemDfCommand: Command = command({
+  usage: "[OPTIONS]",
+  about: "Show what takes disk space",
+  flags: [formatFlag, onOff("verbose,v", "Each image, container and volume")],
+  arity: [0, 0],
+  run: async ({ client, flags, io }) => {
+    const format = flags.text("format");
+    const verbose = flags.on("verbose");
+    if (verbose && format !== "" && format !== "table") throw new ExitError(1, "the verbose and the format options conflict");
+    const usage = await client.json<DiskUsage>("GET", "/system/df", { signal: io.gone });
+    if (verbose) {
+      await write(io.stdout, details(usage));
+      return 0;
+    }
+    const columns: Columns<Row> = {
+      Type: { header: "TYPE", value: (row) => row.type },
+      TotalCount: { header: "TOTAL", value: (row) => String(row.total) },
+      Active: { header: "ACTIVE", value: (row) => String(row.active) },
+      Size: { header: "SIZE", value: (row) => humanSize(row.bytes, 4) },
+      Reclaimable: { header: "RECLAIMABLE", value: reclaimableText },
+    };
+    await write(io.stdout, formatList(rows(usage), { columns, format, table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}" }));
+    return 0;
+  },
+});
+
+function reclaimableText({ bytes, reclaimable, share }: Row): string {
+  const size = humanSize(reclaimable, 4);
+  return share && bytes > 0 ? `${size} (${Math.trunc((reclaimable * 100) / bytes)}%)` : size;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+const isActive = (container: ContainerSummary): boolean => ["running", "paused", "restarting"].some((state) => container.State.includes(state));
+
+function rows(usage: DiskUsage): Row[] {
+  const images = usage.Images ?? [];
+  const containers = usage.Containers ?? [];
+  const volumes = usage.Volumes ?? [];
+  const layers = usage.LayersSize ?? 0;
+  const usedImages = images.filter((image) => image.Containers > 0);
+  // What used images have to themselves stays; layers that several share count as used as soon as one is.
+  const kept = sum(usedImages.filter((image) => image.Size !== -1 && image.SharedSize !== -1).map((image) => image.Size - image.SharedSize));
+  const size = (container: ContainerSummary) => container.SizeRw ?? 0;
+  const volumeSize = (volume: VolumeJson) => Math.max(volume.UsageData?.Size ?? 0, 0);
+  const links = (volume: VolumeJson) => volume.UsageData?.RefCount ?? 0;
+  return [
+    { type: "Images", total: images.length, active: usedImages.length, bytes: layers, reclaimable: layers - kept, share: true },
+    {
+      type: "Containers",
+      total: containers.length,
+      active: containers.filter(isActive).length,
+      bytes: sum(containers.map(size)),
+      reclaimable: sum(containers.filter((c) => !isActive(c)).map(size)),
+      share: true,
+    },
+    {
+      type: "Local Volumes",
+      total: volumes.length,
+      active: volumes.filter((v) => links(v) > 0).length,
+      bytes: sum(volumes.map(volumeSize)),
+      reclaimable: sum(volumes.filter((v) => links(v) === 0).map(volumeSize)),
+      share: true,
+    },
+    { type: "Build Cache", total: 0, active: 0, bytes: 0, reclaimable: 0, share: false },
+  ];
+}
+
+function details(usage: DiskUsage): string {
+  const now = Date.now();
+  const imageTable = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
+  const containerTable = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
+  const images = (usage.Images ?? []).map((image: ImageSummary): ImageRow => imageRows(image, false)[0]!);
+  const plainSize = (usage.Containers ?? []).map((container) => ({ ...container, SizeRootFs: 0 }));
+  return [
+    "Images space usage:\n",
+    formatList(images, { columns: imageColumns(false, now), format: "", table: imageTable }),
+    "Containers space usage:\n",
+    formatList(plainSize, { columns: containerColumns(false, now), format: "", table: containerTable }),
+    "Local Volumes space usage:\n",
+    formatList(usage.Volumes ?? [], { columns: volumeColumns, format: "", table: "{{.Name}}\t{{.Links}}\t{{.Size}}" }),
+  ].join("\n");
+}

@@ -1,0 +1,19 @@
+/** `wherry tag`. @module */
+import { type Command, command } from "./command.ts";
+import { imagePath } from "./each.ts";
+import { ExitError } from "./errors.ts";
+import { splitTag } from "./options/reference.ts";
+
+export const tagCommand: Command = command({
+  usage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+  about: "Give an image a further name",
+  examples: [["tag busybox:latest mine/box:1", ""]],
+  arity: [2, 2],
+  run: async ({ args, client, io }) => {
+    const [source, target] = args as [string, string];
+    if (target.includes("@")) throw new ExitError(1, "refusing to create a tag with a digest reference");
+    const { repository, tag } = splitTag(target);
+    await client.json("POST", imagePath(source, "/tag"), { query: { repo: repository, tag: tag || "latest" }, signal: io.gone });
+    return 0;
+  },
+});
