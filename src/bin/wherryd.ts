@@ -4,11 +4,14 @@
  */
 import { unlinkSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { createInProcessClient } from "#api/client/in-process.ts";
 import { createApiServer } from "#api/server/mod.ts";
 import { isEngineError } from "#core/errors.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { version } from "#engine/version.ts";
+import { serveCli } from "./cli-server.ts";
 import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, UsageError } from "./daemon-options.ts";
 
 const started = performance.now();
@@ -51,12 +54,18 @@ async function serve(options: DaemonOptions): Promise<void> {
   try {
     const server = createApiServer(engine, { version, log });
     const listening = await server.listen(options.hosts);
+    const cli = await serveCli({
+      socketPath: join(options.execRoot, "cli.sock"),
+      client: createInProcessClient({ dispatch: server.dispatch, host: listening.addresses[0] ?? "" }),
+      log,
+    });
     if (options.pidFile !== undefined) writeFileSync(options.pidFile, `${process.pid}\n`);
     const { kernel, cgroup } = engine.system.facts();
     const running = engine.containers.list({ all: false, limit: undefined, filters: {} }).length;
     log("info", `Linux ${kernel.release}, cgroup ${cgroup.mode}; ${running} container${running === 1 ? "" : "s"} running`);
     log("info", `ready after ${Math.round(performance.now() - started)} ms: ${listening.addresses.join(", ")}`);
     log("info", `${await stopping}: no more requests are served; containers go on`);
+    await cli.close();
     await server.close();
   } finally {
     await engine.close();
