@@ -89,4 +89,4 @@ export interface CgroupManager {
   info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
 }
 
-export { DEFAULT_PARENT, openCgroups } from "./open-cgroups.ts";
+export { type CgroupOptions, openCgroups } from "./open-cgroups.ts";

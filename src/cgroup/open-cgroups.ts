@@ -3,17 +3,22 @@
  * @module
  */
 import { EngineError } from "#core/errors.ts";
+import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { CgroupManager } from "./mod.ts";
 import { openV1 } from "./v1/manager.ts";
 import { openV2 } from "./v2/manager.ts";
 
-/** Where containers' cgroups are made unless `--cgroup-parent` says otherwise. */
-export const DEFAULT_PARENT = "/wherry";
+export interface CgroupOptions {
+  /** Where containers' cgroups are made, in every hierarchy, unless `--cgroup-parent` says otherwise. Default: named after the data root. */
+  readonly parent?: string;
+  /** The engine's data root; without it, the default one. */
+  readonly dataRoot?: string;
+}
 
-/** `parent`: the default parent in every hierarchy. Touches nothing; call `prepare` before the first container. */
-export function openCgroups(facts: HostFacts, options: { readonly parent?: string } = {}): CgroupManager {
-  const parent = options.parent ?? DEFAULT_PARENT;
+/** Touches nothing; call `prepare` before the first container. */
+export function openCgroups(facts: HostFacts, options: CgroupOptions = {}): CgroupManager {
+  const parent = options.parent ?? `/${instanceName(options.dataRoot ?? DEFAULT_DATA_ROOT)}`;
   switch (facts.cgroup.mode) {
     case "v2":
       return openV2(facts, { parent });

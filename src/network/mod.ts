@@ -95,4 +95,4 @@ export interface NetworkManager {
   close(): Promise<void>;
 }
 
-export { DEFAULT_BRIDGE, type NetworksOptions, openNetworks } from "./network-manager.ts";
+export { type NetworksOptions, openNetworks } from "./network-manager.ts";

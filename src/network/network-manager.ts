@@ -6,6 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
+import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { BridgeDriver } from "./bridge/bridge-driver.ts";
@@ -17,14 +18,16 @@ import { NetworkRegistry } from "./network-registry.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
 import { buildResolvConf } from "./resolv-conf.ts";
 
-/** The default network's interface unless the daemon is told otherwise. */
-export const DEFAULT_BRIDGE = "wherry0";
+/** The default network's interface unless the daemon is told otherwise: `wherry0`, or the instance's name. */
+function bridgeName(dataRoot: string): string {
+  return dataRoot === DEFAULT_DATA_ROOT ? "wherry0" : instanceName(dataRoot);
+}
 
 export interface NetworksOptions {
   readonly dataRoot: string;
   readonly helper: Helper;
   readonly facts: HostFacts;
-  /** Interface of the default network; its range is the first free one of Docker's default pools unless `subnet` says otherwise. */
+  /** Interface of the default network (default: named after the data root); its range is the first free one of Docker's default pools unless `subnet` says otherwise. */
   readonly bridge?: { readonly name: string; readonly subnet?: string };
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
 }
@@ -43,7 +46,7 @@ interface Member {
 /** Opens the networks kept under `dataRoot`; touches no interface before a container needs one. */
 export async function openNetworks(options: NetworksOptions): Promise<NetworkManager> {
   const { dataRoot, helper, log } = options;
-  const bridge = options.bridge ?? { name: DEFAULT_BRIDGE };
+  const bridge = options.bridge ?? { name: bridgeName(dataRoot) };
   const registry = await NetworkRegistry.open({ dataRoot, bridge });
   const host = new BridgeHost({ helper, table: tableName(bridge.name), forwarding: await forwardingMark(dataRoot), log: (message) => log("info", message) });
   return new Networks(registry, host, log);
@@ -74,7 +77,8 @@ class Networks implements NetworkManager {
   async create(options: Partial<NetworkRecord> & { readonly Name: string }): Promise<{ readonly id: string; readonly warning: string }> {
     const record = await this.#registry.create(options);
     try {
-      await this.#host.ensure(bridgeSettings(record));
+      const settings = bridgeSettings(record);
+      await this.#host.ensure(settings, await indexOf(settings.interfaceName));
     } catch (error) {
       await this.#registry.remove(record);
       throw error;

@@ -297,7 +297,7 @@ function inner(host: string): void {
       expect(ruleset()).toContain("tcp . 8080 : 172.30.0.2 . 80");
       await stop(id);
       await networks.leave(id);
-      expect(ruleset()).not.toContain("8080");
+      await expect.poll(ruleset).not.toContain("8080");
       await listening(8080, "0.0.0.0", "host");
       expect(await ask("127.0.0.1", 8080)).toBe("host 127.0.0.1");
       await expect.poll(() => existsSync(`/sys/class/net/${joined.endpoint.HostInterface}`)).toBe(false);

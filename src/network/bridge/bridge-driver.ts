@@ -42,7 +42,9 @@ export interface BridgeJoin {
 export class BridgeDriver {
   readonly #host: BridgeHost;
   readonly #registry: NetworkRegistry;
-  /** Cables and addresses of ended containers, on their way out. */
+  /** Rules of ended containers, on their way out. */
+  readonly #unpublishing = new Set<Promise<void>>();
+  /** Their cables and addresses. */
   readonly #leaving = new Set<Promise<void>>();
   readonly #log: (message: string) => void;
 
@@ -53,15 +55,17 @@ export class BridgeDriver {
   }
 
   async join(network: NetworkRecord, { request, slot, ordinal, defaultRoute }: BridgeJoin): Promise<BridgeEndpoint> {
-    const record =
-      network.Name === "bridge" && (await indexOf(bridgeSettings(network).interfaceName)) === undefined ? await this.#registry.settleDefaultBridge() : network;
+    const present = await indexOf(bridgeSettings(network).interfaceName);
+    const record = network.Name === "bridge" && present === undefined ? await this.#registry.settleDefaultBridge() : network;
     const settings = bridgeSettings(record);
     const address = await this.#takeAddress(record, request);
     let publication: Publication | undefined;
     const endpointId = newId();
     try {
       publication = await this.#publish(request, settings, address, endpointId);
-      const bridgeIndex = await this.#host.ensure(settings);
+      // the same ports may have led to a container whose rules are on their way out
+      if (publication.published.length > 0) await Promise.all(this.#unpublishing);
+      const bridgeIndex = await this.#host.ensure(settings, present);
       const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(address);
       const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
       const steps = endpointSteps({
@@ -112,18 +116,22 @@ export class BridgeDriver {
     }
   }
 
-  /** Frees ports and rules; the address follows when the cable is gone, so that it is never there twice. */
+  /** Frees ports at once; rules follow, and then the address, when the cable is gone: it must never be there twice. */
   async leave(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication): Promise<void> {
-    await this.#host.unpublish(publication.published);
     await releaseAll(publication.held);
+    if (publication.published.length > 0) this.#later(this.#unpublishing, "remove rules", this.#host.unpublish(publication.published));
     const address = parseAddress(endpoint.IPAddress);
-    const leaving = this.#unplug(endpoint.HostInterface)
-      .catch((error: unknown) => this.#log(`cannot remove the interface ${endpoint.HostInterface}: ${error instanceof Error ? error.message : String(error)}`))
-      .finally(() => {
-        if (address !== undefined) this.#registry.pool(network).free(address);
-        this.#leaving.delete(leaving);
-      });
-    this.#leaving.add(leaving);
+    const unplugged = this.#unplug(endpoint.HostInterface).finally(() => {
+      if (address !== undefined) this.#registry.pool(network).free(address);
+    });
+    this.#later(this.#leaving, `remove the interface ${endpoint.HostInterface}`, unplugged);
+  }
+
+  #later(where: Set<Promise<void>>, what: string, work: Promise<void>): void {
+    const done = work
+      .catch((error: unknown) => this.#log(`cannot ${what}: ${error instanceof Error ? error.message : String(error)}`))
+      .finally(() => where.delete(done));
+    where.add(done);
   }
 
   /** The cable goes with the namespace, some milliseconds after its last process. */
@@ -148,7 +156,7 @@ export class BridgeDriver {
 
   /** Resolves when nothing is on its way out. */
   async settled(): Promise<void> {
-    while (this.#leaving.size > 0) await Promise.all(this.#leaving);
+    while (this.#leaving.size + this.#unpublishing.size > 0) await Promise.all([...this.#leaving, ...this.#unpublishing]);
   }
 }
 

@@ -13,9 +13,10 @@ import type { BridgeSettings } from "../network-records.ts";
 import { netlinkStep } from "./endpoint-steps.ts";
 import { freshTransaction, type PublishedPort, publishTransactions, removalTransaction, rulesTransaction, unpublishTransactions } from "./rules.ts";
 
-/** Names of the table and of our interfaces carry the default bridge's name, so that several daemons on one host stay apart. */
+/** The table is named after the default bridge, so that several daemons on one host stay apart. */
 export function tableName(defaultBridge: string): string {
-  return defaultBridge === "wherry0" ? "wherry" : `wherry-${defaultBridge}`;
+  if (defaultBridge === "wherry0") return "wherry";
+  return defaultBridge.startsWith("wherry") ? defaultBridge : `wherry-${defaultBridge}`;
 }
 
 /** Whether IP forwarding was off before this engine came. */
@@ -49,9 +50,8 @@ export class BridgeHost {
     return this.#nextIndex++;
   }
 
-  /** Makes sure that the bridge and its rules exist; the bridge's index. */
-  async ensure(settings: BridgeSettings): Promise<number> {
-    const index = await indexOf(settings.interfaceName);
+  /** Makes sure that the bridge, whose index was `index` just now, and its rules exist; the bridge's index. */
+  async ensure(settings: BridgeSettings, index: number | undefined): Promise<number> {
     if (index !== undefined && this.#tableReady && this.#bridges.has(settings.interfaceName)) return index;
     return await this.#serial(async () => {
       const found = await indexOf(settings.interfaceName);
@@ -95,6 +95,7 @@ export class BridgeHost {
     });
   }
 
+  /** The kernel waits for an RCU grace period (5–20 ms). */
   async unpublish(ports: readonly PublishedPort[]): Promise<void> {
     if (ports.length === 0) return;
     // All ports of one transaction were added by one: either all are there or, when the container never started or the table was flushed, none.
