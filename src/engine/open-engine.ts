@@ -75,9 +75,13 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   await mkdir(execRoot, { recursive: true, mode: 0o700 });
   await Promise.all([mkdir(monitorDirectory(options), { recursive: true, mode: 0o700 }), records.prepare()]);
   // First, while this process is small: a fork costs what is mapped.
-  const [helper, facts, engineId] = await Promise.all([startHelper({ helperPath, execRoot, log: (line) => log("warn", line) }), probeHost(), persistentId(dataRoot)]);
+  const [helper, facts, engineId] = await Promise.all([
+    startHelper({ helperPath, execRoot, log: (line) => log("warn", line) }),
+    probeHost(),
+    persistentId(dataRoot),
+  ]);
   opened.push(() => helper.close());
-  const cgroups = openCgroups(facts, options.cgroupParent === undefined ? {} : { parent: options.cgroupParent });
+  const cgroups = openCgroups(facts, { dataRoot, ...(options.cgroupParent === undefined ? {} : { parent: options.cgroupParent }) });
   const [driver, content, volumes, networks] = await Promise.all([
     openDriver(options.storageDriver, { root: dataRoot, helper }),
     openContentStore(dataRoot),
