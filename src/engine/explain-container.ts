@@ -1,5 +1,4 @@
 /** `run --explain`: the plan of a container that is not made. @module */
-import { join } from "node:path";
 import { newId } from "#core/ids.ts";
 import { explainPlan, planContainer, planToJson, resolveUser, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
@@ -32,10 +31,14 @@ export async function explainContainer(ctx: EngineContext, request: Parameters<C
   return format === "json" ? planToJson(plan) : explainPlan(plan);
 }
 
-/** The image's layers, and a writable one where it would be. */
+/** The mounts that the driver would answer with: of a snapshot that is made for this question and dropped again. */
 async function rootOf(ctx: EngineContext, { record, image }: Draft): Promise<RootMount> {
   if (record.hostConfig.WherryRootfs !== undefined) return { kind: "bind", source: record.hostConfig.WherryRootfs, readonly: false };
-  const own = join(ctx.options.dataRoot, ctx.layers.driver.name, record.snapshot);
-  const layers: RootMount = image?.chainId === undefined ? { kind: "bind", source: own, readonly: false } : await ctx.layers.driver.mounts(image.chainId);
-  return layers.kind === "overlay" ? { ...layers, upper: join(own, "diff"), work: join(own, "work") } : { kind: "bind", source: own, readonly: false };
+  const { driver } = ctx.layers;
+  await driver.prepare(record.snapshot, image?.chainId, { ephemeral: record.hostConfig.AutoRemove });
+  try {
+    return await driver.mounts(record.snapshot);
+  } finally {
+    await driver.remove(record.snapshot);
+  }
 }
