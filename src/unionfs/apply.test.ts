@@ -273,6 +273,11 @@ describe("what would land outside is refused by name", () => {
       ],
       'archive entry "h" is a hard link to the directory "d"',
     ],
+    [
+      "a hard link into what it replaces",
+      [{ name: "d/f" }, { name: "d", typeflag: "1", linkname: "d/f" }],
+      'archive entry "d" is a hard link to "d/f" in the directory that it replaces',
+    ],
     ["a hard link to the root", [{ name: "h", typeflag: "1", linkname: "/" }], 'archive entry "h" is a hard link to "/"'],
     ["below a file", [{ name: "f" }, { name: "f/evil" }], 'archive entry "f/evil" lies below "f", which is not a directory'],
     ["the root itself", [{ name: "./", typeflag: "2", linkname: "x" }], 'archive entry "./" would replace the root directory'],

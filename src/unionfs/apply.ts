@@ -165,6 +165,7 @@ class Unpacker {
       throw refused(entry.name, `is a hard link to "${printable(entry.linkname)}", which is not in this layer`);
     if (node.kind === "dir") throw refused(entry.name, `is a hard link to the directory "${printable(entry.linkname)}"`);
     if (existing === path) return;
+    if (existing.startsWith(`${path}/`)) throw refused(entry.name, `is a hard link to "${printable(entry.linkname)}" in the directory that it replaces`);
     await this.#makeParents(path, entry);
     await this.#clear(path, old);
     await this.#tree.link(toBytes(path), toBytes(existing));

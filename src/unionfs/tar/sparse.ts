@@ -1,9 +1,9 @@
 import { type ByteString, corrupt, printable } from "../bytes.ts";
-import { type Extent, blockSize } from "./entry.ts";
+import type { Extent } from "./entry.ts";
 import { parseNumber } from "./header.ts";
 
 /** More runs than this in one file are refused: the map is held in memory. */
-export const maxExtents = 1 << 18;
+export const maxExtents: number = 1 << 18;
 
 /** The up to `count` runs at `offset` of a GNU sparse header or its extension; an empty one ends them. */
 export function parseGnuExtents(block: Buffer, offset: number, count: number, into: Extent[], name: ByteString): void {
@@ -80,4 +80,4 @@ function badMap(name: ByteString, what = "has an invalid sparse map") {
 }
 
 /** Offsets in a GNU sparse header block and in its extensions. */
-export const gnuSparse = { firstMap: 386, firstCount: 4, extended: 482, realSize: 483, nextCount: 21, nextExtended: 504, blockSize } as const;
+export const gnuSparse = { firstMap: 386, firstCount: 4, extended: 482, realSize: 483, nextCount: 21, nextExtended: 504 } as const;
