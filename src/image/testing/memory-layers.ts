@@ -4,14 +4,14 @@ import { type ChainID, chainIds, type DiffID, digestOf } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import type { LayerStore, StorageDriver } from "#unionfs/mod.ts";
 
-interface Layer {
+export interface MemoryLayer {
   readonly parent: ChainID | undefined;
   readonly diffId: DiffID;
   readonly bytes: Buffer;
 }
 
 export class MemoryLayers implements LayerStore {
-  readonly layers = new Map<ChainID, Layer>();
+  readonly layers: Map<ChainID, MemoryLayer> = new Map();
   readonly #held = new Set<ChainID>();
   #holds = 0;
 
@@ -86,7 +86,7 @@ export class MemoryLayers implements LayerStore {
     return bytes;
   }
 
-  #get(chain: ChainID): Layer {
+  #get(chain: ChainID): MemoryLayer {
     const layer = this.layers.get(chain);
     if (layer === undefined) throw new EngineError("not-found", `layer ${chain} not found`);
     return layer;
