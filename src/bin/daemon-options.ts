@@ -123,8 +123,13 @@ function readConfigFile(path: string | undefined): ConfigFile {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw bad("it does not hold a JSON object");
   for (const [key, entry] of Object.entries(value)) {
     const isText = (v: unknown) => typeof v === "string";
-    const fits =
-      textKeys.includes(key) ? isText(entry) : key === "hosts" || key === "labels" ? Array.isArray(entry) && entry.every(isText) : key === "log-opts" ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText) : undefined;
+    const fits = textKeys.includes(key)
+      ? isText(entry)
+      : key === "hosts" || key === "labels"
+        ? Array.isArray(entry) && entry.every(isText)
+        : key === "log-opts"
+          ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
+          : undefined;
     if (fits === undefined) throw bad(`the following directives don't match any configuration option: ${key}`);
     if (!fits) throw bad(`${key} has a value of the wrong type`);
   }

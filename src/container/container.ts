@@ -76,10 +76,11 @@ export class Container {
     this.#settle(this.#removeWaiters);
   }
 
+  /** Without the error of a start: whoever started it has been told. */
   #settle(waiters: Set<Waiter>): void {
-    const { exitCode, error } = this.record.state;
+    const { exitCode } = this.record.state;
     const all = [...waiters];
     waiters.clear();
-    for (const waiter of all) waiter(error === "" ? { exitCode } : { exitCode, error });
+    for (const waiter of all) waiter({ exitCode });
   }
 }

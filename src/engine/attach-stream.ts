@@ -37,9 +37,11 @@ export class LateStream extends Duplex {
     this.#held = [];
   }
 
-  /** There will be no other end: an empty stream. */
-  endUnconnected(): void {
-    if (this.#socket === undefined && !this.destroyed) this.push(null);
+  /** There will be no other end: a stream of these bytes, or an empty one. */
+  endUnconnected(bytes?: Uint8Array): void {
+    if (this.#socket !== undefined || this.destroyed) return;
+    if (bytes !== undefined) this.push(bytes);
+    this.push(null);
   }
 
   override _read(): void {

@@ -12,7 +12,8 @@ import type { Containers } from "./mod.ts";
 
 /** @throws EngineError "unsupported" for a container on a directory of the host */
 function snapshotOf({ record }: Container): string {
-  if (record.snapshot === "") throw new EngineError("unsupported", `container ${record.name} runs on the directory ${record.hostConfig.WherryRootfs}: it has no layer of its own`);
+  if (record.snapshot === "")
+    throw new EngineError("unsupported", `container ${record.name} runs on the directory ${record.hostConfig.WherryRootfs}: it has no layer of its own`);
   return record.snapshot;
 }
 
@@ -62,7 +63,10 @@ export async function commitContainer(ctx: EngineContext, name: string, options:
       author: options.author,
       comment: options.comment,
     });
-    const image = await ctx.images.add(config, { ...(options.reference === undefined ? {} : { tags: [options.reference] }), ...(base === undefined ? {} : { parent: base.id }) });
+    const image = await ctx.images.add(config, {
+      ...(options.reference === undefined ? {} : { tags: [options.reference] }),
+      ...(base === undefined ? {} : { parent: base.id }),
+    });
     await ctx.imageIndex.refresh();
     publishContainerEvent(ctx, container, "commit", { comment: options.comment, imageID: image.id, imageRef: options.reference ?? "" });
     return image.id;

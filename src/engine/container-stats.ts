@@ -9,7 +9,10 @@ import type { Containers } from "./mod.ts";
 export async function containerStats(ctx: EngineContext, name: string): ReturnType<Containers["stats"]> {
   const { record } = ctx.registry.get(name);
   if (!isRunning(record.state) || record.cgroup === undefined) return undefined;
-  const [counters, networks] = await Promise.all([ctx.cgroups.stats(record.cgroup), record.hostConfig.NetworkMode === "host" ? {} : interfaceCounters(record.state.pid)]);
+  const [counters, networks] = await Promise.all([
+    ctx.cgroups.stats(record.cgroup),
+    record.hostConfig.NetworkMode === "host" ? {} : interfaceCounters(record.state.pid),
+  ]);
   return { ...counters, networks };
 }
 

@@ -65,7 +65,12 @@ async function resolveDirectory(tree: FileTree, layers: readonly string[], path:
 }
 
 /** One name in a merged directory. */
-async function descend(tree: FileTree, layers: readonly string[], directory: Found["parts"], name: string): Promise<{ readonly stat: TreeStat; readonly parts: { layer: number; path: string }[] } | undefined> {
+async function descend(
+  tree: FileTree,
+  layers: readonly string[],
+  directory: Found["parts"],
+  name: string,
+): Promise<{ readonly stat: TreeStat; readonly parts: { layer: number; path: string }[] } | undefined> {
   const parts: { layer: number; path: string }[] = [];
   let first: TreeStat | undefined;
   for (const { layer, path } of directory) {

@@ -13,7 +13,8 @@ import { type ExitRecord, type MonitorLink, PlanError } from "#linux/helper.ts";
 import { capabilitySets, environmentOf, parseUsernsMode, planExec, renderPlanError, seccompFor, seccompProgram, slots } from "#runtime/mod.ts";
 import { containerCapabilities } from "#runtime/capabilities.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
-import { connectAll, endAll } from "./attach-stream.ts";
+import { frameHead } from "./attach-container.ts";
+import { connectAll } from "./attach-stream.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import type { Exec } from "./exec-table.ts";
@@ -48,24 +49,68 @@ export async function startExec(ctx: EngineContext, id: string, options: Paramet
   const { config } = record;
   const tty = config.Tty || options.tty;
   const attached = !options.detach && options.direct === undefined;
-  const stream = attached ? ctx.attaches.add(record.id, { stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array() }) : undefined;
+  const stream = attached
+    ? ctx.attaches.add(record.id, {
+        stdin: config.AttachStdin,
+        stdout: config.AttachStdout,
+        stderr: config.AttachStderr,
+        stream: true,
+        logs: false,
+        detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array(),
+      })
+    : undefined;
   const pending = ctx.attaches.take(record.id);
+  const started = start(ctx, exec, tty, pending, options);
+  if (stream === undefined) {
+    await started;
+    return undefined;
+  }
+  // Docker's client is told of a failure in the stream, once it is attached.
+  started.catch((error: EngineError) => {
+    const text = Buffer.from(`${error.message}\r\n`);
+    stream.endUnconnected(tty ? text : Buffer.concat([frameHead("stdout", text.length), text]));
+  });
+  return { stream, framed: !tty };
+}
+
+/** @throws EngineError in Docker's words; the exec has then an exit code */
+async function start(
+  ctx: EngineContext,
+  exec: Exec,
+  tty: boolean,
+  pending: Parameters<typeof connectAll>[0],
+  options: Parameters<Execs["start"]>[1],
+): Promise<void> {
+  const { container, record } = exec;
   try {
     const link = await launchExec(ctx, exec, tty, pending, options);
     exec.link = link;
     exec.record = { ...exec.record, running: true, pid: link.pid };
-    publishContainerEvent(ctx, container, `exec_start: ${config.Cmd.join(" ")}`, { execID: record.id });
+    publishContainerEvent(ctx, container, `exec_start: ${record.config.Cmd.join(" ")}`, { execID: record.id });
     watchExec(ctx, exec, link);
   } catch (error) {
-    endAll(pending);
-    const failure = error instanceof PlanError ? renderPlanError(error, { action: "exec" }) : error instanceof EngineError ? error : new EngineError("internal", `OCI runtime exec failed: ${(error as Error).message}`, { cause: error });
+    const failure = asExecError(error);
     finish(ctx, exec, failure.details.exitCode ?? 126);
     throw failure;
   }
-  return stream === undefined ? undefined : { stream, framed: !tty };
 }
 
-async function launchExec(ctx: EngineContext, exec: Exec, tty: boolean, pending: Parameters<typeof connectAll>[0], options: Parameters<Execs["start"]>[1]): Promise<MonitorLink> {
+function asExecError(error: unknown): EngineError {
+  if (error instanceof PlanError) {
+    const { code, message, hint, details, cause } = renderPlanError(error, { action: "exec" });
+    // containerd's word at the end of every error that is not one of its own.
+    return new EngineError(code, `${message}: unknown`, { cause, details, ...(hint === undefined ? {} : { hint }) });
+  }
+  return error instanceof EngineError ? error : new EngineError("internal", `OCI runtime exec failed: ${(error as Error).message}`, { cause: error });
+}
+
+async function launchExec(
+  ctx: EngineContext,
+  exec: Exec,
+  tty: boolean,
+  pending: Parameters<typeof connectAll>[0],
+  options: Parameters<Execs["start"]>[1],
+): Promise<MonitorLink> {
   const { container, record } = exec;
   const { config } = record;
   const process = await processOf(ctx, container, config, tty);
@@ -96,7 +141,17 @@ async function launchExec(ctx: EngineContext, exec: Exec, tty: boolean, pending:
         columns: direct?.columns ?? options.columns ?? 0,
         openStdin: config.AttachStdin,
         stdinOnce: true,
-        ...(direct === undefined ? {} : { direct: { token: direct.token, stdin: direct.stdin && config.AttachStdin, stdout: direct.stdout, stderr: direct.stderr, detachKeys: direct.detachKeys } }),
+        ...(direct === undefined
+          ? {}
+          : {
+              direct: {
+                token: direct.token,
+                stdin: direct.stdin && config.AttachStdin,
+                stdout: direct.stdout,
+                stderr: direct.stderr,
+                detachKeys: direct.detachKeys,
+              },
+            }),
         attachGate: pending.length,
       },
       ...files,
@@ -119,7 +174,9 @@ async function processOf(ctx: EngineContext, container: Container, config: ExecR
   const user = await userOfExec(ctx, container, config.User === "" ? record.config.User : config.User);
   const spec = await containerSpec(ctx, container);
   const userns = parseUsernsMode(record.hostConfig.UsernsMode) !== undefined;
-  const capabilities = config.Privileged ? containerCapabilities({ add: null, drop: null, privileged: true, userns }, ctx.facts).names : (spec.process.capabilities?.bounding ?? []);
+  const capabilities = config.Privileged
+    ? containerCapabilities({ add: null, drop: null, privileged: true, userns }, ctx.facts).names
+    : (spec.process.capabilities?.bounding ?? []);
   const cwd = config.WorkingDir || record.config.WorkingDir || "/";
   const env = environmentOf({ ...record.config, Tty: tty, Env: [...(record.config.Env ?? []), ...(config.Env ?? [])] }, user.home);
   const security = parseSecurityOptions(record.hostConfig.SecurityOpt);
@@ -135,7 +192,12 @@ async function processOf(ctx: EngineContext, container: Container, config: ExecR
       noNewPrivileges: security.noNewPrivileges && !config.Privileged,
     },
     namespaces: (spec.linux?.namespaces ?? []).map((ns) => ns.type),
-    seccomp: config.Privileged ? undefined : seccompProgram(record.hostConfig.Privileged && security.seccomp === "builtin" ? undefined : seccompFor(security.seccomp, capabilities, ctx.facts), ctx.facts),
+    seccomp: config.Privileged
+      ? undefined
+      : seccompProgram(
+          record.hostConfig.Privileged && security.seccomp === "builtin" ? undefined : seccompFor(security.seccomp, capabilities, ctx.facts),
+          ctx.facts,
+        ),
   };
 }
 
@@ -144,7 +206,10 @@ async function containerSpec(ctx: EngineContext, container: Container): Promise<
   const { run } = container;
   const known = specs.get(container);
   if (known?.run === run) return known.spec;
-  const { spec } = await specOf(ctx, container.record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: joinedProcessesOrSelf(ctx, container) });
+  const { spec } = await specOf(ctx, container.record, {
+    user: { uid: 0, gid: 0, additionalGids: [], home: "/" },
+    join: joinedProcessesOrSelf(ctx, container),
+  });
   specs.set(container, { run, spec });
   return spec;
 }

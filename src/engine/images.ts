@@ -18,7 +18,8 @@ export function imagesOf(ctx: EngineContext): Images {
       await imageIndex.refresh();
     }
   };
-  const publish = (action: string, id: string, name: string, labels: Readonly<Record<string, string>> = {}) => events.publish("image", action, id, { ...labels, name });
+  const publish = (action: string, id: string, name: string, labels: Readonly<Record<string, string>> = {}) =>
+    events.publish("image", action, id, { ...labels, name });
   return {
     get: (name) => images.get(name),
     find: (name) => images.find(name),
@@ -70,7 +71,16 @@ export function imagesOf(ctx: EngineContext): Images {
     bootstrap: async (what, onProgress, signal) => {
       const workDir = join(ctx.options.dataRoot, "tmp");
       await mkdir(workDir, { recursive: true, mode: 0o700 });
-      return changing(bootstrapImage({ store: images, what, workDir, openTree: (root) => ctx.helper.openTree(root), onProgress, ...(signal === undefined ? {} : { signal }) }));
+      return changing(
+        bootstrapImage({
+          store: images,
+          what,
+          workDir,
+          openTree: (root) => ctx.helper.openTree(root),
+          onProgress,
+          ...(signal === undefined ? {} : { signal }),
+        }),
+      );
     },
   };
 }

@@ -28,7 +28,10 @@ export function containerFilter(ctx: EngineContext, filters: Filters): Check {
 const statuses = new Set(["created", "restarting", "running", "removing", "paused", "exited", "dead"]);
 
 function checkFor(ctx: EngineContext, key: string, values: readonly string[]): Check {
-  const some = (match: (record: ContainerRecord, value: string) => boolean): Check => ({ record }) => values.some((value) => match(record, value));
+  const some =
+    (match: (record: ContainerRecord, value: string) => boolean): Check =>
+    ({ record }) =>
+      values.some((value) => match(record, value));
   switch (key) {
     case "id":
       return some(({ id }, value) => id.startsWith(value) || matchesPattern(id, value));
@@ -45,7 +48,9 @@ function checkFor(ctx: EngineContext, key: string, values: readonly string[]): C
       for (const value of values) if (!/^-?[0-9]+$/.test(value)) throw new EngineError("invalid", `invalid filter 'exited=[${value}]': invalid syntax`);
       return some(({ state }, value) => (state.status === "exited" || state.status === "dead") && state.exitCode === Number(value));
     case "health":
-      for (const value of values) if (!["starting", "healthy", "unhealthy", "none"].includes(value)) throw new EngineError("invalid", `invalid filter 'health=${value}': unrecognised filter value for health`);
+      for (const value of values)
+        if (!["starting", "healthy", "unhealthy", "none"].includes(value))
+          throw new EngineError("invalid", `invalid filter 'health=${value}': unrecognised filter value for health`);
       return some((record, value) => healthOf(record) === value);
     case "volume":
       return some(({ mounts }, value) => mounts.some((m) => m.Name === value || m.Destination === value || (m.Type === "bind" && m.Source === value)));
@@ -103,7 +108,8 @@ function portMatches({ ports, config }: ContainerRecord, key: "publish" | "expos
   const [, from = "", to, protocol = "tcp"] = /^([0-9]+)(?:-([0-9]+))?(?:\/([a-z]+))?$/.exec(value) ?? [];
   if (from === "") throw new EngineError("invalid", `invalid filter '${key}=${value}'`);
   const inRange = (port: string) => Number(port) >= Number(from) && Number(port) <= Number(to ?? from);
-  if (key === "expose") return Object.keys({ ...config.ExposedPorts, ...ports }).some((port) => port.endsWith(`/${protocol}`) && inRange(port.split("/")[0] ?? ""));
+  if (key === "expose")
+    return Object.keys({ ...config.ExposedPorts, ...ports }).some((port) => port.endsWith(`/${protocol}`) && inRange(port.split("/")[0] ?? ""));
   return Object.entries(ports).some(([port, bindings]) => port.endsWith(`/${protocol}`) && (bindings ?? []).some((b) => inRange(b.HostPort)));
 }
 
@@ -116,7 +122,8 @@ function ancestorCheck(ctx: EngineContext, values: readonly string[]): Check {
 export function parseUntil(text: string): number {
   if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text) * 1000;
   const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  if (/^([0-9.]+(ms|s|m|h))+$/.test(text)) return Date.now() - [...text.matchAll(/([0-9.]+)(ms|s|m|h)/g)].reduce((sum, [, n, unit]) => sum + Number(n) * (units[unit as string] ?? 0), 0);
+  if (/^([0-9.]+(ms|s|m|h))+$/.test(text))
+    return Date.now() - [...text.matchAll(/([0-9.]+)(ms|s|m|h)/g)].reduce((sum, [, n, unit]) => sum + Number(n) * (units[unit as string] ?? 0), 0);
   const time = Date.parse(text);
   if (Number.isNaN(time)) throw new EngineError("invalid", `invalid until filter: "${text}" is neither a time nor a duration`);
   return time;

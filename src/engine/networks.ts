@@ -11,7 +11,8 @@ const predefined = new Set(["bridge", "host", "none"]);
 
 export function networksOf(ctx: EngineContext): Engine["networks"] {
   const { networks, events } = ctx;
-  const publish = (action: string, { Id, Name, Driver }: NetworkRecord, extra: Readonly<Record<string, string>> = {}) => events.publish("network", action, Id, { ...extra, name: Name, type: Driver });
+  const publish = (action: string, { Id, Name, Driver }: NetworkRecord, extra: Readonly<Record<string, string>> = {}) =>
+    events.publish("network", action, Id, { ...extra, name: Name, type: Driver });
   const remove = async (name: string) => {
     const record = networks.get(name);
     await networks.remove(record.Id);
@@ -52,7 +53,9 @@ export function networksOf(ctx: EngineContext): Engine["networks"] {
 /** Some container, running or not, is set to use it. */
 function usedBy(ctx: EngineContext, { Id, Name }: NetworkRecord): boolean {
   if (ctx.networks.members(Id).length > 0) return true;
-  return [...ctx.registry.all()].some(({ record }) => [record.hostConfig.NetworkMode, ...Object.keys(record.networkingConfig.EndpointsConfig)].some((name) => name === Name || name === Id));
+  return [...ctx.registry.all()].some(({ record }) =>
+    [record.hostConfig.NetworkMode, ...Object.keys(record.networkingConfig.EndpointsConfig)].some((name) => name === Name || name === Id),
+  );
 }
 
 function networkFilter(ctx: EngineContext, filters: Filters): (network: NetworkRecord) => boolean {
@@ -97,11 +100,21 @@ async function connect(ctx: EngineContext, network: string, name: string, endpoi
   const record = ctx.networks.get(network);
   await container.mutex.run(async () => {
     const { hostConfig, networkingConfig } = container.record;
-    if (hostConfig.NetworkMode === "host" || record.Name === "host") throw new EngineError("denied", "cannot connect container to host network - container must be created in host network mode");
-    if (hostConfig.NetworkMode.startsWith("container:")) throw new EngineError("denied", "container sharing network namespace with another container or host cannot be connected to any other network");
-    if (record.Name in networkingConfig.EndpointsConfig) throw new EngineError("denied", `endpoint with name ${container.record.name} already exists in network ${record.Name}`);
-    if (isRunning(container.state)) throw new EngineError("unsupported", "a running container cannot be connected to a further network yet", { hint: "stop the container, connect it, and start it again" });
-    container.set({ networkingConfig: { EndpointsConfig: { ...networkingConfig.EndpointsConfig, [record.Name]: endpoint ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null } } } });
+    if (hostConfig.NetworkMode === "host" || record.Name === "host")
+      throw new EngineError("denied", "cannot connect container to host network - container must be created in host network mode");
+    if (hostConfig.NetworkMode.startsWith("container:"))
+      throw new EngineError("denied", "container sharing network namespace with another container or host cannot be connected to any other network");
+    if (record.Name in networkingConfig.EndpointsConfig)
+      throw new EngineError("denied", `endpoint with name ${container.record.name} already exists in network ${record.Name}`);
+    if (isRunning(container.state))
+      throw new EngineError("unsupported", "a running container cannot be connected to a further network yet", {
+        hint: "stop the container, connect it, and start it again",
+      });
+    container.set({
+      networkingConfig: {
+        EndpointsConfig: { ...networkingConfig.EndpointsConfig, [record.Name]: endpoint ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null } },
+      },
+    });
     await ctx.records.save(container.record);
   });
 }
@@ -115,10 +128,17 @@ async function disconnect(ctx: EngineContext, network: string, name: string, for
       if (force) return;
       throw new EngineError("denied", `container ${container.id} is not connected to network ${record.Name}`);
     }
-    if (isRunning(container.state)) throw new EngineError("unsupported", "a running container cannot be disconnected from a network yet", { hint: "stop the container, disconnect it, and start it again" });
+    if (isRunning(container.state))
+      throw new EngineError("unsupported", "a running container cannot be disconnected from a network yet", {
+        hint: "stop the container, disconnect it, and start it again",
+      });
     const { [record.Name]: _endpoint, ...endpoints } = container.record.endpoints;
     const { hostConfig } = container.record;
-    container.set({ networkingConfig: { EndpointsConfig: others }, endpoints, ...(hostConfig.NetworkMode === record.Name ? { hostConfig: { ...hostConfig, NetworkMode: Object.keys(others)[0] ?? "none" } } : {}) });
+    container.set({
+      networkingConfig: { EndpointsConfig: others },
+      endpoints,
+      ...(hostConfig.NetworkMode === record.Name ? { hostConfig: { ...hostConfig, NetworkMode: Object.keys(others)[0] ?? "none" } } : {}),
+    });
     await ctx.records.save(container.record);
   });
 }

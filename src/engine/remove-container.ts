@@ -16,7 +16,8 @@ export async function removeContainer(ctx: EngineContext, name: string, options:
   if (container.removing) throw new EngineError("conflict", `removal of container ${record.id} is already in progress`);
   if (isActive(record.state) && !options.force) {
     const { status } = record.state;
-    const advice = status === "paused" ? "container is paused and must be unpaused first" : `container is ${status}: stop the container before removing or force remove`;
+    const advice =
+      status === "paused" ? "container is paused and must be unpaused first" : `container is ${status}: stop the container before removing or force remove`;
     throw new EngineError("conflict", `cannot remove container "/${record.name}": ${advice}`);
   }
   container.removing = true;

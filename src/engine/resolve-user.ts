@@ -89,7 +89,16 @@ async function readFromProcess(ctx: EngineContext, { state }: Container): Promis
   const plan: Plan = {
     steps: [
       { op: "pidfd_open", pid: state.pid, starttime: BigInt(state.startTime), out: slots.free, ...host, why: "it is still that process" },
-      { op: "openat", dir: NO_SLOT, path: `/proc/${state.pid}/root`, flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root, ...host, why: "the container's root directory" },
+      {
+        op: "openat",
+        dir: NO_SLOT,
+        path: `/proc/${state.pid}/root`,
+        flags: O.PATH | O.DIRECTORY,
+        mode: 0,
+        out: slots.root,
+        ...host,
+        why: "the container's root directory",
+      },
       ...files.map((file) => ({ op: "report", dir: slots.root, ...file, ...host, why: "the file as the container's processes see it" }) as const),
     ],
   };

@@ -23,7 +23,9 @@ export async function restore(ctx: EngineContext): Promise<void> {
   const containers = records.map((record) => ctx.registry.add(record));
   await Promise.all(containers.map((container) => findProcess(ctx, container)));
   const running = containers.filter((c) => isRunning(c.state));
-  await ctx.networks.restore(running.map(({ record }) => ({ containerId: record.id, containerName: record.name, endpoints: Object.values(record.endpoints), ports: record.ports })));
+  await ctx.networks.restore(
+    running.map(({ record }) => ({ containerId: record.id, containerName: record.name, endpoints: Object.values(record.endpoints), ports: record.ports })),
+  );
   for (const container of containers) if (container.link !== undefined) watchExit(ctx, container, container.link);
   ctx.background.add("sweeping what crashes have left", sweep(ctx));
 }
@@ -51,7 +53,15 @@ function adopt(ctx: EngineContext, container: Container, link: MonitorLink): voi
   container.run = 1;
   const same = isRunning(record.state) && record.state.pid === link.pid && record.state.startTime === link.startTime.toString();
   if (same) return;
-  container.setState({ ...record.state, status: "running", pid: link.pid, startTime: link.startTime.toString(), exitCode: 0, error: "", startedAt: rfc3339Nano(nowNs()) });
+  container.setState({
+    ...record.state,
+    status: "running",
+    pid: link.pid,
+    startTime: link.startTime.toString(),
+    exitCode: 0,
+    error: "",
+    startedAt: rfc3339Nano(nowNs()),
+  });
   container.set({ cgroup: record.cgroup ?? ctx.cgroups.plan(record.hostConfig.CgroupParent, record.id, {}, 1).paths });
   ctx.background.add(`storing container ${record.id}`, ctx.records.save(container.record));
 }
@@ -62,7 +72,10 @@ const UNKNOWN_CODE = 255;
 async function recordEnd(ctx: EngineContext, container: Container, exit: ExitRecord | undefined): Promise<void> {
   const { record } = container;
   const oomKilled = exit !== undefined && ctx.cgroups.wasOomKilled(exit.reports);
-  const reason = exit === undefined ? "ended while no engine was running; how is not known" : exitReason({ code: exit.code, signal: exit.signal, oomKilled, memoryLimit: record.hostConfig.Memory, sentBy: undefined });
+  const reason =
+    exit === undefined
+      ? "ended while no engine was running; how is not known"
+      : exitReason({ code: exit.code, signal: exit.signal, oomKilled, memoryLimit: record.hostConfig.Memory, sentBy: undefined });
   const code = exit?.code ?? UNKNOWN_CODE;
   container.set({ state: toExited(record.state, { code, oomKilled, at: rfc3339Nano(exit?.atNs ?? nowNs()), reason }), ports: {}, cgroup: undefined });
   if (record.cgroup !== undefined) {

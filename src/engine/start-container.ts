@@ -3,7 +3,7 @@
  * @module
  */
 import type { Container } from "#container/container.ts";
-import { isRunning, toRunning, toStartFailed } from "#container/state.ts";
+import { toRunning, toStartFailed } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import type { PortBinding } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
@@ -19,6 +19,7 @@ import { type EngineContext, monitorFiles, publishContainerEvent } from "./conte
 import { watchExit } from "./end-container.ts";
 import type { DirectStdio } from "./mod.ts";
 import { checkBindSource } from "./create-container.ts";
+import { removeEnded } from "./remove-container.ts";
 import { userOf } from "./resolve-user.ts";
 import { parseLogOptions } from "./validate-config.ts";
 
@@ -43,11 +44,12 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
   container.restart?.cancel.abort();
   container.restart = undefined;
   const pending = ctx.attaches.take(container.id);
-  const started = await launch(ctx, container, pending, direct).catch((error: unknown) => {
+  const started = await launch(ctx, container, pending, direct).catch(async (error: unknown) => {
     endAll(pending);
-    fail(ctx, container, asStartError(error));
+    const failure = asStartError(error);
+    await recordFailure(ctx, container, failure);
+    throw failure;
   });
-  if (started === undefined) return;
   const { link } = started;
   container.link = link;
   container.run++;
@@ -232,9 +234,9 @@ function asStartError(error: unknown): EngineError {
   return new EngineError("internal", `failed to create task for container: ${(error as Error).message}`, { cause: error });
 }
 
-/** Docker's state after a failed start, and its answer. */
-function fail(ctx: EngineContext, container: Container, error: EngineError): never {
-  if (!isRunning(container.state)) container.setState(toStartFailed(container.state, error.details.exitCode ?? 128, error.message));
-  ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
-  throw error;
+/** Docker's state after a failed start. A `--rm` container goes: there will be no end of it to wait for. */
+async function recordFailure(ctx: EngineContext, container: Container, error: EngineError): Promise<void> {
+  container.setState(toStartFailed(container.state, error.details.exitCode ?? 128, error.message));
+  if (container.record.hostConfig.AutoRemove) await removeEnded(ctx, container, Promise.resolve());
+  else ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
 }

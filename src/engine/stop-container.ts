@@ -66,10 +66,12 @@ async function stopRunning(ctx: EngineContext, container: Container, { timeout, 
 export async function killContainer(ctx: EngineContext, name: string, signal: string): Promise<void> {
   const container = ctx.registry.get(name);
   const number = parseSignal(signal || "SIGKILL");
-  if (container.state.status === "restarting" || !isRunning(container.state)) throw new EngineError("conflict", `cannot kill container: ${name}: container ${container.id} is not running`);
+  if (container.state.status === "restarting" || !isRunning(container.state))
+    throw new EngineError("conflict", `cannot kill container: ${name}: container ${container.id} is not running`);
   // SIGKILL is waited for: `docker kill` answers when the container has ended.
   if (number === SIGKILL) await killAndWait(ctx, container);
-  else if (!(await send(ctx, container, number, `wherry kill -s ${signalName(number)}`))) throw new EngineError("conflict", `cannot kill container: ${name}: container ${container.id} is not running`);
+  else if (!(await send(ctx, container, number, `wherry kill -s ${signalName(number)}`)))
+    throw new EngineError("conflict", `cannot kill container: ${name}: container ${container.id} is not running`);
 }
 
 /** SIGKILL, until it has ended. Also ends a wait for a restart. @throws EngineError "unavailable" when the kernel does not let it end */
@@ -78,9 +80,13 @@ export async function killAndWait(ctx: EngineContext, container: Container, by =
   const ended = nextEnd(container);
   await send(ctx, container, SIGKILL, by);
   if (await within(ended, KILL_TIMEOUT_MS)) return;
-  throw new EngineError("unavailable", `container ${container.record.name} got SIGKILL ${KILL_TIMEOUT_MS / 1000} s ago and has not ended: process ${container.state.pid} is stuck in the kernel`, {
-    hint: `see /proc/${container.state.pid}/stack and /proc/${container.state.pid}/wchan for what it waits for`,
-  });
+  throw new EngineError(
+    "unavailable",
+    `container ${container.record.name} got SIGKILL ${KILL_TIMEOUT_MS / 1000} s ago and has not ended: process ${container.state.pid} is stuck in the kernel`,
+    {
+      hint: `see /proc/${container.state.pid}/stack and /proc/${container.state.pid}/wchan for what it waits for`,
+    },
+  );
 }
 
 /** False when it has ended already. Remembers that somebody wanted this end, so that restart policies leave it alone. */

@@ -63,7 +63,12 @@ const HZ = 100;
 const PAGE_KB = 4;
 
 async function hostFacts(): Promise<HostClock> {
-  const [procStat, uptime, meminfo, passwd] = await Promise.all([readFile("/proc/stat", "utf8"), readFile("/proc/uptime", "utf8"), readFile("/proc/meminfo", "utf8"), readFile("/etc/passwd", "utf8").catch(() => "")]);
+  const [procStat, uptime, meminfo, passwd] = await Promise.all([
+    readFile("/proc/stat", "utf8"),
+    readFile("/proc/uptime", "utf8"),
+    readFile("/proc/meminfo", "utf8"),
+    readFile("/etc/passwd", "utf8").catch(() => ""),
+  ]);
   const names = passwd.split("\n").map((line) => line.split(":"));
   return {
     bootMs: Number(/^btime (\d+)$/m.exec(procStat)?.[1] ?? 0) * 1000,
@@ -79,7 +84,10 @@ async function readProcess(pid: number, host: HostClock): Promise<Process | unde
     const [line, cmdline, owner] = await Promise.all([readFile(`/proc/${pid}/stat`, "utf8"), readFile(`/proc/${pid}/cmdline`, "utf8"), stat(`/proc/${pid}`)]);
     const comm = line.slice(line.indexOf("(") + 1, line.lastIndexOf(")"));
     // Field n of proc(5) is f[n - 3].
-    const f = line.slice(line.lastIndexOf(")") + 2).trim().split(" ");
+    const f = line
+      .slice(line.lastIndexOf(")") + 2)
+      .trim()
+      .split(" ");
     const number = (field: number) => Number(f[field - 3]);
     const startS = number(22) / HZ;
     const args = cmdline.replace(/\0+$/, "").replaceAll("\0", " ");
@@ -149,7 +157,8 @@ function startTime(ms: number): string {
 const cpuPercent = (p: Process) => (p.elapsedS === 0 ? 0 : (p.cpuSeconds * 100) / p.elapsedS);
 
 /** State as BSD's ps adds to it: session leader, threads, foreground, nice. */
-const stateFlags = (p: Process) => `${p.state}${p.nice < 0 ? "<" : p.nice > 0 ? "N" : ""}${p.sid === p.pid ? "s" : ""}${p.threads > 1 ? "l" : ""}${p.foreground ? "+" : ""}`;
+const stateFlags = (p: Process) =>
+  `${p.state}${p.nice < 0 ? "<" : p.nice > 0 ? "N" : ""}${p.sid === p.pid ? "s" : ""}${p.threads > 1 ? "l" : ""}${p.foreground ? "+" : ""}`;
 
 const column = (title: string, value: (p: Process) => string | number): Column => ({ title, value: (p) => String(value(p)) });
 
@@ -203,7 +212,8 @@ const specifiers: Readonly<Record<string, Column>> = {
   command: column("COMMAND", (p) => p.args),
 };
 
-const named = (names: string, titles: Readonly<Record<string, string>> = {}): Column[] => names.split(" ").map((name) => ({ ...(specifiers[name] as Column), ...(titles[name] === undefined ? {} : { title: titles[name] }) }));
+const named = (names: string, titles: Readonly<Record<string, string>> = {}): Column[] =>
+  names.split(" ").map((name) => ({ ...(specifiers[name] as Column), ...(titles[name] === undefined ? {} : { title: titles[name] }) }));
 
 /** What ps(1) prints for the usual sets of options. */
 const layouts = {
@@ -229,7 +239,8 @@ export function parsePsArgs(text: string): Column[] {
       continue;
     }
     const letters = word.startsWith("-") ? word.slice(1) : word;
-    if (!/^[AaedfljwxuHLmTgrN]+$/.test(letters)) throw new EngineError("invalid", `ps: error: unsupported option: ${word}`, { hint: "supported: -ef, -eF, -l, aux, ax, -o COLUMN,…" });
+    if (!/^[AaedfljwxuHLmTgrN]+$/.test(letters))
+      throw new EngineError("invalid", `ps: error: unsupported option: ${word}`, { hint: "supported: -ef, -eF, -l, aux, ax, -o COLUMN,…" });
     if (word.startsWith("-")) layout = letters.includes("f") ? "full" : letters.includes("l") ? "long" : (layout ?? "plain");
     else layout = letters.includes("u") ? "user" : letters.includes("l") ? "long" : (layout ?? "bsd");
   }

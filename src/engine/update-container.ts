@@ -8,14 +8,21 @@ import { limitsOf } from "#runtime/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { refuse, validateResources } from "./validate-resources.ts";
 
-export async function updateContainer(ctx: EngineContext, name: string, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): Promise<{ readonly warnings: string[] }> {
+export async function updateContainer(
+  ctx: EngineContext,
+  name: string,
+  resources: Partial<ResourceConfig>,
+  restartPolicy: RestartPolicy | undefined,
+): Promise<{ readonly warnings: string[] }> {
   const container = ctx.registry.get(name);
   return container.mutex.run(async () => {
     const { record } = container;
-    if (container.removing || record.state.dead) throw new EngineError("conflict", `Cannot update container ${record.id}: container is marked for removal and cannot be "update"`);
+    if (container.removing || record.state.dead)
+      throw new EngineError("conflict", `Cannot update container ${record.id}: container is marked for removal and cannot be "update"`);
     const hostConfig = merged(container, resources, restartPolicy);
     const warnings = validateResources(hostConfig, ctx.facts);
-    if (isRunning(record.state) && record.cgroup !== undefined) await ctx.cgroups.update(record.cgroup, changedLimits(record.hostConfig, hostConfig, resources));
+    if (isRunning(record.state) && record.cgroup !== undefined)
+      await ctx.cgroups.update(record.cgroup, changedLimits(record.hostConfig, hostConfig, resources));
     container.set({ hostConfig });
     await ctx.records.save(container.record);
     publishContainerEvent(ctx, container, "update");
@@ -25,7 +32,9 @@ export async function updateContainer(ctx: EngineContext, name: string, resource
 
 /** The limits as they shall be. 0 and null = not changed. @throws EngineError "invalid" with Docker's texts */
 function merged({ record: { hostConfig: old } }: Container, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): HostConfig {
-  const given = Object.fromEntries(Object.entries(resources).filter(([, value]) => value !== undefined && value !== null && value !== 0 && value !== "")) as Partial<ResourceConfig>;
+  const given = Object.fromEntries(
+    Object.entries(resources).filter(([, value]) => value !== undefined && value !== null && value !== 0 && value !== ""),
+  ) as Partial<ResourceConfig>;
   if (given.CpuPeriod !== undefined && old.NanoCpus > 0) refuse("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set");
   if (given.CpuQuota !== undefined && old.NanoCpus > 0) refuse("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
   if (given.NanoCpus !== undefined && old.CpuPeriod > 0) refuse("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set");
@@ -46,10 +55,25 @@ function merged({ record: { hostConfig: old } }: Container, resources: Partial<R
 
 /** Only what was asked for is written: other files of the cgroup may not be touched while it runs. */
 function changedLimits(old: HostConfig, host: HostConfig, resources: Partial<ResourceConfig>): ReturnType<typeof limitsOf> {
-  const limits = limitsOf({ ...host, BlkioWeightDevice: null, BlkioDeviceReadBps: null, BlkioDeviceWriteBps: null, BlkioDeviceReadIOps: null, BlkioDeviceWriteIOps: null });
-  const before = limitsOf({ ...old, BlkioWeightDevice: null, BlkioDeviceReadBps: null, BlkioDeviceWriteBps: null, BlkioDeviceReadIOps: null, BlkioDeviceWriteIOps: null });
+  const limits = limitsOf({
+    ...host,
+    BlkioWeightDevice: null,
+    BlkioDeviceReadBps: null,
+    BlkioDeviceWriteBps: null,
+    BlkioDeviceReadIOps: null,
+    BlkioDeviceWriteIOps: null,
+  });
+  const before = limitsOf({
+    ...old,
+    BlkioWeightDevice: null,
+    BlkioDeviceReadBps: null,
+    BlkioDeviceWriteBps: null,
+    BlkioDeviceReadIOps: null,
+    BlkioDeviceWriteIOps: null,
+  });
   const changed: ReturnType<typeof limitsOf> = {};
-  for (const key of ["memory", "cpu", "pids", "blockIO"] as const) if (JSON.stringify(limits[key]) !== JSON.stringify(before[key])) Object.assign(changed, { [key]: limits[key] ?? {} });
+  for (const key of ["memory", "cpu", "pids", "blockIO"] as const)
+    if (JSON.stringify(limits[key]) !== JSON.stringify(before[key])) Object.assign(changed, { [key]: limits[key] ?? {} });
   if (resources.PidsLimit !== undefined && resources.PidsLimit !== null && resources.PidsLimit <= 0) changed.pids = { limit: -1 };
   return changed;
 }
