@@ -10,7 +10,7 @@ import { MAX_SLOTS, NO_SLOT, type Plan, type Step } from "./plan.ts";
 import { Writer } from "./wire.ts";
 
 /** The helper refuses more. */
-export const MAX_PLAN_BYTES = 4 << 20;
+export const MAX_PLAN_BYTES: number = 4 << 20;
 const MAX_STRING_BYTES = 1 << 20;
 const MAX_IGNORED = 4;
 

@@ -12,6 +12,7 @@ import { FRAME_HEAD, FrameParser, Writer } from "./wire.ts";
 /** Send what has been collected when it is this long, or at the end of the event loop's turn. */
 const BATCH_BYTES = 128 << 10;
 const DATA_BYTES = 256 << 10;
+const COPY_BYTES = 32 << 10;
 const MAX_OPEN = 16;
 
 /** Connects to the worker that listens for us at this path. */
@@ -144,7 +145,8 @@ class TreeClient implements FileTree {
     }
     this.#waiting.delete(id);
     if (type === T.ERROR) waiting.reject(this.#error(payload));
-    else waiting.resolve({ type, data: Buffer.from(payload) });
+    // A small answer is copied, so that it does not keep its whole chunk alive.
+    else waiting.resolve({ type, data: payload.length > COPY_BYTES ? payload : Buffer.from(payload) });
   }
 
   #error(payload: Buffer): EngineError {

@@ -140,9 +140,12 @@ export function frame(type: number, id: number, payload: Uint8Array = new Uint8A
   return out;
 }
 
-/** Cuts a byte stream into frames. The payload handed on is valid only during the call. */
+/** Cuts a byte stream into frames. A payload handed on is a view of the chunk that it came in. */
 export class FrameParser {
-  #rest: Buffer = Buffer.alloc(0);
+  /** What has come of a frame that is not complete, and how long it will be. */
+  #pieces: Buffer[] = [];
+  #have = 0;
+  #need = FRAME_HEAD;
   readonly #onFrame: (type: number, id: number, payload: Buffer) => void;
 
   constructor(onFrame: (type: number, id: number, payload: Buffer) => void) {
@@ -151,14 +154,22 @@ export class FrameParser {
 
   /** Throws RangeError on a frame that cannot be. */
   push(chunk: Buffer): void {
-    let data = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#pieces.push(chunk);
+    this.#have += chunk.length;
+    // Join only when there is enough: a large frame comes in many chunks.
+    if (this.#have < this.#need) return;
+    let data = this.#pieces.length === 1 ? chunk : Buffer.concat(this.#pieces);
+    this.#need = FRAME_HEAD;
     while (data.length >= FRAME_HEAD) {
       const length = data.readUInt32LE(0);
       if (length < 5 || length > MAX_INCOMING) throw new RangeError(`a frame of ${length} bytes`);
-      if (data.length < length + 4) break;
-      this.#onFrame(data[4] as number, data.readUInt32LE(5), data.subarray(FRAME_HEAD, length + 4));
-      data = data.subarray(length + 4);
+      this.#need = length + 4;
+      if (data.length < this.#need) break;
+      this.#onFrame(data[4] as number, data.readUInt32LE(5), data.subarray(FRAME_HEAD, this.#need));
+      data = data.subarray(this.#need);
+      this.#need = FRAME_HEAD;
     }
-    this.#rest = data;
+    this.#pieces = data.length === 0 ? [] : [data];
+    this.#have = data.length;
   }
 }

@@ -11,7 +11,7 @@ import { startHelper } from "#linux/helper-client.ts";
 import type { Op } from "#linux/ops.gen.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 
-export const root = fileURLToPath(new URL("../..", import.meta.url));
+export const root: string = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Where the compiled programs are; compiles them when a source has changed. */
 export async function nativeDirectory(): Promise<string> {

@@ -1,0 +1,323 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
+import { Lab, until } from "./native-fixture.ts";
+
+let lab: Lab;
+let tree: FileTree;
+let at: string;
+let count = 0;
+beforeAll(async () => {
+  lab = await Lab.open();
+});
+afterAll(() => lab.close());
+beforeEach(async () => {
+  await tree?.close();
+  at = join(lab.directory, `tree${++count}`);
+  mkdirSync(at);
+  tree = await lab.helper.openTree(at);
+});
+afterAll(() => tree.close());
+
+const NS = 1_234_567_890_123_456_789n;
+const meta = (mode: number, more: Partial<FileMeta> = {}): FileMeta => ({ mode, uid: 0, gid: 0, mtimeNs: NS, ...more });
+async function write(path: string | Uint8Array, text: string, its: FileMeta = meta(0o644)): Promise<void> {
+  await tree.openFile(path, text.length);
+  await tree.writeData(Buffer.from(text));
+  await tree.closeFile(its);
+}
+const collect = async (path: string): Promise<TreeStat[]> => {
+  const all: TreeStat[] = [];
+  for await (const stat of tree.walk(path)) all.push(stat);
+  return all;
+};
+const read = async (path: string): Promise<Buffer> => {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of tree.readFile(path)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+};
+/** xattr support differs: trusted.* works on tmpfs and ext4 alike. */
+const xattr = { name: "trusted.wherry", value: Buffer.from([0, 1, 255]) };
+
+describe("making entries", () => {
+  it("sets owner, mode (with set-uid), nanosecond time and xattrs of every kind", async () => {
+    await tree.mkdir("d", meta(0o1750, { uid: 1, gid: 2, xattrs: [xattr] }));
+    await write("d/f", "hello", meta(0o6755, { uid: 3, gid: 4, xattrs: [xattr] }));
+    await tree.symlink("d/s", "../nowhere", meta(0o777, { uid: 5, gid: 6, xattrs: [xattr] }));
+    await tree.mknod("d/c", "char", 1, 3, meta(0o666, { gid: 5 }));
+    await tree.mknod("d/b", "block", 7, 300, meta(0o660));
+    await tree.mknod("d/p", "fifo", 0, 0, meta(0o600, { mtimeNs: -1n }));
+    await tree.link("d/h", "d/f");
+    await tree.flush();
+    const seen = Object.fromEntries((await collect("d")).map((stat) => [Buffer.from(stat.path).toString(), stat]));
+    expect(Object.keys(seen)).toEqual(["d", "d/b", "d/c", "d/f", "d/h", "d/p", "d/s"]);
+    expect(seen["d"]).toMatchObject({ type: "dir", mode: 0o1750, uid: 1, gid: 2 });
+    expect(seen["d/f"]).toMatchObject({ type: "file", mode: 0o6755, uid: 3, gid: 4, size: 5, mtimeNs: NS, nlink: 2, xattrs: [xattr] });
+    expect(seen["d/h"]?.ino).toBe(seen["d/f"]?.ino);
+    expect(seen["d/s"]).toMatchObject({ type: "symlink", uid: 5, gid: 6, mtimeNs: NS, target: Buffer.from("../nowhere"), xattrs: [xattr] });
+    expect(seen["d/c"]).toMatchObject({ type: "char", mode: 0o666, gid: 5, major: 1, minor: 3 });
+    expect(seen["d/b"]).toMatchObject({ type: "block", mode: 0o660, major: 7, minor: 300 });
+    expect(seen["d/p"]).toMatchObject({ type: "fifo", mode: 0o600, mtimeNs: -1n });
+    expect(seen["d"]?.dev).toBe(BigInt(statSync(join(at, "d"), { bigint: true }).dev));
+    expect(await read("d/f")).toEqual(Buffer.from("hello"));
+  });
+
+  it("keeps a file capability, which a later chown would drop", async () => {
+    const capability = { name: "security.capability", value: Buffer.from("0100000200200000000000000000000000000000", "hex") };
+    await write("ping", "x", meta(0o755, { uid: 7, gid: 8, xattrs: [capability] }));
+    await tree.flush();
+    expect((await tree.lstat("ping"))?.xattrs).toEqual([capability]);
+  });
+
+  it("replaces what is there", async () => {
+    await write("x", "old");
+    await tree.mkdir("x", meta(0o755));
+    await write("x/inside", "1");
+    await tree.mkdir("x", meta(0o700)); // an existing directory stays
+    await tree.flush();
+    expect(readdirSync(join(at, "x"))).toEqual(["inside"]);
+    expect(statSync(join(at, "x")).mode & 0o777).toBe(0o700);
+    await tree.symlink("x", "target", meta(0o777));
+    await write("x", "new");
+    await tree.flush();
+    expect(readFileSync(join(at, "x"), "utf8")).toBe("new");
+    expect(existsSync(join(at, "target"))).toBe(false);
+    await tree.mknod("x", "char", 0, 0, meta(0));
+    await tree.link("y", "x");
+    await tree.link("y", "x");
+    await tree.flush();
+    expect(lstatSync(join(at, "y")).isCharacterDevice()).toBe(true);
+  });
+
+  it("makes missing parents, and takes names of any bytes", async () => {
+    const name = Buffer.concat([Buffer.from("deep/er/"), Buffer.from([0xff, 0xfe, 0x0a, 0x20])]);
+    await write(name, "x");
+    await tree.rename("deep/er", "other/place");
+    await tree.flush();
+    const [, , last] = await collect("other");
+    expect(Buffer.from(last!.path)).toEqual(Buffer.concat([Buffer.from("other/place/"), Buffer.from([0xff, 0xfe, 0x0a, 0x20])]));
+  });
+
+  it("makes sparse files", async () => {
+    await tree.openFile("sparse", 0);
+    await tree.skip(10 << 20);
+    await tree.writeData(Buffer.from("middle"));
+    await tree.skip(10 << 20);
+    await tree.closeFile(meta(0o644));
+    await tree.sync();
+    const stat = await tree.lstat("sparse");
+    expect(stat?.size).toBe((20 << 20) + 6);
+    expect(stat!.blocks * 512).toBeLessThan(1 << 20);
+    const data = await read("sparse");
+    expect(data.subarray(10 << 20, (10 << 20) + 6).toString()).toBe("middle");
+    expect(data.length).toBe(stat?.size);
+  });
+});
+
+describe("what leads out of the tree", () => {
+  it.each(["../x", "a/../../x", "/x", "a/..", ".."])("%s is refused, and the error names it", async (path) => {
+    await tree.mkdir(path, meta(0o755)).catch(() => {});
+    await expect(tree.flush()).rejects.toMatchObject({ code: "kernel", details: { errno: "EXDEV", op: "mkdir", path }, message: expect.stringContaining(path) });
+    await expect(tree.lstat(path)).rejects.toThrow("leads out of the tree");
+    await expect(read(path)).rejects.toThrow("leads out of the tree");
+    await expect(collect(path)).rejects.toThrow("leads out of the tree");
+    expect(existsSync(join(lab.directory, "x"))).toBe(false);
+  });
+
+  it("a link to the outside leads nowhere outside", async () => {
+    const outside = join(lab.directory, `outside${count}`);
+    mkdirSync(outside);
+    writeFileSync(join(outside, "secret"), "s");
+    symlinkSync(outside, join(at, "abs"));
+    symlinkSync("../../../../../../../..", join(at, "up"));
+    for (const attempt of [
+      () => write("abs/planted", "x"),
+      () => write(`up${outside}/planted`, "x"),
+      () => tree.remove("abs/secret"),
+      () => tree.remove(`up${outside}/secret`),
+      () => tree.link("stolen", "abs/secret"),
+      () => tree.link("stolen", `up${outside}/secret`),
+      () => tree.setMeta("abs", meta(0o777, { uid: 12 })),
+      () => tree.rename("abs/secret", "stolen"),
+    ]) {
+      await attempt().catch(() => {});
+      await tree.flush().catch(() => {});
+    }
+    await expect(read("abs/secret")).rejects.toThrow("no such file");
+    await expect(read("abs")).rejects.toMatchObject({ details: { errno: "ELOOP" } });
+    expect(readdirSync(outside)).toEqual(["secret"]);
+    expect(existsSync(join(at, "stolen"))).toBe(false);
+    expect(statSync(outside).uid).toBe(0);
+    expect(lstatSync(join(at, "abs")).uid).toBe(12);
+  });
+
+  it("removing a tree follows no link and stops at nothing deep", async () => {
+    const outside = join(lab.directory, `kept${count}`);
+    mkdirSync(outside);
+    writeFileSync(join(outside, "file"), "s");
+    await tree.symlink("t/link", outside, meta(0o777));
+    await tree.flush();
+    // 3,000 levels of directories: no path of the kernel's can name the last.
+    const script = `const fs = require("fs"); process.chdir("${at}/t"); for (let i = 0; i < 3000; i++) { fs.mkdirSync("d"); fs.writeFileSync("f", ""); process.chdir("d"); }`;
+    execFileSync(process.execPath, ["-e", script]);
+    await tree.remove("t");
+    await tree.remove("t");
+    await tree.flush();
+    expect(readdirSync(at)).toEqual([]);
+    expect(readFileSync(join(outside, "file"), "utf8")).toBe("s");
+  });
+
+  it("reading never opens a device or waits for a fifo", async () => {
+    await tree.mknod("p", "fifo", 0, 0, meta(0o600));
+    await tree.mkdir("d", meta(0o755));
+    await tree.flush();
+    await expect(read("p")).rejects.toMatchObject({ details: { errno: "EINVAL" } });
+    await expect(read("d")).rejects.toMatchObject({ details: { errno: "EISDIR" } });
+  });
+});
+
+describe("errors", () => {
+  it("the first one is told at the flush, and nothing after it is done", async () => {
+    await write("before", "1");
+    await tree.setMeta("missing", meta(0o644));
+    const later = await write("after", "2").catch((error: unknown) => error);
+    await expect(tree.flush()).rejects.toMatchObject({ details: { op: "meta", path: "missing", errno: "ENOENT" } });
+    if (later !== undefined) expect(later).toMatchObject({ details: { path: "missing" } });
+    expect(existsSync(join(at, "before"))).toBe(true);
+    expect(existsSync(join(at, "after"))).toBe(false);
+    await write("after", "2"); // the flush has cleared it
+    await tree.flush();
+    expect(existsSync(join(at, "after"))).toBe(true);
+  });
+
+  it("a full disk is a storage error", async () => {
+    const small = join(at, "small");
+    mkdirSync(small);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", small]);
+    try {
+      const full = await lab.helper.openTree(small);
+      const fill = async () => {
+        await full.openFile("big", 0);
+        for (let i = 0; i < 40; i++) await full.writeData(Buffer.alloc(100_000, 1));
+        await full.closeFile(meta(0o644));
+        await full.flush();
+      };
+      await expect(fill()).rejects.toMatchObject({ code: "storage", details: { errno: "ENOSPC", path: "big" } });
+      await full.close();
+    } finally {
+      execFileSync("umount", [small]);
+    }
+  });
+
+  it("a NUL in a name is refused before it is sent", async () => {
+    await expect(tree.remove("a\0b")).rejects.toMatchObject({ code: "invalid" });
+    await tree.flush();
+  });
+
+  it("a worker that dies is an error, not a hang", async () => {
+    const pid = Number(execFileSync("sh", ["-c", `grep -l "wherry-tree ${at}" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | head -n1`], { encoding: "utf8" }));
+    expect(pid).toBeGreaterThan(1);
+    process.kill(pid, "SIGKILL");
+    await expect(tree.flush()).rejects.toThrow("file worker");
+    await until("later calls fail too", () =>
+      tree.remove("x").then(
+        () => false,
+        () => true,
+      ),
+    );
+  });
+
+  it("a directory that does not exist cannot be opened", async () => {
+    await expect(lab.helper.openTree(join(at, "none"))).rejects.toMatchObject({ details: { errno: "ENOENT" } });
+  });
+});
+
+describe("walking", () => {
+  it("goes in byte order, parents first, while others are looked at", async () => {
+    for (const path of ["b/2", "b/10", "a!", "a/z/deep", "a0", "ä"]) await write(path, path);
+    await tree.flush();
+    const seen: string[] = [];
+    for await (const stat of tree.walk("")) {
+      const path = Buffer.from(stat.path).toString();
+      seen.push(path);
+      if (stat.type === "file") expect((await read(path)).toString()).toBe(path);
+      expect((await tree.lstat(stat.path))?.ino).toBe(stat.ino);
+    }
+    expect(seen).toEqual(["", "a", "a/z", "a/z/deep", "a!", "a0", "b", "b/10", "b/2", "ä"].sort((x, y) => comparePaths(x, y)));
+  });
+  const comparePaths = (x: string, y: string) => {
+    const [a, b] = [x.split("/"), y.split("/")];
+    for (let i = 0; i < Math.max(a.length, b.length); i++) {
+      const order = Buffer.compare(Buffer.from(a[i] ?? ""), Buffer.from(b[i] ?? ""));
+      if (order !== 0) return order;
+    }
+    return 0;
+  };
+
+  it("may be left early, and does not cross mounts", async () => {
+    for (let i = 0; i < 40; i++)
+      for await (const stat of tree.walk("")) {
+        expect(stat.type).toBe("dir");
+        break;
+      }
+    await tree.mkdir("m/mounted", meta(0o755));
+    await tree.flush();
+    execFileSync("mount", ["-t", "tmpfs", "none", join(at, "m/mounted")]);
+    try {
+      writeFileSync(join(at, "m/mounted/file"), "");
+      const other = await lab.helper.openTree(at);
+      const seen: string[] = [];
+      for await (const stat of other.walk("m")) seen.push(Buffer.from(stat.path).toString());
+      expect(seen).toEqual(["m", "m/mounted"]);
+      await expect(other.remove("m").then(() => other.flush())).rejects.toMatchObject({ details: { errno: "EBUSY" } });
+      await other.close();
+    } finally {
+      execFileSync("umount", [join(at, "m/mounted")]);
+    }
+  });
+
+  it("tells what is not there", async () => {
+    expect(await tree.lstat("none")).toBeUndefined();
+    expect(await tree.lstat("none/below")).toBeUndefined();
+    await expect(collect("none")).rejects.toMatchObject({ details: { errno: "ENOENT" } });
+    expect((await tree.lstat(""))?.type).toBe("dir");
+  });
+});
+
+describe("speed", () => {
+  it("writes, walks, reads and removes 10,000 files in seconds", async () => {
+    const content = "x".repeat(2000);
+    const started = performance.now();
+    for (let i = 0; i < 10_000; i++) await write(`d${i % 100}/f${i}`, content);
+    await tree.flush();
+    const written = performance.now();
+    const stats = await collect("");
+    const walked = performance.now();
+    await tree.remove("d0");
+    for (let i = 1; i < 100; i++) await tree.remove(`d${i}`);
+    await tree.flush();
+    const removed = performance.now();
+    expect(stats.filter((stat) => stat.type === "file" && stat.size === 2000)).toHaveLength(10_000);
+    expect(readdirSync(at)).toEqual([]);
+    console.log(`10,000 files: write ${(written - started).toFixed(0)} ms, walk ${(walked - written).toFixed(0)} ms, remove ${(removed - walked).toFixed(0)} ms`);
+    expect(removed - started).toBeLessThan(10_000);
+  });
+
+  it("moves 200 MB in bounded memory", async () => {
+    const piece = Buffer.alloc(1 << 20, "0123456789abcdef");
+    const started = performance.now();
+    const before = process.memoryUsage().rss;
+    await tree.openFile("big", 0);
+    for (let i = 0; i < 200; i++) await tree.writeData(piece);
+    await tree.closeFile(meta(0o644));
+    await tree.flush();
+    expect(process.memoryUsage().rss - before).toBeLessThan(128 << 20);
+    const written = performance.now();
+    let size = 0;
+    for await (const chunk of tree.readFile("big")) size += chunk.length;
+    expect(size).toBe(200 << 20);
+    console.log(`200 MB: write ${(200_000 / (written - started)).toFixed(0)} MB/s, read ${(200_000 / (performance.now() - written)).toFixed(0)} MB/s`);
+  });
+});
