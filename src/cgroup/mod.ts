@@ -20,7 +20,7 @@ export interface CgroupPlan {
   readonly create: readonly Step[];
   /**
    * Host steps directly before `clone`, and the slot to give to it (`cgroup`). v2: opens the directory for CLONE_INTO_CGROUP. v1: the monitor steps into
-   * the cgroup itself, so that the child is born inside (slot = NO_SLOT), and `join` takes the monitor out again. docs/adr/0003-join-cgroup-v1.md says why.
+   * the cgroup itself, so that the child is born inside (slot = NO_SLOT), and `join` takes the monitor out again. docs/adr/0005-join-cgroup-v1.md says why.
    */
   readonly cloneInto?: { readonly steps: readonly Step[]; readonly slot: number };
   /** Host steps directly after `clone` (also when `cloneInto` is set; may be empty). */
