@@ -30,11 +30,11 @@ export function globExpression(pattern: string): RegExp {
   return new RegExp(`^${source}$`);
 }
 
-/** Matches `busybox`, `busybox:latest`, `*:latest`, `localhost:5000/a/*`. */
-function referenceMatcher(pattern: string): (image: Image) => boolean {
-  const expression = globExpression(pattern);
+/** Whether a name matches one of the patterns: `busybox`, `busybox:latest`, `*:latest`, `localhost:5000/a/*`. */
+export function referenceMatcher(patterns: readonly string[]): (reference: string) => boolean {
+  const expressions = patterns.map(globExpression);
   const familiarName = (reference: string): string => reference.replace(/@.*$/, "").replace(/:[^:/]*$/, "");
-  return (image) => [...image.repoTags, ...image.repoDigests].some((reference) => expression.test(reference) || expression.test(familiarName(reference)));
+  return (reference) => expressions.some((expression) => expression.test(reference) || expression.test(familiarName(reference)));
 }
 
 /** A moment: unix seconds, RFC 3339, or a duration before now (`24h`). Milliseconds. */
@@ -69,7 +69,9 @@ export async function imageFilter(filters: Filters, find: (name: string) => Prom
     const bound = untilMs(text);
     tests.push((image) => createdMs(image) < bound);
   }
-  const patterns = (filters.reference ?? []).map(referenceMatcher);
-  if (patterns.length > 0) tests.push((image) => patterns.some((matches) => matches(image)));
+  if (filters.reference?.length) {
+    const matches = referenceMatcher(filters.reference);
+    tests.push((image) => [...image.repoTags, ...image.repoDigests].some(matches));
+  }
   return (image) => tests.every((test) => test(image));
 }

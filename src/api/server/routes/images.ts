@@ -7,7 +7,7 @@ import { containerConfig } from "#api/types/container-config.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
 import type { ImageSummary } from "#api/types/image-json.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
-import { imageFilter } from "../image-filters.ts";
+import { imageFilter, referenceMatcher } from "../image-filters.ts";
 import type { Context, Route } from "../router.ts";
 import { imageHistory, imageInspect, imageSummary } from "../shape/image.ts";
 
@@ -21,12 +21,16 @@ function visible(images: readonly Image[], all: boolean): readonly Image[] {
 /** Newest first. */
 export async function imageSummaries(request: ApiRequest, { engine }: Context): Promise<ImageSummary[]> {
   const { query, minor } = request;
-  const filters = parseFilters(query.text("filters"), filterKeys.images);
+  const given = parseFilters(query.text("filters"), filterKeys.images);
   // Before 1.41 a pattern could come as `filter`.
   const legacy = query.text("filter");
-  const matches = await imageFilter(minor < 41 && legacy !== "" ? { ...filters, reference: [legacy] } : filters, (name) => engine.images.get(name));
+  const filters = minor < 41 && legacy !== "" ? { ...given, reference: [legacy] } : given;
+  const matches = await imageFilter(filters, (name) => engine.images.get(name));
+  // An image is listed under those of its names that were asked for.
+  const named = filters.reference?.length ? referenceMatcher(filters.reference) : undefined;
   return visible(await engine.images.list(), query.flag("all"))
     .filter(matches)
+    .map((image) => (named ? { ...image, repoTags: image.repoTags.filter(named), repoDigests: image.repoDigests.filter(named) } : image))
     .map((image) => imageSummary(image, minor, engine.images.users(image.id).length))
     .sort((a, b) => b.Created - a.Created);
 }
