@@ -46,6 +46,8 @@ const newer = {
   listns: 470,
 };
 const x86Newer = { uretprobe: 335, uprobe: 336 };
+/** "64" in syscall_64.tbl: not for x32. */
+const not32 = new Set(["map_shadow_stack"]);
 const X32_BIT = 0x40000000;
 
 function table(arch) {
@@ -69,7 +71,7 @@ function table(arch) {
     if (Number.isNaN(number)) continue;
     numbers.set(call, arch === "x32" ? number & ~X32_BIT : number);
   }
-  for (const [name, number] of Object.entries({ ...newer, ...(arch === "x86_64" ? x86Newer : {}) })) if (!numbers.has(name)) numbers.set(name, number);
+  for (const [name, number] of Object.entries({ ...newer, ...(arch === "x86_64" ? x86Newer : {}) })) if (!numbers.has(name) && !(arch === "x32" && not32.has(name))) numbers.set(name, number);
   return [...numbers].sort(([a, x], [b, y]) => x - y || (a < b ? -1 : 1));
 }
 

@@ -94,7 +94,8 @@ describe("buildSpec: mounts", () => {
 
   it("shares what belongs to an IPC namespace", () => {
     expect(mountAt(build({ IpcMode: "host" }), "/dev/shm")).toMatchObject({ type: "bind", source: "/dev/shm" });
-    expect(mountAt(build({ IpcMode: "host" }), "/dev/mqueue")).toMatchObject({ type: "bind", source: "/dev/mqueue" });
+    expect(mountAt(build({ IpcMode: "host" }), "/dev/mqueue")?.type).toBe("mqueue");
+    expect(mountAt(build({ IpcMode: "host", UsernsMode: "private" }), "/dev/mqueue")).toBeUndefined();
     expect(mountAt(build({ IpcMode: "container:x" }, { join: { ipc: 42 } }), "/dev/shm")?.source).toBe("/proc/42/root/dev/shm");
     expect(mountAt(build({ IpcMode: "none" }), "/dev/shm")).toBeUndefined();
   });

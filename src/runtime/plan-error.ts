@@ -72,8 +72,8 @@ export function renderPlanError(error: PlanError, context: PlanErrorContext): En
     });
   }
   const target = targetOf(step);
-  if (error.errno === "ENOTDIR" && target !== undefined) {
-    // Docker's words.
+  // move_mount(2) answers EINVAL where mount(2) says ENOTDIR. The words are Docker's.
+  if (target !== undefined && (error.errno === "ENOTDIR" || (error.errno === "EINVAL" && step.op === "move_mount"))) {
     return new EngineError(
       "invalid",
       `${prefix[context.action]}error mounting ${target}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type`,

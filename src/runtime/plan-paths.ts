@@ -52,7 +52,7 @@ export function planMaskedPaths(draft: Draft, paths: readonly string[]): void {
         ignore: knownFiles.has(path) ? ["ENOENT"] : ["ENOENT", "ENOTDIR"],
       });
     const directory = () =>
-      draft.child({ op: "mount", source: "tmpfs", ...at, fstype: "tmpfs", flags: MS.RDONLY, data: "size=0k" }, why, {
+      draft.child({ op: "mount", source: "tmpfs", ...at, fstype: "tmpfs", flags: MS.RDONLY, data: "" }, why, {
         ignore: knownDirectories.has(path) ? ["ENOENT"] : ["ENOENT", "ENOTDIR"],
       });
     // A plan cannot look: where it is not known which it is, one of the two is refused with ENOTDIR and the other works.

@@ -68,15 +68,11 @@ function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: Moun
     ...(facts.cgroup.mode === "none" ? [] : [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...cgroup, ...quiet] }]),
   ];
   const ipc = hostConfig.IpcMode;
-  if (facts.mqueue) {
+  // A fresh mount shows the IPC namespace that the process is in; over another's, a user namespace has no right.
+  if (facts.mqueue && (userns === undefined || ipc !== "host")) {
     mounts.push(
-      ipc === "host" || (userns !== undefined && ipc.startsWith("container:"))
-        ? {
-            destination: "/dev/mqueue",
-            type: "bind",
-            source: ipc === "host" ? "/dev/mqueue" : `/proc/${join?.ipc}/root/dev/mqueue`,
-            options: ["bind", "rprivate", ...quiet],
-          }
+      userns !== undefined && ipc.startsWith("container:")
+        ? { destination: "/dev/mqueue", type: "bind", source: `/proc/${join?.ipc}/root/dev/mqueue`, options: ["bind", "rprivate", ...quiet] }
         : { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: [...quiet] },
     );
   }

@@ -176,7 +176,7 @@ export class Sandbox implements AsyncDisposable {
   ): Promise<Pick<Running, "link" | "output" | "type" | "finish">> {
     const path = (suffix: string) => join(this.dir, "run", `${id.slice(0, 12)}.${suffix}`);
     const collected = new Demultiplexer(!tty);
-    let attached: Promise<import("node:net").Socket> | undefined;
+    let attached: Promise<{ readonly socket: import("node:net").Socket; readonly ended: Promise<void> }> | undefined;
     let link: MonitorLink;
     try {
       link = await this.helper.launch(
@@ -189,18 +189,22 @@ export class Sandbox implements AsyncDisposable {
           exitReports: [],
         },
         (attach) => {
-          attached = attach({ stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array() });
-          attached.then((socket) => socket.on("data", (data) => collected.push(data))).catch(() => undefined); // the launch tells why
+          attached = attach({ stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array() }).then((socket) => {
+            socket.on("data", (data) => collected.push(data));
+            socket.on("error", () => undefined); // input for a process that has ended
+            socket.on("end", () => socket.end());
+            return { socket, ended: new Promise<void>((resolve) => socket.once("close", () => resolve())) };
+          });
+          attached.catch(() => undefined); // the launch tells why
         },
       );
     } catch (error) {
       await cleanUp();
       throw error instanceof PlanError ? renderPlanError(error, { action }) : error;
     }
-    const socket = await attached;
-    if (socket === undefined) throw new Error("the monitor never listened");
-    const ended = new Promise<void>((resolve) => socket.once("close", () => resolve()));
-    socket.on("error", () => undefined); // input for a process that has ended
+    const attachment = await attached;
+    if (attachment === undefined) throw new Error("the monitor never listened");
+    const { socket, ended } = attachment;
     if (!tty) socket.end(stdin ?? "");
     return {
       link,
@@ -216,12 +220,15 @@ export class Sandbox implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // What a failed test left running.
+    for (const paths of await this.cgroups.orphans(new Set())) {
+      await this.cgroups.kill(paths);
+      await this.cgroups.remove(paths);
+    }
     await this.helper.close();
     const { paths } = this.cgroups.plan("", "x", {}, slots.cgroup);
-    await this.cgroups.remove({
-      version: paths.version,
-      dirs: Object.fromEntries(Object.entries(paths.dirs).map(([key, dir]) => [key, dir.replace(/\/x$/, "")])),
-    });
+    const parent = Object.fromEntries(Object.entries(paths.dirs).map(([key, dir]) => [key, dir.replace(/\/x$/, "")]));
+    await this.cgroups.remove({ version: paths.version, dirs: parent });
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
