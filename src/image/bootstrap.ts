@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
@@ -7,12 +7,15 @@ import { bootstrapDebian } from "./bootstrap/debian.ts";
 import type { Image, ImageStore } from "./mod.ts";
 
 const defaultSuite = "bookworm";
+const prefix = "bootstrap-";
+/** Directories that are in use by this process. */
+const working = new Set<string>();
 
 export interface BootstrapOptions {
   readonly store: ImageStore;
   /** `busybox`, `debian` or `debian:SUITE`. */
   readonly what: string;
-  /** An existing directory; what is made in it is removed again. A Debian needs some 400 MB, and a filesystem that allows device nodes and programs. */
+  /** An existing directory of this data root alone; what is made in it is removed again. A Debian needs some 400 MB, and a filesystem that allows device nodes and programs. */
   readonly workDir: string;
   /** For reading the tree of a Debian: `helper.openTree`. */
   readonly openTree: (root: string) => Promise<FileTree>;
@@ -24,12 +27,23 @@ export interface BootstrapOptions {
 /** Makes a base image out of the host's Debian packages. */
 export async function bootstrapImage({ store, what, workDir, openTree, onProgress, signal }: BootstrapOptions): Promise<Image> {
   const [name, suite] = splitName(what);
-  const directory = await mkdtemp(join(workDir, "bootstrap-"));
+  await sweep(workDir);
+  const directory = await mkdtemp(join(workDir, prefix));
+  working.add(directory);
   const options = { onLine: onProgress, signal };
   try {
     return name === "busybox" ? await bootstrapBusybox(store, directory, options) : await bootstrapDebian(store, suite, directory, openTree, options);
   } finally {
     await rm(directory, { recursive: true, force: true });
+    working.delete(directory);
+  }
+}
+
+/** Removes what a crash has left of earlier ones. */
+async function sweep(workDir: string): Promise<void> {
+  for (const name of await readdir(workDir)) {
+    const path = join(workDir, name);
+    if (name.startsWith(prefix) && !working.has(path)) await rm(path, { recursive: true, force: true });
   }
 }
 

@@ -95,7 +95,8 @@ describe("loading", () => {
   it("moves a name to the image that was loaded last", async () => {
     const other: FixtureImage = { layers: [base], tags: ["app:1"] };
     await load(dockerArchive([image]));
-    await load(dockerArchive([other]));
+    expect((await load(dockerArchive([other]))).at(-1)).toEqual({ kind: "loaded", reference: "app:1", id: idOf(other), replaced: idOf(image) });
+    expect((await load(dockerArchive([other]))).at(-1)).not.toHaveProperty("replaced");
     expect((await store.get("app:1")).id).toBe(idOf(other));
     expect((await store.get(idOf(image))).repoTags).toEqual([]);
   });

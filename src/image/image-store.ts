@@ -5,7 +5,7 @@ import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import type { ChainID, ImageID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import type { ImageConfigJson } from "#core/image-spec.ts";
-import { familiarString, parseAnyReference, withDefaultTag } from "#core/reference.ts";
+import { familiarString, formatReference, parseAnyReference, withDefaultTag } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import { applyLayers, readArchive } from "./archive/load.ts";
@@ -102,12 +102,17 @@ class FileImageStore implements ImageStore {
     const chains = images.flatMap((image) => image.config.chainIds);
     await this.#holding(chains, async () => {
       for (const image of images) await applyLayers(image, this.#layers, onEvent, signal);
+      const before = new Map(images.flatMap(({ names }) => names).map((name) => [name, this.#catalog.lookup(formatReference(name))]));
       await this.#catalog.register(images);
+      for (const { config, names } of images) {
+        const { id } = config;
+        if (names.length === 0) onEvent({ kind: "loaded", reference: undefined, id });
+        for (const name of names) {
+          const replaced = before.get(name);
+          onEvent({ kind: "loaded", reference: familiarString(name), id, ...(replaced === undefined || replaced === id ? {} : { replaced }) });
+        }
+      }
     });
-    for (const { config, names } of images) {
-      const shown = names.length === 0 ? [undefined] : names.map(familiarString);
-      for (const reference of shown) onEvent({ kind: "loaded", reference, id: config.id });
-    }
   }
 
   async import(tar: AsyncIterable<Uint8Array>, options: Parameters<ImageStore["import"]>[1]): Promise<ImageID> {

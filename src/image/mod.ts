@@ -33,7 +33,8 @@ export type DeleteResult = { readonly Untagged: string } | { readonly Deleted: s
 export type LoadEvent =
   /** Layer progress: Docker's "Loading layer". */
   | { readonly kind: "layer"; readonly id: string; readonly current: number; readonly total: number }
-  | { readonly kind: "loaded"; readonly reference: string | undefined; readonly id: ImageID };
+  /** `replaced`: the image that had this name before. */
+  | { readonly kind: "loaded"; readonly reference: string | undefined; readonly id: ImageID; readonly replaced?: ImageID };
 
 export interface ImageStore {
   /** By id, unambiguous id prefix (with or without sha256:), or name. EngineError not-found with Docker's text `No such image: X`. */
