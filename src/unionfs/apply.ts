@@ -27,6 +27,9 @@ export interface ApplyOptions {
   readonly onProgress?: ((progress: ApplyProgress) => void) | undefined;
 }
 
+/** What is known of each name is held while a layer is unpacked. The largest layers seen have a million entries. */
+const maxEntries = 1 << 21;
+
 const defaultDirectory = { mode: 0o755, uid: 0, gid: 0 };
 
 /**
@@ -75,6 +78,7 @@ class Unpacker {
   /** Directories whose time has to be set (again) in the end, because something was made in them. */
   readonly #directories = new Map<ByteString, FileMeta>();
   readonly #touched = new Set<ByteString>();
+  #entries = 0;
 
   constructor(options: ApplyOptions, reader: TarReader) {
     this.#options = options;
@@ -83,6 +87,7 @@ class Unpacker {
   }
 
   async add(entry: TarEntry): Promise<void> {
+    if (++this.#entries > maxEntries) throw new EngineError("unsupported", `the layer has more than ${maxEntries} entries`);
     try {
       const name = parseLayerName(entry.name);
       if (name.kind === "path") await this.#addPath(entry, name.path);

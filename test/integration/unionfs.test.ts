@@ -71,6 +71,14 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", () =>
   function unmount(): void {
     execFileSync("umount", [mounts.pop()!]);
   }
+  function commandLine(pid: string): string {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+    } catch {
+      // It ended meanwhile.
+      return "";
+    }
+  }
   const layer = (store: LayerStore, parent: ChainID | undefined, name: string, data: string | Uint8Array) =>
     store.apply(parent, chunked(tar({ name, data }), 100_000));
 
@@ -213,6 +221,25 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", () =>
     await driver.idle();
     expect(await driver.list()).toEqual({ layers: [], active: [] });
     expect(readdirSync(join(root, "layerdb/overlay2"))).toEqual([]);
+  });
+
+  it("the file worker killed under way: the layer is refused, nothing is left, and the next one works", async () => {
+    const { driver, store } = await open(root);
+    const archive = tar({ name: "a", data: "1" }, { name: "f", data: Buffer.alloc(3 << 20, "f") });
+    async function* interrupted() {
+      yield archive.subarray(0, 1 << 20);
+      // Ours alone: its title names the directory it works in, which is this test's own.
+      const worker = readdirSync("/proc").find((pid) => /^[0-9]+$/.test(pid) && commandLine(pid).includes(root));
+      expect(worker).toBeDefined();
+      process.kill(Number(worker), "SIGKILL");
+      yield* chunked(archive.subarray(1 << 20), 65_536);
+    }
+    await expect(store.apply(undefined, interrupted())).rejects.toMatchObject({ code: "internal" });
+    await driver.idle();
+    expect(await driver.list()).toEqual({ layers: [], active: [] });
+    expect(readdirSync(join(root, "layerdb/overlay2"))).toEqual([]);
+    const { chainId } = await store.apply(undefined, chunked(archive, 65_536));
+    expect((await collect(await store.tar(chainId))).equals(archive)).toBe(true);
   });
 
   it("an escape writes nothing outside", async () => {

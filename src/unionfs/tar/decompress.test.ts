@@ -2,7 +2,7 @@ import { gzipSync } from "node:zlib";
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { decompress, detectCompression } from "./decompress.ts";
-import { unzstd, unzstdWasm } from "./zstd.ts";
+import { unzstd } from "./zstd.ts";
 
 const zstd = (data: Buffer, ...options: string[]) => execFileSync("zstd", ["-q", "-c", ...options], { input: data, maxBuffer: 1 << 30 });
 async function* pieces(data: Uint8Array, size: number) {
@@ -68,21 +68,18 @@ describe("compressions", () => {
     }
   });
 
-  it.each([
-    ["this Node's", unzstd],
-    ["WebAssembly", unzstdWasm],
-  ])("zstd (%s): frames in a row, long windows, checksums, truncation", async (_name, decode) => {
+  it("zstd: frames in a row, long windows, checksums, truncation", async () => {
     const skippable = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
     const frames = Buffer.concat([skippable, zstd(words, "-19"), skippable, zstd(Buffer.alloc(0)), zstd(words, "-1", "--long=27")]);
-    for (const size of [777, 1 << 20]) expect((await all(decode(pieces(frames, size)))).equals(Buffer.concat([words, words]))).toBe(true);
+    for (const size of [777, 1 << 20]) expect((await all(unzstd(pieces(frames, size)))).equals(Buffer.concat([words, words]))).toBe(true);
     const one = zstd(words, "--check");
     for (const length of [1, 5, 100, one.length - 1])
-      await expect(all(decode(pieces(one.subarray(0, length), 50_000)))).rejects.toMatchObject({ code: "corrupt" });
+      await expect(all(unzstd(pieces(one.subarray(0, length), 50_000)))).rejects.toMatchObject({ code: "corrupt" });
     const wrongSum = Buffer.from(one);
     wrongSum[one.length - 1]! ^= 1;
-    await expect(all(decode(pieces(wrongSum, 4096)))).rejects.toMatchObject({ code: "corrupt" });
-    await expect(all(decode(pieces(Buffer.from("not zstd at all, not at all"), 64)))).rejects.toMatchObject({ code: "corrupt" });
+    await expect(all(unzstd(pieces(wrongSum, 4096)))).rejects.toMatchObject({ code: "corrupt" });
+    await expect(all(unzstd(pieces(Buffer.from("not zstd at all, not at all"), 64)))).rejects.toMatchObject({ code: "corrupt" });
     // Window descriptor 2^31: would need two gigabytes.
-    await expect(all(decode(pieces(Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]), 64)))).rejects.toMatchObject({ code: "corrupt" });
+    await expect(all(unzstd(pieces(Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]), 64)))).rejects.toMatchObject({ code: "corrupt" });
   });
 });

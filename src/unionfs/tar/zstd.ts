@@ -1,30 +1,5 @@
-import { pipeline, Readable } from "node:stream";
-import * as zlib from "node:zlib";
 import { ZSTDDecoder } from "zstddec/stream";
 import { corrupt } from "../bytes.ts";
-
-/**
- * Decompresses zstd frames (several, with skippable ones between them). Node's own zlib does it where there is one (22.15); before, libzstd compiled
- * to WebAssembly, driven through its streaming call with a memory that goes when the stream has ended. Windows of more than 128 MiB are refused (libzstd's own limit).
- * @see docs/adr/0010-zstd.md
- */
-export async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  const native = (zlib as { createZstdDecompress?: () => NodeJS.ReadWriteStream }).createZstdDecompress;
-  if (native === undefined) yield* unzstdWasm(source);
-  else yield* throughNative(source, native);
-}
-
-async function* throughNative(source: AsyncIterable<Uint8Array>, create: () => NodeJS.ReadWriteStream): AsyncIterable<Uint8Array> {
-  // The loop below sees every error that the pipeline ends with.
-  const output = pipeline(Readable.from(source, { objectMode: false }), create(), () => undefined);
-  try {
-    // zlib streams give Buffers.
-    for await (const chunk of output) yield chunk as unknown as Uint8Array;
-  } catch (error) {
-    if (String((error as { code?: unknown }).code).startsWith("ZSTD_")) throw corrupt(`invalid zstd data: ${(error as Error).message}`, error);
-    throw error;
-  }
-}
 
 /** The exports of zstddec's WebAssembly that are called here: libzstd's streaming interface. size_t and pointers have 32 bits. */
 interface Libzstd {
@@ -60,7 +35,12 @@ function libzstd(): Promise<object> {
   return compiled;
 }
 
-export async function* unzstdWasm(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+/**
+ * Decompresses zstd frames (several, with skippable ones between them): libzstd compiled to WebAssembly, driven through its streaming call, with a memory that goes when the stream
+ * has ended. Windows of more than 128 MiB are refused (libzstd's own limit). Node's zlib is not used where it has zstd: it stops after the first frame.
+ * @see docs/adr/0010-zstd.md
+ */
+export async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const zstd = new WebAssembly.Instance(await libzstd(), { env: { emscripten_notify_memory_growth: () => undefined } }).exports as Libzstd;
   const context = zstd.ZSTD_createDCtx();
   const [input, output] = [zstd.malloc(chunkSize), zstd.malloc(chunkSize)];
