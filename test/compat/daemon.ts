@@ -12,7 +12,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cleanEnv, eventually } from "./run.ts";
 
-const dist = fileURLToPath(new URL("../../dist/", import.meta.url));
+/** The build under test: `dist`, or another one that WHERRY_TEST_DIST names. */
+const dist = process.env.WHERRY_TEST_DIST ?? fileURLToPath(new URL("../../dist/", import.meta.url));
 export const wherrydPath: string = join(dist, "bin/wherryd");
 export const wherryPath: string = join(dist, "bin/wherry");
 

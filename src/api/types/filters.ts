@@ -4,7 +4,9 @@ import { EngineError } from "#core/errors.ts";
 export type Filters = Readonly<Record<string, readonly string[]>>;
 
 /** Which keys each route knows; Docker refuses others. */
-export const filterKeys = {
+export const filterKeys: Readonly<
+  Record<"containers" | "images" | "networks" | "volumes" | "events" | "pruneContainers" | "pruneImages" | "pruneNetworks" | "pruneVolumes", readonly string[]>
+> = {
   containers: [
     "ancestor",
     "before",
@@ -30,7 +32,7 @@ export const filterKeys = {
   pruneImages: ["dangling", "label", "label!", "until"],
   pruneNetworks: ["label", "label!", "until"],
   pruneVolumes: ["all", "label", "label!"],
-} as const satisfies Record<string, readonly string[]>;
+};
 
 /** Throws EngineError invalid for JSON that is neither form, and for keys outside `known`. */
 export function parseFilters(text: string, known: readonly string[]): Filters {

@@ -12,7 +12,10 @@ import { blameRequest } from "../status.ts";
 import { referenceOf } from "./images.ts";
 
 function loadLine(event: LoadEvent, quiet: boolean): ProgressLine | undefined {
-  if (event.kind === "loaded") return { stream: event.reference === undefined ? `Loaded image ID: ${event.id}\n` : `Loaded image: ${event.reference}\n` };
+  if (event.kind === "loaded") {
+    const moved = event.replaced === undefined ? "" : `The image ${event.reference} already exists, renaming the old one with ID ${event.replaced} to empty string\n`;
+    return { stream: event.reference === undefined ? `Loaded image ID: ${event.id}\n` : `${moved}Loaded image: ${event.reference}\n` };
+  }
   if (quiet) return undefined;
   const { current, total } = event;
   return { status: "Loading layer", progressDetail: { current, total }, progress: progressBar(current, total), id: shortId(event.id) };
