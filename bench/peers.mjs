@@ -1,6 +1,6 @@
 // The engines that are compared: wherry always, dockerd and podman where they are installed. Each gets roots of its own and is ended afterwards.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, openSync } from "node:fs";
+import { mkdirSync, openSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
@@ -8,7 +8,6 @@ const env = { ...process.env };
 delete env.NODE_EXTRA_CA_CERTS;
 delete env.DOCKER_HOST;
 delete env.WHERRY_HOST;
-export const cleanEnv = env;
 
 const has = (program) => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
 
@@ -72,7 +71,7 @@ export async function startWherry(dist, root, id) {
   const startMs = performance.now() - from;
   const cli = join(dist, "bin/wherry");
   const host = { env: { WHERRY_HOST: `unix://${socket}` } };
-  return { name: "wherry", socket, pid: child.pid, startMs, cli: (args, o = {}) => run(cli, args, { ...host, ...o }), command: [cli], commandEnv: host.env, stop: () => stopChild(child) };
+  return { name: "wherry", socket, pid: child.pid, startMs, cli: (args, o = {}) => run(cli, args, { ...host, ...o }), stop: () => stopChild(child) };
 }
 
 /** Starts Debian's dockerd beside whatever runs here. */
@@ -87,14 +86,22 @@ export async function startDocker(root, id) {
   await waitForPing(socket, child, "dockerd");
   const startMs = performance.now() - from;
   const extra = { env: { DOCKER_HOST: `unix://${socket}` } };
-  return { name: "docker", socket, pid: child.pid, startMs, cli: (args, o = {}) => run("docker", args, { ...extra, ...o }), command: ["docker"], commandEnv: extra.env, stop: () => stopChild(child) };
+  return { name: "docker", socket, pid: child.pid, startMs, cli: (args, o = {}) => run("docker", args, { ...extra, ...o }), stop: () => stopChild(child) };
 }
 
 /** podman has no daemon; it gets its own storage. */
 export function startPodman(root) {
   if (!has("podman")) return undefined;
-  const flags = ["--root", join(root, "podman/data"), "--runroot", join(root, "podman/run"), "--cgroup-manager", "cgroupfs"];
-  return { name: "podman", cli: (args, o = {}) => run("podman", [...flags, ...args], o), command: ["podman", ...flags], commandEnv: {}, stop: async () => {} };
+  const data = join(root, "podman/data");
+  const flags = ["--root", data, "--runroot", join(root, "podman/run"), "--cgroup-manager", "cgroupfs"];
+  // without CAP_SYS_RESOURCE podman's own default limits are refused: the caller's are given
+  const own = readFileSync("/proc/self/limits", "utf8");
+  const limit = (title) => new RegExp(`^${title}\\s+\\S+\\s+(\\S+)`, "m").exec(own)[1].replace("unlimited", "-1");
+  const ulimits = [["nofile", "Max open files"], ["nproc", "Max processes"]].flatMap(([name, title]) => ["--ulimit", `${name}=${limit(title)}:${limit(title)}`]);
+  const limits = (args) => (args[0] === "run" ? ["run", ...ulimits, ...args.slice(1)] : args);
+  const stop = async () => {
+    // podman leaves its storage bind-mounted onto itself
+    while (spawnSync("umount", [join(data, "overlay")], { stdio: "ignore" }).status === 0);
+  };
+  return { name: "podman", cli: (args, o = {}) => run("podman", [...flags, ...limits(args)], o), stop };
 }
-
-export const hasFile = existsSync;
