@@ -25,22 +25,14 @@ export const median = (values) => {
 };
 
 /**
- * Runs each contender `runs` times, alternating, after `warm` unmeasured runs (at least one: it finds out who cannot run here).
+ * Runs each contender `runs` times, alternating, after `warm` unmeasured runs.
  * @param contenders {name: async () => void}; the first is ours, ratios are relative to it.
  */
 export async function alternate(contenders, runs, warm = 3) {
   const names = Object.keys(contenders);
   const wall = Object.fromEntries(names.map((n) => [n, []]));
   const cpu = Object.fromEntries(names.map((n) => [n, 0]));
-  for (const n of [...names]) {
-    try {
-      for (let i = 0; i < warm; i++) await contenders[n]();
-    } catch (error) {
-      if (n === names[0]) throw error;
-      console.error(`note: ${n} is left out here: ${error.message}`);
-      names.splice(names.indexOf(n), 1);
-    }
-  }
+  for (let i = 0; i < warm; i++) for (const n of names) await contenders[n]();
   for (let i = 0; i < runs; i++) {
     for (const n of names) {
       const cpuBefore = busyCpuMs();
