@@ -13,7 +13,8 @@ import { referenceOf } from "./images.ts";
 
 function loadLine(event: LoadEvent, quiet: boolean): ProgressLine | undefined {
   if (event.kind === "loaded") {
-    const moved = event.replaced === undefined ? "" : `The image ${event.reference} already exists, renaming the old one with ID ${event.replaced} to empty string\n`;
+    const moved =
+      event.replaced === undefined ? "" : `The image ${event.reference} already exists, renaming the old one with ID ${event.replaced} to empty string\n`;
     return { stream: event.reference === undefined ? `Loaded image ID: ${event.id}\n` : `${moved}Loaded image: ${event.reference}\n` };
   }
   if (quiet) return undefined;
