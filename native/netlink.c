@@ -64,7 +64,10 @@ int do_netlink(struct run *run, const struct op_netlink *op) {
   if (fd < 0) return -1;
   int on = 1;
   setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on); /* errors without a copy of the request */
-  int result = converse(fd, &op->messages, op->protocol == NETLINK_NETFILTER);
+  bool batch = op->protocol == NETLINK_NETFILTER;
+  int room = 2 * MAX_STRING; /* a batch is one datagram, and the default buffer holds 200 KiB */
+  if (batch) setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
+  int result = converse(fd, &op->messages, batch);
   int saved = errno;
   close(fd);
   errno = saved;
