@@ -20,7 +20,7 @@ export const commitCommand: Command = command({
         comment: flags.text("message"),
         author: flags.text("author"),
         changes: flags.changed("change") ? flags.list("change") : undefined,
-        pause: flags.on("pause") ? 1 : 0,
+        pause: flags.on("pause") ? undefined : 0,
       },
       signal: io.gone,
     });

@@ -2,7 +2,7 @@
 import type { ContainerConfig, HostConfig, NetworkingConfig, ResourceConfig } from "#core/container-config.ts";
 import type { FlagValues } from "./flags.ts";
 import { readEnv, readLabels } from "./options/env.ts";
-import { parseDevice, parseHealth, parseLogging, parseRestart, parseStorageOptions, parseTmpfs, parseVolumes, readSecurityOptions } from "./options/host-options.ts";
+import { parseCapabilities, parseDevice, parseHealth, parseLogging, parseRestart, parseStorageOptions, parseTmpfs, parseVolumes, readSecurityOptions } from "./options/host-options.ts";
 import { type MountFlag, resolveMount } from "./options/mount.ts";
 import { parseNetworks } from "./options/network.ts";
 import { parsePorts } from "./options/ports.ts";
@@ -156,11 +156,11 @@ async function hostConfig(flags: FlagValues, context: CreateContext, binds: stri
 }
 
 function lists(flags: FlagValues, host: Partial<HostConfig>): void {
-  const put = (name: string, field: "CapAdd" | "CapDrop" | "Dns" | "DnsOptions" | "DnsSearch" | "ExtraHosts" | "GroupAdd" | "Links" | "VolumesFrom") => {
+  const put = (name: string, field: "Dns" | "DnsOptions" | "DnsSearch" | "ExtraHosts" | "GroupAdd" | "Links" | "VolumesFrom") => {
     if (flags.changed(name)) host[field] = [...flags.list(name)];
   };
-  put("cap-add", "CapAdd");
-  put("cap-drop", "CapDrop");
+  if (flags.changed("cap-add")) host.CapAdd = parseCapabilities(flags.list("cap-add"));
+  if (flags.changed("cap-drop")) host.CapDrop = parseCapabilities(flags.list("cap-drop"));
   put("dns", "Dns");
   put("dns-opt", "DnsOptions");
   put("dns-option", "DnsOptions");

@@ -83,17 +83,18 @@ export function imageRows(image: ImageSummary, digests: boolean): ImageRow[] {
 
 /** The fields of `--format`. */
 export function imageColumns(noTrunc: boolean, now: number): Columns<ImageRow> {
-  const known = (bytes: number) => (bytes === -1 ? "N/A" : humanSize(bytes));
+  const known = (bytes: number) => (bytes === -1 ? "N/A" : humanSize(bytes, 4));
   return {
     ID: { header: "IMAGE ID", value: ({ image }) => (noTrunc ? image.Id : truncateId(image.Id)) },
     Repository: { header: "REPOSITORY", value: (row) => row.repository },
     Tag: { header: "TAG", value: (row) => row.tag },
     Digest: { header: "DIGEST", value: (row) => row.digest },
-    CreatedSince: { header: "CREATED", value: ({ image }) => (image.Created <= 0 ? "" : ago(image.Created * 1000, now)) },
+    CreatedSince: { header: "CREATED", value: ({ image }) => ago(image.Created * 1000, now) },
     CreatedAt: { header: "CREATED AT", value: ({ image }) => goTime(image.Created) },
     Size: { header: "SIZE", value: ({ image }) => humanSize(image.Size) },
+    VirtualSize: { header: "SIZE", value: ({ image }) => humanSize(image.Size, 4) },
     Containers: { header: "CONTAINERS", value: ({ image }) => (image.Containers === -1 ? "N/A" : String(image.Containers)) },
     SharedSize: { header: "SHARED SIZE", value: ({ image }) => known(image.SharedSize) },
-    UniqueSize: { header: "UNIQUE SIZE", value: ({ image }) => (image.SharedSize === -1 ? "N/A" : humanSize(image.Size - image.SharedSize)) },
+    UniqueSize: { header: "UNIQUE SIZE", value: ({ image }) => (image.SharedSize === -1 ? "N/A" : humanSize(image.Size - image.SharedSize, 4)) },
   };
 }

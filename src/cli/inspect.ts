@@ -34,6 +34,7 @@ async function getOne(client: ApiClient, kind: Kind, name: string, size: boolean
 }
 
 async function inspectAll(call: Call, get: Get): Promise<number> {
+  const print = printer(call.flags.text("format"));
   const found: unknown[] = [];
   const failures: string[] = [];
   for (const name of call.args) {
@@ -43,19 +44,27 @@ async function inspectAll(call: Call, get: Get): Promise<number> {
       failures.push(errorText(error));
     }
   }
-  await write(call.io.stdout, render(found, call.flags.text("format")));
+  try {
+    await write(call.io.stdout, print(found));
+  } catch (error) {
+    if (!(error instanceof TemplateError)) throw error;
+    await write(call.io.stdout, "\n");
+    failures.push(`template parsing error: ${error.message}`);
+  }
   if (failures.length > 0) throw new ExitError(1, failures.join("\n"));
   return 0;
 }
 
-function render(found: readonly unknown[], format: string): string {
-  if (format === "") return `${JSON.stringify(found, null, 4)}\n`;
-  if (format === "json") return `${JSON.stringify(found)}\n`;
+/** What turns the objects into text. Throws ExitError for a template that cannot be read; what it gives throws TemplateError for one that does not fit. */
+function printer(format: string): (found: readonly unknown[]) => string {
+  if (format === "") return (found) => `${JSON.stringify(found, null, 4)}\n`;
+  if (format === "json") return (found) => `${JSON.stringify(found)}\n`;
   try {
     const template = compileTemplate(format);
-    return found.map((value) => `${template.execute(value, { strict: true, nullText })}\n`).join("") || "\n";
+    return (found) => found.map((value) => `${template.execute(value, { strict: true, nullText })}\n`).join("") || "\n";
   } catch (error) {
-    if (error instanceof TemplateError) throw new ExitError(1, `template parsing error: ${error.message}`);
+    // docker's code for this mistake.
+    if (error instanceof TemplateError) throw new ExitError(64, `template parsing error: ${error.message}`);
     throw error;
   }
 }
@@ -97,7 +106,7 @@ export const inspectCommand: Command = command({
           if (type !== "" || !(isStatus(error, 404) || isStatus(error, 400))) throw error;
         }
       }
-      throw new Error(`error: no such object: ${name}`);
+      throw new Error(`Error: No such object: ${name}`);
     });
   },
 });

@@ -5,6 +5,7 @@ import { many, onOff } from "./flags.ts";
 import { truncateId } from "./format/human.ts";
 import { labelText } from "./format/labels.ts";
 import { formatList } from "./format/list.ts";
+import { naturalOrder } from "./format/natural.ts";
 import { filtersQuery, formatFlag } from "./list-flags.ts";
 import { filter } from "./options/validate.ts";
 import { write } from "./output.ts";
@@ -16,8 +17,7 @@ export const networkLsCommand: Command = command({
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
     const networks = await client.json<NetworkJson[]>("GET", "/networks", { query: { filters: filtersQuery(flags.list<readonly [string, string]>("filter")) }, signal: io.gone });
-    const natural = new Intl.Collator("en", { numeric: true });
-    networks.sort((a, b) => natural.compare(a.Name, b.Name));
+    networks.sort((a, b) => naturalOrder(a.Name, b.Name));
     const text = formatList(networks, {
       columns: {
         ID: { header: "NETWORK ID", value: (n) => (flags.on("no-trunc") ? n.Id : truncateId(n.Id)) },

@@ -3,6 +3,7 @@ import type { ContainerInspect } from "#api/types/mod.ts";
 import { type Command, command } from "./command.ts";
 import { containerPath } from "./each.ts";
 import { ExitError } from "./errors.ts";
+import { naturalOrder } from "./format/natural.ts";
 import { write } from "./output.ts";
 
 export const portCommand: Command = command({
@@ -16,7 +17,7 @@ export const portCommand: Command = command({
     let lines: string[];
     if (wanted === undefined) {
       lines = Object.entries(ports).flatMap(([port, bindings]) => (bindings ?? []).map(({ HostIp, HostPort }) => `${port} -> ${address(HostIp, HostPort)}`));
-      lines.sort(byNumber);
+      lines.sort(naturalOrder);
     } else {
       const [number = "", protocol = "tcp"] = wanted.split("/");
       if (!/^\d+$/.test(number) || Number(number) > 65535) throw new ExitError(1, `Error: invalid port (${number}): invalid syntax`);
@@ -31,9 +32,4 @@ export const portCommand: Command = command({
 
 function address(ip: string, port: string): string {
   return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
-}
-
-/** Numbers inside the text count as numbers. */
-function byNumber(a: string, b: string): number {
-  return a.localeCompare(b, "en", { numeric: true });
 }

@@ -49,7 +49,7 @@ async function run(call: Call): Promise<number> {
     return explain(call, body);
   }
   if (flags.on("detach")) {
-    if (flags.list("attach").length > 0) throw new ExitError(125, "conflicting options: cannot specify both --attach and --detach");
+    if (flags.list("attach").length > 0) throw new ExitError(1, "conflicting options: cannot specify both --attach and --detach");
     return runDetached(call, { ...body, AttachStdin: false, AttachStdout: false, AttachStderr: false, StdinOnce: false });
   }
   if (body.Tty && body.AttachStdin && !io.isTty.stdin) throw new ExitError(1, "the input device is not a TTY");
@@ -60,7 +60,8 @@ async function run(call: Call): Promise<number> {
 function failure(error: unknown, { path }: Call): ExitError {
   const hint = hintOf(error);
   const text = errorText(error);
-  const code = error instanceof ApiError && error.exitCode !== undefined ? error.exitCode : codeOfText(text);
+  // What is wrong on our side of the API is never the command in the container.
+  const code = error instanceof ApiError ? (error.exitCode ?? codeOfText(text)) : 125;
   const help = error instanceof ConnectionError ? "" : `\n\nRun '${path} --help' for more information`;
   return new ExitError(code, `wherry: ${text}${hint === undefined ? "" : `\nHint: ${hint}`}${help}`);
 }

@@ -7,6 +7,7 @@ import { many, one, onOff } from "./flags.ts";
 import { humanSize } from "./format/human.ts";
 import { labelText } from "./format/labels.ts";
 import { type Columns, formatList } from "./format/list.ts";
+import { naturalOrder } from "./format/natural.ts";
 import { filtersQuery, formatFlag } from "./list-flags.ts";
 import { filter, label, toMap } from "./options/validate.ts";
 import { print, warn, write } from "./output.ts";
@@ -52,8 +53,7 @@ export const volumeLsCommand: Command = command({
       query: { filters: filtersQuery(flags.list<readonly [string, string]>("filter")) },
       signal: io.gone,
     });
-    const natural = new Intl.Collator("en", { numeric: true });
-    const sorted = [...(volumes ?? [])].sort((a, b) => natural.compare(a.Name, b.Name));
+    const sorted = [...(volumes ?? [])].sort((a, b) => naturalOrder(a.Name, b.Name));
     for (const warning of warnings ?? []) warn(io, `WARNING: ${warning}`);
     const text = formatList(sorted, {
       columns: volumeColumns,

@@ -1,10 +1,10 @@
 /** Canned replies of an engine for comparing how CLIs print them. */
-import { Reply } from "./cli-fake-daemon.fixture.ts";
+import { type Answers, Reply } from "./cli-fake-daemon.fixture.ts";
 
 const id = (digit: string) => digit.repeat(64);
 const now = Math.floor(Date.now() / 1000);
 
-export const containers = [
+const containers = [
   {
     Id: `4c01db0b339c${"0".repeat(52)}`,
     Names: ["/web", "/other/alias"],
@@ -48,7 +48,7 @@ export const containers = [
   },
 ];
 
-export const images = [
+const images = [
   {
     Id: `sha256:${id("a")}`,
     ParentId: "",
@@ -130,7 +130,7 @@ const inspected = {
   },
 };
 
-export const info = {
+const info = {
   ID: "b1c2d3e4-0000-1111-2222-333344445555",
   Containers: 3,
   ContainersRunning: 1,
@@ -281,10 +281,12 @@ const frame = (stream: number, text: string): Buffer => {
   return Buffer.concat([header, Buffer.from(text)]);
 };
 
+const logs = new Reply(200, Buffer.concat([frame(1, "out\n"), frame(2, "err\n"), frame(1, "more\n")]), { "Content-Type": "application/vnd.docker.multiplexed-stream" });
 const gone = new Reply(404, { message: "No such container: gone" });
 
 /** What the fake engine knows. */
-export const answers = {
+export const answers: Answers = {
+  "POST /containers/create": (_url: string, body: { Image: string }) => new Reply(404, { message: `No such image: ${body.Image}:latest` }),
   "GET /containers/json": containers,
   "GET /images/json": (url: string) => (url.includes("reference") ? images.slice(0, 1) : images),
   "GET /info": info,
@@ -323,9 +325,8 @@ export const answers = {
     { Path: "/etc/new", Kind: 1 },
     { Path: "/bin/old", Kind: 2 },
   ],
-  "GET /containers/web/logs": new Reply(200, Buffer.concat([frame(1, "out\n"), frame(2, "err\n"), frame(1, "more\n")]), {
-    "Content-Type": "application/vnd.docker.multiplexed-stream",
-  }),
+  "GET /containers/web/logs": logs,
+  [`GET /containers/${inspected.Id}/logs`]: logs,
   "GET /containers/web/stats": (url: string) =>
     new Reply(200, `${JSON.stringify(stats(5, 1_000_000_000))}\n${url.includes("stream=0") ? "" : `${JSON.stringify(stats(6, 1_250_000_000))}\n`}`),
   [`GET /containers/${inspected.Id}/stats`]: (url: string) =>

@@ -20,6 +20,7 @@ import { linkUp } from "#linux/netlink/rtnetlink.ts";
 import { encodeMessages } from "#linux/netlink/message.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { probeHost } from "#linux/probe-host.ts";
+import { publishTransactions, removalTransaction, rulesTransaction } from "#network/bridge/rules.ts";
 import { type JoinRequest, type JoinResult, type NetworkManager, openNetworks } from "#network/mod.ts";
 import { nativeHelper } from "../suites/native-helper.ts";
 
@@ -411,6 +412,39 @@ function inner(host: string): void {
       } finally {
         sh("ip link del busy");
       }
+    });
+
+    test("rules of hundreds of bridges and thousands of ports", async () => {
+      const bridges = Array.from({ length: 200 }, (_, i) => ({
+        interfaceName: `br-${i}`,
+        subnet: { network: (10 * 256 + i) * 65536, prefix: 24 },
+        gateway: (10 * 256 + i) * 65536 + 1,
+        mtu: 1500,
+        icc: true,
+        masquerade: true,
+        internal: false,
+        hostBinding: undefined,
+      }));
+      const ports = Array.from({ length: 5000 }, (_, i) => ({
+        protocol: "tcp" as const,
+        hostAddress: undefined,
+        hostPort: 20_000 + i,
+        address: 0x0a000002,
+        port: 20_000 + i,
+      }));
+      const step = (messages: Parameters<typeof encodeMessages>[0]): Step => ({
+        op: "netlink",
+        where: "host",
+        protocol: 12,
+        messages: encodeMessages(messages),
+        why: "rules",
+      });
+      await helper.call({
+        steps: [step(rulesTransaction({ table: "wherry-many", bridges, closeForwarding: false })), ...publishTransactions("wherry-many", ports).map(step)],
+      });
+      expect(ruleset().match(/oifname "br-\d+" drop/g)).toHaveLength(200);
+      expect(ruleset().match(/tcp \. 2\d{4} :/g)).toHaveLength(5000);
+      await helper.call({ steps: [step(removalTransaction("wherry-many"))] });
     });
 
     test("none has no interfaces, host no record of addresses", async () => {

@@ -530,7 +530,7 @@ describe.skipIf(needsRoot || spawnSync("runc", ["--version"]).status !== 0)("bes
     for (const layer of ["base", "init"]) cpSync(join(box.dir, layer), join(bundle, "rootfs"), { recursive: true, verbatimSymlinks: true });
     chmodSync(join(bundle, "rootfs"), 0o755);
     const spec = structuredClone(running.spec);
-    if (spec.linux !== undefined) spec.linux.cgroupsPath = `${spec.linux.cgroupsPath}-runc`;
+    if (spec.linux !== undefined) spec.linux.cgroupsPath = `/wherry-rt-runc-${running.id.slice(0, 12)}`;
     writeFileSync(join(bundle, "config.json"), JSON.stringify(spec));
     const theirs = execFileSync("runc", ["--root", join(box.dir, "runc"), "run", "--bundle", bundle, "beside"], { encoding: "utf8" });
     // Known to differ: the root itself, the state of the tmpfs that holds v1 hierarchies (ours is read-only), /dev/core (runc looks whether it is of use).

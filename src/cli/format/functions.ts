@@ -78,10 +78,11 @@ function sprint(args: readonly unknown[]): string {
 }
 
 function length(value: unknown): number {
+  if (value === null || value === undefined) return 0; // the API's empty lists and maps are null
   if (typeof value === "string") return Buffer.byteLength(value);
   if (Array.isArray(value)) return value.length;
   if (isMap(value)) return Object.keys(value).length;
-  throw new Error(`error calling len: len of ${value === null || value === undefined ? "nil pointer" : `type ${kindOf(value)}`}`);
+  throw new Error(`error calling len: len of type ${kindOf(value)}`);
 }
 
 const html: Readonly<Record<string, string>> = { "<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&#34;", "'": "&#39;" };

@@ -66,8 +66,8 @@ class Execution {
     return this.#list(nodes, this.#root);
   }
 
-  #fail(operand: Operand, message: string): never {
-    throw new TemplateError(`template: :${position(this.#source, operand.at)}: executing "" at <${operand.text}>: ${message}`);
+  #fail(operand: Operand, message: string, at: number = operand.at): never {
+    throw new TemplateError(`template: :${position(this.#source, at)}: executing "" at <${operand.text}>: ${message}`);
   }
 
   #list(nodes: readonly Node[], dot: unknown): string {
@@ -207,27 +207,30 @@ class Execution {
 
   #fields(operand: Extract<Operand, { kind: "chain" }>, base: unknown, args: readonly unknown[]): unknown {
     let value = base;
+    // Errors point at the field that failed.
+    let at = operand.at + operand.text.length - operand.fields.reduce((length, name) => length + name.length + 1, 0);
     for (const [i, name] of operand.fields.entries()) {
       const last = i === operand.fields.length - 1;
-      value = this.#field(operand, plain(value), name, last ? args : []);
+      value = this.#field({ operand, at }, plain(value), name, last ? args : []);
+      at += name.length + 1;
     }
     return value;
   }
 
-  #field(operand: Operand, value: unknown, name: string, args: readonly unknown[]): unknown {
+  #field({ operand, at }: { readonly operand: Operand; readonly at: number }, value: unknown, name: string, args: readonly unknown[]): unknown {
     let found: unknown;
     if (isFielded(value)) {
       found = value.field(name);
-      if (found === undefined) this.#fail(operand, `can't evaluate field ${name} in type *formatter.Context`);
+      if (found === undefined) this.#fail(operand, `can't evaluate field ${name} in type *formatter.Context`, at);
     } else if (isMap(value)) {
       found = Object.hasOwn(value, name) ? value[name] : undefined;
-      if (found === undefined && this.#options.strict === true) this.#fail(operand, `map has no entry for key ${JSON.stringify(name)}`);
+      if (found === undefined && this.#options.strict === true) this.#fail(operand, `map has no entry for key ${JSON.stringify(name)}`, at);
       if (found === null) return new NullField(this.#options.nullText?.(name) ?? "<no value>");
     } else if (value === null || value === undefined) {
-      this.#fail(operand, `nil data; no entry for key ${JSON.stringify(name)}`);
-    } else this.#fail(operand, `can't evaluate field ${name} in type ${Array.isArray(value) ? "[]interface {}" : typeof value}`);
+      this.#fail(operand, `nil data; no entry for key ${JSON.stringify(name)}`, at);
+    } else this.#fail(operand, `can't evaluate field ${name} in type ${Array.isArray(value) ? "[]interface {}" : typeof value}`, at);
     if (typeof found === "function") return (found as (...a: readonly unknown[]) => unknown)(...args);
-    if (args.length > 0) this.#fail(operand, `${name} has arguments but cannot be invoked as function`);
+    if (args.length > 0) this.#fail(operand, `${name} has arguments but cannot be invoked as function`, at);
     return found;
   }
 }

@@ -128,3 +128,9 @@ export function parseHealth(flags: FlagValues): HealthConfig | undefined {
     ...set("Retries", "retries"),
   };
 }
+
+/** `--cap-add`, `--cap-drop`: full names, sorted. */
+export function parseCapabilities(names: readonly string[]): string[] {
+  const full = names.map((name) => name.trim().toUpperCase()).map((name) => (name === "ALL" || name.startsWith("CAP_") ? name : `CAP_${name}`));
+  return [...new Set(full)].sort();
+}
