@@ -1,0 +1,145 @@
+import { describe, expect, test } from "vitest";
+import { decodeAttributes, textOf } from "#linux/netlink/attributes.ts";
+import { decodeMessages, encodeMessages, type NetlinkMessage, NLM_F } from "#linux/netlink/message.ts";
+import { NFT_MSG, NFTA } from "#linux/netlink/nftables.ts";
+import type { Step } from "#linux/plan.ts";
+import { parseCidr } from "../ipv4.ts";
+import type { BridgeSettings } from "../network-records.ts";
+import { macOf, tableName } from "./bridge-host.ts";
+import { type EndpointWiring, endpointSteps } from "./endpoint-steps.ts";
+import { freshTransaction, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
+
+const blue: BridgeSettings = {
+  interfaceName: "blue0",
+  subnet: parseCidr("172.30.0.0/16")!,
+  gateway: 0xac1e0001,
+  mtu: 1500,
+  icc: true,
+  masquerade: true,
+  internal: false,
+  hostBinding: undefined,
+};
+const web: PublishedPort = { protocol: "tcp", hostAddress: undefined, hostPort: 8080, address: 0xac1e0002, port: 80 };
+
+/** `newrule forward` and so on. */
+function show(messages: readonly NetlinkMessage[]): string[] {
+  const names: Record<number, string> = Object.fromEntries(Object.entries(NFT_MSG).map(([name, number]) => [0x0a00 | number, name.toLowerCase()]));
+  return messages.map(({ type, body }) => {
+    const attributes = decodeAttributes(body.subarray(4));
+    const name = names[type] ?? { 16: "begin", 17: "end" }[type] ?? String(type);
+    const second = [NFT_MSG.NEWCHAIN].some((chain) => type === (0x0a00 | chain)) ? NFTA.CHAIN.NAME : 2;
+    const which = attributes.get(second);
+    return type < 0x0a00 || name.endsWith("table") || which === undefined ? name : `${name} ${textOf(which)}`;
+  });
+}
+
+const count = (list: readonly string[], what: string) => list.filter((each) => each === what).length;
+
+describe("rules", () => {
+  test("one transaction: table, maps, chains, flush, rules", () => {
+    const lines = show(rulesTransaction({ table: "t", bridges: [blue], closeForwarding: false }));
+    expect(lines.slice(0, 4)).toEqual(["begin", "newtable", "newset ports", "newset addressed_ports"]);
+    expect(lines.at(-1)).toBe("end");
+    expect(lines.indexOf("delrule forward")).toBeLessThan(lines.indexOf("newrule forward"));
+    expect(lines).not.toContain("deltable");
+    expect({
+      published: count(lines, "newrule published"),
+      guard: count(lines, "newrule guard"),
+      postrouting: count(lines, "newrule postrouting"),
+      forward: count(lines, "newrule forward"),
+    }).toEqual({
+      published: 2,
+      guard: 1,
+      postrouting: 3,
+      forward: 4,
+    });
+  });
+
+  test("an internal network has no masquerading, and two refusals; closed forwarding is the last rule", () => {
+    const internal = show(rulesTransaction({ table: "t", bridges: [{ ...blue, internal: true }], closeForwarding: true }));
+    expect(count(internal, "newrule postrouting")).toBe(1);
+    expect(count(internal, "newrule forward")).toBe(4);
+    expect(internal.at(-2)).toBe("newrule forward");
+    const plain = show(rulesTransaction({ table: "t", bridges: [{ ...blue, masquerade: false }], closeForwarding: false }));
+    expect(count(plain, "newrule postrouting")).toBe(2);
+  });
+
+  test("a fresh table throws the old one away in the same transaction", () => {
+    expect(show(freshTransaction({ table: "t", bridges: [], closeForwarding: false })).slice(0, 4)).toEqual(["begin", "newtable", "deltable", "newtable"]);
+  });
+
+  test("hundreds of bridges still fit in one plan step (1 MiB)", () => {
+    const bridges = Array.from({ length: 300 }, (_, i) => ({ ...blue, interfaceName: `br-${i}` }));
+    expect(encodeMessages(rulesTransaction({ table: "wherry", bridges, closeForwarding: true })).length).toBeLessThan(1 << 20);
+  });
+});
+
+describe("published ports", () => {
+  test("by address or for all of them, in two maps", () => {
+    const [messages, ...more] = publishTransactions("t", [web, { ...web, protocol: "udp", hostAddress: 0x7f000001 }]);
+    expect(more).toEqual([]);
+    expect(show(messages ?? [])).toEqual(["begin", "newsetelem ports", "newsetelem addressed_ports", "end"]);
+    expect(show(unpublishTransactions("t", [web])[0] ?? [])).toEqual(["begin", "delsetelem ports", "end"]);
+    const elements = decodeAttributes((messages ?? [])[1]!.body.subarray(4)).get(NFTA.ELEMENTS.LIST)!;
+    // { tcp . 8080 : 172.30.0.2 . 80 }
+    expect(Buffer.from(elements).toString("hex")).toContain(`0c000100${"06000000"}${"1f900000"}`);
+    expect(Buffer.from(elements).toString("hex")).toContain(`0c000100${"ac1e0002"}${"00500000"}`);
+    expect(publishTransactions("t", [])).toEqual([]);
+  });
+
+  test("ten thousand in a few transactions, each small enough", () => {
+    const ports = Array.from({ length: 10_000 }, (_, i) => ({ ...web, hostPort: i + 1, port: i + 1 }));
+    const transactions = publishTransactions("t", ports);
+    expect(transactions.length).toBe(10);
+    for (const messages of transactions) {
+      const encoded = encodeMessages(messages);
+      expect(encoded.length).toBeLessThan(100_000);
+      expect(decodeMessages(encoded).filter(({ flags }) => (flags & NLM_F.ACK) !== 0)).toHaveLength(1);
+    }
+  });
+});
+
+describe("steps of an endpoint", () => {
+  const wiring: EndpointWiring = {
+    slot: 4,
+    bridge: { name: "blue0", index: 7, mtu: 1500, subnet: blue.subnet, icc: true },
+    host: { name: "veth1234567", index: 70 },
+    container: { name: "eth0", index: 100, mac: macOf(0xac1e0002), address: 0xac1e0002, gateway: 0xac1e0001 },
+    table: "t",
+    ports: [],
+  };
+  const line = (step: Step) =>
+    `${step.where} ${step.op}${
+      step.op === "netlink"
+        ? ` ${decodeMessages(step.messages)
+            .map(({ type }) => type)
+            .join(",")}`
+        : ""
+    }: ${step.why}`;
+
+  test("host first, then the child", () => {
+    expect(endpointSteps(wiring).map(line)).toEqual([
+      "host child_ns: the container's network namespace",
+      "host netlink 16: a virtual cable: veth1234567, a port of the bridge blue0, and eth0 inside the container",
+      "host close: the namespace's descriptor is not needed any more",
+      "child write: the network has no IPv6",
+      "child netlink 20,16,24: address 172.30.0.2/16, default route through the bridge at 172.30.0.1",
+    ]);
+  });
+
+  test("ports add a hairpin and a transaction, isolation a setting, no gateway no route", () => {
+    const steps = endpointSteps({ ...wiring, bridge: { ...wiring.bridge, icc: false }, container: { ...wiring.container, gateway: undefined }, ports: [web] });
+    expect(steps.map(line)).toEqual([
+      "host child_ns: the container's network namespace",
+      "host netlink 16,19: a virtual cable: veth1234567, a port of the bridge blue0, and eth0 inside the container",
+      "host close: the namespace's descriptor is not needed any more",
+      "host netlink 16,2572,17: published ports lead to 172.30.0.2",
+      "child write: the network has no IPv6",
+      "child netlink 20,16: address 172.30.0.2/16",
+    ]);
+  });
+});
+
+test("names that keep daemons apart", () => {
+  expect(["wherry0", "wherry-0a1b2c3d", "test0"].map(tableName)).toEqual(["wherry", "wherry-0a1b2c3d", "wherry-test0"]);
+});
