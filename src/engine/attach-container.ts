@@ -1,5 +1,5 @@
 /** `attach`, `resize`, `logs`: a container's streams. @module */
-import { Duplex, PassThrough, Readable } from "node:stream";
+import { Duplex, PassThrough } from "node:stream";
 import type { Container } from "#container/container.ts";
 import { readLog } from "#container/logs/read-log.ts";
 import type { LogEntry, LogQuery } from "#container/mod.ts";
@@ -20,7 +20,7 @@ export async function attachContainer(ctx: EngineContext, name: string, given: A
   publishContainerEvent(ctx, container, "attach");
   if (!given.logs || record.logPath === "") return { stream: live ?? ended(), framed };
   const replay = replayed(ctx, container, request, framed);
-  return { stream: live === undefined ? Duplex.from(replay) : joined(replay, live), framed };
+  return { stream: live === undefined ? Duplex.from(replay) : new ReplayedStream(replay, live), framed };
 }
 
 function liveStream(ctx: EngineContext, container: Container, request: AttachRequest): Promise<Duplex> | Duplex {
@@ -51,13 +51,50 @@ export function frameHead(stream: "stdout" | "stderr", length: number): Buffer {
   return head;
 }
 
-/** First the past, then the present; what is written goes to the present at once. */
-function joined(past: AsyncIterable<Uint8Array>, live: Duplex): Duplex {
-  async function* all(): AsyncGenerator<Uint8Array> {
-    yield* past;
-    yield* live as AsyncIterable<Uint8Array>;
+/** Reads the past and then the present; what is written goes to the present at once. */
+class ReplayedStream extends Duplex {
+  readonly #live: Duplex;
+  readonly #source: AsyncIterator<Uint8Array>;
+  #reading = false;
+
+  constructor(past: AsyncIterable<Uint8Array>, live: Duplex) {
+    super({ allowHalfOpen: true });
+    this.#live = live;
+    async function* all(): AsyncGenerator<Uint8Array> {
+      yield* past;
+      // Its end is the end of the output: input may still be on its way.
+      yield* live.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+    }
+    this.#source = all();
+    live.on("error", (error) => this.destroy(error));
   }
-  return Duplex.from({ readable: Readable.from(all(), { objectMode: false }), writable: live });
+
+  override _read(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.#source.next().then(
+      ({ value, done }) => {
+        this.#reading = false;
+        this.push(done === true ? null : value);
+      },
+      (error: Error) => this.destroy(error),
+    );
+  }
+
+  override _write(chunk: Uint8Array, _encoding: BufferEncoding, callback: () => void): void {
+    if (this.#live.writable) this.#live.write(chunk, () => callback());
+    else callback();
+  }
+
+  override _final(callback: () => void): void {
+    if (this.#live.writable) this.#live.end();
+    callback();
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    this.#live.destroy();
+    callback(error);
+  }
 }
 
 export async function resizeContainer(ctx: EngineContext, name: string, rows: number, columns: number): Promise<void> {

@@ -13,9 +13,14 @@ export class LateStream extends Duplex {
   #socket: Socket | undefined;
   /** What was written, or that the writer has ended, before there was a socket. */
   #held: ((socket: Socket) => void)[] = [];
+  #ending = false;
 
-  constructor() {
+  readonly #last: (() => Promise<Uint8Array | undefined>) | undefined;
+
+  /** `last`: asked at the end for bytes that follow what the other end has sent. */
+  constructor(last?: () => Promise<Uint8Array | undefined>) {
     super({ allowHalfOpen: true });
+    this.#last = last;
   }
 
   connectTo(socket: Socket): void {
@@ -27,21 +32,28 @@ export class LateStream extends Duplex {
     socket.on("data", (chunk: Buffer) => {
       if (!this.push(chunk)) socket.pause();
     });
-    socket.on("end", () => this.push(null));
     socket.on("error", (error) => this.destroy(error));
-    socket.on("close", () => {
-      // A reader still gets what was pushed; after that, the end.
-      if (!this.readableEnded) this.push(null);
-    });
+    // A reader still gets what was pushed; after that, the end.
+    for (const event of ["end", "close"]) socket.on(event, () => this.#end());
     for (const act of this.#held) act(socket);
     this.#held = [];
   }
 
-  /** There will be no other end: a stream of these bytes, or an empty one. */
-  endUnconnected(bytes?: Uint8Array): void {
-    if (this.#socket !== undefined || this.destroyed) return;
-    if (bytes !== undefined) this.push(bytes);
-    this.push(null);
+  /** There will be no other end. */
+  endUnconnected(): void {
+    if (this.#socket === undefined) this.#end();
+  }
+
+  #end(): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    const finish = (bytes?: Uint8Array) => {
+      if (this.destroyed) return;
+      if (bytes !== undefined) this.push(bytes);
+      this.push(null);
+    };
+    if (this.#last === undefined) finish();
+    else this.#last().then(finish, (error: Error) => this.destroy(error));
   }
 
   override _read(): void {
@@ -84,8 +96,8 @@ interface PendingAttach {
 export class PendingAttaches {
   readonly #waiting = new Map<string, Set<PendingAttach>>();
 
-  add(id: string, request: AttachRequest): LateStream {
-    const stream = new LateStream();
+  add(id: string, request: AttachRequest, last?: () => Promise<Uint8Array | undefined>): LateStream {
+    const stream = new LateStream(last);
     const pending: PendingAttach = { request, stream };
     const set = this.#waiting.get(id) ?? new Set();
     this.#waiting.set(id, set.add(pending));

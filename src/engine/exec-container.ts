@@ -14,7 +14,7 @@ import { capabilitySets, environmentOf, parseUsernsMode, planExec, renderPlanErr
 import { containerCapabilities } from "#runtime/capabilities.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
 import { frameHead } from "./attach-container.ts";
-import { connectAll } from "./attach-stream.ts";
+import { connectAll, endAll } from "./attach-stream.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import type { Exec } from "./exec-table.ts";
@@ -48,29 +48,29 @@ export async function startExec(ctx: EngineContext, id: string, options: Paramet
   exec.started = true;
   const { config } = record;
   const tty = config.Tty || options.tty;
-  const attached = !options.detach && options.direct === undefined;
-  const stream = attached
-    ? ctx.attaches.add(record.id, {
-        stdin: config.AttachStdin,
-        stdout: config.AttachStdout,
-        stderr: config.AttachStderr,
-        stream: true,
-        logs: false,
-        detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array(),
-      })
-    : undefined;
-  const pending = ctx.attaches.take(record.id);
-  const started = start(ctx, exec, tty, pending, options);
-  if (stream === undefined) {
-    await started;
+  if (options.detach || options.direct !== undefined) {
+    await start(ctx, exec, tty, [], options);
     return undefined;
   }
   // Docker's client is told of a failure in the stream, once it is attached.
-  started.catch((error: EngineError) => {
-    const text = Buffer.from(`${error.message}\r\n`);
-    stream.endUnconnected(tty ? text : Buffer.concat([frameHead("stdout", text.length), text]));
-  });
+  const failure = async () => {
+    const error = await started.then(
+      () => undefined,
+      (reason: EngineError) => reason,
+    );
+    return error === undefined ? undefined : failureText(error, tty);
+  };
+  const request = { stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array() };
+  const stream = ctx.attaches.add(record.id, request, failure);
+  const pending = ctx.attaches.take(record.id);
+  const started = start(ctx, exec, tty, pending, options);
+  started.catch(() => endAll(pending));
   return { stream, framed: !tty };
+}
+
+function failureText({ message }: EngineError, tty: boolean): Uint8Array {
+  const text = Buffer.from(`${message}\r\n`);
+  return tty ? text : Buffer.concat([frameHead("stdout", text.length), text]);
 }
 
 /** @throws EngineError in Docker's words; the exec has then an exit code */

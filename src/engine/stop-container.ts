@@ -25,14 +25,24 @@ interface StopOptions {
 /** @throws EngineError "not-modified" when it does not run */
 export async function stopContainer(ctx: EngineContext, name: string, options: StopOptions = {}): Promise<void> {
   const container = ctx.registry.get(name);
-  if (cancelRestart(ctx, container)) return;
-  if (!isRunning(container.state)) throw new EngineError("not-modified", `container ${container.record.name} is already stopped`);
-  await stopRunning(ctx, container, options);
+  const found = await intendStop(ctx, container);
+  if (found === "ended") throw new EngineError("not-modified", `container ${container.record.name} is already stopped`);
+  if (found === "running") await stopRunning(ctx, container, options);
+}
+
+/** From here on no restart policy starts it again. Under its mutex, so that it is not just between two runs. */
+async function intendStop(ctx: EngineContext, container: Container): Promise<"running" | "ended" | "waited"> {
+  return container.mutex.run(async () => {
+    if (cancelRestart(ctx, container)) return "waited";
+    if (!isRunning(container.state)) return "ended";
+    container.set({ manuallyStopped: true });
+    return "running";
+  });
 }
 
 export async function restartContainer(ctx: EngineContext, name: string, options: StopOptions = {}): Promise<void> {
   const container = ctx.registry.get(name);
-  if (!cancelRestart(ctx, container) && isRunning(container.state)) await stopRunning(ctx, container, options);
+  if ((await intendStop(ctx, container)) === "running") await stopRunning(ctx, container, options);
   await container.mutex.run(async () => {
     await ctx.start(container).catch((error: unknown) => {
       if (!isEngineError(error, "not-modified")) throw error; // somebody else has started it meanwhile
@@ -76,7 +86,7 @@ export async function killContainer(ctx: EngineContext, name: string, signal: st
 
 /** SIGKILL, until it has ended. Also ends a wait for a restart. @throws EngineError "unavailable" when the kernel does not let it end */
 export async function killAndWait(ctx: EngineContext, container: Container, by = "wherry kill"): Promise<void> {
-  if (cancelRestart(ctx, container) || !isRunning(container.state)) return;
+  if ((await intendStop(ctx, container)) !== "running") return;
   const ended = nextEnd(container);
   await send(ctx, container, SIGKILL, by);
   if (await within(ended, KILL_TIMEOUT_MS)) return;
