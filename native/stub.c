@@ -366,9 +366,12 @@ static void converse(int signals, int argc, char **argv) {
     if (fds[1].revents) {
       ssize_t n = recv(S.socket, S.in + S.end, BUFFER - S.end, MSG_DONTWAIT);
       if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        /* What has come is still written. */
-        while (S.output_left > 0 && S.end > S.start) write_output();
-        take_frames(argc, argv);
+        /* What has come is still written: it may be many frames, and the last one the exit code. */
+        for (size_t before = SIZE_MAX; S.end > S.start && S.start != before;) {
+          before = S.start;
+          take_frames(argc, argv);
+          while (S.output_left > 0 && S.end > S.start) write_output();
+        }
         lost();
       }
       if (n > 0) S.end += (size_t)n;
