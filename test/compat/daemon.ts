@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -198,6 +198,18 @@ export class TestDaemon {
     }
     for (const path of listTree(this.base, 6)) if (known.has(path.slice(path.lastIndexOf("/") + 1))) left.push(`directory ${path}`);
     return left;
+  }
+
+  /** Gives all containers together the largest weight against whatever else this machine does. */
+  preferCpu(): void {
+    for (const dir of this.#cgroupDirs()) {
+      for (const [file, value] of [
+        ["cpu.shares", "262144"],
+        ["cpu.weight", "10000"],
+      ] as const) {
+        if (existsSync(join(dir, file))) writeFileSync(join(dir, file), value);
+      }
+    }
   }
 
   #left(): string[] {
