@@ -19,7 +19,7 @@ export async function attachContainer(ctx: EngineContext, name: string, given: A
   const live = given.stream ? await liveStream(ctx, container, request) : undefined;
   publishContainerEvent(ctx, container, "attach");
   if (!given.logs || record.logPath === "") return { stream: live ?? ended(), framed };
-  const replay = replayed(ctx, container, request, framed);
+  const replay = await begun(replayed(ctx, container, request, framed));
   return { stream: live === undefined ? Duplex.from(replay) : new ReplayedStream(replay, live), framed };
 }
 
@@ -41,6 +41,17 @@ async function* replayed(ctx: EngineContext, container: Container, { stdout, std
   for await (const entries of logBatches(ctx, container, { stdout, stderr, follow: false, tail: undefined, sinceNs: undefined, untilNs: undefined })) {
     yield Buffer.concat(framed ? entries.flatMap(({ stream, log }) => [frameHead(stream, log.length), log]) : entries.map(({ log }) => log));
   }
+}
+
+/** Has read the beginning: where the past ends is settled, then. */
+async function begun(source: AsyncGenerator<Uint8Array>): Promise<AsyncGenerator<Uint8Array>> {
+  const first = await source.next();
+  async function* all(): AsyncGenerator<Uint8Array> {
+    if (first.done === true) return;
+    yield first.value;
+    yield* source;
+  }
+  return all();
 }
 
 /** Docker's frame header: stream, three zeros, length (big endian). */

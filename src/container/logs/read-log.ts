@@ -24,7 +24,9 @@ export async function* readLog(path: string, query: LogQuery, ended: Promise<unk
     const from = query.tail === undefined ? { file: 0, offset: 0 } : await findTail(files, query.tail);
     for (let index = from.file; index < files.length; index++) {
       const last = index === files.length - 1;
-      const reader = new LineReader(files[index] as LogFile, index === from.file ? from.offset : 0);
+      const file = files[index] as LogFile;
+      // Without follow, what was there at the call is the answer, however fast the container writes.
+      const reader = new LineReader(file, index === from.file ? from.offset : 0, follow ? undefined : file.size);
       for (let entries = await reader.next(); entries !== undefined; entries = await reader.next()) {
         if (!(yield* batch(select, entries)) || signal?.aborted) return;
       }
@@ -87,11 +89,13 @@ async function* followFrom(path: string, first: LineReader | undefined, select: 
 class LineReader {
   readonly file: LogFile;
   #offset: number;
+  readonly #end: number;
   #rest: Buffer = Buffer.alloc(0);
 
-  constructor(file: LogFile, offset: number) {
+  constructor(file: LogFile, offset: number, end = Number.POSITIVE_INFINITY) {
     this.file = file;
     this.#offset = offset;
+    this.#end = end;
   }
 
   /** The entries of the next block; undefined at the end of the file as it is now. */
@@ -101,7 +105,7 @@ class LineReader {
       // A buffer of its own for each block: entries point into it.
       const buffer = Buffer.allocUnsafe(rest.length + CHUNK);
       rest.copy(buffer);
-      const { bytesRead } = await this.file.handle.read(buffer, rest.length, CHUNK, this.#offset);
+      const { bytesRead } = await this.file.handle.read(buffer, rest.length, Math.min(CHUNK, this.#end - this.#offset), this.#offset);
       if (bytesRead === 0) return undefined;
       this.#offset += bytesRead;
       const length = rest.length + bytesRead;
