@@ -52,7 +52,16 @@ function seeds() {
     step(named("exec"), 1),
   ]);
   const plans = [plan([]), ...ops.map((op) => plan([step(op, 0)])), everything];
-  const head = Buffer.concat([u8(0xff), u16(24), u16(80), u32(1), str("/run/x.sock"), str("/run/x.exit"), str("/run/x.pid"), str("0123456789abcdef0123456789abcdef")]);
+  const head = Buffer.concat([
+    u8(0xff),
+    u16(24),
+    u16(80),
+    u32(1),
+    str("/run/x.sock"),
+    str("/run/x.exit"),
+    str("/run/x.pid"),
+    str("0123456789abcdef0123456789abcdef"),
+  ]);
   const tail = Buffer.concat([u32(2), u16(0x1110), str("/var/log"), u32(1000), u32(0), u32(3), list([str("/sys/fs/cgroup/x/memory.events")])]);
   return [...plans, Buffer.concat([head, tail, everything]), Buffer.from("text <&> \u2028 \xff\xc0 \t\n", "latin1")];
 }
@@ -112,7 +121,9 @@ function main() {
     const target = join(directory, "fuzz");
     execFileSync(clang, [...base, "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", ...sources(), "-o", target], { stdio: "inherit" });
     const quiet = ["-verbosity=0", "-print_final_stats=1", "-rss_limit_mb=1024", "-max_len=65536"];
-    result = spawnSync(target, [...quiet, `-max_total_time=${seconds}`, `-seed=${seed}`, `-artifact_prefix=${directory}/`, join(directory, "seeds")], { stdio: "inherit" });
+    result = spawnSync(target, [...quiet, `-max_total_time=${seconds}`, `-seed=${seed}`, `-artifact_prefix=${directory}/`, join(directory, "seeds")], {
+      stdio: "inherit",
+    });
   }
   if (result.status === 0) rmSync(directory, { recursive: true, force: true });
   else console.error(`found something: ${readdirSync(directory).join(" ")} in ${directory} (seed ${seed})`);

@@ -39,7 +39,8 @@ export function encodePlan(plan: Plan, w: Writer = new Writer(8192)): Writer {
   const start = w.length;
   w.u32(plan.steps.length);
   for (const [index, step] of plan.steps.entries()) encodeStep(w, step, index);
-  if (w.length - start > MAX_PLAN_BYTES) throw new EngineError("invalid", `the plan has ${w.length - start} bytes, and at most ${MAX_PLAN_BYTES} can be performed`);
+  if (w.length - start > MAX_PLAN_BYTES)
+    throw new EngineError("invalid", `the plan has ${w.length - start} bytes, and at most ${MAX_PLAN_BYTES} can be performed`);
   return w;
 }
 
@@ -61,7 +62,8 @@ function encodeStep(w: Writer, step: Step, index: number): void {
     } catch (cause) {
       throw new EngineError("invalid", `step ${index} (${step.op}): ${name}: ${cause instanceof Error ? cause.message : cause}`, { cause });
     }
-    if (w.length - before > MAX_STRING_BYTES) throw new EngineError("invalid", `step ${index} (${step.op}): ${name} has ${w.length - before} bytes, more than ${MAX_STRING_BYTES}`);
+    if (w.length - before > MAX_STRING_BYTES)
+      throw new EngineError("invalid", `step ${index} (${step.op}): ${name} has ${w.length - before} bytes, more than ${MAX_STRING_BYTES}`);
   }
   w.patch(start, w.length - start - 4);
 }

@@ -67,7 +67,11 @@ class TreeClient implements FileTree {
     });
     this.#closed = new Promise((resolve) => {
       socket.on("close", () => {
-        this.#lost = new EngineError("internal", this.#closing ? "the file tree is closed" : `the file worker of ${root} ended`, cause === undefined ? {} : { cause });
+        this.#lost = new EngineError(
+          "internal",
+          this.#closing ? "the file tree is closed" : `the file worker of ${root} ended`,
+          cause === undefined ? {} : { cause },
+        );
         for (const waiting of this.#waiting.values()) waiting.reject(this.#lost);
         this.#waiting.clear();
         resolve();

@@ -102,10 +102,12 @@ class HelperClient implements Helper {
   #exchange<T>(helper: HelperProcess, make: (done: (value: T) => void, fail: (error: Error) => void) => Listener & { start(id: number): void }): Promise<T> {
     return new Promise((resolve, reject) => {
       let id = 0;
-      const end = <V>(settle: (value: V) => void) => (value: V): void => {
-        helper.forget(id);
-        settle(value);
-      };
+      const end =
+        <V>(settle: (value: V) => void) =>
+        (value: V): void => {
+          helper.forget(id);
+          settle(value);
+        };
       const listener = make(end(resolve), end(reject));
       id = helper.listen(listener);
       listener.start(id);
@@ -130,8 +132,10 @@ class HelperClient implements Helper {
             return;
           }
           if (type === F.LISTENING) onListening?.((options) => attachTo(request.socketPath, options));
-          else if (type === F.LAUNCHED) resolve((link = this.#launched(helper, id, request, payload)));
-          else if (type === F.FAILED) reject(failure(request.plan, payload));
+          else if (type === F.LAUNCHED) {
+            link = this.#launched(helper, id, request, payload);
+            resolve(link);
+          } else if (type === F.FAILED) reject(failure(request.plan, payload));
           else if (type === F.GONE) {
             helper.forget(id);
             reject(new EngineError("internal", "the monitor died while it started the container"));
@@ -200,7 +204,12 @@ class HelperClient implements Helper {
       start: (id) => helper.send(F.TREE, id, w.done()),
       frame: (type, payload) => {
         if (type === F.DONE) done();
-        else if (type === F.FAILED) fail(new EngineError("kernel", `cannot open the directory ${root}: ${errnoMessage(payload.readUInt32LE(4))}`, { details: { errno: errnoName(payload.readUInt32LE(4)) } }));
+        else if (type === F.FAILED)
+          fail(
+            new EngineError("kernel", `cannot open the directory ${root}: ${errnoMessage(payload.readUInt32LE(4))}`, {
+              details: { errno: errnoName(payload.readUInt32LE(4)) },
+            }),
+          );
         else fail(new EngineError("internal", "the file worker died at its start"));
       },
       lost: () => fail(helperGone()),

@@ -55,7 +55,10 @@ export class HelperProcess {
     // No controlling terminal and no environment: monitors, which live for years, are its forks.
     const child = spawn(helperPath, ["helper", fdSocketPath, " ".repeat(160)], { stdio: ["ignore", "ignore", "pipe", "pipe"], detached: true, env: {} });
     const failed = once(child, "error").then(([error]) => {
-      throw new EngineError("unavailable", `the helper cannot be started: ${error.message}`, { cause: error, hint: `is ${helperPath} there and executable? (npm run build makes it)` });
+      throw new EngineError("unavailable", `the helper cannot be started: ${error.message}`, {
+        cause: error,
+        hint: `is ${helperPath} there and executable? (npm run build makes it)`,
+      });
     });
     const socket = child.stdio[3] as Duplex;
     const helper = new HelperProcess(child, socket, log);

@@ -41,18 +41,18 @@ function parseLine(line: string): MountInfo | undefined {
     parent: Number(parent),
     major: Number(major),
     minor: Number(minor),
-    root: unescape(root),
-    mountPoint: unescape(mountPoint),
+    root: unescapeOctal(root),
+    mountPoint: unescapeOctal(mountPoint),
     options: options.split(","),
     propagation: fields.slice(6, dash),
-    fstype: unescape(fstype),
-    source: unescape(source),
-    superOptions: superOptions === undefined ? [] : unescape(superOptions).split(","),
+    fstype: unescapeOctal(fstype),
+    source: unescapeOctal(source),
+    superOptions: superOptions === undefined ? [] : unescapeOctal(superOptions).split(","),
   };
 }
 
 /** Octal escapes stand for bytes; space, tab, newline and backslash (and "#") are the only ones that the kernel writes. */
-function unescape(text: string): string {
+function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
