@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -127,6 +127,7 @@ export class TestDaemon {
       ],
       { env: cleanEnv(), stdio: ["ignore", log, log] },
     );
+    closeSync(log);
     this.#child = child;
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null) throw new Error(`wherryd ended while starting:\n${this.log()}`);
