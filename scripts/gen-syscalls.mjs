@@ -71,7 +71,8 @@ function table(arch) {
     if (Number.isNaN(number)) continue;
     numbers.set(call, arch === "x32" ? number & ~X32_BIT : number);
   }
-  for (const [name, number] of Object.entries({ ...newer, ...(arch === "x86_64" ? x86Newer : {}) })) if (!numbers.has(name) && !(arch === "x32" && not32.has(name))) numbers.set(name, number);
+  for (const [name, number] of Object.entries({ ...newer, ...(arch === "x86_64" ? x86Newer : {}) }))
+    if (!numbers.has(name) && !(arch === "x32" && not32.has(name))) numbers.set(name, number);
   return [...numbers].sort(([a, x], [b, y]) => x - y || (a < b ? -1 : 1));
 }
 

@@ -38,7 +38,12 @@ export function ensureDependencies() {
 export function ensureBuild() {
   const built = join(root, "dist/wherryd.js");
   const programs = ["dist/bin/wherry", "dist/bin/wherry-helper", "dist/bin/wherryd", "dist/cli.js"];
-  if (existsSync(built) && programs.every((p) => existsSync(join(root, p))) && statSync(built).mtimeMs > newest(["src", "native", "scripts/build.mjs", "scripts/build-native.mjs", "package.json"])) return;
+  if (
+    existsSync(built) &&
+    programs.every((p) => existsSync(join(root, p))) &&
+    statSync(built).mtimeMs > newest(["src", "native", "scripts/build.mjs", "scripts/build-native.mjs", "package.json"])
+  )
+    return;
   console.error("· building (TypeScript and the C helper)");
   must("the build", process.execPath, ["scripts/build.mjs", "--fast"]);
 }
