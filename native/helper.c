@@ -152,7 +152,7 @@ static pid_t spawn(uint32_t id, const struct stub *stub) {
 static void relay_readable(size_t index) {
   static uint8_t frame[FRAME_HEAD + MAX_RELAY];
   struct relay *relay = &H.relays[index];
-  if (relay->fd < 0) return;
+  if (relay->fd < 0 || H.paused) return; /* paused by an event before this one: it stays in the socket */
   ssize_t n = recv(relay->fd, frame, sizeof frame, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET)) return;
   if (n > 0) {

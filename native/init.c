@@ -34,14 +34,15 @@ int init_main(int argc, char **argv) {
     say("usage: docker-init -- COMMAND [ARG...]\n");
     return 1;
   }
-  sigset_t all, old;
+  sigset_t all, none;
   sigfillset(&all);
+  sigemptyset(&none); /* not what we were started with: the plan has blocked all, so that no signal is lost before we are ready */
   static const int synchronous[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS};
   for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++) sigdelset(&all, synchronous[i]);
-  sigprocmask(SIG_SETMASK, &all, &old);
+  sigprocmask(SIG_SETMASK, &all, NULL);
   pid_t child = fork();
   if (child < 0) return 1;
-  if (child == 0) run_command(argv + first, &old);
+  if (child == 0) run_command(argv + first, &none);
   int code = -1;
   for (;;) {
     siginfo_t info;

@@ -33,7 +33,7 @@ int read_launch(struct reader r, struct launch *l) {
   if (read_str(&r, &l->log_path) || read_u64(&r, &l->log_max_bytes) || read_u32(&r, &l->log_max_files)) return -1;
   if (read_strs(&r, &l->exit_reports) || l->exit_reports.count > MAX_EXIT_REPORTS || l->detach_keys.n > MAX_KEYS) return -1;
   if (l->socket_path.n >= sizeof M.socket_path || l->exit_path.n >= sizeof M.exit_path || l->pid_path.n >= sizeof M.pid_path) return -1;
-  if (l->log_path.n > 1000 || (l->flags & L_DIRECT && l->token.n != 32)) return -1;
+  if (l->gate > MAX_CLIENTS || l->log_path.n > 1000 || (l->flags & L_DIRECT && l->token.n != 32)) return -1;
   l->plan = r;
   return 0;
 }

@@ -451,6 +451,14 @@ int do_setsid(struct run *run, const struct op_setsid *op) {
   return setsid() < 0 && getsid(0) != getpid() ? -1 : 0; /* already a session's leader (after `stdio` with a tty) is fine */
 }
 
+int do_block_signals(struct run *run, const struct op_block_signals *op) {
+  (void)run;
+  (void)op;
+  sigset_t all;
+  sigfillset(&all);
+  return sigprocmask(SIG_SETMASK, &all, NULL);
+}
+
 int do_keyring(struct run *run, const struct op_keyring *op) {
   (void)run;
   return syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, op->name.p) < 0 ? -1 : 0;

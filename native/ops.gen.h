@@ -57,6 +57,7 @@ enum op_code {
   OP_STDIO = 75,
   OP_CLOSE_RANGE = 76,
   OP_EXEC = 77,
+  OP_BLOCK_SIGNALS = 78,
 };
 
 /* openat2(2): opens a path into a slot */
@@ -398,6 +399,11 @@ struct op_exec {
   struct strs envp;
 };
 
+/* sigprocmask(2): blocks all signals: those that come before docker-init has its handlers wait for it instead of being lost (process 1 has no default actions) */
+struct op_block_signals {
+  char none; /* no fields */
+};
+
 union op {
   struct op_openat openat;
   struct op_close close;
@@ -452,6 +458,7 @@ union op {
   struct op_stdio stdio;
   struct op_close_range close_range;
   struct op_exec exec;
+  struct op_block_signals block_signals;
 };
 
 /* Decodes the fields of one operation; nonzero when a field is out of bounds or the code is unknown. */
@@ -563,6 +570,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_u32(r, &op->close_range.first);
     case OP_EXEC:
       return read_strs(r, &op->exec.paths) || read_strs(r, &op->exec.argv) || read_strs(r, &op->exec.envp);
+    case OP_BLOCK_SIGNALS:
+      return 0;
     default:
       return -1;
   }
@@ -622,6 +631,7 @@ int do_keyring(struct run *run, const struct op_keyring *op);
 int do_stdio(struct run *run, const struct op_stdio *op);
 int do_close_range(struct run *run, const struct op_close_range *op);
 int do_exec(struct run *run, const struct op_exec *op);
+int do_block_signals(struct run *run, const struct op_block_signals *op);
 
 /* Performs one decoded operation; 0, or -1 with errno. */
 static inline int perform_op(struct run *run, uint16_t code, const union op *op) {
@@ -732,6 +742,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_close_range(run, &op->close_range);
     case OP_EXEC:
       return do_exec(run, &op->exec);
+    case OP_BLOCK_SIGNALS:
+      return do_block_signals(run, &op->block_signals);
     default:
       errno = ENOSYS;
       return -1;
@@ -846,6 +858,8 @@ static inline const char *op_name(uint16_t code) {
       return "close_range";
     case OP_EXEC:
       return "exec";
+    case OP_BLOCK_SIGNALS:
+      return "block_signals";
     default:
       return "?";
   }

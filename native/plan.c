@@ -244,7 +244,7 @@ static int start_child(struct run *run, const struct op_clone *op) {
     run->child = true;
     /* A process of the container must not be able to trace us or read our memory before exec. With a new user namespace
      * nobody else is inside yet, and /proc/self has to stay writable. */
-    if (!(op->flags & CLONE_NEWUSER)) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    prctl(PR_SET_DUMPABLE, op->flags & CLONE_NEWUSER ? 1 : 0, 0, 0, 0);
     run_child(run);
   }
   close(pair[1]);

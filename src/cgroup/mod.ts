@@ -85,6 +85,8 @@ export interface CgroupManager {
   wasOomKilled(reports: readonly (string | undefined)[]): boolean;
   /** Cgroup directories under the default parent whose names are not in `known`: for the sweep at start. */
   orphans(known: ReadonlySet<string>): Promise<CgroupPaths[]>;
+  /** Takes the default parent away when it is named after the data root and nothing is left in it. */
+  close(): Promise<void>;
   /** Docker `info` booleans (MemoryLimit, SwapLimit, CpuCfsPeriod, …) and its WARNING lines. */
   info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
 }

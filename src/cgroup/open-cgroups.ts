@@ -19,12 +19,13 @@ export interface CgroupOptions {
 /** Touches nothing; call `prepare` before the first container. */
 export function openCgroups(facts: HostFacts, options: CgroupOptions = {}): CgroupManager {
   const parent = options.parent ?? `/${instanceName(options.dataRoot ?? DEFAULT_DATA_ROOT)}`;
+  const settings = { parent, ownParent: options.parent === undefined };
   switch (facts.cgroup.mode) {
     case "v2":
-      return openV2(facts, { parent });
+      return openV2(facts, settings);
     case "v1":
     case "hybrid":
-      return openV1(facts, { parent });
+      return openV1(facts, settings);
     case "none":
       throw new EngineError("unsupported", "this host has no cgroups mounted", { hint: "mount -t cgroup2 none /sys/fs/cgroup" });
   }

@@ -75,7 +75,8 @@ export async function removeTree(dir: string): Promise<void> {
   );
 }
 
-async function removed(dir: string): Promise<boolean> {
+/** Removes a directory unless it is in use; true when it is gone. */
+export async function removed(dir: string): Promise<boolean> {
   try {
     await rmdir(dir);
     return true;

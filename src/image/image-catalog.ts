@@ -131,6 +131,7 @@ export class ImageCatalog {
   register(images: readonly Registration[]): Promise<void> {
     return this.#serially(async () => {
       for (const { config } of images) await this.#checkLayers(config);
+      await this.#layers.sync();
       const added = images.filter(({ config }) => !this.#loaded.has(config.id));
       if (added.length > 0)
         await this.#database.update((draft) => {
@@ -138,6 +139,7 @@ export class ImageCatalog {
         });
       try {
         for (const { config } of added) await this.#content.write(config.rawConfig, asBlob(config.id));
+        await this.#layers.sync();
         await this.#database.update((draft) => {
           for (const image of images) record(draft, image);
         });

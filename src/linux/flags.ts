@@ -32,13 +32,13 @@ export const MS = {
   BIND: 4096n,
   REC: 16384n,
   SILENT: 32768n,
-  UNBINDABLE: 1n << 17n,
-  PRIVATE: 1n << 18n,
-  SLAVE: 1n << 19n,
-  SHARED: 1n << 20n,
-  RELATIME: 1n << 21n,
-  STRICTATIME: 1n << 24n,
-  LAZYTIME: 1n << 25n,
+  UNBINDABLE: 0x20000n,
+  PRIVATE: 0x40000n,
+  SLAVE: 0x80000n,
+  SHARED: 0x100000n,
+  RELATIME: 0x200000n,
+  STRICTATIME: 0x1000000n,
+  LAZYTIME: 0x2000000n,
 } as const;
 
 /** fsmount(2), mount_setattr(2). */

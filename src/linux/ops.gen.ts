@@ -390,6 +390,11 @@ export interface ExecOp {
   readonly envp: readonly string[];
 }
 
+/** sigprocmask(2): blocks all signals: those that come before docker-init has its handlers wait for it instead of being lost (process 1 has no default actions) */
+export interface BlockSignalsOp {
+  readonly op: "block_signals";
+}
+
 /** One operation of a plan. */
 export type Op =
   | OpenatOp
@@ -444,7 +449,8 @@ export type Op =
   | KeyringOp
   | StdioOp
   | CloseRangeOp
-  | ExecOp;
+  | ExecOp
+  | BlockSignalsOp;
 
 /** Wire type of a field. */
 export type FieldType = "u32" | "i32" | "u64" | "str" | "bytes" | "strs" | "u32s" | "slot" | "out";
@@ -504,4 +510,5 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   stdio: { code: 75, man: "dup2(2)", fields: [["console", "u32"]] },
   close_range: { code: 76, man: "close_range(2)", fields: [["first", "u32"]] },
   exec: { code: 77, man: "execve(2)", fields: [["paths", "strs"], ["argv", "strs"], ["envp", "strs"]] },
+  block_signals: { code: 78, man: "sigprocmask(2)", fields: [] },
 };

@@ -154,6 +154,8 @@ export class OpDescriber {
         return `chdir ${op.path}`;
       case "setsid":
         return "setsid";
+      case "block_signals":
+        return "block all signals";
       case "keyring":
         return `join session keyring ${op.name}`;
       case "stdio":

@@ -62,7 +62,7 @@ export const planContainer: Planner = (input) => {
   planProcess(draft, {
     process: spec.process,
     seccomp: input.seccomp,
-    ...(input.initBinary === undefined ? {} : { paths: [INIT_PATH], argv: [INIT_PATH, "--", ...spec.process.args] }),
+    ...(input.initBinary === undefined ? {} : { init: { path: INIT_PATH, argv: [INIT_PATH, "--", ...spec.process.args] } }),
   });
   return draft.plan();
 };

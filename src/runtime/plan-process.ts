@@ -12,9 +12,8 @@ import type { Draft } from "./draft.ts";
 export interface ProcessOptions {
   readonly process: OciProcess;
   readonly seccomp: Uint8Array | undefined;
-  /** What to execute instead of looking for args[0] in PATH. */
-  readonly paths?: readonly string[];
-  readonly argv?: readonly string[];
+  /** docker-init, and its arguments: it runs the program. */
+  readonly init?: { readonly path: string; readonly argv: readonly string[] };
 }
 
 /** Written by the child while it still has the host's /proc and rights. */
@@ -46,7 +45,7 @@ function toLimit(value: number): bigint {
 const SECCOMP_SPEC_ALLOW = 4;
 
 /** Working directory, identity, capabilities, filter, exec. Every descriptor that is not the program's must be closed before. */
-export function planProcess(draft: Draft, { process, seccomp, paths, argv }: ProcessOptions): void {
+export function planProcess(draft: Draft, { process, seccomp, init }: ProcessOptions): void {
   if (process.args.length === 0) throw new EngineError("invalid", "no command specified");
   const { user, capabilities = {} } = process;
   const bounding = capabilityMask(capabilities.bounding ?? []);
@@ -90,8 +89,12 @@ export function planProcess(draft: Draft, { process, seccomp, paths, argv }: Pro
   draft.section("Go");
   draft.child({ op: "close_range", first: 3 }, "nothing of the engine stays open in the program");
   if (late) filter();
+  if (init !== undefined) draft.child({ op: "block_signals" }, "a signal that comes before docker-init is ready waits for it");
   const env = process.env ?? [];
-  draft.child({ op: "exec", paths: paths ?? candidates(process.args[0] ?? "", env), argv: argv ?? process.args, envp: env }, "becomes the program");
+  draft.child(
+    { op: "exec", paths: init === undefined ? candidates(process.args[0] ?? "", env) : [init.path], argv: init?.argv ?? process.args, envp: env },
+    "becomes the program",
+  );
 }
 
 /** Where a program is looked for: its own path, or each directory of PATH (relative ones are not searched, as in Go's LookPath). */

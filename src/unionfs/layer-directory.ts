@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readdir, readFile, readlink, rename, rmdir, symlink, unlink } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, readlink, rename, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
@@ -119,11 +119,10 @@ export class LayerDirectory {
     const directory = this.path(key);
     await finish(directory);
     const json: LayerJson = { version: 1, chain, parent: parent ?? null };
-    await writeDurably(join(directory, "layer.json"), `${JSON.stringify(json)}\n`);
+    await writeFile(join(directory, "layer.json"), `${JSON.stringify(json)}\n`);
     await rename(directory, this.path(chain));
     this.active.delete(key);
     this.layers.set(chain, parent);
-    await syncDirectory(this.root);
   }
 
   /** True while a layer or snapshot lies on top of this one. */
@@ -210,9 +209,10 @@ export async function openLayerDirectory(root: string, helper: Helper, untouched
   await mkdir(join(root, "trash"), { recursive: true, mode: 0o710 });
   const directory = new LayerDirectory(root, helper, untouched);
   await Promise.all((await readdir(root)).map((name) => readOne(directory, name)));
-  for (const [chain, parent] of directory.layers) {
-    if (parent !== undefined && !directory.layers.has(parent))
-      throw new EngineError("storage", `layer ${chain} has lost its parent ${parent}`, { details: { path: root } });
+  // Without what it lies on, a layer is none: a crash of the machine, before LayerStore.sync, may have left such.
+  for (let before = -1; before !== directory.layers.size; ) {
+    before = directory.layers.size;
+    for (const [chain, parent] of directory.layers) if (parent !== undefined && !directory.layers.has(parent)) directory.layers.delete(chain);
   }
   return directory;
 }
@@ -243,8 +243,12 @@ async function readLayerJson(path: string): Promise<LayerJson | undefined> {
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
     throw asStorageError(error, `reading ${path}`);
   }
-  // Our own file, written whole before the rename that made the directory a layer.
-  return JSON.parse(text) as LayerJson;
+  try {
+    // Our own file; empty or in part only when the machine crashed before it was on disk.
+    return JSON.parse(text) as LayerJson;
+  } catch {
+    return undefined;
+  }
 }
 
 async function linkTarget(path: string): Promise<string | undefined> {

@@ -1,9 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, type DiffID, hexOf, isDigest } from "#core/digest.ts";
 import { errnoOf } from "#core/errors.ts";
-import { asStorageError, syncDirectory, writeDurably } from "./layer-directory.ts";
+import { bootId } from "./boot-id.ts";
+import { asStorageError, exists, writeDurably } from "./layer-directory.ts";
+
+const syncedFile = "synced";
 
 /** `layer.json`: what a layer is, beyond the files that the driver keeps. */
 export interface LayerRecord {
@@ -13,12 +16,18 @@ export interface LayerRecord {
   readonly parent: ChainID | null;
   /** Bytes as Docker counts them. */
   readonly size: number;
+  /** The boot that it was applied in. Without a file `synced` beside it, the layer is good in this boot only. */
+  readonly boot: string;
 }
 
-/** `<dataRoot>/layerdb/<driver>/<chain hex>/{layer.json,tar-index.gz,superseded/}`; written under a `tmp-` name and renamed. */
+/** `<dataRoot>/layerdb/<driver>/<chain hex>/{layer.json,synced,tar-index.gz,superseded/}`; written under a `tmp-` name and renamed. */
 export class LayerRecords {
   readonly #root: string;
   readonly #records = new Map<ChainID, LayerRecord>();
+
+  /** Layers that may not be on disk yet. */
+  readonly unsynced: Set<ChainID> = new Set();
+  #boot = "";
 
   constructor(root: string) {
     this.#root = root;
@@ -27,14 +36,20 @@ export class LayerRecords {
   /** Reads all records; sweeps what a crash left. */
   async load(): Promise<void> {
     await mkdir(this.#root, { recursive: true, mode: 0o700 });
-    await Promise.all(
-      (await readdir(this.#root)).map(async (name) => {
-        const chain = `sha256:${name}`;
-        const record = isDigest(chain) ? await this.#read(chain) : undefined;
-        if (record === undefined) await rm(join(this.#root, name), { recursive: true, force: true });
-        else this.#records.set(record.chainId, record);
-      }),
-    );
+    this.#boot = await bootId();
+    await Promise.all((await readdir(this.#root)).map((name) => this.#load(name)));
+  }
+
+  async #load(name: string): Promise<void> {
+    const chain = `sha256:${name}`;
+    const record = isDigest(chain) ? await this.#read(chain) : undefined;
+    const synced = record !== undefined && (await exists(join(this.#root, name, syncedFile)));
+    if (record === undefined || (!synced && record.boot !== this.#boot)) {
+      await rm(join(this.#root, name), { recursive: true, force: true });
+      return;
+    }
+    this.#records.set(record.chainId, record);
+    if (!synced) this.unsynced.add(record.chainId);
   }
 
   get(chain: ChainID): LayerRecord | undefined {
@@ -56,17 +71,24 @@ export class LayerRecords {
     return directory;
   }
 
-  async add(directory: string, record: LayerRecord): Promise<void> {
-    await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
+  async add(directory: string, layer: Omit<LayerRecord, "version" | "boot">): Promise<void> {
+    const record: LayerRecord = { version: 1, ...layer, boot: this.#boot };
     try {
+      await writeFile(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
       await rename(directory, this.directory(record.chainId));
     } catch (error) {
-      if (!["ENOTEMPTY", "EEXIST"].includes(errnoOf(error) ?? "")) throw asStorageError(error, `recording layer ${record.chainId}`);
-      // The same layer was recorded meanwhile: its index says the same.
-      await this.drop(directory);
+      throw asStorageError(error, `recording layer ${record.chainId}`);
     }
-    await syncDirectory(this.#root);
     this.#records.set(record.chainId, record);
+    this.unsynced.add(record.chainId);
+  }
+
+  /** Says of layers whose bytes are on disk that they are. */
+  async markSynced(chains: readonly ChainID[]): Promise<void> {
+    for (const chain of chains) {
+      if (this.#records.has(chain)) await writeDurably(join(this.directory(chain), syncedFile), "");
+      this.unsynced.delete(chain);
+    }
   }
 
   async drop(directory: string): Promise<void> {
@@ -75,6 +97,7 @@ export class LayerRecords {
 
   async remove(chain: ChainID): Promise<void> {
     this.#records.delete(chain);
+    this.unsynced.delete(chain);
     const gone = join(this.#root, `tmp-${randomBytes(8).toString("hex")}`);
     try {
       await rename(this.directory(chain), gone);
@@ -86,12 +109,18 @@ export class LayerRecords {
   }
 
   async #read(chain: ChainID): Promise<LayerRecord | undefined> {
+    let text: string;
     try {
-      // Our own file, written whole before the rename that gave the directory its name.
-      return JSON.parse(await readFile(join(this.directory(chain), "layer.json"), "utf8")) as LayerRecord;
+      text = await readFile(join(this.directory(chain), "layer.json"), "utf8");
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return undefined;
       throw asStorageError(error, `reading the record of layer ${chain}`);
+    }
+    try {
+      // Our own file; empty or in part only when the machine crashed before it was on disk.
+      return JSON.parse(text) as LayerRecord;
+    } catch {
+      return undefined;
     }
   }
 }

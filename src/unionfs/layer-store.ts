@@ -75,7 +75,7 @@ class Layers implements LayerStore {
       const { diffId, size } = await this.#unpack(key, directory, tar, options);
       if (options.expected !== undefined && diffId !== options.expected)
         throw new EngineError("corrupt", `layer has the digest ${diffId}, expected ${options.expected}`);
-      const record: LayerRecord = { version: 1, chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size };
+      const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size };
       await this.#exclusive(() => this.#commit(key, directory, record));
       return { diffId, chainId: record.chainId, size };
     } catch (error) {
@@ -85,7 +85,7 @@ class Layers implements LayerStore {
     }
   }
 
-  async #commit(key: string, directory: string, record: LayerRecord): Promise<void> {
+  async #commit(key: string, directory: string, record: Omit<LayerRecord, "version" | "boot">): Promise<void> {
     const { chainId } = record;
     if (this.#holds > 0) this.#held.add(chainId);
     if (await this.has(chainId)) {
@@ -123,7 +123,6 @@ class Layers implements LayerStore {
         signal: options.signal,
         onProgress: options.onProgress,
       });
-      await tree.tree.sync();
       await index.finish();
       return applied;
     } catch (error) {
@@ -178,6 +177,18 @@ class Layers implements LayerStore {
 
   async has(chain: ChainID): Promise<boolean> {
     return this.#records.get(chain) !== undefined && (await this.driver.has(chain));
+  }
+
+  async sync(): Promise<void> {
+    const chains = [...this.#records.unsynced];
+    const [first] = chains;
+    if (first === undefined) return;
+    // The layers' files and the records may lie on two filesystems.
+    for (const directory of [...directoriesOf(await this.driver.mounts(first)).slice(0, 1), this.#records.directory(first)]) {
+      await using tree = closing(await this.#helper.openTree(directory));
+      await tree.tree.sync();
+    }
+    await this.#records.markSynced(chains);
   }
 
   async size(chain: ChainID): Promise<number> {

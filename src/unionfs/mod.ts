@@ -96,6 +96,8 @@ export interface LayerStore {
   changes(key: string): Promise<Change[]>;
   /** The whole tree of a snapshot as one tar (export). */
   exportTree(key: string): AsyncIterable<Uint8Array>;
+  /** Resolves when every layer applied so far is on disk: before an image that names them is recorded. A layer that was not survives a crash of the engine, not one of the machine: it is dropped then. */
+  sync(): Promise<void>;
   has(chain: ChainID): Promise<boolean>;
   /** Uncompressed size of the layer's content in bytes, as Docker counts image sizes. */
   size(chain: ChainID): Promise<number>;

@@ -1,5 +1,4 @@
 import { createReadStream, createWriteStream } from "node:fs";
-import { open } from "node:fs/promises";
 import { finished } from "node:stream/promises";
 import { createGunzip, createGzip, type Gzip } from "node:zlib";
 import { type ByteString, corrupt, toByteString, toBytes } from "./bytes.ts";
@@ -27,7 +26,6 @@ const batchBytes = 256 * 1024;
 export class TarIndexWriter {
   readonly #gzip: Gzip;
   readonly #done: Promise<void>;
-  readonly #path: string;
   /** Records on their way to the compressor; copied, so that no chunk of the archive is held for the sake of a header. */
   #batch: Buffer = Buffer.allocUnsafe(batchBytes);
   #filled = 0;
@@ -37,7 +35,6 @@ export class TarIndexWriter {
   #blocked = false;
 
   constructor(path: string) {
-    this.#path = path;
     this.#gzip = createGzip({ level: 4 });
     this.#done = finished(this.#gzip.pipe(createWriteStream(path, { flags: "wx", mode: 0o600 })));
     // Seen by finish(), or by discard().
@@ -78,13 +75,11 @@ export class TarIndexWriter {
     if (this.#gzip.writableNeedDrain) await Promise.race([new Promise((resolve) => this.#gzip.once("drain", resolve)), this.#done]);
   }
 
-  /** Writes the rest; the file is on disk when this resolves. */
+  /** Writes the rest. */
   async finish(): Promise<void> {
     this.#flush();
     this.#gzip.end();
     await this.#done;
-    await using file = await open(this.#path, "r");
-    await file.sync();
   }
 
   /** Gives up; the file is left for the caller to remove. */

@@ -26,13 +26,19 @@ function needs(reason: string | undefined, name: string, test: () => Promise<voi
   }
 }
 
-const sources = readdirSync(join(root, "native")).filter((name) => name.endsWith(".c") && name !== "fuzz.c").map((name) => join(root, "native", name));
+const sources = readdirSync(join(root, "native"))
+  .filter((name) => name.endsWith(".c") && name !== "fuzz.c")
+  .map((name) => join(root, "native", name));
 const compile = (out: string, flags: readonly string[]): string => {
-  execFileSync(compiler, ["-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-omit-frame-pointer", ...flags, ...sources, "-o", join(directory, out)], { stdio: ["ignore", "inherit", "inherit"] });
+  execFileSync(compiler, ["-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-omit-frame-pointer", ...flags, ...sources, "-o", join(directory, out)], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   return join(directory, out);
 };
 
-const noSanitizer = missing("AddressSanitizer", () => works(compiler, ["-fsanitize=address,undefined", "-x", "c", "-", "-o", "/dev/null"], "int main(void) { return 0; }"));
+const noSanitizer = missing("AddressSanitizer", () =>
+  works(compiler, ["-fsanitize=address,undefined", "-x", "c", "-", "-o", "/dev/null"], "int main(void) { return 0; }"),
+);
 const noValgrind = missing("valgrind", () => works("valgrind", ["--version"]));
 
 // Scripts of the build, in JavaScript without types.
@@ -70,7 +76,10 @@ describe("launches", () => {
       typed.write("stty size; exit 4\n");
       expect((await screen).toString()).toContain("30 90");
       expect((await terminal.link.exited).code).toBe(4);
-      const cat = await lab.launch({ argv: ["cat"], stdio: { openStdin: true, stdinOnce: true, log: { path: join(lab.directory, "rot"), maxBytes: 100_000, maxFiles: 3 } } });
+      const cat = await lab.launch({
+        argv: ["cat"],
+        stdio: { openStdin: true, stdinOnce: true, log: { path: join(lab.directory, "rot"), maxBytes: 100_000, maxFiles: 3 } },
+      });
       const socket = await cat.link.attach({ stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array() });
       const echoed = drain(socket);
       socket.end(Buffer.alloc(1_000_000, "0123456789\n<\xff"));
@@ -101,7 +110,10 @@ describe("launches", () => {
     // valgrind 3.19 does not know the new mount calls, openat2 or clone3: this launch uses chroot and clone. The program itself is not followed.
     const program = compile("wherry-helper", ["-DWHERRY_UNSEALED"]);
     const wrapper = join(directory, "under-valgrind");
-    writeFileSync(wrapper, `#!/bin/sh\nexec valgrind -q --vgdb=no --trace-children=yes --trace-children-skip='/bin/*' --log-file='${directory}/valgrind.%p' '${program}' "$@"\n`);
+    writeFileSync(
+      wrapper,
+      `#!/bin/sh\nexec valgrind -q --vgdb=no --trace-children=yes --trace-children-skip='/bin/*' --log-file='${directory}/valgrind.%p' '${program}' "$@"\n`,
+    );
     chmodSync(wrapper, 0o755);
     const lab = await Lab.open();
     const helper = await startHelper({ helperPath: wrapper, execRoot: directory, log: (line) => lab.messages.push(line) });
@@ -140,7 +152,12 @@ describe("launches", () => {
     const logs = () => readdirSync(directory).filter((name) => name.startsWith("valgrind."));
     await until("the processes have ended", () => logs().length >= 2);
     // What valgrind itself does not know, it says in lines that begin with "--"; what it has found, in lines that begin with "==".
-    const found = logs().flatMap((name) => readFileSync(join(directory, name), "utf8").split("\n").filter((line) => line.startsWith("==") && !/DW_|dwarf/i.test(line)).map((line) => `${basename(name)}: ${line}`));
+    const found = logs().flatMap((name) =>
+      readFileSync(join(directory, name), "utf8")
+        .split("\n")
+        .filter((line) => line.startsWith("==") && !/DW_|dwarf/i.test(line))
+        .map((line) => `${basename(name)}: ${line}`),
+    );
     expect(found).toEqual([]);
   });
 });

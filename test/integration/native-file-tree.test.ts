@@ -119,7 +119,11 @@ describe("making entries", () => {
 describe("what leads out of the tree", () => {
   it.each(["../x", "a/../../x", "/x", "a/..", ".."])("%s is refused, and the error names it", async (path) => {
     await tree.mkdir(path, meta(0o755)).catch(() => {});
-    await expect(tree.flush()).rejects.toMatchObject({ code: "kernel", details: { errno: "EXDEV", op: "mkdir", path }, message: expect.stringContaining(path) });
+    await expect(tree.flush()).rejects.toMatchObject({
+      code: "kernel",
+      details: { errno: "EXDEV", op: "mkdir", path },
+      message: expect.stringContaining(path),
+    });
     await expect(tree.lstat(path)).rejects.toThrow("leads out of the tree");
     await expect(read(path)).rejects.toThrow("leads out of the tree");
     await expect(collect(path)).rejects.toThrow("leads out of the tree");
@@ -217,7 +221,9 @@ describe("errors", () => {
   });
 
   it("a worker that dies is an error, not a hang", async () => {
-    const pid = Number(execFileSync("sh", ["-c", `grep -l "wherry-tree ${at}" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | head -n1`], { encoding: "utf8" }));
+    const pid = Number(
+      execFileSync("sh", ["-c", `grep -l "wherry-tree ${at}" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | head -n1`], { encoding: "utf8" }),
+    );
     expect(pid).toBeGreaterThan(1);
     process.kill(pid, "SIGKILL");
     await expect(tree.flush()).rejects.toThrow("file worker");
@@ -301,7 +307,9 @@ describe("speed", () => {
     const removed = performance.now();
     expect(stats.filter((stat) => stat.type === "file" && stat.size === 2000)).toHaveLength(10_000);
     expect(readdirSync(at)).toEqual([]);
-    console.log(`10,000 files: write ${(written - started).toFixed(0)} ms, walk ${(walked - written).toFixed(0)} ms, remove ${(removed - walked).toFixed(0)} ms`);
+    console.log(
+      `10,000 files: write ${(written - started).toFixed(0)} ms, walk ${(walked - written).toFixed(0)} ms, remove ${(removed - walked).toFixed(0)} ms`,
+    );
     expect(removed - started).toBeLessThan(10_000);
   });
 

@@ -163,10 +163,9 @@ describe("a terminal", () => {
   const tty = { tty: true, rows: 33, columns: 77, openStdin: true, stdinOnce: true } as const;
 
   it("has the size that was asked for, is the controlling one, and /dev/console", async () => {
-    const { container, sockets } = await attached(
-      ["sh", "-c", "stty size; ls -l /proc/self/fd/0; echo to-console > /dev/console; echo to-tty > /dev/tty"],
-      { stdio: tty },
-    );
+    const { container, sockets } = await attached(["sh", "-c", "stty size; ls -l /proc/self/fd/0; echo to-console > /dev/console; echo to-tty > /dev/tty"], {
+      stdio: tty,
+    });
     const out = (await drain(sockets[0]!)).toString();
     expect(out).toContain("33 77\r\n");
     expect(out).toContain("/proc/self/fd/0 -> /dev/pts/0");

@@ -29,10 +29,14 @@ interface Hello {
 
 function parseHello(data: Buffer): Hello {
   let at = 4;
-  const u32 = () => data.readUInt32LE((at += 4) - 4);
+  const u32 = () => {
+    at += 4;
+    return data.readUInt32LE(at - 4);
+  };
   const str = () => {
     const n = u32();
-    return data.toString("utf8", at, (at += n));
+    at += n;
+    return data.toString("utf8", at - n, at);
   };
   const list = () => Array.from({ length: u32() }, str);
   expect(data.readUInt32LE(0)).toBe(1);
@@ -95,7 +99,10 @@ async function run(args: string[], options: { env?: Record<string, string>; comm
   server.listen(path);
   await once(server, "listening");
   const [command, argv] = options.command ?? [stub, args];
-  const child = spawn(command, argv, { env: { PATH: process.env.PATH, WHERRY_HOST: `unix://${lab.directory}/wherry.sock`, ...options.env }, cwd: lab.directory });
+  const child = spawn(command, argv, {
+    env: { PATH: process.env.PATH, WHERRY_HOST: `unix://${lab.directory}/wherry.sock`, ...options.env },
+    cwd: lab.directory,
+  });
   let out = "";
   let err = "";
   child.stdout.on("data", (chunk) => (out += chunk));
@@ -150,7 +157,9 @@ describe("the stub", () => {
     const { child, session, code } = await run(["x"]);
     for (const signal of ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"] as const) {
       child.kill(signal);
-      await until(signal, () => session.frames.some((frame) => frame.type === 4 && frame.data.readUInt32LE(0) === { SIGTERM: 15, SIGINT: 2, SIGUSR1: 10, SIGHUP: 1 }[signal]));
+      await until(signal, () =>
+        session.frames.some((frame) => frame.type === 4 && frame.data.readUInt32LE(0) === { SIGTERM: 15, SIGINT: 2, SIGUSR1: 10, SIGHUP: 1 }[signal]),
+      );
     }
     session.send(20, Buffer.from([143]));
     expect(await code).toBe(143);
@@ -210,7 +219,10 @@ describe("without a daemon", () => {
     mkdirSync(bin, { recursive: true });
     copyFileSync(stub, join(bin, "wherry"));
     chmodSync(join(bin, "wherry"), 0o755);
-    writeFileSync(join(bin, "../cli.js"), `const e = process.env; console.log(JSON.stringify({ args: process.argv.slice(2), ca: e.NODE_EXTRA_CA_CERTS ?? null, handed: e.WHERRY_EXTRA_CA_CERTS ?? null })); process.exit(7);`);
+    writeFileSync(
+      join(bin, "../cli.js"),
+      `const e = process.env; console.log(JSON.stringify({ args: process.argv.slice(2), ca: e.NODE_EXTRA_CA_CERTS ?? null, handed: e.WHERRY_EXTRA_CA_CERTS ?? null })); process.exit(7);`,
+    );
     return join(bin, "wherry");
   }
   const execute = async (args: string[], env: Record<string, string>) => {
@@ -234,7 +246,10 @@ describe("without a daemon", () => {
   });
 
   it("says what is missing", async () => {
-    expect(await execute(["ps"], { WHERRY_HOST: "unix:///no/such/x.sock", WHERRY_NODE: "/no/such/node" })).toMatchObject({ code: 125, err: expect.stringContaining("cannot run /no/such/node") });
+    expect(await execute(["ps"], { WHERRY_HOST: "unix:///no/such/x.sock", WHERRY_NODE: "/no/such/node" })).toMatchObject({
+      code: 125,
+      err: expect.stringContaining("cannot run /no/such/node"),
+    });
   });
 
   it("does so too when the daemon asks for it", async () => {
@@ -248,7 +263,9 @@ describe("without a daemon", () => {
 
 describe("a container on a stub's own descriptors", () => {
   const noLog: object = { log: undefined };
-  const direct = (hello: Hello, more: object = {}) => ({ direct: { token: hello.token, stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array(), ...more } });
+  const direct = (hello: Hello, more: object = {}) => ({
+    direct: { token: hello.token, stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array(), ...more },
+  });
 
   it("reads and writes them without any byte through the daemon", async () => {
     const { child, session, hello, out, err, code } = await run(["run"]);
@@ -306,7 +323,10 @@ describe("a container on a stub's own descriptors", () => {
 
   it("detaches on the keys", async () => {
     const { child, session, hello, code } = await run(["run"]);
-    const container = await lab.launch({ argv: ["cat"], stdio: { openStdin: true, stdinOnce: false, ...direct(hello, { detachKeys: Buffer.from("\x10\x11") }) } });
+    const container = await lab.launch({
+      argv: ["cat"],
+      stdio: { openStdin: true, stdinOnce: false, ...direct(hello, { detachKeys: Buffer.from("\x10\x11") }) },
+    });
     child.stdin!.write("x\x10\x11");
     expect(await container.link.direct).toBe("detached");
     session.send(20, Buffer.from([0]));
@@ -335,7 +355,9 @@ describe("a container on a stub's own descriptors", () => {
   });
 
   it("refuses a token that nobody has given", async () => {
-    await expect(lab.launch({ argv: ["true"], stdio: { direct: { token: "0".repeat(32), stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array() } } })).rejects.toMatchObject({
+    await expect(
+      lab.launch({ argv: ["true"], stdio: { direct: { token: "0".repeat(32), stdin: true, stdout: true, stderr: true, detachKeys: new Uint8Array() } } }),
+    ).rejects.toMatchObject({
       code: "unavailable",
     });
   });
@@ -344,7 +366,10 @@ describe("a container on a stub's own descriptors", () => {
     const inner = `stty rows 24 cols 80; "${stub}" run`;
     const { child, session, hello, out, code } = await run([], { command: ["script", ["-qec", `sh -c '${inner}'`, "/dev/null"]] });
     session.send(19, Buffer.from([1]));
-    const container = await lab.launch({ argv: ["sh"], stdio: { tty: true, rows: hello.rows, columns: hello.columns, openStdin: true, stdinOnce: true, ...direct(hello) } });
+    const container = await lab.launch({
+      argv: ["sh"],
+      stdio: { tty: true, rows: hello.rows, columns: hello.columns, openStdin: true, stdinOnce: true, ...direct(hello) },
+    });
     child.stdin!.write("stty size; sleep 50\r");
     await until("sleep runs", async () => (await childrenOf(container.link.pid)).length > 0);
     child.stdin!.write("\x03");
@@ -375,7 +400,10 @@ describe("the init role", () => {
   });
 
   it("gives its terminal to the child", async () => {
-    const container = await lab.launch({ argv: ["/bin/docker-init", "--", "sh", "-c", "echo $(ps -o pid,stat | grep -c '+')"], stdio: { tty: true, rows: 24, columns: 80, openStdin: false } });
+    const container = await lab.launch({
+      argv: ["/bin/docker-init", "--", "sh", "-c", "echo $(ps -o pid,stat | grep -c '+')"],
+      stdio: { tty: true, rows: 24, columns: 80, openStdin: false },
+    });
     expect((await container.link.exited).code).toBe(0);
   });
 

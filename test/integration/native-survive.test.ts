@@ -64,7 +64,12 @@ describe("the helper is killed", () => {
   it("a launch under way fails, or is found again; nothing is left behind", async () => {
     const before = lab.messages.length;
     const launch = lab
-      .launch({ argv: ["sleep", "100"], stdio: { attachGate: 1 }, host: [host({ op: "attach_gate" })], request: { socketPath: join(lab.directory, "gated.sock") } })
+      .launch({
+        argv: ["sleep", "100"],
+        stdio: { attachGate: 1 },
+        host: [host({ op: "attach_gate" })],
+        request: { socketPath: join(lab.directory, "gated.sock") },
+      })
       .catch((error: unknown) => error);
     await until("the monitor waits", () => existsSync(join(lab.directory, "gated.sock")));
     const helper = helperPid(lab);
@@ -80,7 +85,9 @@ describe("the helper is killed", () => {
   it("calls under way are told", async () => {
     const fifo = join(lab.directory, "fifo");
     await lab.helper.call({ steps: [host({ op: "mknod", dir: NO_SLOT, path: fifo, mode: 0o10600, major: 0, minor: 0, uid: 0, gid: 0 })] });
-    const call = lab.helper.call({ steps: [host({ op: "write", dir: NO_SLOT, path: fifo, flags: 1n, data: Buffer.from("x") })] }).catch((error: unknown) => error);
+    const call = lab.helper
+      .call({ steps: [host({ op: "write", dir: NO_SLOT, path: fifo, flags: 1n, data: Buffer.from("x") })] })
+      .catch((error: unknown) => error);
     await sleep(50);
     process.kill(helperPid(lab), "SIGKILL");
     expect(await call).toMatchObject({ code: "unavailable" });

@@ -168,24 +168,26 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls }
 
     test("half a CPU is half a CPU", async () => {
       const busy = await run("while :; do :; done", { cpu: { quota: 50_000, period: 100_000 } });
-      await sleep(300);
-      const [from, start] = [(await cgroups.stats(busy.paths)).cpu.usageNs, process.hrtime.bigint()];
-      await sleep(3000);
-      const used = (await cgroups.stats(busy.paths)).cpu.usageNs - from;
-      const share = used / Number(process.hrtime.bigint() - start);
-      expect(share).toBeGreaterThan(0.42);
-      expect(share).toBeLessThan(0.56);
-      expect((await cgroups.stats(busy.paths)).cpu.throttledPeriods).toBeGreaterThan(10);
+      const shares: number[] = [];
+      // Others may want the CPUs, too: one second of peace among ten is enough. More than half it may never have.
+      while (shares.length < 10 && !shares.some((share) => share > 0.45)) {
+        const [from, start] = [(await cgroups.stats(busy.paths)).cpu.usageNs, process.hrtime.bigint()];
+        await sleep(1000);
+        const used = (await cgroups.stats(busy.paths)).cpu.usageNs - from;
+        shares.push(used / Number(process.hrtime.bigint() - start));
+      }
+      expect(Math.max(...shares)).toBeGreaterThan(0.45);
+      expect(Math.max(...shares)).toBeLessThan(0.57);
+      expect((await cgroups.stats(busy.paths)).cpu.throttledPeriods).toBeGreaterThan(0);
       await finish(busy);
     });
 
     test("a fork bomb stops at the limit of processes, and is killed to the last", async () => {
       const bomb = await run("f() { f | f & sleep 100; }; f 2>/dev/null; sleep 100", { pids: { limit: 20 } });
-      await sleep(500);
+      await expect.poll(async () => (await cgroups.stats(bomb.paths)).pids, { timeout: 20_000 }).toEqual({ current: 20, limit: 20 });
+      await sleep(200);
+      expect((await cgroups.stats(bomb.paths)).pids.current).toBeLessThanOrEqual(20);
       expect((await cgroups.pids(bomb.paths)).length).toBeLessThanOrEqual(20);
-      const { pids } = await cgroups.stats(bomb.paths);
-      expect(pids.limit).toBe(20);
-      expect(pids.current).toBeGreaterThan(10);
       await cgroups.kill(bomb.paths);
       expect(await cgroups.pids(bomb.paths)).toEqual([]);
       await bomb.end();
@@ -323,6 +325,23 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls }
       const top = Object.fromEntries(Object.entries(plan.paths.dirs).map(([key, dir]) => [key, dir.slice(0, -"/a/x".length)]));
       await cgroups.remove({ version: cgroups.version, dirs: top });
       expect(left({ version: cgroups.version, dirs: top })).toEqual([]);
+    });
+
+    test("the parent that is named after the data root goes when nothing is left in it", async () => {
+      const own = openCgroups(facts, { dataRoot: folder });
+      const { paths } = own.plan("", "x", {}, 1);
+      const parents = Object.values(paths.dirs).map((dir) => dir.slice(0, -"/x".length));
+      const there = () => new Set(parents.filter((dir) => existsSync(dir)));
+      await own.prepare();
+      expect(there().size).toBe(new Set(parents).size);
+      await mkdir(`${parents[0]}/x`);
+      await own.close();
+      expect([...there()]).toEqual([parents[0]]);
+      await own.remove(paths);
+      await own.close();
+      expect(there().size).toBe(0);
+      await cgroups.close(); // a parent that was asked for by name stays
+      expect(existsSync(Object.values(cgroups.plan("", "x", {}, 1).paths.dirs)[0]?.slice(0, -"/x".length) ?? "")).toBe(true);
     });
 
     test("info tells what is there", () => {

@@ -11,7 +11,7 @@ import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { ancestry, parentPath } from "../cgroup-path.ts";
 import { mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
-import { killOnce, processesOf, removeTree, until } from "../processes.ts";
+import { killOnce, processesOf, removed, removeTree, until } from "../processes.ts";
 import { dropUnsupported, infoFlags, infoWarnings, type LimitSupport } from "../support.ts";
 import { controllersAt, directories, distinct, mountedControllers } from "./hierarchies.ts";
 import { limitWrites } from "./limits.ts";
@@ -31,7 +31,7 @@ function stepInto(dir: string, why: string): Step {
   return { op: "write", where: "host", dir: NO_SLOT, path: `${dir}/tasks`, flags: 0n, data: zero, why, see: "cgroups(7)", section: "cgroups" };
 }
 
-export function openV1(facts: HostFacts, options: { readonly parent: string }): CgroupManager {
+export function openV1(facts: HostFacts, options: { readonly parent: string; readonly ownParent: boolean }): CgroupManager {
   const home = parentPath(options.parent, "");
   const homeDirs = distinct(directories(facts.cgroup, home));
   let known: LimitSupport | undefined;
@@ -147,6 +147,10 @@ export function openV1(facts: HostFacts, options: { readonly parent: string }): 
         }
       }
       return [...found.values()].map((dirs): CgroupPaths => ({ version: 1, dirs }));
+    },
+
+    async close() {
+      if (options.ownParent) await Promise.all(homeDirs.map(removed));
     },
 
     info: () => ({ flags: infoFlags(support()), warnings: infoWarnings(support()) }),

@@ -13,7 +13,7 @@ import { ancestry, parentPath } from "../cgroup-path.ts";
 import { keyedIn, mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
 import { devicePolicy } from "../device-rules.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
-import { killOnce, processesOf, removeTree, until } from "../processes.ts";
+import { killOnce, processesOf, removed, removeTree, until } from "../processes.ts";
 import { dropUnsupported, infoFlags, infoWarnings, type LimitSupport } from "../support.ts";
 import { compileDeviceProgram } from "./device-program.ts";
 import { limitWrites } from "./limits.ts";
@@ -25,7 +25,7 @@ const KILL_TIMEOUT_MS = 10_000;
 /** The controllers that containers use. */
 const WANTED: readonly string[] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
 
-export function openV2(facts: HostFacts, options: { readonly parent: string }): CgroupManager {
+export function openV2(facts: HostFacts, options: { readonly parent: string; readonly ownParent: boolean }): CgroupManager {
   const root = (facts.cgroup.v2Root ?? "/sys/fs/cgroup").replace(/\/+$/, "");
   const home = parentPath(options.parent, "");
   let known: LimitSupport | undefined;
@@ -124,6 +124,10 @@ export function openV2(facts: HostFacts, options: { readonly parent: string }): 
       return children
         .filter((entry) => entry.isDirectory() && !keep.has(entry.name))
         .map(({ name }): CgroupPaths => ({ version: 2, dirs: { "": `${root}${home}/${name}` } }));
+    },
+
+    async close() {
+      if (options.ownParent) await removed(root + home);
     },
 
     info: () => ({ flags: infoFlags(support()), warnings: infoWarnings(support()) }),

@@ -57,6 +57,8 @@ export class MemoryLayers implements LayerStore {
     return this.layers.has(chain);
   }
 
+  async sync(): Promise<void> {}
+
   async size(chain: ChainID): Promise<number> {
     return this.#get(chain).bytes.length;
   }

@@ -166,7 +166,8 @@ export async function indexOf(name: string): Promise<number | undefined> {
   try {
     return Number(await readFile(`/sys/class/net/${name}/ifindex`, "utf8"));
   } catch (error) {
-    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "EINVAL") return undefined;
+    // ENODEV, EINVAL: it went away between open and read
+    if (["ENOENT", "ENODEV", "EINVAL"].includes(errnoOf(error) ?? "")) return undefined;
     throw error;
   }
 }

@@ -3,9 +3,10 @@ import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { release } from "node:os";
 import { join } from "node:path";
 import { type ChainID, hexOf, isDigest } from "#core/digest.ts";
-import { EngineError } from "#core/errors.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { backingFilesystem } from "../../backing-filesystem.ts";
+import { bootId } from "../../boot-id.ts";
 import { asStorageError, exists, type LayerDirectory, openLayerDirectory, rmdirIfThere, unlinkIfThere } from "../../layer-directory.ts";
 import type { DriverCapabilities, RootMount, StorageDriver } from "../../mod.ts";
 import { treeUsage } from "../../usage.ts";
@@ -37,7 +38,7 @@ export async function openOverlay2(dataRoot: string, helper: Helper): Promise<St
     files: [`${volatileMarker}/volatile/dirty`],
     directories: ["diff", `${volatileMarker}/volatile`, volatileMarker, "work/work", "work"],
   });
-  const driver = new Overlay2(directory, (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim());
+  const driver = new Overlay2(directory, await bootId());
   await driver.load();
   return driver;
 }
@@ -60,23 +61,31 @@ class Overlay2 implements StorageDriver {
     this.#boot = boot;
   }
 
-  /** Reads the short links, and makes those that a crash has prevented. */
+  /** Reads the short links, and makes those that a crash has prevented. Init layers of an earlier boot, which were not synced, go. */
   async load(): Promise<void> {
-    const names = new Set(await readdir(this.#directory.root));
-    const links = new Set(await readdir(join(this.#directory.root, "l")));
-    const layers: (readonly [ChainID | undefined, string])[] = [...this.#directory.layers.keys()].map((chain) => [chain, hexOf(chain)]);
-    const wanted = new Set<string>();
-    for (const chain of [undefined, ...this.#directory.layers.keys()]) if (names.has(initName(chain))) layers.push([chain, initName(chain)]);
+    const { root, layers } = this.#directory;
+    const names = new Set(await readdir(root));
+    const inits: (ChainID | undefined)[] = [undefined, ...layers.keys()].filter((chain) => names.has(initName(chain)));
+    for (const chain of inits) {
+      const directory = initName(chain);
+      const link = await readLink(join(root, directory, "link"));
+      if (link !== undefined && (await readText(join(root, directory, "boot"))) === this.#boot) this.#inits.set(chain, Promise.resolve({ directory, link }));
+      else await this.#directory.discardDirectory(directory);
+    }
     await Promise.all(
-      layers.map(async ([chain, name]) => {
-        const link = (await readFile(join(this.#directory.root, name, "link"), "utf8")).trim();
-        wanted.add(link);
-        if (name === initName(chain)) this.#inits.set(chain, Promise.resolve({ directory: name, link }));
-        else if (chain !== undefined) this.#links.set(chain, link);
-        if (!links.has(link)) await this.#link(name, link);
-      }),
+      Array.from(layers.keys(), async (chain) => this.#links.set(chain, (await readLink(join(root, hexOf(chain), "link"))) ?? (await this.#newLink(chain)))),
     );
-    for (const link of links) if (!wanted.has(link)) await unlinkIfThere(join(this.#directory.root, "l", link));
+    const wanted = new Map(Array.from(this.#links, ([chain, link]) => [link, hexOf(chain)]));
+    for (const init of this.#inits.values()) wanted.set((await init).link, (await init).directory);
+    const present = new Set(await readdir(join(root, "l")));
+    for (const link of present) if (!wanted.has(link)) await unlinkIfThere(join(root, "l", link));
+    for (const [link, directory] of wanted) if (!present.has(link)) await this.#link(directory, link);
+  }
+
+  async #newLink(chain: ChainID): Promise<string> {
+    const link = newLink();
+    await writeFile(join(this.#directory.root, hexOf(chain), "link"), link);
+    return link;
   }
 
   async status(): Promise<readonly (readonly [string, string])[]> {
@@ -231,7 +240,7 @@ class Overlay2 implements StorageDriver {
     const name = initName(parent);
     const link = newLink();
     const lowers = this.#lowers(parent).map((lower) => `${lower.directory}/diff`);
-    await makeInitLayer(this.#directory.helper, this.#directory.root, name, lowers, link);
+    await makeInitLayer(this.#directory.helper, this.#directory.root, name, lowers, { link, boot: this.#boot });
     await this.#link(name, link);
     return { directory: name, link };
   }
@@ -272,6 +281,21 @@ class Overlay2 implements StorageDriver {
 function newLink(): string {
   const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
   return Array.from(randomBytes(26), (byte) => alphabet[byte % 32]).join("");
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw asStorageError(error, `reading ${path}`);
+  }
+}
+
+/** A short link's name out of its file; undefined when a crash of the machine has left none. */
+async function readLink(path: string): Promise<string | undefined> {
+  const link = await readText(path);
+  return link !== undefined && /^[A-Z2-7]{26}$/.test(link) ? link : undefined;
 }
 
 function initName(parent: ChainID | undefined): string {

@@ -6,13 +6,19 @@ import { asStorageError } from "../../layer-directory.ts";
 import { addMountPoints } from "../../mount-points.ts";
 
 /**
- * Makes the layer of mount points that every container on these `lowers` (relative to `root`, top-most first) gets as its top-most read-only one.
+ * Makes the layer of mount points that every container on these `lowers` (relative to `root`, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.
  */
-export async function makeInitLayer(helper: Helper, root: string, name: string, lowers: readonly string[], link: string): Promise<void> {
+export async function makeInitLayer(
+  helper: Helper,
+  root: string,
+  name: string,
+  lowers: readonly string[],
+  files: { readonly link: string; readonly boot: string },
+): Promise<void> {
   const temporary = `tmp-init-${randomBytes(8).toString("hex")}`;
   try {
     await mkdir(join(root, temporary, "diff"), { recursive: true, mode: 0o755 });
-    await writeFile(join(root, temporary, "link"), link);
+    for (const [file, text] of Object.entries(files)) await writeFile(join(root, temporary, file), text);
     const tree = await helper.openTree(root);
     try {
       await addMountPoints(tree, `${temporary}/diff`, lowers);
