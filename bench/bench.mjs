@@ -13,7 +13,9 @@ const option = (name, fallback) => {
   return i < 0 ? fallback : process.argv[i + 1];
 };
 if (process.argv.includes("--help")) {
-  console.log("npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)");
+  console.log(
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+  );
   process.exit(0);
 }
 const runs = Number(option("runs", "30"));
@@ -50,33 +52,73 @@ try {
   const show = (title, rows) => {
     results[title] = rows;
     console.log(`\n${title}`);
-    console.log(table([["", "median ms", "min", "max", "× wherry", "CPU ms"], ...rows.map((r) => [r.name, r.medianMs.toFixed(1), r.minMs.toFixed(1), r.maxMs.toFixed(1), r.ratio.toFixed(1), r.cpuMs.toFixed(1)])]));
+    console.log(
+      table([
+        ["", "median ms", "min", "max", "× wherry", "CPU ms"],
+        ...rows.map((r) => [r.name, r.medianMs.toFixed(1), r.minMs.toFixed(1), r.maxMs.toFixed(1), r.ratio.toFixed(1), r.cpuMs.toFixed(1)]),
+      ]),
+    );
   };
   const contenders = (make, list = engines) => Object.fromEntries(list.map((e) => [e.name, make(e)]));
 
-  if (only.includes("run")) show("run --rm --network none busybox true", await alternate(contenders((e) => () => e.cli(["run", "--rm", "--network", "none", "busybox", "true"])), runs));
+  if (only.includes("run"))
+    show(
+      "run --rm --network none busybox true",
+      await alternate(
+        contenders((e) => () => e.cli(["run", "--rm", "--network", "none", "busybox", "true"])),
+        runs,
+      ),
+    );
   if (only.includes("api")) {
     const cycle = (e) => async () => {
       const ok = (r, ...want) => {
         if (!want.includes(r.status)) throw new Error(`${e.name}: ${r.status}: ${r.body}`);
         return r;
       };
-      const { Id } = JSON.parse(ok(await api(e.socket, "POST", "/v1.41/containers/create", { Image: "busybox", Cmd: ["true"], HostConfig: { NetworkMode: "none" } }), 201).body);
+      const { Id } = JSON.parse(
+        ok(await api(e.socket, "POST", "/v1.41/containers/create", { Image: "busybox", Cmd: ["true"], HostConfig: { NetworkMode: "none" } }), 201).body,
+      );
       const ended = api(e.socket, "POST", `/v1.41/containers/${Id}/wait?condition=next-exit`);
       ok(await api(e.socket, "POST", `/v1.41/containers/${Id}/start`), 204);
       ok(await ended, 200);
       ok(await api(e.socket, "DELETE", `/v1.41/containers/${Id}`), 204);
     };
-    show("API: create, start, wait, delete", await alternate(contenders(cycle, engines.filter((e) => e.socket)), runs));
+    show(
+      "API: create, start, wait, delete",
+      await alternate(
+        contenders(
+          cycle,
+          engines.filter((e) => e.socket),
+        ),
+        runs,
+      ),
+    );
   }
   if (only.includes("exec")) {
     for (const e of engines) await e.cli(["run", "-d", "--name", "bench-exec", "--network", "none", "busybox", "sleep", "100000"]);
-    show("exec CONTAINER true", await alternate(contenders((e) => () => e.cli(["exec", "bench-exec", "true"])), runs));
+    show(
+      "exec CONTAINER true",
+      await alternate(
+        contenders((e) => () => e.cli(["exec", "bench-exec", "true"])),
+        runs,
+      ),
+    );
     for (const e of engines) await e.cli(["rm", "-f", "bench-exec"]);
   }
   if (only.includes("logs")) {
-    for (const e of engines) await e.cli(["run", "--name", "bench-logs", "--network", "none", "busybox", "sh", "-c", "yes 0123456789012345678901234567890123456789012345678 | head -n 1000000"], { stdout: "ignore" });
-    show("logs: read 50 MB back", await alternate(contenders((e) => () => e.cli(["logs", "bench-logs"], { stdout: "ignore" })), Math.min(runs, 3), 1));
+    for (const e of engines)
+      await e.cli(
+        ["run", "--name", "bench-logs", "--network", "none", "busybox", "sh", "-c", "yes 0123456789012345678901234567890123456789012345678 | head -n 1000000"],
+        { stdout: "ignore" },
+      );
+    show(
+      "logs: read 50 MB back",
+      await alternate(
+        contenders((e) => () => e.cli(["logs", "bench-logs"], { stdout: "ignore" })),
+        Math.min(runs, 3),
+        1,
+      ),
+    );
     for (const e of engines) await e.cli(["rm", "-f", "bench-logs"]);
   }
   if (only.includes("memory")) {
@@ -85,13 +127,24 @@ try {
     results.memory = {};
     for (const e of engines.filter((x) => x.pid)) {
       const family = () => {
-        const parents = new Map(readdirSync("/proc").filter((p) => /^\d+$/.test(p)).map((p) => {
-          try {
-            return [Number(p), Number(readFileSync(`/proc/${p}/stat`, "utf8").replace(/^.*\) . /, "").split(" ")[0])];
-          } catch {
-            return [Number(p), 0]; // it ended between the listing and the read
-          }
-        }));
+        const parents = new Map(
+          readdirSync("/proc")
+            .filter((p) => /^\d+$/.test(p))
+            .map((p) => {
+              try {
+                return [
+                  Number(p),
+                  Number(
+                    readFileSync(`/proc/${p}/stat`, "utf8")
+                      .replace(/^.*\) . /, "")
+                      .split(" ")[0],
+                  ),
+                ];
+              } catch {
+                return [Number(p), 0]; // it ended between the listing and the read
+              }
+            }),
+        );
         const mine = new Set([e.pid]);
         for (let grown = true; grown; ) {
           grown = false;
@@ -100,7 +153,14 @@ try {
         return [...mine];
       };
       const isInit = (p) => readFileSync(`/proc/${p}/cmdline`, "utf8").startsWith("sleep\0");
-      const total = () => family().reduce((sum, p) => { try { return sum + (isInit(p) ? 0 : pssKiB(p)); } catch { return sum; /* ended meanwhile */ } }, 0) / 1024;
+      const total = () =>
+        family().reduce((sum, p) => {
+          try {
+            return sum + (isInit(p) ? 0 : pssKiB(p));
+          } catch {
+            return sum; /* ended meanwhile */
+          }
+        }, 0) / 1024;
       await settle();
       const idle = total();
       const n = 20;
@@ -118,7 +178,11 @@ try {
     console.log(`\ndaemon start until it answers\n${table([["", "ms"], ...Object.entries(results.start).map(([n, ms]) => [n, ms.toFixed(0)])])}`);
   }
   const file = option("json");
-  if (file) writeFileSync(file, `${JSON.stringify({ date: new Date().toISOString(), node: process.version, kernel: (await run("uname", ["-r"])).trim(), runs, results }, null, 2)}\n`);
+  if (file)
+    writeFileSync(
+      file,
+      `${JSON.stringify({ date: new Date().toISOString(), node: process.version, kernel: (await run("uname", ["-r"])).trim(), runs, results }, null, 2)}\n`,
+    );
 } finally {
   for (const e of engines) await e.stop();
   try {
@@ -127,4 +191,3 @@ try {
     console.error(`note: ${base} could not be removed: ${e.message}`);
   }
 }
-

@@ -29,11 +29,14 @@ export function run(command, args, { env: extra = {}, input, stdout = "pipe" } =
 export function api(socketPath, method, path, body) {
   return new Promise((resolve, reject) => {
     const data = body === undefined ? undefined : JSON.stringify(body);
-    const req = request({ socketPath, method, path, headers: data ? { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(data) } : {} }, (res) => {
-      const chunks = [];
-      res.on("data", (c) => chunks.push(c));
-      res.on("end", () => resolve({ status: res.statusCode, body: Buffer.concat(chunks) }));
-    });
+    const req = request(
+      { socketPath, method, path, headers: data ? { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(data) } : {} },
+      (res) => {
+        const chunks = [];
+        res.on("data", (c) => chunks.push(c));
+        res.on("end", () => resolve({ status: res.statusCode, body: Buffer.concat(chunks) }));
+      },
+    );
     req.on("error", reject);
     req.end(data);
   });
@@ -66,7 +69,22 @@ export async function startWherry(dist, root, id) {
   const socket = join(dir, "run/wherry.sock");
   const log = openSync(join(dir, "wherryd.log"), "a");
   const from = performance.now();
-  const child = spawn(join(dist, "bin/wherryd"), ["--data-root", join(dir, "data"), "--exec-root", join(dir, "run"), "--host", `unix://${socket}`, "--bridge", `whb${id}`, "--cgroup-parent", `/wherry-bench-${id}`], { env, stdio: ["ignore", log, log] });
+  const child = spawn(
+    join(dist, "bin/wherryd"),
+    [
+      "--data-root",
+      join(dir, "data"),
+      "--exec-root",
+      join(dir, "run"),
+      "--host",
+      `unix://${socket}`,
+      "--bridge",
+      `whb${id}`,
+      "--cgroup-parent",
+      `/wherry-bench-${id}`,
+    ],
+    { env, stdio: ["ignore", log, log] },
+  );
   await waitForPing(socket, child, "wherryd");
   const startMs = performance.now() - from;
   const cli = join(dist, "bin/wherry");
@@ -82,7 +100,25 @@ export async function startDocker(root, id) {
   const socket = join(dir, "docker.sock");
   const log = openSync(join(dir, "dockerd.log"), "a");
   const from = performance.now();
-  const child = spawn("dockerd", ["--data-root", join(dir, "data"), "--exec-root", join(dir, "run"), "--pidfile", join(dir, "pid"), "-H", `unix://${socket}`, "--bridge", "none", "--iptables=false", "--cgroup-parent", `/docker-bench-${id}`], { env, stdio: ["ignore", log, log] });
+  const child = spawn(
+    "dockerd",
+    [
+      "--data-root",
+      join(dir, "data"),
+      "--exec-root",
+      join(dir, "run"),
+      "--pidfile",
+      join(dir, "pid"),
+      "-H",
+      `unix://${socket}`,
+      "--bridge",
+      "none",
+      "--iptables=false",
+      "--cgroup-parent",
+      `/docker-bench-${id}`,
+    ],
+    { env, stdio: ["ignore", log, log] },
+  );
   await waitForPing(socket, child, "dockerd");
   const startMs = performance.now() - from;
   const extra = { env: { DOCKER_HOST: `unix://${socket}` } };
@@ -97,7 +133,10 @@ export function startPodman(root) {
   // without CAP_SYS_RESOURCE podman's own default limits are refused: the caller's are given
   const own = readFileSync("/proc/self/limits", "utf8");
   const limit = (title) => new RegExp(`^${title}\\s+\\S+\\s+(\\S+)`, "m").exec(own)[1].replace("unlimited", "-1");
-  const ulimits = [["nofile", "Max open files"], ["nproc", "Max processes"]].flatMap(([name, title]) => ["--ulimit", `${name}=${limit(title)}:${limit(title)}`]);
+  const ulimits = [
+    ["nofile", "Max open files"],
+    ["nproc", "Max processes"],
+  ].flatMap(([name, title]) => ["--ulimit", `${name}=${limit(title)}:${limit(title)}`]);
   const limits = (args) => (args[0] === "run" ? ["run", ...ulimits, ...args.slice(1)] : args);
   const stop = async () => {
     // podman leaves its storage bind-mounted onto itself

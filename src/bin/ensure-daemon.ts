@@ -23,7 +23,12 @@ function answers(socketPath: string): Promise<boolean> {
 /** The end of the daemon's own words. */
 function lastWords(logPath: string): string {
   try {
-    return readFileSync(logPath, "utf8").trim().split("\n").slice(-5).map((line) => `  ${line}`).join("\n");
+    return readFileSync(logPath, "utf8")
+      .trim()
+      .split("\n")
+      .slice(-5)
+      .map((line) => `  ${line}`)
+      .join("\n");
   } catch {
     return "  (it left no log)";
   }
@@ -66,7 +71,8 @@ export async function ensureDaemon(options: DaemonStart): Promise<void> {
       if (await answers(socketPath)) return;
       throw new ConnectionError(`wherry: the daemon ${ended}\nHint: run ${program} in a terminal to see more; its log is ${logPath}`);
     }
-    if (performance.now() > deadline) throw new ConnectionError(`wherry: the daemon (pid ${daemon.pid}) does not answer at ${socketPath}\nHint: its log is ${logPath}`);
+    if (performance.now() > deadline)
+      throw new ConnectionError(`wherry: the daemon (pid ${daemon.pid}) does not answer at ${socketPath}\nHint: its log is ${logPath}`);
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }
   tell(`wherry: started the daemon (wherryd, pid ${daemon.pid}; log ${logPath})`);

@@ -153,7 +153,10 @@ export class StubSession implements CliIo {
       writeFrame(this.#socket, frameTypes.exit, Uint8Array.of(code & 0xff));
       this.#socket.end();
     };
-    if (pending.length === 0) return finish();
+    if (pending.length === 0) {
+      finish();
+      return;
+    }
     let left = pending.length;
     // An empty write is answered after all that was written before it.
     for (const stream of pending) {

@@ -35,7 +35,12 @@ function startingClient(host: string): ApiClient {
   const client = createHttpClient(host);
   let ready: Promise<void> | undefined;
   const started = () =>
-    (ready ??= ensureDaemon({ socketPath: host.slice("unix://".length), program: daemonProgram(), env: process.env, tell: (line) => process.stderr.write(`${line}\n`) }));
+    (ready ??= ensureDaemon({
+      socketPath: host.slice("unix://".length),
+      program: daemonProgram(),
+      env: process.env,
+      tell: (line) => process.stderr.write(`${line}\n`),
+    }));
   return {
     direct: false,
     host,

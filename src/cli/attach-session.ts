@@ -102,4 +102,3 @@ export function proxySignals(io: CliIo, client: ApiClient, id: string): () => vo
     client.json("POST", `/containers/${id}/kill`, { query: { signal } }).catch(() => {}); // not running (yet, or any more): nothing to tell
   });
 }
-

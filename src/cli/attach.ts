@@ -11,7 +11,11 @@ export const attachCommand: Command = command({
   usage: "[OPTIONS] CONTAINER",
   about: "Attach this terminal to a running container",
   examples: [["attach box", "ctrl-p ctrl-q detaches again, if it has a terminal"]],
-  flags: [one("detach-keys", "Key sequence that detaches"), onOff("no-stdin", "Do not attach STDIN"), onOff("sig-proxy", "Pass signals on to the process", true)],
+  flags: [
+    one("detach-keys", "Key sequence that detaches"),
+    onOff("no-stdin", "Do not attach STDIN"),
+    onOff("sig-proxy", "Pass signals on to the process", true),
+  ],
   arity: [1, 1],
   run: async ({ args, client, flags, io }) => {
     const container = await client.json<ContainerInspect>("GET", containerPath(args[0]!, "/json"), { signal: io.gone });

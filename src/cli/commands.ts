@@ -37,7 +37,10 @@ const history: Entry = { about: "Show how an image was made", load: async () => 
 const images: Entry = { about: "List images", load: async () => (await import("./images.ts")).imagesCommand };
 const importEntry: Entry = { about: "Make an image of a tar archive of a filesystem", load: async () => (await import("./import.ts")).importCommand };
 const info: Entry = { about: "Show the engine and its host", load: async () => (await import("./info.ts")).infoCommand };
-const inspect: Entry = { about: "Show all that is known of containers, images, networks, volumes", load: async () => (await import("./inspect.ts")).inspectCommand };
+const inspect: Entry = {
+  about: "Show all that is known of containers, images, networks, volumes",
+  load: async () => (await import("./inspect.ts")).inspectCommand,
+};
 const kill: Entry = { about: "Kill running containers", load: async () => (await import("./kill.ts")).killCommand };
 const load: Entry = { about: "Load images from an archive", load: async () => (await import("./load.ts")).loadCommand };
 const logs: Entry = { about: "Show what a container has written", load: async () => (await import("./logs.ts")).logsCommand };
@@ -152,7 +155,11 @@ const system: Entry = {
   about: "Manage the engine",
   sub: {
     df: { about: "Show what takes disk space", load: async () => (await import("./system-df.ts")).systemDfCommand },
-    "dial-stdio": { about: "Connect standard input and output to the daemon", hidden: true, load: async () => (await import("./dial-stdio.ts")).dialStdioCommand },
+    "dial-stdio": {
+      about: "Connect standard input and output to the daemon",
+      hidden: true,
+      load: async () => (await import("./dial-stdio.ts")).dialStdioCommand,
+    },
     events,
     info,
     prune: { about: "Remove all that is unused", load: async () => (await import("./prune.ts")).systemPruneCommand },

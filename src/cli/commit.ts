@@ -8,7 +8,12 @@ export const commitCommand: Command = command({
   usage: "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
   about: "Make an image of a container's changes",
   examples: [["commit -c 'CMD [\"httpd\"]' box web:1", ""]],
-  flags: [one("author,a", "Author"), many("change,c", "Apply a Dockerfile instruction"), one("message,m", "Commit message"), onOff("pause,p", "Freeze the container meanwhile", true)],
+  flags: [
+    one("author,a", "Author"),
+    many("change,c", "Apply a Dockerfile instruction"),
+    one("message,m", "Commit message"),
+    onOff("pause,p", "Freeze the container meanwhile", true),
+  ],
   arity: [1, 2],
   run: async ({ args, client, flags, io }) => {
     const { repository, tag } = splitTag(args[1] ?? "");

@@ -13,6 +13,9 @@ export const cpCommand: Command = command({
     if (args.some((arg) => arg === "")) throw new ExitError(1, inContainer[0] ? "destination can not be empty" : "source can not be empty");
     if (inContainer.every(Boolean)) throw new ExitError(1, "copying between containers is not supported");
     if (!inContainer.some(Boolean)) throw new ExitError(1, "must specify at least one container source");
-    throw new ExitError(1, "wherry: copying files (cp) is not supported by this version\nHint: `wherry export` writes a container's filesystem as a tar archive; a bind mount (-v) shares a directory");
+    throw new ExitError(
+      1,
+      "wherry: copying files (cp) is not supported by this version\nHint: `wherry export` writes a container's filesystem as a tar archive; a bind mount (-v) shares a directory",
+    );
   },
 });

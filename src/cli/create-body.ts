@@ -2,7 +2,17 @@
 import type { ContainerConfig, HostConfig, NetworkingConfig, ResourceConfig } from "#core/container-config.ts";
 import type { FlagValues } from "./flags.ts";
 import { readEnv, readLabels } from "./options/env.ts";
-import { parseCapabilities, parseDevice, parseHealth, parseLogging, parseRestart, parseStorageOptions, parseTmpfs, parseVolumes, readSecurityOptions } from "./options/host-options.ts";
+import {
+  parseCapabilities,
+  parseDevice,
+  parseHealth,
+  parseLogging,
+  parseRestart,
+  parseStorageOptions,
+  parseTmpfs,
+  parseVolumes,
+  readSecurityOptions,
+} from "./options/host-options.ts";
 import { type MountFlag, resolveMount } from "./options/mount.ts";
 import { parseNetworks } from "./options/network.ts";
 import { parsePorts } from "./options/ports.ts";

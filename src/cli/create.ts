@@ -24,7 +24,10 @@ export const createCommand: Command = command({
       const where = hint === undefined ? "" : `\nHint: ${hint}`;
       // Only what was wrong with the command line is docker's 125.
       const local = error instanceof Error && error.name === "Error";
-      throw new ExitError(local ? 125 : 1, `${local ? "wherry: " : ""}${errorText(error)}${where}${local ? `\n\nRun '${call.path} --help' for more information` : ""}`);
+      throw new ExitError(
+        local ? 125 : 1,
+        `${local ? "wherry: " : ""}${errorText(error)}${where}${local ? `\n\nRun '${call.path} --help' for more information` : ""}`,
+      );
     }
   },
 });

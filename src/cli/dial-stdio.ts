@@ -12,7 +12,8 @@ export const dialStdioCommand: Command = command({
     const unix = /^unix:\/\/(.+)$/.exec(client.host)?.[1];
     const tcp = /^(?:tcp|http):\/\/\[?([^\]/]+?)\]?:(\d+)/.exec(client.host);
     if (unix === undefined && tcp === null) throw new ConnectionError(`cannot dial ${client.host}`);
-    const socket: Socket = unix === undefined ? connect({ host: tcp![1]!, port: Number(tcp![2]), allowHalfOpen: true }) : connect({ path: unix, allowHalfOpen: true });
+    const socket: Socket =
+      unix === undefined ? connect({ host: tcp![1]!, port: Number(tcp![2]), allowHalfOpen: true }) : connect({ path: unix, allowHalfOpen: true });
     io.gone.addEventListener("abort", () => socket.destroy());
     // The end of our input is the end of the client's requests; answers may still come.
     io.stdin.pipe(socket);

@@ -5,7 +5,12 @@ import type { Flag } from "./flags.ts";
 import { print } from "./output.ts";
 
 /** Throws one ExitError(1) for all failures; the others are done and printed. */
-export async function forEach(call: Call, names: readonly string[], work: (name: string) => Promise<void>, printed: (name: string) => string | undefined = (name) => name): Promise<void> {
+export async function forEach(
+  call: Call,
+  names: readonly string[],
+  work: (name: string) => Promise<void>,
+  printed: (name: string) => string | undefined = (name) => name,
+): Promise<void> {
   const results = await Promise.allSettled(names.map(work));
   const failures: string[] = [];
   for (const [i, result] of results.entries()) {
@@ -41,7 +46,9 @@ export function containerVerb(options: {
     arity: [1, any],
     run: async (call) => {
       const query = options.query?.(call) ?? {};
-      await forEach(call, call.args, (name) => ignoreNotModified(call.client.json("POST", containerPath(name, `/${options.verb}`), { query, signal: call.io.gone })));
+      await forEach(call, call.args, (name) =>
+        ignoreNotModified(call.client.json("POST", containerPath(name, `/${options.verb}`), { query, signal: call.io.gone })),
+      );
       return 0;
     },
   });

@@ -33,7 +33,10 @@ export const eventsCommand: Command = command({
     const query = { since: moment("since"), until: moment("until"), filters: filtersQuery(flags.list<readonly [string, string]>("filter")) };
     const { body } = await client.stream("GET", "/events", { query, signal: io.gone });
     for await (const { event, text } of events(body)) {
-      await write(io.stdout, `${format === "json" ? text : template === undefined ? eventLine(event, text) : template.execute({ ...event, Time: event.time, TimeNano: event.timeNano, Scope: event.scope, Status: event.status ?? "", ID: event.id ?? "", From: event.from ?? "" })}\n`);
+      await write(
+        io.stdout,
+        `${format === "json" ? text : template === undefined ? eventLine(event, text) : template.execute({ ...event, Time: event.time, TimeNano: event.timeNano, Scope: event.scope, Status: event.status ?? "", ID: event.id ?? "", From: event.from ?? "" })}\n`,
+      );
     }
     return 0;
   },

@@ -66,7 +66,15 @@ async function run(call: Call): Promise<number> {
       return 0;
     }
     if (client.direct && io.directToken !== undefined && !(tty && stdin)) {
-      const streams = { token: io.directToken, stdin, stdout: true, stderr: true, detachKeys: new Uint8Array(0), rows: size?.rows ?? 0, columns: size?.columns ?? 0 };
+      const streams = {
+        token: io.directToken,
+        stdin,
+        stdout: true,
+        stderr: true,
+        detachKeys: new Uint8Array(0),
+        rows: size?.rows ?? 0,
+        columns: size?.columns ?? 0,
+      };
       await client.json("POST", `/exec/${id}/start`, { body: start, direct: streams, signal: io.gone });
     } else if (await attached(call, id, start)) return 1;
   } catch (error) {

@@ -88,8 +88,13 @@ Run 'wherry COMMAND --help' for more information on a command.
 
 /** Names within two typing mistakes of `word`, or that it begins. */
 export function suggest(word: string, names: readonly string[]): string[] {
-  const near = names.map((name) => ({ name, distance: editDistance(word, name) })).filter(({ name, distance }) => distance <= 2 || (word.length > 2 && name.startsWith(word)));
-  return near.sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1)).slice(0, 2).map(({ name }) => name);
+  const near = names
+    .map((name) => ({ name, distance: editDistance(word, name) }))
+    .filter(({ name, distance }) => distance <= 2 || (word.length > 2 && name.startsWith(word)));
+  return near
+    .sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1))
+    .slice(0, 2)
+    .map(({ name }) => name);
 }
 
 function editDistance(a: string, b: string): number {

@@ -11,10 +11,19 @@ import { write } from "./output.ts";
 export const historyCommand: Command = command({
   usage: "[OPTIONS] IMAGE",
   about: "Show how an image was made, newest step first",
-  flags: [formatFlag, onOff("human,H", "Sizes and times for people", true), onOff("no-trunc", "Do not shorten"), one("platform", "Platform of the image"), onOff("quiet,q", "Only ids")],
+  flags: [
+    formatFlag,
+    onOff("human,H", "Sizes and times for people", true),
+    onOff("no-trunc", "Do not shorten"),
+    one("platform", "Platform of the image"),
+    onOff("quiet,q", "Only ids"),
+  ],
   arity: [1, 1],
   run: async ({ args, client, flags, io }) => {
-    const items = await client.json<HistoryItem[]>("GET", imagePath(args[0]!, "/history"), { query: { platform: flags.text("platform") || undefined }, signal: io.gone });
+    const items = await client.json<HistoryItem[]>("GET", imagePath(args[0]!, "/history"), {
+      query: { platform: flags.text("platform") || undefined },
+      signal: io.gone,
+    });
     const human = flags.on("human");
     const noTrunc = flags.on("no-trunc");
     const now = Date.now();

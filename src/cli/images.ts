@@ -36,7 +36,10 @@ export const imagesCommand: Command = command({
   arity: [0, 1],
   run: async ({ args, client, flags, io }) => {
     const filters = [...flags.list<readonly [string, string]>("filter"), ...args.map((name) => ["reference", name] as const)];
-    const images = await client.json<ImageSummary[]>("GET", "/images/json", { query: { all: flags.on("all") ? 1 : undefined, filters: filtersQuery(filters) }, signal: io.gone });
+    const images = await client.json<ImageSummary[]>("GET", "/images/json", {
+      query: { all: flags.on("all") ? 1 : undefined, filters: filtersQuery(filters) },
+      signal: io.gone,
+    });
     const format = flags.text("format");
     const digests = flags.on("digests") || /\.Digest\b/.test(format);
     const rows = images.flatMap((image) => imageRows(image, digests));

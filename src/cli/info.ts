@@ -24,7 +24,16 @@ export const infoCommand: Command = command({
       for (const warning of info.Warnings ?? []) warn(io, warning);
       return 0;
     }
-    const clientInfo = { Debug: false, Version: version, DefaultAPIVersion: apiVersion, Os: platform(), Arch: goArch, Context: "default", Plugins: [], Warnings: null };
+    const clientInfo = {
+      Debug: false,
+      Version: version,
+      DefaultAPIVersion: apiVersion,
+      Os: platform(),
+      Arch: goArch,
+      Context: "default",
+      Plugins: [],
+      Warnings: null,
+    };
     const all = { ...info, ClientInfo: clientInfo };
     await write(io.stdout, `${format === "json" ? JSON.stringify(all) : compile(format).execute(all, { nullText })}\n`);
     return 0;
@@ -96,7 +105,9 @@ export function infoText(info: SystemInfoJson): string {
 function insecure(info: SystemInfoJson): string[] {
   const { RegistryConfig: config } = info;
   if (!config) return [];
-  const named = Object.values(config.IndexConfigs ?? {}).filter((index) => !index.Secure).map((index) => index.Name);
+  const named = Object.values(config.IndexConfigs ?? {})
+    .filter((index) => !index.Secure)
+    .map((index) => index.Name);
   return [...named, ...(config.InsecureRegistryCIDRs ?? [])];
 }
 

@@ -73,8 +73,12 @@ function kindCommand(kind: Kind, usage: string, about: string, flags: readonly F
   return command({ usage, about, flags: [formatFlag, ...flags], arity: [1, any], run: (call) => inspectAll(call, getter(call, kind, kind === "container")) });
 }
 
-export const containerInspectCommand: Command = kindCommand("container", "[OPTIONS] CONTAINER [CONTAINER...]", "Show all that is known of containers", [sizeFlag]);
-export const imageInspectCommand: Command = kindCommand("image", "[OPTIONS] IMAGE [IMAGE...]", "Show all that is known of images", [one("platform", "Platform of the image")]);
+export const containerInspectCommand: Command = kindCommand("container", "[OPTIONS] CONTAINER [CONTAINER...]", "Show all that is known of containers", [
+  sizeFlag,
+]);
+export const imageInspectCommand: Command = kindCommand("image", "[OPTIONS] IMAGE [IMAGE...]", "Show all that is known of images", [
+  one("platform", "Platform of the image"),
+]);
 export const networkInspectCommand: Command = kindCommand("network", "[OPTIONS] NETWORK [NETWORK...]", "Show all that is known of networks", [
   onOff("verbose,v", "Accepted, no effect"),
 ]);
@@ -95,7 +99,8 @@ export const inspectCommand: Command = command({
     const { client, flags, io } = call;
     const type = flags.text("type");
     if (flags.changed("type") && type === "") throw new ExitError(1, 'type is empty: must be one of "container", "image", "network", "volume"');
-    if (type !== "" && !kinds.includes(type as Kind)) throw new ExitError(1, `unknown type: ${JSON.stringify(type)}: must be one of "container", "image", "network", "volume"`);
+    if (type !== "" && !kinds.includes(type as Kind))
+      throw new ExitError(1, `unknown type: ${JSON.stringify(type)}: must be one of "container", "image", "network", "volume"`);
     const wanted = type === "" ? kinds : [type as Kind]; // checked above
     return inspectAll(call, async (name) => {
       for (const kind of wanted) {

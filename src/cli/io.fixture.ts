@@ -76,4 +76,3 @@ export function testIo(argv: readonly string[], options: TestIoOptions = {}): Te
     leave: () => gone.abort(),
   };
 }
-

@@ -16,7 +16,11 @@ export const loadCommand: Command = command({
     if (input === "" && io.isTty.stdin) throw new ExitError(1, "requested load from stdin, but stdin is empty");
     const body = input === "" ? io.stdin : await openInput(io, input);
     const quiet = flags.on("quiet") || !io.isTty.stdout;
-    const reply = await client.stream("POST", "/images/load", { query: { quiet: quiet ? 1 : 0, platform: flags.text("platform") || undefined }, body, signal: io.gone });
+    const reply = await client.stream("POST", "/images/load", {
+      query: { quiet: quiet ? 1 : 0, platform: flags.text("platform") || undefined },
+      body,
+      signal: io.gone,
+    });
     await renderProgress(reply.body, { io, output: io.stdout, terminal: io.isTty.stdout });
     return 0;
   },

@@ -4,7 +4,7 @@
  * @module
  */
 import type { ApiClient } from "#api/client/mod.ts";
-import { type Command } from "./command.ts";
+import type { Command } from "./command.ts";
 import { type Entry, findCommand, programFlags, tree } from "./commands.ts";
 import { ExitError, report } from "./errors.ts";
 import { FlagError, HelpWanted, parseFlags } from "./flags.ts";
@@ -48,9 +48,11 @@ function parseGlobal(io: CliIo): number | readonly string[] {
       io.stdout.write(`wherry version ${version}\n`);
       return 0;
     }
-    if (values.on("tls") || values.on("tlsverify")) throw new ExitError(usageCode, "wherry: TLS connections are not supported yet: use a unix socket or a plain tcp:// host");
+    if (values.on("tls") || values.on("tlsverify"))
+      throw new ExitError(usageCode, "wherry: TLS connections are not supported yet: use a unix socket or a plain tcp:// host");
     const context = values.text("context");
-    if (context !== "" && context !== "default") throw new ExitError(1, `context "${context}": context not found: wherry has only "default"; use -H or WHERRY_HOST to name a daemon`);
+    if (context !== "" && context !== "default")
+      throw new ExitError(1, `context "${context}": context not found: wherry has only "default"; use -H or WHERRY_HOST to name a daemon`);
     if (args.length > 0 && args[0] !== "help") return args;
     if (args.length > 1) return [...args.slice(1), "--help"];
     io.stdout.write(rootHelp(tree));
@@ -99,6 +101,8 @@ function arityProblem(_path: string, [least, most]: readonly [number, number], g
 function unknownCommand(io: CliIo, path: string, word: string, siblings: readonly string[]): number {
   const near = suggest(word, siblings);
   const meant = near.length === 0 ? "" : `\nDid you mean ${near.map((name) => `'${path} ${name}'`).join(" or ")}?\n`;
-  io.stderr.write(`wherry: '${path === "wherry" ? word : `${path.slice(7)} ${word}`}' is not a wherry command.\n${meant}\nRun '${path} --help' for more information\n`);
+  io.stderr.write(
+    `wherry: '${path === "wherry" ? word : `${path.slice(7)} ${word}`}' is not a wherry command.\n${meant}\nRun '${path} --help' for more information\n`,
+  );
   return 1;
 }

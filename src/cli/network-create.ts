@@ -53,7 +53,8 @@ export const networkCreateCommand: Command = command({
 function contains(subnet: string, address: string): boolean {
   const [network = "", bits = ""] = subnet.split("/");
   const family = isIP(network);
-  if (family === 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) throw new ExitError(1, `invalid subnet ${subnet}: it should be in CIDR format`);
+  if (family === 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128))
+    throw new ExitError(1, `invalid subnet ${subnet}: it should be in CIDR format`);
   const ip = address.split("/")[0]!;
   if (isIP(ip) !== family) return false;
   const list = new BlockList();

@@ -13,10 +13,18 @@ import { write } from "./output.ts";
 export const networkLsCommand: Command = command({
   usage: "[OPTIONS]",
   about: "List networks",
-  flags: [many("filter,f", "Only those that match (driver=bridge, label=…)", { metavar: "filter", parse: filter }), formatFlag, onOff("no-trunc", "Do not shorten"), onOff("quiet,q", "Only ids")],
+  flags: [
+    many("filter,f", "Only those that match (driver=bridge, label=…)", { metavar: "filter", parse: filter }),
+    formatFlag,
+    onOff("no-trunc", "Do not shorten"),
+    onOff("quiet,q", "Only ids"),
+  ],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
-    const networks = await client.json<NetworkJson[]>("GET", "/networks", { query: { filters: filtersQuery(flags.list<readonly [string, string]>("filter")) }, signal: io.gone });
+    const networks = await client.json<NetworkJson[]>("GET", "/networks", {
+      query: { filters: filtersQuery(flags.list<readonly [string, string]>("filter")) },
+      signal: io.gone,
+    });
     networks.sort((a, b) => naturalOrder(a.Name, b.Name));
     const text = formatList(networks, {
       columns: {

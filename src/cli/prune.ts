@@ -36,24 +36,36 @@ function section(title: string, lines: readonly string[]): string {
 }
 
 async function pruneContainers({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
-  const reply = await client.json<{ ContainersDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/containers/prune", { query: { filters: filtersQuery(pairs) }, signal: io.gone });
+  const reply = await client.json<{ ContainersDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/containers/prune", {
+    query: { filters: filtersQuery(pairs) },
+    signal: io.gone,
+  });
   return { text: section("Deleted Containers", reply.ContainersDeleted ?? []), bytes: reply.SpaceReclaimed };
 }
 
 async function pruneImages({ client, flags, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
   const filters = filtersQuery([...pairs, ["dangling", String(!flags.on("all"))]]);
-  const reply = await client.json<{ ImagesDeleted: DeleteItem[] | null; SpaceReclaimed: number }>("POST", "/images/prune", { query: { filters }, signal: io.gone });
+  const reply = await client.json<{ ImagesDeleted: DeleteItem[] | null; SpaceReclaimed: number }>("POST", "/images/prune", {
+    query: { filters },
+    signal: io.gone,
+  });
   const lines = (reply.ImagesDeleted ?? []).map((item) => ("Deleted" in item ? `deleted: ${item.Deleted}` : `untagged: ${item.Untagged}`));
   return { text: section("Deleted Images", lines), bytes: reply.SpaceReclaimed };
 }
 
 async function pruneNetworks({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
-  const reply = await client.json<{ NetworksDeleted: string[] | null }>("POST", "/networks/prune", { query: { filters: filtersQuery(pairs) }, signal: io.gone });
+  const reply = await client.json<{ NetworksDeleted: string[] | null }>("POST", "/networks/prune", {
+    query: { filters: filtersQuery(pairs) },
+    signal: io.gone,
+  });
   return { text: section("Deleted Networks", reply.NetworksDeleted ?? []), bytes: 0 };
 }
 
 async function pruneVolumes({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
-  const reply = await client.json<{ VolumesDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/volumes/prune", { query: { filters: filtersQuery(pairs) }, signal: io.gone });
+  const reply = await client.json<{ VolumesDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/volumes/prune", {
+    query: { filters: filtersQuery(pairs) },
+    signal: io.gone,
+  });
   return { text: section("Deleted Volumes", reply.VolumesDeleted ?? []), bytes: reply.SpaceReclaimed };
 }
 
@@ -92,7 +104,10 @@ export const containerPruneCommand: Command = pruneCommand({
 export const imagePruneCommand: Command = pruneCommand({
   about: "Remove unused images",
   flags: [onOff("all,a", "All images that no container uses, not only those without a name")],
-  warning: ({ flags }) => (flags.on("all") ? "WARNING! This will remove all images without at least one container associated to them." : "WARNING! This will remove all dangling images."),
+  warning: ({ flags }) =>
+    flags.on("all")
+      ? "WARNING! This will remove all images without at least one container associated to them."
+      : "WARNING! This will remove all dangling images.",
   work: pruneImages,
 });
 
@@ -107,7 +122,9 @@ export const volumePruneCommand: Command = pruneCommand({
   about: "Remove unused volumes",
   flags: [onOff("all,a", "Named volumes too")],
   warning: ({ flags }) =>
-    flags.on("all") ? "WARNING! This will remove all local volumes not used by at least one container." : "WARNING! This will remove anonymous local volumes not used by at least one container.",
+    flags.on("all")
+      ? "WARNING! This will remove all local volumes not used by at least one container."
+      : "WARNING! This will remove anonymous local volumes not used by at least one container.",
   work: (call, pairs) => pruneVolumes(call, call.flags.on("all") ? [...pairs, ["all", "true"]] : pairs),
 });
 
@@ -124,11 +141,15 @@ export const systemPruneCommand: Command = pruneCommand({
       "",
     ].join("\n"),
   work: async (call, pairs) => {
-    if (call.flags.on("volumes") && pairs.some(([key]) => key === "until")) throw new ExitError(1, 'ERROR: The "until" filter is not supported with "--volumes"');
+    if (call.flags.on("volumes") && pairs.some(([key]) => key === "until"))
+      throw new ExitError(1, 'ERROR: The "until" filter is not supported with "--volumes"');
     const parts = [await pruneContainers(call, pairs), await pruneNetworks(call, pairs)];
     if (call.flags.on("volumes")) parts.push(await pruneVolumes(call, pairs));
     parts.push(await pruneImages(call, pairs));
-    const text = parts.map((part) => part.text).filter((part) => part !== "").join("\n");
+    const text = parts
+      .map((part) => part.text)
+      .filter((part) => part !== "")
+      .join("\n");
     return { text, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) };
   },
 });

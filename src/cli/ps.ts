@@ -75,7 +75,13 @@ export function containerColumns(noTrunc: boolean, now: number): Columns<Contain
     Status: { header: "STATUS", value: (c) => c.Status },
     Size: { header: "SIZE", value: sizeOf },
     Labels: { header: "LABELS", value: (c) => labelText(c.Labels) },
-    Mounts: { header: "MOUNTS", value: (c) => c.Mounts.map((m) => (m.Name === undefined || m.Name === "" ? m.Source : m.Name)).map((n) => (noTrunc ? n : ellipsis(n, 15))).join(",") },
+    Mounts: {
+      header: "MOUNTS",
+      value: (c) =>
+        c.Mounts.map((m) => (m.Name === undefined || m.Name === "" ? m.Source : m.Name))
+          .map((n) => (noTrunc ? n : ellipsis(n, 15)))
+          .join(","),
+    },
     LocalVolumes: { header: "LOCAL VOLUMES", value: (c) => String(c.Mounts.filter((m) => m.Driver === "local").length) },
     Networks: { header: "NETWORKS", value: (c) => Object.keys(c.NetworkSettings.Networks).join(",") },
   };

@@ -9,7 +9,11 @@ export const rmCommand: Command = command({
   usage: "[OPTIONS] CONTAINER [CONTAINER...]",
   about: "Remove containers",
   examples: [["rm -fv web", "kill it if it runs; its anonymous volumes go too"]],
-  flags: [onOff("force,f", "Kill a running container first"), onOff("link,l", "Not supported: refused"), onOff("volumes,v", "Remove its anonymous volumes too")],
+  flags: [
+    onOff("force,f", "Kill a running container first"),
+    onOff("link,l", "Not supported: refused"),
+    onOff("volumes,v", "Remove its anonymous volumes too"),
+  ],
   arity: [1, any],
   run: async (call) => {
     const { client, flags, io } = call;
@@ -22,7 +26,10 @@ export const rmCommand: Command = command({
         const name = given.replace(/^\/+/, "");
         if (name === "") throw new Error("container name cannot be empty");
         try {
-          await client.json("DELETE", containerPath(name, ""), { query: { force: flags.on("force") ? 1 : undefined, v: flags.on("volumes") ? 1 : undefined }, signal: io.gone });
+          await client.json("DELETE", containerPath(name, ""), {
+            query: { force: flags.on("force") ? 1 : undefined, v: flags.on("volumes") ? 1 : undefined },
+            signal: io.gone,
+          });
         } catch (error) {
           // With --force, what is not there is as it should be.
           if (!flags.on("force") || !isStatus(error, 404)) throw error;

@@ -10,7 +10,11 @@ export const rmiCommand: Command = command({
   usage: "[OPTIONS] IMAGE [IMAGE...]",
   about: "Remove images",
   examples: [["rmi -f busybox", "although a stopped container uses it"]],
-  flags: [onOff("force,f", "Remove although it is used or has several names"), onOff("no-prune", "Keep untagged parents"), many("platform", "Only this platform", { metavar: "strings" })],
+  flags: [
+    onOff("force,f", "Remove although it is used or has several names"),
+    onOff("no-prune", "Keep untagged parents"),
+    many("platform", "Only this platform", { metavar: "strings" }),
+  ],
   arity: [1, any],
   run: async ({ args, client, flags, io }) => {
     const failures: string[] = [];

@@ -115,18 +115,25 @@ function networkText({ networks = {} }: StatsJson): string {
 }
 
 function blockText({ blkio_stats: stats }: StatsJson): string {
-  const total = (letter: string) => (stats.io_service_bytes_recursive ?? []).filter((entry) => entry.op.toLowerCase().startsWith(letter)).reduce((sum, entry) => sum + entry.value, 0);
+  const total = (letter: string) =>
+    (stats.io_service_bytes_recursive ?? []).filter((entry) => entry.op.toLowerCase().startsWith(letter)).reduce((sum, entry) => sum + entry.value, 0);
   return `${humanSize(total("r"))} / ${humanSize(total("w"))}`;
 }
 
 function statsColumns(noTrunc: boolean): Columns<Reading> {
-  const shown = (work: (stats: StatsJson) => string, missing = "--") => (reading: Reading) => (reading.now === undefined ? missing : work(reading.now));
+  const shown =
+    (work: (stats: StatsJson) => string, missing = "--") =>
+    (reading: Reading) =>
+      reading.now === undefined ? missing : work(reading.now);
   return {
     Container: { header: "CONTAINER", value: (reading) => reading.asked },
     ID: { header: "CONTAINER ID", value: shown((s) => (noTrunc ? s.id : truncateId(s.id)), "") },
     Name: { header: "NAME", value: shown((s) => s.name.replace(/^\//, "")) },
     CPUPerc: { header: "CPU %", value: shown((s) => `${cpuPercent(s.cpu_stats, s.precpu_stats).toFixed(2)}%`) },
-    MemUsage: { header: "MEM USAGE / LIMIT", value: shown((s) => `${binarySize(memoryUsed(s.memory_stats))} / ${binarySize(s.memory_stats.limit ?? 0)}`, "-- / --") },
+    MemUsage: {
+      header: "MEM USAGE / LIMIT",
+      value: shown((s) => `${binarySize(memoryUsed(s.memory_stats))} / ${binarySize(s.memory_stats.limit ?? 0)}`, "-- / --"),
+    },
     MemPerc: {
       header: "MEM %",
       value: shown(({ memory_stats: memory }) => `${(memory.limit ? (memoryUsed(memory) / memory.limit) * 100 : 0).toFixed(2)}%`),

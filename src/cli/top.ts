@@ -13,7 +13,10 @@ export const topCommand: Command = command({
   arity: [1, any],
   run: async ({ args, client, io }) => {
     const [name, ...psArgs] = args as [string, ...string[]];
-    const { Titles: titles, Processes: processes } = await client.json<TopResult>("GET", containerPath(name, "/top"), { query: { ps_args: psArgs.join(" ") || undefined }, signal: io.gone });
+    const { Titles: titles, Processes: processes } = await client.json<TopResult>("GET", containerPath(name, "/top"), {
+      query: { ps_args: psArgs.join(" ") || undefined },
+      signal: io.gone,
+    });
     await write(io.stdout, alignColumns([titles, ...processes].map((cells) => `${cells.join("\t")}\n`).join(""), 20));
     return 0;
   },

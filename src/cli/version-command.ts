@@ -32,11 +32,29 @@ function lines(pairs: readonly (readonly [string, string])[], indent: number, wi
 }
 
 function text(client: ReturnType<typeof clientPart>, server: VersionJson | undefined): string {
-  const head = `Client:\n${lines([["Version", client.Version], ["API version", client.ApiVersion], ["Node version", process.versions.node], ["OS/Arch", `${client.Os}/${client.Arch}`], ["Context", client.Context]], 1, 20)}`;
+  const head = `Client:\n${lines(
+    [
+      ["Version", client.Version],
+      ["API version", client.ApiVersion],
+      ["Node version", process.versions.node],
+      ["OS/Arch", `${client.Os}/${client.Arch}`],
+      ["Context", client.Context],
+    ],
+    1,
+    20,
+  )}`;
   if (server === undefined) return head;
   const components = server.Components.length > 0 ? server.Components : [{ Name: "Engine", Version: server.Version }];
   const parts = components.map(({ Name: name, Version: v, Details: details }) => {
-    if (name !== "Engine") return ` ${name}:\n${lines([["Version", v], ["GitCommit", details?.["GitCommit"] ?? ""]], 2, 20)}`;
+    if (name !== "Engine")
+      return ` ${name}:\n${lines(
+        [
+          ["Version", v],
+          ["GitCommit", details?.["GitCommit"] ?? ""],
+        ],
+        2,
+        20,
+      )}`;
     const more = [
       ["Version", v],
       ["API version", `${server.ApiVersion} (minimum version ${server.MinAPIVersion})`],

@@ -15,7 +15,12 @@ import { print, warn, write } from "./output.ts";
 export const volumeCreateCommand: Command = command({
   usage: "[OPTIONS] [VOLUME]",
   about: "Create a volume",
-  flags: [one("driver,d", "Driver", { initial: "local" }), many("label", "Set a label", { parse: label }), one("name", "Name", { hidden: true }), many("opt,o", "Options of the driver", { metavar: "map" })],
+  flags: [
+    one("driver,d", "Driver", { initial: "local" }),
+    many("label", "Set a label", { parse: label }),
+    one("name", "Name", { hidden: true }),
+    many("opt,o", "Options of the driver", { metavar: "map" }),
+  ],
   arity: [0, 1],
   run: async ({ args, client, flags, io }) => {
     if (args.length > 0 && flags.text("name") !== "") throw new ExitError(1, "conflicting options: either specify --name or provide positional arg, not both");
@@ -46,7 +51,11 @@ export const volumeColumns: Columns<VolumeJson> = {
 export const volumeLsCommand: Command = command({
   usage: "[OPTIONS]",
   about: "List volumes",
-  flags: [many("filter,f", "Only those that match (dangling=true, label=…, name=…)", { metavar: "filter", parse: filter }), formatFlag, onOff("quiet,q", "Only names")],
+  flags: [
+    many("filter,f", "Only those that match (dangling=true, label=…, name=…)", { metavar: "filter", parse: filter }),
+    formatFlag,
+    onOff("quiet,q", "Only names"),
+  ],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
     const { Volumes: volumes, Warnings: warnings } = await client.json<VolumeListJson>("GET", "/volumes", {

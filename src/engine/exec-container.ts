@@ -60,7 +60,14 @@ export async function startExec(ctx: EngineContext, id: string, options: Paramet
     );
     return error === undefined ? undefined : failureText(error, tty);
   };
-  const request = { stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array() };
+  const request = {
+    stdin: config.AttachStdin,
+    stdout: config.AttachStdout,
+    stderr: config.AttachStderr,
+    stream: true,
+    logs: false,
+    detachKeys: tty ? parseDetachKeys(config.DetachKeys) : new Uint8Array(),
+  };
   const stream = ctx.attaches.add(record.id, request, failure);
   const pending = ctx.attaches.take(record.id);
   const started = start(ctx, exec, tty, pending, options);

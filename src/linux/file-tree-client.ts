@@ -7,7 +7,7 @@ import { EngineError } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
 import type { Bytes, FileMeta, FileTree, TreePath, TreeStat } from "./file-tree.ts";
 import { EntryReader, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
-import { FRAME_HEAD, FrameParser, Writer } from "./wire.ts";
+import { FrameParser, Writer } from "./wire.ts";
 
 /** Send what has been collected when it is this long, or at the end of the event loop's turn. */
 const BATCH_BYTES = 128 << 10;

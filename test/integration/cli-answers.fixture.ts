@@ -281,7 +281,9 @@ const frame = (stream: number, text: string): Buffer => {
   return Buffer.concat([header, Buffer.from(text)]);
 };
 
-const logs = new Reply(200, Buffer.concat([frame(1, "out\n"), frame(2, "err\n"), frame(1, "more\n")]), { "Content-Type": "application/vnd.docker.multiplexed-stream" });
+const logs = new Reply(200, Buffer.concat([frame(1, "out\n"), frame(2, "err\n"), frame(1, "more\n")]), {
+  "Content-Type": "application/vnd.docker.multiplexed-stream",
+});
 const gone = new Reply(404, { message: "No such container: gone" });
 
 /** What the fake engine knows. */

@@ -28,11 +28,17 @@ function withoutBlanks(value: unknown): unknown {
 
 /** Go writes lists that come from a map in any order; -1 is docker's "swappiness not set". */
 function comparable(body: unknown): unknown {
-  const copy = structuredClone(body) as { HostConfig?: Record<string, unknown>; Env?: string[]; Volumes?: Record<string, unknown>; ExposedPorts?: Record<string, unknown> };
+  const copy = structuredClone(body) as {
+    HostConfig?: Record<string, unknown>;
+    Env?: string[];
+    Volumes?: Record<string, unknown>;
+    ExposedPorts?: Record<string, unknown>;
+  };
   const host = copy.HostConfig;
   if (host?.["MemorySwappiness"] === -1) delete host["MemorySwappiness"];
   if (Array.isArray(copy.Env)) copy.Env.sort();
-  for (const list of ["Binds", "Ulimits"]) if (Array.isArray(host?.[list])) host[list] = (host[list] as unknown[]).map((item) => JSON.stringify(sorted(item))).sort();
+  for (const list of ["Binds", "Ulimits"])
+    if (Array.isArray(host?.[list])) host[list] = (host[list] as unknown[]).map((item) => JSON.stringify(sorted(item))).sort();
   // Empty objects are values here: the key says it all.
   for (const set of ["Volumes", "ExposedPorts"] as const) if (copy[set]) copy[set] = Object.fromEntries(Object.keys(copy[set]).map((key) => [key, "set"]));
   return withoutBlanks(copy);
@@ -71,7 +77,17 @@ const commandLines: readonly (readonly string[])[] = [
   ["--cpus", "1.5", "-c", "512", "--cpuset-cpus", "0-1", "--cpuset-mems", "0", "busybox"],
   ["--cpu-period", "100000", "--cpu-quota", "50000", "--cpu-rt-period", "1000", "--cpu-rt-runtime", "500", "busybox"],
   ["--pids-limit", "20", "--blkio-weight", "500", "--blkio-weight-device", "/dev/sda:200", "busybox"],
-  ["--device-read-bps", "/dev/sda:1mb", "--device-write-bps", "/dev/sda:2mb", "--device-read-iops", "/dev/sda:100", "--device-write-iops", "/dev/sda:200", "busybox"],
+  [
+    "--device-read-bps",
+    "/dev/sda:1mb",
+    "--device-write-bps",
+    "/dev/sda:2mb",
+    "--device-read-iops",
+    "/dev/sda:100",
+    "--device-write-iops",
+    "/dev/sda:200",
+    "busybox",
+  ],
   ["--device", "/dev/fuse", "--device", "/dev/null:/dev/other:r", "--device", "/dev/zero:rw", "--device-cgroup-rule", "c 1:3 rwm", "busybox"],
   ["--ulimit", "nofile=1024:2048", "--ulimit", "core=-1", "--ulimit", "nproc=10", "busybox"],
   ["--cap-add", "NET_ADMIN", "--cap-drop", "ALL", "--privileged", "--group-add", "audio", "busybox"],
@@ -92,7 +108,21 @@ const commandLines: readonly (readonly string[])[] = [
   ["--link", "db:database", "--add-host", "a:1.2.3.4", "--add-host", "b=::1", "--add-host", "gw:host-gateway", "busybox"],
   ["--dns", "1.1.1.1", "--dns-search", "example.org", "--dns-option", "ndots:2", "busybox"],
   ["--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=2", "busybox"],
-  ["--health-cmd", "true", "--health-interval", "1m30s", "--health-timeout", "500ms", "--health-retries", "2", "--health-start-period", "1s", "--health-start-interval", "1.5s", "busybox"],
+  [
+    "--health-cmd",
+    "true",
+    "--health-interval",
+    "1m30s",
+    "--health-timeout",
+    "500ms",
+    "--health-retries",
+    "2",
+    "--health-start-period",
+    "1s",
+    "--health-start-interval",
+    "1.5s",
+    "busybox",
+  ],
   ["--no-healthcheck", "busybox"],
   ["--volumes-from", "a:ro", "--volume-driver", "local", "--storage-opt", "size=1g", "--cgroup-parent", "/x", "busybox"],
   ["--runtime", "runc", "--isolation", "default", "--platform", "linux/amd64", "--annotation", "a=b", "busybox"],
@@ -134,16 +164,18 @@ describe.skipIf(docker === undefined)("bodies that docker sends too (skipped wit
   };
   const theirs = async (argv: readonly string[]) => {
     daemon.requests.length = 0;
-    const done = await promisify(execFile)(docker!, argv, { cwd: directory, env: { ...environment, DOCKER_HOST: daemon.host, DOCKER_CONFIG: directory } }).catch(
-      (error: { stdout: string; stderr: string }) => error,
-    );
+    const done = await promisify(execFile)(docker!, argv, {
+      cwd: directory,
+      env: { ...environment, DOCKER_HOST: daemon.host, DOCKER_CONFIG: directory },
+    }).catch((error: { stdout: string; stderr: string }) => error);
     return { text: done.stdout + done.stderr, requests: [...daemon.requests] };
   };
 
   it.each(commandLines.map((words) => [words.join(" "), words] as const))("create %s", async (_name, words) => {
     const argv = ["create", ...words.map((word) => word.replace("{dir}", directory))];
     const [their, our] = [await theirs(argv), await ours(argv)];
-    const created = (requests: readonly { url: string }[]) => requests.find((r) => r.url.startsWith("/containers/create")) as { url: string; body: unknown } | undefined;
+    const created = (requests: readonly { url: string }[]) =>
+      requests.find((r) => r.url.startsWith("/containers/create")) as { url: string; body: unknown } | undefined;
     expect(created(their.requests), their.text).toBeDefined();
     expect(our.code, our.text).toBe(0);
     expect(comparable(created(our.requests)?.body)).toEqual(comparable(created(their.requests)?.body));

@@ -232,16 +232,19 @@ run  -d  missing
   .split("\n");
 
 /** Requests whose order is nobody's business. */
-const byUrl = (requests: readonly { method: string; url: string; body: unknown }[]) => requests.map((r) => `${r.method} ${canonical(r.url.replace(/4c01db0b339c0+/, "web"))}`).sort();
+const byUrl = (requests: readonly { method: string; url: string; body: unknown }[]) =>
+  requests.map((r) => `${r.method} ${canonical(r.url.replace(/4c01db0b339c0+/, "web"))}`).sort();
 
 /** Filters in either of their two forms, empty fields left out, docker.io's prefix left out. */
 function canonical(url: string): string {
   const [path = "", query = ""] = url.split("?");
-  const parameters = [...new URLSearchParams(query)].filter(([, value]) => value !== "").map(([key, value]) => {
-    if (key !== "filters") return `${key}=${value.replace(/^docker\.io\/(library\/)?/, "")}`;
-    const filters = JSON.parse(value) as Record<string, string[] | Record<string, boolean>>;
-    return `filters=${JSON.stringify(Object.entries(filters).map(([name, values]) => [name, Array.isArray(values) ? values : Object.keys(values)]))}`;
-  });
+  const parameters = [...new URLSearchParams(query)]
+    .filter(([, value]) => value !== "")
+    .map(([key, value]) => {
+      if (key !== "filters") return `${key}=${value.replace(/^docker\.io\/(library\/)?/, "")}`;
+      const filters = JSON.parse(value) as Record<string, string[] | Record<string, boolean>>;
+      return `filters=${JSON.stringify(Object.entries(filters).map(([name, values]) => [name, Array.isArray(values) ? values : Object.keys(values)]))}`;
+    });
   return `${path}?${parameters.sort().join("&")}`;
 }
 
@@ -267,8 +270,11 @@ describe.skipIf(docker === undefined)("output that docker prints too (skipped wi
 
   const theirs = (argv: readonly string[]): Promise<{ code: number; out: string; err: string }> =>
     new Promise((resolve) => {
-      const child = execFile(docker!, argv, { env: { PATH: process.env["PATH"], DOCKER_HOST: daemon.host, DOCKER_CONFIG: directory, TZ: process.env["TZ"] }, cwd: directory }, (error, out, err) =>
-        resolve({ code: error === null ? 0 : Number(error.code), out, err }),
+      const child = execFile(
+        docker!,
+        argv,
+        { env: { PATH: process.env["PATH"], DOCKER_HOST: daemon.host, DOCKER_CONFIG: directory, TZ: process.env["TZ"] }, cwd: directory },
+        (error, out, err) => resolve({ code: error === null ? 0 : Number(error.code), out, err }),
       );
       child.stdin?.end();
     });
@@ -303,11 +309,11 @@ describe.skipIf(docker === undefined)("output that docker prints too (skipped wi
 
   /** Commands that tell about the client too: what they say of the server must be the same. */
   it.each([
-    ["info", /^Server:[^]*/m],
-    ["info  -f  {{.Driver}} {{.CgroupVersion}} {{range .Plugins.Network}}{{.}},{{end}}", /[^]*/],
-    ["version", /^Server:[^]*/m],
-    ["version  -f  {{.Server.Version}} {{(index .Server.Components 0).Name}}", /[^]*/],
-    ["system  df  -v", /[^]*(?=\nBuild cache usage)|[^]*/],
+    ["info", /^Server:[\s\S]*/m],
+    ["info  -f  {{.Driver}} {{.CgroupVersion}} {{range .Plugins.Network}}{{.}},{{end}}", /[\s\S]*/],
+    ["version", /^Server:[\s\S]*/m],
+    ["version  -f  {{.Server.Version}} {{(index .Server.Components 0).Name}}", /[\s\S]*/],
+    ["system  df  -v", /[\s\S]*(?=\nBuild cache usage)|[\s\S]*/],
   ] as const)("%s", async (line, part) => {
     const argv = line.split("  ");
     const their = await theirs(argv);

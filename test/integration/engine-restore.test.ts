@@ -67,7 +67,12 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
     process.kill(Number(monitor), "SIGKILL");
     expect(await ended).toEqual({ exitCode: 255 });
     expect(state(id)).toMatchObject({ status: "exited", reason: expect.stringContaining("monitor") });
-    expect(await eventually(async () => readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && cgroupOf(pid).includes(id)), (left) => left.length === 0)).toEqual([]);
+    expect(
+      await eventually(
+        async () => readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && cgroupOf(pid).includes(id)),
+        (left) => left.length === 0,
+      ),
+    ).toEqual([]);
   });
 
   test("leavings of crashes are swept: records cut off, snapshots, cgroups, sockets of nobody", async () => {
@@ -81,7 +86,12 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
     const cgroup = join("/sys/fs/cgroup/pids", t.options.cgroupParent ?? "", id);
     mkdirSync(cgroup);
     await t.reopen();
-    expect(await eventually(() => t.leftovers(), (left) => left.length === 0)).toEqual([]);
+    expect(
+      await eventually(
+        () => t.leftovers(),
+        (left) => left.length === 0,
+      ),
+    ).toEqual([]);
     await until(() => !existsSync(cgroup));
   });
 

@@ -25,24 +25,49 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   });
 
   test("inside: pid 1, its own hostname, files of the engine, nothing of the host", async () => {
-    const { id, out } = await t.run(["sh", "-c", "echo $$; hostname; cat /etc/hostname; grep localhost /etc/hosts | head -n 1; test -s /etc/resolv.conf && echo resolv; ls /proc | grep -c '^[0-9]'; id -u; pwd; ls /sys/class/net; env | sort | grep -v SHLVL"]);
+    const { id, out } = await t.run([
+      "sh",
+      "-c",
+      "echo $$; hostname; cat /etc/hostname; grep localhost /etc/hosts | head -n 1; test -s /etc/resolv.conf && echo resolv; ls /proc | grep -c '^[0-9]'; id -u; pwd; ls /sys/class/net; env | sort | grep -v SHLVL",
+    ]);
     const short = id.slice(0, 12);
     const [pid, name, file, hosts, resolv, processes, uid, cwd, lo, ...env] = out.trim().split("\n");
-    expect({ pid, name, file, hosts, resolv, uid, cwd, lo }).toEqual({ pid: "1", name: short, file: short, hosts: "127.0.0.1\tlocalhost", resolv: "resolv", uid: "0", cwd: "/", lo: "lo" });
+    expect({ pid, name, file, hosts, resolv, uid, cwd, lo }).toEqual({
+      pid: "1",
+      name: short,
+      file: short,
+      hosts: "127.0.0.1\tlocalhost",
+      resolv: "resolv",
+      uid: "0",
+      cwd: "/",
+      lo: "lo",
+    });
     expect(Number(processes)).toBeLessThan(5);
     expect(env).toEqual(expect.arrayContaining(["HOME=/root", `HOSTNAME=${short}`]));
   });
 
   test("user, group, workdir, environment, labels and hostname are the request's", async () => {
-    const { out } = await t.run(["sh", "-c", "id -u; id -g; id -G; pwd; echo $X; hostname"], { User: "www-data:users", WorkingDir: "/made/up", Env: ["X=y z"], Hostname: "web" }, { GroupAdd: ["tty", "4242"] });
+    const { out } = await t.run(
+      ["sh", "-c", "id -u; id -g; id -G; pwd; echo $X; hostname"],
+      { User: "www-data:users", WorkingDir: "/made/up", Env: ["X=y z"], Hostname: "web" },
+      { GroupAdd: ["tty", "4242"] },
+    );
     expect(out).toBe("33\n100\n100 5 4242\n/made/up\ny z\nweb\n");
     await expect(t.start(["true"], { User: "nobody-here" })).rejects.toThrow("unable to find user nobody-here: no matching entries in passwd file");
   });
 
   test("a program that cannot be started: docker's words, code and state", async () => {
-    for (const [program, code, text] of [["nope", 127, 'exec: "nope": executable file not found in $PATH'], ["/etc", 126, "permission denied"], ["/no/such", 127, "no such file or directory"]] as const) {
+    for (const [program, code, text] of [
+      ["nope", 127, 'exec: "nope": executable file not found in $PATH'],
+      ["/etc", 126, "permission denied"],
+      ["/no/such", 127, "no such file or directory"],
+    ] as const) {
       const id = await t.create([program]);
-      await expect(t.engine.containers.start(id)).rejects.toMatchObject({ code: "invalid", message: expect.stringContaining(text), details: { exitCode: code } });
+      await expect(t.engine.containers.start(id)).rejects.toMatchObject({
+        code: "invalid",
+        message: expect.stringContaining(text),
+        details: { exitCode: code },
+      });
       expect(t.engine.containers.get(id).state).toMatchObject({ status: "created", exitCode: code, error: expect.stringContaining(text) });
       expect(await t.engine.containers.wait(id, "not-running")).toMatchObject({ exitCode: code });
     }
@@ -59,7 +84,10 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
       code: "conflict",
       message: `Conflict. The container name "/first" is already in use by container "${id}". You have to remove (or rename) that container to be able to reuse that name.`,
     });
-    await expect(t.create(["true"], {}, {}, "a/b")).rejects.toMatchObject({ code: "invalid", message: "Invalid container name (a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed" });
+    await expect(t.create(["true"], {}, {}, "a/b")).rejects.toMatchObject({
+      code: "invalid",
+      message: "Invalid container name (a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+    });
     const other = await t.create(["true"]);
     expect(t.engine.containers.get(other).name).toMatch(/^[a-z]+_[a-z]+$/);
     expect(t.engine.containers.get(id.slice(0, 10)).id).toBe(id);
@@ -72,13 +100,20 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   });
 
   test("refusals of create leave nothing", async () => {
-    await expect(t.engine.containers.create(t.request("nope/nothing", ["x"]))).rejects.toMatchObject({ code: "not-found", message: "No such image: nope/nothing:latest" });
+    await expect(t.engine.containers.create(t.request("nope/nothing", ["x"]))).rejects.toMatchObject({
+      code: "not-found",
+      message: "No such image: nope/nothing:latest",
+    });
     await expect(t.create([], { Entrypoint: [""] })).rejects.toThrow("No command specified");
     await expect(t.create(["true"], {}, { Memory: 1024 })).rejects.toThrow("Minimum memory limit allowed is 6MB");
     await expect(t.create(["true"], {}, { NanoCpus: 1e12 })).rejects.toThrow("Range of CPUs is from 0.01 to");
     await expect(t.create(["true"], {}, { CapAdd: ["FLY"] })).rejects.toMatchObject({ code: "invalid" });
-    await expect(t.create(["true"], {}, { Mounts: [{ Type: "bind", Source: "/no/such/dir", Target: "/x" }] })).rejects.toThrow('invalid mount config for type "bind": bind source path does not exist: /no/such/dir');
-    await expect(t.create(["true"], {}, { AutoRemove: true, RestartPolicy: { Name: "always", MaximumRetryCount: 0 } })).rejects.toThrow("can't create 'AutoRemove' container with restart policy");
+    await expect(t.create(["true"], {}, { Mounts: [{ Type: "bind", Source: "/no/such/dir", Target: "/x" }] })).rejects.toThrow(
+      'invalid mount config for type "bind": bind source path does not exist: /no/such/dir',
+    );
+    await expect(t.create(["true"], {}, { AutoRemove: true, RestartPolicy: { Name: "always", MaximumRetryCount: 0 } })).rejects.toThrow(
+      "can't create 'AutoRemove' container with restart policy",
+    );
     expect(await t.leftovers()).toEqual([]);
   });
 
@@ -97,7 +132,10 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const killed = await t.start(["sleep", "100"]);
     await t.engine.containers.kill(killed, "SIGKILL");
     expect(t.engine.containers.get(killed).state).toMatchObject({ exitCode: 137, reason: "killed by SIGKILL (wherry kill)", oomKilled: false });
-    await expect(t.engine.containers.kill(killed, "KILL")).rejects.toMatchObject({ code: "conflict", message: `cannot kill container: ${killed}: container ${killed} is not running` });
+    await expect(t.engine.containers.kill(killed, "KILL")).rejects.toMatchObject({
+      code: "conflict",
+      message: `cannot kill container: ${killed}: container ${killed} is not running`,
+    });
     await expect(t.engine.containers.kill(killed, "NOPE")).rejects.toThrow("invalid signal: NOPE");
     const own = await t.start(["sh", "-c", "trap 'exit 7' INT; while :; do sleep 0.05; done"], { StopSignal: "SIGINT" });
     await new Promise((resolve) => setTimeout(resolve, 200));
@@ -111,13 +149,25 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     await t.engine.containers.start(id);
     await ended;
     expect((await t.logs(id)).out).toBe("first\nagain\n");
-    expect(await t.engine.containers.changes(id)).toEqual(expect.arrayContaining([{ kind: "delete", path: "/etc/shadow" }, { kind: "add", path: "/seen" }]));
+    expect(await t.engine.containers.changes(id)).toEqual(
+      expect.arrayContaining([
+        { kind: "delete", path: "/etc/shadow" },
+        { kind: "add", path: "/seen" },
+      ]),
+    );
     await expect(t.run(["cat", "/etc/shadow"])).resolves.toMatchObject({ code: 0 });
   });
 
   test("attach before start loses nothing, both ways", async () => {
     const id = await t.create(["sh", "-c", "echo begin; cat; echo end >&2"], { OpenStdin: true, StdinOnce: true, AttachStdin: true });
-    const { stream, framed } = await t.engine.containers.attach(id, { stdin: true, stdout: true, stderr: true, stream: true, logs: false, detachKeys: new Uint8Array() });
+    const { stream, framed } = await t.engine.containers.attach(id, {
+      stdin: true,
+      stdout: true,
+      stderr: true,
+      stream: true,
+      logs: false,
+      detachKeys: new Uint8Array(),
+    });
     expect(framed).toBe(true);
     const ended = t.engine.containers.wait(id, "next-exit");
     const big = "x".repeat(300_000);
@@ -131,14 +181,28 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   test("attach to one that runs, with what it has said before", async () => {
     const id = await t.start(["sh", "-c", "echo one; read x; echo two $x"], { OpenStdin: true });
     await waitFor(async () => (await t.logs(id)).out === "one\n");
-    const { stream, framed } = await t.engine.containers.attach(id, { stdin: true, stdout: true, stderr: true, stream: true, logs: true, detachKeys: new Uint8Array() });
+    const { stream, framed } = await t.engine.containers.attach(id, {
+      stdin: true,
+      stdout: true,
+      stderr: true,
+      stream: true,
+      logs: true,
+      detachKeys: new Uint8Array(),
+    });
     stream.write("go\n");
     expect(await readAll(stream, framed)).toBe("one\ntwo go\n");
   });
 
   test("a terminal: its size, its echo", async () => {
     const id = await t.create(["sh", "-c", "stty size; read x; stty size; echo got $x"], { Tty: true, OpenStdin: true }, { ConsoleSize: [33, 111] });
-    const { stream, framed } = await t.engine.containers.attach(id, { stdin: true, stdout: true, stderr: true, stream: true, logs: false, detachKeys: new Uint8Array() });
+    const { stream, framed } = await t.engine.containers.attach(id, {
+      stdin: true,
+      stdout: true,
+      stderr: true,
+      stream: true,
+      logs: false,
+      detachKeys: new Uint8Array(),
+    });
     expect(framed).toBe(false);
     let text = "";
     stream.on("data", (chunk: Buffer) => (text += chunk.toString()));
@@ -153,11 +217,20 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("exec: output, code, user, environment, and what it is told when it cannot", async () => {
     const id = await t.start(["sleep", "100"], { Env: ["FROM=container"], WorkingDir: "/tmp" });
-    expect(await t.exec(id, ["sh", "-c", "echo $FROM $MORE; pwd; id -u; echo $HOME; exit 5"], { Env: ["MORE=exec"] })).toEqual({ code: 5, out: "container exec\n/tmp\n0\n/root\n" });
-    expect(await t.exec(id, ["sh", "-c", "id -u; id -g; pwd; grep CapEff /proc/self/status"], { User: "33", WorkingDir: "/var" })).toEqual({ code: 0, out: "33\n33\n/var\nCapEff:\t0000000000000000\n" });
+    expect(await t.exec(id, ["sh", "-c", "echo $FROM $MORE; pwd; id -u; echo $HOME; exit 5"], { Env: ["MORE=exec"] })).toEqual({
+      code: 5,
+      out: "container exec\n/tmp\n0\n/root\n",
+    });
+    expect(await t.exec(id, ["sh", "-c", "id -u; id -g; pwd; grep CapEff /proc/self/status"], { User: "33", WorkingDir: "/var" })).toEqual({
+      code: 0,
+      out: "33\n33\n/var\nCapEff:\t0000000000000000\n",
+    });
     expect((await t.exec(id, ["ps"])).out).toContain("sleep 100");
     const missing = await t.exec(id, ["nope"]);
-    expect(missing).toEqual({ code: 127, out: 'OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown\r\n' });
+    expect(missing).toEqual({
+      code: 127,
+      out: 'OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown\r\n',
+    });
     // The caps of the container, and all of them with --privileged.
     const caps = async (privileged: boolean) => (await t.exec(id, ["grep", "CapEff", "/proc/self/status"], { Privileged: privileged })).out;
     expect(await caps(false)).toBe("CapEff:\t00000000a80425fb\n");
@@ -181,14 +254,25 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const { length } = (await t.logs(id)).out;
     await new Promise((resolve) => setTimeout(resolve, 150));
     expect((await t.logs(id)).out.length - length).toBeLessThanOrEqual(5);
-    await expect(t.engine.containers.remove(id, { force: false, volumes: false })).rejects.toMatchObject({ code: "conflict", message: expect.stringContaining("container is paused and must be unpaused first") });
+    await expect(t.engine.containers.remove(id, { force: false, volumes: false })).rejects.toMatchObject({
+      code: "conflict",
+      message: expect.stringContaining("container is paused and must be unpaused first"),
+    });
     await t.engine.containers.unpause(id);
     await waitFor(async () => (await t.logs(id)).out.length > length + 10);
     const { name } = t.engine.containers.get(id);
-    await expect(t.engine.containers.remove(id, { force: false, volumes: false })).rejects.toMatchObject({ code: "conflict", message: `cannot remove container "/${name}": container is running: stop the container before removing or force remove` });
+    await expect(t.engine.containers.remove(id, { force: false, volumes: false })).rejects.toMatchObject({
+      code: "conflict",
+      message: `cannot remove container "/${name}": container is running: stop the container before removing or force remove`,
+    });
     await t.engine.containers.pause(id);
     await t.engine.containers.remove(id, { force: true, volumes: false });
-    expect(await eventually(() => t.leftovers(), (left) => left.length === 0)).toEqual([]);
+    expect(
+      await eventually(
+        () => t.leftovers(),
+        (left) => left.length === 0,
+      ),
+    ).toEqual([]);
   });
 
   test("limits: out of memory is told with its limit, update takes hold while it runs", async () => {
@@ -198,11 +282,21 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const live = await t.start(["sleep", "100"], {}, { Memory: 64 * 2 ** 20 });
     const limit = async () => (await t.engine.containers.stats(live))?.memory.limit;
     expect(await limit()).toBe(64 * 2 ** 20);
-    await t.engine.containers.update(live, { Memory: 128 * 2 ** 20, MemorySwap: 256 * 2 ** 20, PidsLimit: 30, NanoCpus: 5e8 }, { Name: "on-failure", MaximumRetryCount: 2 });
+    await t.engine.containers.update(
+      live,
+      { Memory: 128 * 2 ** 20, MemorySwap: 256 * 2 ** 20, PidsLimit: 30, NanoCpus: 5e8 },
+      { Name: "on-failure", MaximumRetryCount: 2 },
+    );
     expect(await limit()).toBe(128 * 2 ** 20);
     expect((await t.engine.containers.stats(live))?.pids.limit).toBe(30);
-    expect(t.engine.containers.get(live).hostConfig).toMatchObject({ Memory: 128 * 2 ** 20, NanoCpus: 5e8, RestartPolicy: { Name: "on-failure", MaximumRetryCount: 2 } });
-    await expect(t.engine.containers.update(live, { CpuPeriod: 100_000 }, undefined)).rejects.toThrow("CPU Period cannot be updated as NanoCPUs has already been set");
+    expect(t.engine.containers.get(live).hostConfig).toMatchObject({
+      Memory: 128 * 2 ** 20,
+      NanoCpus: 5e8,
+      RestartPolicy: { Name: "on-failure", MaximumRetryCount: 2 },
+    });
+    await expect(t.engine.containers.update(live, { CpuPeriod: 100_000 }, undefined)).rejects.toThrow(
+      "CPU Period cannot be updated as NanoCPUs has already been set",
+    );
   });
 
   test("--rm: whoever waits for the removal gets the code, and nothing is left", async () => {
@@ -214,7 +308,12 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     expect(await next).toEqual({ exitCode: 9 });
     expect(() => t.engine.containers.get(id)).toThrow("No such container");
     expect(t.engine.volumes.list({})).toEqual([]);
-    expect(await eventually(() => t.leftovers(), (left) => left.length === 0)).toEqual([]);
+    expect(
+      await eventually(
+        () => t.leftovers(),
+        (left) => left.length === 0,
+      ),
+    ).toEqual([]);
   });
 
   test("restart policies: on-failure counts, always goes on until somebody stops it", async () => {
@@ -224,7 +323,10 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const always = await t.start(["true"], {}, { RestartPolicy: { Name: "always", MaximumRetryCount: 0 } });
     await waitFor(() => t.engine.containers.get(always).restartCount >= 2);
     await waitFor(() => t.engine.containers.get(always).state.status === "restarting");
-    await expect(t.engine.containers.remove(always, { force: false, volumes: false })).rejects.toMatchObject({ code: "conflict", message: expect.stringContaining("container is restarting: stop the container before removing or force remove") });
+    await expect(t.engine.containers.remove(always, { force: false, volumes: false })).rejects.toMatchObject({
+      code: "conflict",
+      message: expect.stringContaining("container is restarting: stop the container before removing or force remove"),
+    });
     await t.engine.containers.stop(always);
     expect(t.engine.containers.get(always).state.status).toBe("exited");
   });
@@ -238,7 +340,10 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const anonymous = await t.create(["true"], { Volumes: { "/data": {} } });
     expect(t.engine.containers.get(anonymous).mounts).toMatchObject([{ Type: "volume", Destination: "/data", RW: true, Driver: "local" }]);
     expect(t.engine.volumes.list({})).toHaveLength(2);
-    await expect(t.engine.volumes.remove("named", false)).rejects.toMatchObject({ code: "conflict", message: expect.stringContaining("remove named: volume is in use - [") });
+    await expect(t.engine.volumes.remove("named", false)).rejects.toMatchObject({
+      code: "conflict",
+      message: expect.stringContaining("remove named: volume is in use - ["),
+    });
     await t.removeAll();
     expect(t.engine.volumes.list({}).map((v) => v.Name)).toEqual(["named"]);
     await t.engine.volumes.remove("named", false);
@@ -248,7 +353,11 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const dir = join(t.root, "bound");
     mkdirSync(dir);
     writeFileSync(join(dir, "file"), "content\n");
-    const from = await t.run(["sh", "-c", "cat /b/file /f; touch /b/new 2>/dev/null || echo ro; df /t | tail -n 1 | cut -d' ' -f1; touch /made/x"], {}, { Binds: [`${dir}:/b:ro`, `${join(dir, "file")}:/f`, `${join(t.root, "made")}:/made`], Tmpfs: { "/t": "size=1m" } });
+    const from = await t.run(
+      ["sh", "-c", "cat /b/file /f; touch /b/new 2>/dev/null || echo ro; df /t | tail -n 1 | cut -d' ' -f1; touch /made/x"],
+      {},
+      { Binds: [`${dir}:/b:ro`, `${join(dir, "file")}:/f`, `${join(t.root, "made")}:/made`], Tmpfs: { "/t": "size=1m" } },
+    );
     expect(from.out).toBe("content\ncontent\nro\ntmpfs\n");
     expect(existsSync(join(t.root, "made/x"))).toBe(true);
     expect((await t.run(["cat", "/b/file"], {}, { VolumesFrom: [from.id] })).out).toBe("content\n");
@@ -265,11 +374,18 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("container:X: one process sees the other's network, and ipc, and processes", async () => {
     const first = await t.start(["sleep", "98"], { Hostname: "first" }, { IpcMode: "shareable" });
-    const joined = await t.run(["sh", "-c", "readlink /proc/self/ns/net; ps -o args | grep -c '^sleep 98'; hostname"], {}, { NetworkMode: `container:${first}`, PidMode: `container:${first}`, IpcMode: `container:${first}` });
+    const joined = await t.run(
+      ["sh", "-c", "readlink /proc/self/ns/net; ps -o args | grep -c '^sleep 98'; hostname"],
+      {},
+      { NetworkMode: `container:${first}`, PidMode: `container:${first}`, IpcMode: `container:${first}` },
+    );
     const net = (await t.exec(first, ["readlink", "/proc/self/ns/net"])).out;
     expect(joined.out).toBe(`${net}1\nfirst\n`);
     await t.engine.containers.kill(first, "KILL");
-    await expect(t.start(["true"], {}, { NetworkMode: `container:${first}` })).rejects.toMatchObject({ code: "conflict", message: expect.stringContaining("non running container") });
+    await expect(t.start(["true"], {}, { NetworkMode: `container:${first}` })).rejects.toMatchObject({
+      code: "conflict",
+      message: expect.stringContaining("non running container"),
+    });
   });
 
   test("top, stats, list with filters", async () => {
@@ -295,7 +411,13 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("commit makes an image that runs, with its history", async () => {
     const { id } = await t.run(["sh", "-c", "echo made > /made; rm -r /var/www"]);
-    const image = await t.engine.containers.commit(id, { reference: "committed:v1", comment: "why", author: "me", pause: true, changes: { Cmd: ["cat", "/made"], Entrypoint: null } });
+    const image = await t.engine.containers.commit(id, {
+      reference: "committed:v1",
+      comment: "why",
+      author: "me",
+      pause: true,
+      changes: { Cmd: ["cat", "/made"], Entrypoint: null },
+    });
     expect((await t.engine.images.get("committed:v1")).id).toBe(image);
     const made = await t.engine.images.get(image);
     expect(made.config).toMatchObject({ author: "me", comment: "why", config: { Cmd: ["cat", "/made"] } });
@@ -311,14 +433,26 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   test("logs: follow ends with the container, tail and none driver", async () => {
     const id = await t.start(["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.05; done"]);
     let text = "";
-    for await (const { log } of t.engine.containers.logs(id, { stdout: true, stderr: true, follow: true, tail: undefined, sinceNs: undefined, untilNs: undefined })) text += Buffer.from(log).toString();
+    for await (const { log } of t.engine.containers.logs(id, {
+      stdout: true,
+      stderr: true,
+      follow: true,
+      tail: undefined,
+      sinceNs: undefined,
+      untilNs: undefined,
+    }))
+      text += Buffer.from(log).toString();
     expect(text).toBe("1\n2\n3\n4\n5\n");
     const silent = await t.run(["echo", "x"], {}, { LogConfig: { Type: "none", Config: {} } }).catch((error: Error) => error);
     expect(silent).toMatchObject({ code: "unsupported", message: "configured logging driver does not support reading" });
   });
 
   test("rotated logs are read as one", async () => {
-    const { out } = await t.run(["sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"], {}, { LogConfig: { Type: "json-file", Config: { "max-size": "100k", "max-file": "20" } } });
+    const { out } = await t.run(
+      ["sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"],
+      {},
+      { LogConfig: { Type: "json-file", Config: { "max-size": "100k", "max-file": "20" } } },
+    );
     expect(out).toBe(Array.from({ length: 3000 }, (_, i) => `line ${i}\n`).join(""));
   });
 
@@ -326,7 +460,8 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     const leave = new AbortController();
     const seen: EngineEvent[] = [];
     const reading = (async () => {
-      for await (const event of t.engine.system.events({ sinceNs: undefined, untilNs: undefined, filters: { type: ["container"] }, signal: leave.signal })) seen.push(event);
+      for await (const event of t.engine.system.events({ sinceNs: undefined, untilNs: undefined, filters: { type: ["container"] }, signal: leave.signal }))
+        seen.push(event);
     })();
     const { id } = await t.run(["sh", "-c", "exit 2"], { Labels: { a: "b" } });
     await t.engine.containers.remove(id, { force: false, volumes: false });
@@ -348,7 +483,12 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   test("info and disk usage", async () => {
     await t.start(["sleep", "50"]);
     const { id } = await t.run(["sh", "-c", "head -c 100000 /dev/zero > /big"]);
-    expect(await t.engine.system.info()).toMatchObject({ containers: { total: 2, running: 1, paused: 0, stopped: 1 }, images: 1, driver: "overlay2", rootDir: t.options.dataRoot });
+    expect(await t.engine.system.info()).toMatchObject({
+      containers: { total: 2, running: 1, paused: 0, stopped: 1 },
+      images: 1,
+      driver: "overlay2",
+      rootDir: t.options.dataRoot,
+    });
     const usage = await t.engine.system.diskUsage();
     expect(usage.containers[id]?.rw).toBeGreaterThanOrEqual(100_000);
     expect(usage.layersBytes).toBeGreaterThan(1_000_000);

@@ -11,9 +11,23 @@ afterAll(() => rmSync(work, { recursive: true, force: true }));
 
 describe("npm pack", () => {
   test("installs without a compiler and its programs run", () => {
-    const packed = JSON.parse(execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", work], { cwd: root, encoding: "utf8" })) as { filename: string; files: { path: string }[] }[];
+    const packed = JSON.parse(execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", work], { cwd: root, encoding: "utf8" })) as {
+      filename: string;
+      files: { path: string }[];
+    }[];
     const files = packed[0]?.files.map((f) => f.path) ?? [];
-    expect(files).toEqual(expect.arrayContaining(["dist/bin/wherry", "dist/bin/wherry-helper", "dist/bin/wherryd", "dist/cli.js", "dist/wherryd.js", "dist/index.js", "README.md", "LICENSE"]));
+    expect(files).toEqual(
+      expect.arrayContaining([
+        "dist/bin/wherry",
+        "dist/bin/wherry-helper",
+        "dist/bin/wherryd",
+        "dist/cli.js",
+        "dist/wherryd.js",
+        "dist/index.js",
+        "README.md",
+        "LICENSE",
+      ]),
+    );
     expect(files.filter((f) => f.startsWith("src/") || f.startsWith("native/") || f.startsWith("test/"))).toEqual([]);
 
     // A PATH with node and the base tools only: no cc, no gcc, no make, no python.

@@ -32,7 +32,8 @@ function kindOf(value: unknown): string {
 function comparable(a: unknown, b: unknown): void {
   const plain = (v: unknown) => v === null || v === undefined || ["string", "number", "boolean", "bigint"].includes(typeof v);
   if (!plain(a) || !plain(b)) throw new Error(`error calling eq: non-comparable type`);
-  if (a !== null && a !== undefined && b !== null && b !== undefined && typeof a !== typeof b) throw new Error("error calling eq: incompatible types for comparison");
+  if (a !== null && a !== undefined && b !== null && b !== undefined && typeof a !== typeof b)
+    throw new Error("error calling eq: incompatible types for comparison");
 }
 
 function equal(a: unknown, b: unknown): boolean {
@@ -136,4 +137,3 @@ export const headerFunctions: Readonly<Record<string, TemplateFunction>> = {
 
 /** `and` and `or` decide by their arguments' order and stop early. */
 export const shortCircuit: readonly string[] = ["and", "or"];
-

@@ -1,6 +1,23 @@
 /** Go text/template, first step: text and the tokens of actions. @module @see https://pkg.go.dev/text/template */
 
-export type TokenKind = "text" | "open" | "close" | "field" | "variable" | "word" | "string" | "number" | "char" | "dot" | "pipe" | "declare" | "assign" | "comma" | "leftParen" | "rightParen" | "space";
+export type TokenKind =
+  | "text"
+  | "open"
+  | "close"
+  | "field"
+  | "variable"
+  | "word"
+  | "string"
+  | "number"
+  | "char"
+  | "dot"
+  | "pipe"
+  | "declare"
+  | "assign"
+  | "comma"
+  | "leftParen"
+  | "rightParen"
+  | "space";
 
 export interface Token {
   readonly kind: TokenKind;
@@ -94,7 +111,12 @@ function oneToken(source: string, at: number, tokens: Token[]): number {
     pattern.lastIndex = at;
     const match = pattern.exec(source);
     if (match === null) continue;
-    if (kind === "bad-string") throw syntaxError(source, at, match[0] === "`" ? "unterminated raw quoted string" : match[0] === '"' ? "unterminated quoted string" : "unterminated character constant");
+    if (kind === "bad-string")
+      throw syntaxError(
+        source,
+        at,
+        match[0] === "`" ? "unterminated raw quoted string" : match[0] === '"' ? "unterminated quoted string" : "unterminated character constant",
+      );
     tokens.push({ kind, text: match[0], at });
     return at + match[0].length;
   }

@@ -20,7 +20,12 @@ export function row<T>(item: T, columns: Columns<T>, label?: (item: T, name: str
       if (name === "Label" && label !== undefined) return (key: string) => label(item, key);
       return Object.hasOwn(columns, name) ? columns[name]!.value(item) : undefined;
     },
-    toJSON: () => Object.fromEntries(Object.keys(columns).sort().map((name) => [name, columns[name]!.value(item)])),
+    toJSON: () =>
+      Object.fromEntries(
+        Object.keys(columns)
+          .sort()
+          .map((name) => [name, columns[name]!.value(item)]),
+      ),
   };
 }
 
@@ -58,24 +63,28 @@ export function rowJson(value: Fielded): string {
 }
 
 /** Escapes in a `--format` on the command line: `\t` and `\n` mean tab and newline. */
-function unescape(format: string): string {
+function unescapeText(format: string): string {
   return format.trim().replaceAll("\\t", "\t").replaceAll("\\n", "\n");
 }
 
 /** What a format asks for. Throws Error with docker's words for a broken template. */
-export function parseListFormat<T>({ format, table, quiet }: Pick<ListOptions<T>, "format" | "table" | "quiet">): { readonly table: boolean; readonly template: string } {
+export function parseListFormat<T>({ format, table, quiet }: Pick<ListOptions<T>, "format" | "table" | "quiet">): {
+  readonly table: boolean;
+  readonly template: string;
+} {
   if (quiet !== undefined && (format === "" || format === "table")) return { table: false, template: quiet };
   if (format === "" || format === "table") return { table: true, template: table };
   if (format === "json") return { table: false, template: "{{json .}}" };
   const isTable = format.startsWith("table");
-  return { table: isTable, template: unescape(isTable ? format.slice(5) : format) };
+  return { table: isTable, template: unescapeText(isTable ? format.slice(5) : format) };
 }
 
 /** The list as text, ready to print. */
 export function formatList<T>(items: readonly T[], options: ListOptions<T>): string {
   const { table, template } = parseListFormat(options);
   const compiled = compile(template);
-  const jsonOf = (value: unknown) => (typeof value === "object" && value !== null && fielded in value ? rowJson(value as Fielded) : JSON.stringify(value ?? null)); // marked
+  const jsonOf = (value: unknown) =>
+    typeof value === "object" && value !== null && fielded in value ? rowJson(value as Fielded) : JSON.stringify(value ?? null); // marked
   const lines: string[] = [];
   if (table) lines.push(compiled.execute(headerRow(options.columns), { functions: headerFunctions }));
   for (const item of items) {
@@ -84,7 +93,6 @@ export function formatList<T>(items: readonly T[], options: ListOptions<T>): str
   const text = lines.map((line) => `${line}\n`).join("");
   return table ? alignColumns(text) : text;
 }
-
 
 /** Throws Error in docker's words. */
 export function compile(template: string): ReturnType<typeof compileTemplate> {

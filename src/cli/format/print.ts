@@ -59,16 +59,23 @@ export function goQuote(text: string): string {
 /** Go's fmt.Sprintf for the verbs that templates use. */
 export function sprintf(format: string, args: readonly unknown[]): string {
   let next = 0;
-  let text = format.replace(/%([-+# 0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(.)?/gu, (all, flags: string, width: string | undefined, precision: string | undefined, verb: string | undefined) => {
-    if (verb === undefined) return "%!(NOVERB)";
-    if (verb === "%") return "%";
-    const star = (given: string | undefined) => (given === "*" ? Number(args[next++]) : given === undefined ? undefined : Number(given));
-    const wide = star(width);
-    const exact = star(precision) ?? (all.includes(".") ? 0 : undefined);
-    if (next >= args.length) return `%!${verb}(MISSING)`;
-    return pad(verbText(verb, args[next++], flags, exact), wide ?? 0, flags, verb);
-  });
-  if (next < args.length) text += `%!(EXTRA ${args.slice(next).map((a) => `${typeName(a)}=${goText(a)}`).join(", ")})`;
+  let text = format.replace(
+    /%([-+# 0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(.)?/gu,
+    (all, flags: string, width: string | undefined, precision: string | undefined, verb: string | undefined) => {
+      if (verb === undefined) return "%!(NOVERB)";
+      if (verb === "%") return "%";
+      const star = (given: string | undefined) => (given === "*" ? Number(args[next++]) : given === undefined ? undefined : Number(given));
+      const wide = star(width);
+      const exact = star(precision) ?? (all.includes(".") ? 0 : undefined);
+      if (next >= args.length) return `%!${verb}(MISSING)`;
+      return pad(verbText(verb, args[next++], flags, exact), wide ?? 0, flags, verb);
+    },
+  );
+  if (next < args.length)
+    text += `%!(EXTRA ${args
+      .slice(next)
+      .map((a) => `${typeName(a)}=${goText(a)}`)
+      .join(", ")})`;
   return text;
 }
 

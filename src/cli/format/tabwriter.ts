@@ -18,7 +18,9 @@ export function alignColumns(text: string, minWidth: number = usualMinWidth): st
   const lines = text.split("\n").map((line) => line.split("\t"));
   const widths: number[][] = lines.map(() => []);
   for (let start = 0; start < lines.length; ) start = block({ lines, widths, minWidth }, start, lines.length, 0);
-  return lines.map((cells, row) => cells.map((cell, i) => (i < cells.length - 1 ? cell + " ".repeat(widths[row]![i]! - widthOf(cell)) : cell)).join("")).join("\n");
+  return lines
+    .map((cells, row) => cells.map((cell, i) => (i < cells.length - 1 ? cell + " ".repeat(widths[row]![i]! - widthOf(cell)) : cell)).join(""))
+    .join("\n");
 }
 
 interface Grid {

@@ -110,7 +110,8 @@ function checked({ mount, used, image }: Draft): MountFlag {
     if (used.has(kind) && mount.Type !== kind) throw new Error(`cannot mix '${kind}-*' options with mount type '${mount.Type}'`);
   }
   const recursion = mount.BindOptions;
-  if (recursion?.ReadOnlyNonRecursive === true && mount.ReadOnly !== true) throw new Error("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction");
+  if (recursion?.ReadOnlyNonRecursive === true && mount.ReadOnly !== true)
+    throw new Error("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction");
   if (recursion?.ReadOnlyForceRecursive === true) {
     if (mount.ReadOnly !== true) throw new Error("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction");
     if (recursion.Propagation !== "rprivate") {

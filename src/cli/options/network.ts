@@ -29,7 +29,10 @@ export function parseNetwork(text: string): NetworkFlag {
     const equals = field.indexOf("=");
     if (equals < 0 || field.slice(0, equals) === "") throw new Error("invalid field " + field);
     const key = field.slice(0, equals).trim().toLowerCase();
-    const value = field.slice(equals + 1).trim().toLowerCase();
+    const value = field
+      .slice(equals + 1)
+      .trim()
+      .toLowerCase();
     setField(network, key, value, field.slice(equals + 1).trim());
   }
   if (network.target === "") throw new Error("network name/id is not specified");
@@ -47,7 +50,10 @@ function setField(network: NetworkFlag, key: string, value: string, raw: string)
     case "driver-opt": {
       const equals = raw.indexOf("=");
       if (equals <= 0) throw new Error("invalid key value pair format in driver options");
-      network.driverOpts[raw.slice(0, equals).trim().toLowerCase()] = raw.slice(equals + 1).trim().toLowerCase();
+      network.driverOpts[raw.slice(0, equals).trim().toLowerCase()] = raw
+        .slice(equals + 1)
+        .trim()
+        .toLowerCase();
       break;
     }
     case "ip":

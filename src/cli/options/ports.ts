@@ -48,7 +48,8 @@ function addPort(spec: string, ports: Ports): void {
   let hostEnd = 0;
   if (host !== "") [hostStart, hostEnd] = orSay(`invalid hostPort: ${host}`, () => range(host));
   // One container port may take any free host port of a range.
-  if (host !== "" && end - start !== hostEnd - hostStart && end !== start) throw new Error(`invalid ranges specified for container and host Ports: ${container} and ${host}`);
+  if (host !== "" && end - start !== hostEnd - hostStart && end !== start)
+    throw new Error(`invalid ranges specified for container and host Ports: ${container} and ${host}`);
   const name = protocol.toLowerCase();
   if (!protocols.includes(name)) throw new Error(`invalid proto: ${protocol}`);
   for (let port = start; port <= end; port++) {

@@ -20,7 +20,24 @@ export function parseCpus(text: string): number {
   return value === 0 ? 0 : value;
 }
 
-const limits = ["as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"];
+const limits = [
+  "as",
+  "core",
+  "cpu",
+  "data",
+  "fsize",
+  "locks",
+  "memlock",
+  "msgqueue",
+  "nice",
+  "nofile",
+  "nproc",
+  "rss",
+  "rtprio",
+  "rttime",
+  "sigpending",
+  "stack",
+];
 
 /** `nofile=1024:2048`, `core=-1`. */
 export function parseUlimit(text: string): Ulimit {
@@ -60,7 +77,9 @@ export function parseBpsDevice(text: string): { Path: string; Rate: number } {
   try {
     return { Path: path, Rate: parseBytes(value) };
   } catch {
-    throw new Error(`invalid rate for device: ${text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb`);
+    throw new Error(
+      `invalid rate for device: ${text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb`,
+    );
   }
 }
 

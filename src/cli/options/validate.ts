@@ -38,7 +38,11 @@ export function extraHost(text: string): string {
 export function dnsSearch(text: string): string {
   const domain = text.trim();
   if (domain === ".") return domain;
-  if (!/[a-zA-Z]/.test(domain) || domain.length >= 255 || !/^(:?(:?[a-zA-Z0-9]|(:?[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))(:?\.(:?[a-zA-Z0-9]|(:?[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])))*)\.?$/.test(domain)) {
+  if (
+    !/[a-zA-Z]/.test(domain) ||
+    domain.length >= 255 ||
+    !/^(:?(:?[a-zA-Z0-9]|(:?[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))(:?\.(:?[a-zA-Z0-9]|(:?[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])))*)\.?$/.test(domain)
+  ) {
     throw new Error(`${text} is not a valid domain`);
   }
   return domain;

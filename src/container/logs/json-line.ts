@@ -54,7 +54,7 @@ function decodeFast(buffer: Buffer, start: number, end: number): LogEntry | unde
   if (middle < start + HEAD.length || !matches(buffer, MIDDLE, middle)) return undefined;
   const streamAt = middle + MIDDLE.length;
   const stream = buffer[streamAt] === 0x6f ? "stdout" : "stderr";
-  const log = unescape(buffer, start + HEAD.length, middle);
+  const log = unescapeBytes(buffer, start + HEAD.length, middle);
   return log === undefined ? undefined : new Entry(stream, log, buffer.toString("latin1", time + TIME.length, end - TAIL.length));
 }
 
@@ -75,7 +75,7 @@ const simple = new Map([
 ]);
 
 /** JSON string escapes → bytes, in place (the result is never longer). */
-function unescape(buffer: Buffer, start: number, end: number): Uint8Array | undefined {
+function unescapeBytes(buffer: Buffer, start: number, end: number): Uint8Array | undefined {
   let from = buffer.indexOf(BACKSLASH, start);
   if (from < 0 || from >= end) return buffer.subarray(start, end);
   let to = from;
@@ -86,12 +86,12 @@ function unescape(buffer: Buffer, start: number, end: number): Uint8Array | unde
       from++;
       continue;
     }
-    const escape = buffer[from + 1] as number;
-    const plain = simple.get(escape);
+    const kind = buffer[from + 1] as number;
+    const plain = simple.get(kind);
     if (plain !== undefined) {
       buffer[to++] = plain;
       from += 2;
-    } else if (escape === 0x75 && from + 6 <= end) {
+    } else if (kind === 0x75 && from + 6 <= end) {
       // Runs of \uXXXX together, so that surrogate pairs become one character.
       let stop = from + 6;
       while (stop + 6 <= end && buffer[stop] === BACKSLASH && buffer[stop + 1] === 0x75) stop += 6;
