@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -152,6 +152,8 @@ describe("start and end", () => {
 
   it("serves many at once: 200 launches, 8 at a time, and leaves nothing", async () => {
     const before = (await childrenOf(helperPid(lab))).length;
+    const descriptors = () => readdirSync(`/proc/${helperPid(lab)}/fd`).length;
+    const openBefore = descriptors();
     let next = 0;
     const worker = async () => {
       while (next < 200) {
@@ -161,5 +163,6 @@ describe("start and end", () => {
     };
     await Promise.all(Array.from({ length: 8 }, worker));
     await until("all monitors are gone", async () => (await childrenOf(helperPid(lab))).length === before);
+    expect(descriptors()).toBe(openBefore);
   });
 });
