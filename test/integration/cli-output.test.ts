@@ -49,6 +49,7 @@ inspect  -f  {{range .Config.Env}}{{println .}}{{end}}{{index .Config.Labels "a"
 inspect  -f  {{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{len $b}};{{end}}  web
 inspect  -f  {{json .State}}{{json .HostConfig.PortBindings}}  web
 inspect  -f  {{.NetworkSettings.Networks.bridge.IPAddress}} {{index .NetworkSettings.Networks "bridge" | json | len | lt 5}}  web
+inspect  -f  {{.ID}} {{(index (index .NetworkSettings.Ports "80/tcp") 0).HostIP}} {{.HostConfig.Memory}}  web
 inspect  -f  {{.Foo}}  web
 inspect  -f  {{.State.Health.Status}}  web
 inspect  -f  {{.Foo  web
@@ -312,7 +313,7 @@ describe.skipIf(docker === undefined)("output that docker prints too (skipped wi
     ["info", /^Server:[\s\S]*/m],
     ["info  -f  {{.Driver}} {{.CgroupVersion}} {{range .Plugins.Network}}{{.}},{{end}}", /[\s\S]*/],
     ["version", /^Server:[\s\S]*/m],
-    ["version  -f  {{.Server.Version}} {{(index .Server.Components 0).Name}}", /[\s\S]*/],
+    ["version  -f  {{.Server.Version}} {{.Server.APIVersion}} {{(index .Server.Components 0).Name}}", /[\s\S]*/],
     ["system  df  -v", /[\s\S]*(?=\nBuild cache usage)|[\s\S]*/],
   ] as const)("%s", async (line, part) => {
     const argv = line.split("  ");

@@ -1,5 +1,6 @@
 /** Go text/template as far as docker's `--format` needs it. @module @see https://docs.docker.com/engine/cli/formatting/ */
 import { functions, shortCircuit, truth } from "./functions.ts";
+import { keyOf } from "./go-names.ts";
 import { position, TemplateError } from "./lexer.ts";
 import { type Call, type Node, type Operand, parseTemplate, type Pipeline } from "./parser.ts";
 import { goText, isFielded, isMap } from "./print.ts";
@@ -223,7 +224,8 @@ class Execution {
       found = value.field(name);
       if (found === undefined) this.#fail(operand, `can't evaluate field ${name} in type *formatter.Context`, at);
     } else if (isMap(value)) {
-      found = Object.hasOwn(value, name) ? value[name] : undefined;
+      const key = keyOf(value, name);
+      found = key === undefined ? undefined : value[key];
       if (found === undefined && this.#options.strict === true) this.#fail(operand, `map has no entry for key ${JSON.stringify(name)}`, at);
       if (found === null) return new NullField(this.#options.nullText?.(name) ?? "<no value>");
     } else if (value === null || value === undefined) {
