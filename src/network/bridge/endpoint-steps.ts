@@ -30,7 +30,7 @@ export function netlinkStep(where: "host" | "child", protocol: number, messages:
 }
 
 /**
- * The pair is made with its far end already in the container's namespace: moving it there later costs ten times as much. Both indexes are chosen here,
+ * The pair is made with its far end already in the container's namespace: moving it there later costs several times as much. Both indexes are chosen here,
  * so that neither side needs to ask for them. The planner sees to it that the child's steps wait for the host's.
  */
 export function endpointSteps({ slot, bridge, host, container, table, ports }: EndpointWiring): Step[] {
