@@ -3,7 +3,7 @@
 //   node scripts/build-native.mjs [OUTDIR]      (default dist/bin)
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -44,11 +44,7 @@ export function buildNative(outDir) {
   try {
     execFileSync(compiler, [...flags, ...nativeSources(), "-o", fresh], { stdio: "inherit" });
     const stubFresh = `${stub}.${process.pid}`;
-    try {
-      linkSync(fresh, stubFresh);
-    } catch {
-      copyFileSync(fresh, stubFresh); // a filesystem without hard links
-    }
+    copyFileSync(fresh, stubFresh); // no hard link: npm drops those when it installs a package
     renameSync(fresh, helper);
     renameSync(stubFresh, stub);
   } finally {

@@ -101,6 +101,8 @@ const inspected = {
     NetworkMode: "bridge",
     PortBindings: { "80/tcp": [{ HostIp: "", HostPort: "8080" }] },
     Memory: 67108864,
+    NanoCpus: 500000000,
+    CpuShares: 0,
     CapAdd: null,
     PidsLimit: null,
     LogConfig: { Type: "json-file", Config: {} },

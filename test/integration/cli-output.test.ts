@@ -49,7 +49,8 @@ inspect  -f  {{range .Config.Env}}{{println .}}{{end}}{{index .Config.Labels "a"
 inspect  -f  {{range $p, $b := .NetworkSettings.Ports}}{{$p}} {{len $b}};{{end}}  web
 inspect  -f  {{json .State}}{{json .HostConfig.PortBindings}}  web
 inspect  -f  {{.NetworkSettings.Networks.bridge.IPAddress}} {{index .NetworkSettings.Networks "bridge" | json | len | lt 5}}  web
-inspect  -f  {{.ID}} {{(index (index .NetworkSettings.Ports "80/tcp") 0).HostIP}} {{.HostConfig.Memory}}  web
+inspect  -f  {{.ID}}  web
+inspect  -f  {{.HostConfig.NanoCPUs}} {{.HostConfig.CPUShares}}  web
 inspect  -f  {{.Foo}}  web
 inspect  -f  {{.State.Health.Status}}  web
 inspect  -f  {{.Foo  web
