@@ -131,7 +131,6 @@ export class ImageCatalog {
   register(images: readonly Registration[]): Promise<void> {
     return this.#serially(async () => {
       for (const { config } of images) await this.#checkLayers(config);
-      await this.#layers.sync();
       const added = images.filter(({ config }) => !this.#loaded.has(config.id));
       if (added.length > 0)
         await this.#database.update((draft) => {

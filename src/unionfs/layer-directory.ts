@@ -218,15 +218,13 @@ export async function openLayerDirectory(root: string, helper: Helper, untouched
 }
 
 async function readOne(directory: LayerDirectory, name: string): Promise<void> {
-  const chain = `sha256:${name}`;
-  if (isDigest(chain)) {
-    const json = await readLayerJson(join(directory.root, name, "layer.json"));
-    if (json?.chain === chain) {
-      directory.layers.set(json.chain, json.parent ?? undefined);
-      return;
-    }
-  }
   if (!keyPattern.test(name) || reservedKey.test(name)) return;
+  const json = await readLayerJson(join(directory.root, name, "layer.json"));
+  if (json !== undefined) {
+    // With the name of another chain, or not readable, it is what a crash has left of a commit: neither a layer nor a snapshot.
+    if (json !== "damaged" && json.chain === `sha256:${name}`) directory.layers.set(json.chain, json.parent ?? undefined);
+    return;
+  }
   const [parent, volatileBoot] = await Promise.all([linkTarget(join(directory.root, name, "parent")), linkTarget(join(directory.root, name, "volatile"))]);
   if (parent === undefined) return;
   directory.active.set(name, {
@@ -235,7 +233,7 @@ async function readOne(directory: LayerDirectory, name: string): Promise<void> {
   });
 }
 
-async function readLayerJson(path: string): Promise<LayerJson | undefined> {
+async function readLayerJson(path: string): Promise<LayerJson | "damaged" | undefined> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
@@ -247,7 +245,7 @@ async function readLayerJson(path: string): Promise<LayerJson | undefined> {
     // Our own file; empty or in part only when the machine crashed before it was on disk.
     return JSON.parse(text) as LayerJson;
   } catch {
-    return undefined;
+    return "damaged";
   }
 }
 

@@ -211,6 +211,24 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", () =>
     expect(readdirSync(join(root, "overlay2/l"))).toHaveLength(2);
   });
 
+  it("what a crash of the machine has left of links and mount points is made again", async () => {
+    const { driver, store } = await open(root, "overlay2");
+    const { chainId } = await layer(store, undefined, "f", "x");
+    await store.sync();
+    await driver.prepare("one", chainId);
+    await driver.mounts("one");
+    const init = join(root, "overlay2", `${chainId.slice(7)}-init`);
+    writeFileSync(join(root, "overlay2", chainId.slice(7), "link"), "");
+    writeFileSync(join(init, "boot"), "another-boot");
+    rmSync(join(init, "diff/etc"), { recursive: true });
+    const again = (await open(root)).driver;
+    expect(existsSync(init)).toBe(false);
+    const mounted = mountOverlay(await again.mounts("one"));
+    expect(readdirSync(mounted)).toContain("f");
+    expect(existsSync(join(mounted, "etc/hosts"))).toBe(true);
+    await again.idle();
+  });
+
   it("cancelled, nothing is left", async () => {
     const { driver, store } = await open(root);
     const stop = new AbortController();

@@ -492,6 +492,32 @@ for i in range(60):
       expect(readdirSync(join(root, "layerdb", name))).toEqual([]);
     });
 
+    it("after a crash of the machine, layers that were not synced are gone, and synced ones are there", async () => {
+      const parent = await layers("echo 1 > a");
+      await store.sync();
+      const child = (await store.apply(parent, chunked(tarOf("echo 2 > b")))).chainId;
+      const other = await layers("echo 3 > c");
+      await open();
+      expect(await driver.list()).toEqual({ layers: [parent, child, other].sort(), active: [] });
+      for (const chain of [parent, child]) {
+        const path = join(root, "layerdb", name, chain.slice(7), "layer.json");
+        writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), boot: "an earlier one" }));
+      }
+      // Of this one the machine has not even kept what the driver needs.
+      writeFileSync(join(root, name, other.slice(7), "layer.json"), "");
+      await open();
+      expect(await store.has(parent)).toBe(true);
+      expect(await driver.list()).toEqual({ layers: [parent], active: [] });
+      await driver.sweep(new Set());
+      await driver.idle();
+      expect(readdirSync(join(root, name)).filter((entry) => /^[0-9a-f]{64}$/.test(entry))).toEqual([parent.slice(7)]);
+      expect(readdirSync(join(root, "layerdb", name))).toEqual([parent.slice(7)]);
+      const again = (await store.apply(parent, chunked(tarOf("echo 2 > b")))).chainId;
+      await store.sync();
+      await store.sync();
+      expect(run(await mounted(again), "cat a b")).toBe("1\n2\n");
+    });
+
     it("status and capabilities are told", async () => {
       for (const [key, value] of await driver.status()) expect(`${key}: ${value}`).toMatch(/^[A-Z][A-Za-z_ ]+: .+|^userxattr: false$/);
       expect(driver.name).toBe(name);
