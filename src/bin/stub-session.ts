@@ -49,15 +49,20 @@ export class StubSession implements CliIo {
   // Streams are made when they are first used: many commands need but one.
 
   get stdin(): Readable {
-    return (this.#stdin ??= new Readable({ highWaterMark: creditBytes, read: () => this.#askForInput() }));
+    return (this.#stdin ??= this.#unlessGone(new Readable({ highWaterMark: creditBytes, read: () => this.#askForInput() })));
   }
 
   get stdout(): Writable {
-    return (this.#stdout ??= this.#output(frameTypes.stdout));
+    return (this.#stdout ??= this.#unlessGone(this.#output(frameTypes.stdout)));
   }
 
   get stderr(): Writable {
-    return (this.#stderr ??= this.#output(frameTypes.stderr));
+    return (this.#stderr ??= this.#unlessGone(this.#output(frameTypes.stderr)));
+  }
+
+  #unlessGone<T extends Readable | Writable>(stream: T): T {
+    if (this.#left.signal.aborted) stream.destroy();
+    return stream;
   }
 
   #output(type: number): Writable {
@@ -139,7 +144,9 @@ export class StubSession implements CliIo {
 
   /** The connection is lost, or the caller wants no more: what the command waits for is given up. */
   leave(): void {
+    if (this.#left.signal.aborted) return;
     this.#left.abort();
+    for (const stream of [this.#stdin, this.#stdout, this.#stderr]) stream?.destroy();
   }
 
   /** The last frame, behind all output that the command has written. */

@@ -15,6 +15,8 @@ export class ExitError extends Error {
 /** docker's words for anything that a command threw. */
 export function errorText(error: unknown): string {
   if (error instanceof ApiError) return `Error response from daemon: ${error.message}`;
+  // Our own mistake: whoever reports it needs to see where.
+  if (error instanceof TypeError || error instanceof ReferenceError) return error.stack ?? error.message;
   return error instanceof Error ? error.message : String(error);
 }
 

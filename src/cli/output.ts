@@ -3,9 +3,10 @@ import { once } from "node:events";
 import type { Writable } from "node:stream";
 import type { CliIo } from "./io.ts";
 
-/** Writes and waits while the reader is slower than we are. */
+/** Writes and waits while the reader is slower than we are. Throws {@link BrokenPipe} when nobody reads any more. */
 export async function write(stream: Writable, chunk: string | Uint8Array): Promise<void> {
-  if (!stream.write(chunk) && !stream.destroyed) await drained(stream);
+  if (stream.destroyed) throw new BrokenPipe();
+  if (!stream.write(chunk)) await drained(stream);
 }
 
 /** Resolves when the stream takes more; rejects when it is closed meanwhile. */
