@@ -223,7 +223,7 @@ export function findCommand(words: readonly string[]): Found {
   for (let i = 0; i < words.length; i++) {
     const word = words[i]!;
     const entry = Object.hasOwn(level, word) ? level[word] : undefined;
-    if (entry === undefined) return { kind: "unknown", path, word, siblings: Object.keys(level) };
+    if (entry === undefined) return { kind: "unknown", path, word, siblings: Object.keys(level).filter((name) => level[name]?.hidden !== true) };
     path = `${path} ${word}`;
     const rest = words.slice(i + 1);
     if (entry.sub === undefined) return { kind: "command", path, entry, rest };

@@ -86,11 +86,13 @@ Run 'wherry COMMAND --help' for more information on a command.
 `;
 }
 
-/** Names within two typing mistakes of `word`, or that it begins. */
+/** Names within one or two typing mistakes of `word`, or that it begins. */
 export function suggest(word: string, names: readonly string[]): string[] {
+  // The shorter the word, the less it may differ.
+  const allowed = Math.min(2, Math.max(1, Math.floor(word.length / 3)));
   const near = names
     .map((name) => ({ name, distance: editDistance(word, name) }))
-    .filter(({ name, distance }) => distance <= 2 || (word.length > 2 && name.startsWith(word)));
+    .filter(({ name, distance }) => distance <= allowed || (word.length > 2 && name.startsWith(word)));
   return near
     .sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1))
     .slice(0, 2)

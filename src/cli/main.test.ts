@@ -32,7 +32,7 @@ describe("help", () => {
         expect([code, err]).toEqual([0, ""]);
         expect(out).toMatch(new RegExp(`^Usage: {2}wherry ${words.filter((word) => word !== undefined).join(" ")}`));
         // Lines are kept short enough for a terminal, where words allow.
-        for (const line of out.split("\n").filter((l) => /^ {2}(-| {3})/.test(l))) expect(line.length).toBeLessThanOrEqual(82);
+        for (const line of out.split("\n").filter((l) => /^ {2}(-| {3})/.test(l))) expect(line.length).toBeLessThanOrEqual(90);
       }
     },
   );
@@ -40,8 +40,8 @@ describe("help", () => {
 
 describe("what cannot be", () => {
   it.each([
-    [["nope"], 1, "wherry: 'nope' is not a wherry command.\n\nDid you mean 'wherry top'?\n\nRun 'wherry --help' for more information\n"],
-    [["zzzzzz"], 1, "wherry: 'zzzzzz' is not a wherry command.\n\nRun 'wherry --help' for more information\n"],
+    [["nope"], 1, "wherry: 'nope' is not a wherry command.\n\nRun 'wherry --help' for more information\n"],
+    [["imgaes"], 1, "wherry: 'imgaes' is not a wherry command.\n\nDid you mean 'wherry images'?\n\nRun 'wherry --help' for more information\n"],
     [
       ["image", "lsx"],
       1,
@@ -79,11 +79,11 @@ it("an error of the daemon, with its hint", async () => {
 it("a fault of ours comes with its stack", async () => {
   const { code, err } = await call(["ps"], { "GET /containers/json": [{ Names: undefined }] });
   expect(code).toBe(1);
-  expect(err).toMatch(/TypeError[^]* at /);
+  expect(err).toMatch(/TypeError[\s\S]* at /);
 });
 
 it("suggestions", () => {
   expect(suggest("imgaes", ["images", "image", "run"])).toEqual(["images"]);
-  expect(suggest("con", ["container", "cp"])).toEqual(["cp", "container"]);
+  expect(suggest("con", ["container", "cp"])).toEqual(["container"]);
   expect(suggest("xyzzy", ["run"])).toEqual([]);
 });

@@ -116,7 +116,7 @@ describe("run", () => {
       { h: 24, w: 80 },
       { h: 50, w: 132 },
     ]);
-    expect((client.calls[0]?.options.body as { HostConfig: { ConsoleSize: unknown } }).HostConfig.ConsoleSize).toEqual([24, 80]);
+    expect((client.calls[0]!.options.body as { HostConfig: { ConsoleSize: unknown } }).HostConfig.ConsoleSize).toEqual([24, 80]);
   });
 
   it("detach keys leave it running", async () => {
