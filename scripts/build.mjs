@@ -18,7 +18,7 @@ const launcher = `#!/bin/sh
 # Starts the wherry daemon. NODE_EXTRA_CA_CERTS costs every Node start some 60 ms, so it is handed on under another name.
 here=$(dirname "$(readlink -f "$0")")
 if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS; export WHERRY_EXTRA_CA_CERTS; unset NODE_EXTRA_CA_CERTS; fi
-exec "\${WHERRY_NODE:-node}" "$here/../wherryd.js" "$@"
+exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../wherryd.js" "$@"
 `;
 
 /** Bundles the TypeScript programs. */

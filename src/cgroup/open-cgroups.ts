@@ -4,6 +4,7 @@
  */
 import { EngineError } from "#core/errors.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
+import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { CgroupManager } from "./mod.ts";
 import { openV1 } from "./v1/manager.ts";
@@ -14,6 +15,8 @@ export interface CgroupOptions {
   readonly parent?: string;
   /** The engine's data root; without it, the default one. */
   readonly dataRoot?: string;
+  /** Removes a container's directories in one call; without it they are removed one by one. */
+  readonly helper?: Pick<Helper, "call">;
 }
 
 /** Touches nothing; call `prepare` before the first container. */
@@ -25,7 +28,7 @@ export function openCgroups(facts: HostFacts, options: CgroupOptions = {}): Cgro
       return openV2(facts, settings);
     case "v1":
     case "hybrid":
-      return openV1(facts, settings);
+      return openV1(facts, { ...settings, ...(options.helper && { helper: options.helper }) });
     case "none":
       throw new EngineError("unsupported", "this host has no cgroups mounted", { hint: "mount -t cgroup2 none /sys/fs/cgroup" });
   }

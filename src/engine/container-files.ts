@@ -1,37 +1,54 @@
 /**
- * The files that the engine writes for a container: /etc/hostname, /etc/hosts, /etc/resolv.conf. They are bound over the image's.
+ * The files that the engine has written for a container: /etc/hostname, /etc/hosts, /etc/resolv.conf. They are bound over the image's.
  * @module
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import type { ContainerRecord } from "#container/mod.ts";
 import { EngineError } from "#core/errors.ts";
+import { NO_SLOT, type Step } from "#linux/plan.ts";
 import type { EndpointRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
 
 const hostsHead =
   "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
-/** Writes them as the container's networks are now. A container in another's network uses that one's files; its record says so. */
-export async function writeContainerFiles(ctx: EngineContext, record: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): Promise<void> {
+/** O_WRONLY | O_CREAT | O_TRUNC: the same file is written again at every start. */
+const writeAnew = 0x241n;
+
+/**
+ * The steps that write them as the container's networks are now: part of the plan, so they cost no round trip of their own. A container in
+ * another's network uses that one's files; its record says so.
+ */
+export async function planContainerFiles(ctx: EngineContext, record: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): Promise<Step[]> {
   const { hostConfig, config } = record;
-  if (hostConfig.NetworkMode.startsWith("container:")) return;
-  const resolvConf = ctx.networks.resolvConf({
-    dns: hostConfig.Dns,
-    search: hostConfig.DnsSearch,
-    options: hostConfig.DnsOptions,
-    networkMode: hostConfig.NetworkMode,
+  if (hostConfig.NetworkMode.startsWith("container:")) return [];
+  const [resolvConf, hosts] = await Promise.all([
+    ctx.networks.resolvConf({ dns: hostConfig.Dns, search: hostConfig.DnsSearch, options: hostConfig.DnsOptions, networkMode: hostConfig.NetworkMode }),
+    hostConfig.NetworkMode === "host" ? hostsOfHost(ctx, hostConfig.ExtraHosts) : hostsFile(ctx, record, endpoints),
+  ]);
+  const write = (path: string, text: string, why: string, section?: string): Step => ({
+    op: "write",
+    where: "host",
+    dir: NO_SLOT,
+    path,
+    flags: writeAnew,
+    data: Buffer.from(text),
+    why,
+    ...(section === undefined ? {} : { section }),
   });
-  const hosts =
-    hostConfig.NetworkMode === "host"
-      ? readFile("/etc/hosts", "utf8").then((text) => text + extraHosts(ctx, hostConfig.ExtraHosts))
-      : hostsFile(ctx, record, endpoints);
-  await Promise.all([
-    writeFile(record.hostnamePath, `${config.Hostname}\n`, { mode: 0o644 }),
-    Promise.resolve(hosts).then((text) => writeFile(record.hostsPath, text, { mode: 0o644 })),
-    resolvConf.then((text) => writeFile(record.resolvConfPath, text, { mode: 0o644 })),
-  ]).catch((error: unknown) => {
-    throw new EngineError("storage", `cannot write the container's /etc files: ${(error as Error).message}`, { cause: error });
-  });
+  return [
+    write(record.hostnamePath, `${config.Hostname}\n`, "its name, to be bound at /etc/hostname", "The engine's files for it"),
+    write(record.hostsPath, hosts, "its own address and name, for /etc/hosts"),
+    write(record.resolvConfPath, resolvConf, "its name servers, for /etc/resolv.conf"),
+  ];
+}
+
+async function hostsOfHost(ctx: EngineContext, extra: readonly string[] | null): Promise<string> {
+  try {
+    return (await readFile("/etc/hosts", "utf8")) + extraHosts(ctx, extra);
+  } catch (error) {
+    throw new EngineError("storage", `cannot read the host's /etc/hosts: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function hostsFile(ctx: EngineContext, { config, hostConfig }: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): string {

@@ -3,6 +3,7 @@ import { newId } from "#core/ids.ts";
 import { explainPlan, planContainer, planToJson, resolveUser, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
+import { planContainerFiles } from "./container-files.ts";
 import type { EngineContext } from "./context.ts";
 import { type Draft, draftContainer } from "./create-container.ts";
 import type { Containers } from "./mod.ts";
@@ -21,6 +22,7 @@ export async function explainContainer(ctx: EngineContext, request: Parameters<C
     facts,
     cgroup: ctx.cgroups.plan(record.hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup),
     network: [],
+    preparation: await planContainerFiles(ctx, record, {}),
     tty: record.config.Tty,
     seccomp: seccompProgram(spec.linux?.seccomp, facts),
     attachGate: false,

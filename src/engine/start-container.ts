@@ -13,7 +13,7 @@ import type { EndpointRecord } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
-import { writeContainerFiles } from "./container-files.ts";
+import { planContainerFiles } from "./container-files.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
@@ -83,9 +83,9 @@ async function launch(
       if (mount.Type === "bind" && !hostConfig.Mounts?.some((m) => m.Target === mount.Destination)) await checkBindSource(mount.Source, false);
     undo.push(() => ctx.networks.leave(id));
     const [root, network] = await Promise.all([rootOf(ctx, container), joinNetworks(ctx, container)]);
-    const [user] = await Promise.all([
+    const [user, preparation] = await Promise.all([
       userOf(ctx, container, root, await chainOf(ctx, container), record.state.startedAt.startsWith("0001")),
-      writeContainerFiles(ctx, record, network.endpoints),
+      planContainerFiles(ctx, record, network.endpoints),
     ]);
     const { spec, files } = await specOf(ctx, record, { user, join });
     await prepareCgroupParent(ctx, hostConfig.CgroupParent);
@@ -101,6 +101,7 @@ async function launch(
       seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
       attachGate: pending.length > 0,
       files,
+      preparation,
       id,
       ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
     });

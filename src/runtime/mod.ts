@@ -23,6 +23,8 @@ export interface PlanInput {
   readonly attachGate: boolean;
   /** Path of the static helper binary to bind as /sbin/docker-init (`--init`). */
   readonly initBinary?: string;
+  /** Host steps that come first: what the binds need (the engine's /etc files). */
+  readonly preparation?: readonly Step[];
   /** Destinations of binds whose source is not a directory (SpecResult.files). */
   readonly files?: ReadonlySet<string>;
   /** The container's id, for the name of its session keyring. */

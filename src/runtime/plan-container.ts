@@ -35,6 +35,7 @@ export const planContainer: Planner = (input) => {
   const joinSlot = draft.take();
   const namespaces = namespaceKinds.map((kind) => kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot: joinSlot }));
 
+  draft.add(...(input.preparation ?? []));
   const root = planRoot(draft, input.root, { facts, mapping });
   const binds = openBinds(draft, mounts, context);
   const hostSlots = planClone(draft, input, namespaces);

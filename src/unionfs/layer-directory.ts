@@ -5,6 +5,7 @@ import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
+import { removeTogether } from "#linux/remove-together.ts";
 
 /** What `layer.json` says of a committed layer. */
 interface LayerJson {
@@ -190,7 +191,7 @@ export class LayerDirectory {
     let tree: FileTree | undefined;
     for (let name = this.#queue[0]; name !== undefined; name = this.#queue[0]) {
       try {
-        if (!(await removeUntouched(join(this.#trash, name), this.#untouched))) {
+        if (!(await removeUntouched(this.helper, join(this.#trash, name), this.#untouched))) {
           tree ??= await this.helper.openTree(this.#trash);
           await tree.remove(name);
           await tree.flush();
@@ -258,16 +259,12 @@ async function linkTarget(path: string): Promise<string | undefined> {
   }
 }
 
-/** Removes a snapshot that nothing was written to, in a few calls; false when there is more in it. */
-async function removeUntouched(path: string, untouched: Untouched): Promise<boolean> {
+/** Removes a snapshot that nothing was written to, in one call; false when there is more in it. */
+async function removeUntouched(helper: Helper, path: string, untouched: Untouched): Promise<boolean> {
+  const at = (name: string) => join(path, name);
   try {
-    for (const name of untouched.files) await unlinkIfThere(join(path, name));
-    for (const name of untouched.directories) await rmdirIfThere(join(path, name));
-    for (const name of ["parent", "volatile"]) await unlinkIfThere(join(path, name));
-    await rmdir(path);
-    return true;
+    return await removeTogether(helper, [...untouched.files, "parent", "volatile"].map(at), [...untouched.directories.map(at), path]);
   } catch (error) {
-    if (["ENOTEMPTY", "EEXIST", "ENOTDIR", "EISDIR"].includes(errnoOf(error) ?? "")) return false;
     throw asStorageError(error, `removing ${path}`);
   }
 }

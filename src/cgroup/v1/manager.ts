@@ -6,7 +6,9 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
+import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import { removeTogether } from "#linux/remove-together.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { ancestry, parentPath } from "../cgroup-path.ts";
 import { mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
@@ -31,7 +33,10 @@ function stepInto(dir: string, why: string): Step {
   return { op: "write", where: "host", dir: NO_SLOT, path: `${dir}/tasks`, flags: 0n, data: zero, why, see: "cgroups(7)", section: "cgroups" };
 }
 
-export function openV1(facts: HostFacts, options: { readonly parent: string; readonly ownParent: boolean }): CgroupManager {
+export function openV1(
+  facts: HostFacts,
+  options: { readonly parent: string; readonly ownParent: boolean; readonly helper?: Pick<Helper, "call"> },
+): CgroupManager {
   const home = parentPath(options.parent, "");
   const homeDirs = distinct(directories(facts.cgroup, home));
   let known: LimitSupport | undefined;
@@ -134,6 +139,7 @@ export function openV1(facts: HostFacts, options: { readonly parent: string; rea
     stats: async (paths) => await readStats(paths, facts.memoryBytes),
 
     async remove({ dirs }) {
+      if (options.helper !== undefined && (await removeTogether(options.helper, [], distinct(dirs)))) return;
       await Promise.all(distinct(dirs).map(removeTree));
     },
 

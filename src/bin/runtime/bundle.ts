@@ -1,0 +1,106 @@
+/** A bundle's config.json, checked as far as the planner does not, and what the planner needs to know of the host's files. @module */
+import { readFileSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { isObject } from "#core/json.ts";
+import type { OciProcess, OciSpec } from "#core/runtime-spec.ts";
+
+function readJson(path: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(path === "-" ? 0 : path, "utf8");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") throw new EngineError("not-found", `JSON specification file ${path} not found`);
+    throw error;
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new EngineError("invalid", `${path}: ${(error as Error).message}`);
+  }
+}
+
+export { readJson };
+
+const require = (holds: boolean, what: string): void => {
+  if (!holds) throw new EngineError("invalid", `config.json: ${what}`);
+};
+
+/** The bundle's spec with absolute paths. EngineError "invalid" or "unsupported" tells what in it cannot be. */
+export function readBundle(bundle: string): OciSpec {
+  const value = readJson(join(bundle, "config.json"));
+  require(isObject(value), "not an object");
+  // The shape of what the planner reads unconditionally is checked here; it refuses values itself.
+  const spec = value as unknown as OciSpec;
+  require(typeof spec.ociVersion === "string", "ociVersion is missing");
+  const [, major] = /^(\d+)\.\d+\.\d+/.exec(spec.ociVersion) ?? [];
+  require(major === "1", `ociVersion ${spec.ociVersion} is not a version 1 of the specification`);
+  require(isObject(spec.root) && typeof spec.root.path === "string", "root.path is missing");
+  require(isObject(spec.process), "process is missing");
+  require(isObject(spec.linux), "linux is missing");
+  checkProcess(spec.process);
+  refuseUnsupported(spec);
+  const root = resolve(bundle, spec.root.path);
+  requireDirectory(root);
+  const mounts = (spec.mounts ?? []).map((mount) => {
+    require(typeof mount.destination === "string", "a mount has no destination");
+    const bind = mount.type === "bind" || mount.options?.some((option) => option === "bind" || option === "rbind") === true;
+    return {
+      ...mount,
+      destination: resolve("/", mount.destination),
+      ...(bind && mount.source !== undefined ? { source: resolve(bundle, mount.source) } : {}),
+    };
+  });
+  return { ...spec, root: { ...spec.root, path: root }, mounts, linux: { ...spec.linux, namespaces: spec.linux?.namespaces ?? [] } };
+}
+
+export function checkProcess(process: OciProcess): void {
+  require(Array.isArray(process.args) && process.args.length > 0 && process.args.every((arg) => typeof arg === "string"), "args must not be empty");
+  require(typeof process.cwd === "string" && process.cwd.startsWith("/"), "Cwd must be an absolute path");
+  require(isObject(process.user), "process.user is missing");
+}
+
+function requireDirectory(root: string): void {
+  try {
+    if (statSync(root).isDirectory()) return;
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+    throw new EngineError("invalid", `rootfs (${root}) does not exist`);
+  }
+  throw new EngineError("invalid", `rootfs (${root}) is not a directory`);
+}
+
+/** What the spec may ask for and this runtime does not do: refused, so that nobody believes it was done. */
+function refuseUnsupported(spec: OciSpec): void {
+  const linux = spec.linux as unknown as Readonly<Record<string, unknown>>;
+  const process = spec.process as unknown as Readonly<Record<string, unknown>>;
+  const refuse = (holder: Readonly<Record<string, unknown>>, key: string, why: string) => {
+    if (holder[key] !== undefined && holder[key] !== null && holder[key] !== "") throw new EngineError("unsupported", `${key} is not supported: ${why}`);
+  };
+  refuse(linux, "intelRdt", "this runtime does not manage resctrl");
+  refuse(linux, "personality", "the execution domain is not changed");
+  refuse(linux, "mountLabel", "this kernel runs without SELinux");
+  refuse(process, "scheduler", "scheduling attributes are not set");
+  refuse(process, "ioPriority", "I/O priorities are not set");
+  refuse(process, "execCPUAffinity", "CPU affinity is not set");
+  refuse(process, "selinuxLabel", "this kernel runs without SELinux");
+  // dockerd and podman name a profile even where it has no effect; "unconfined" is what such a host gives.
+  const seccomp = spec.linux?.seccomp as unknown as Readonly<Record<string, unknown>> | undefined;
+  if (seccomp !== undefined && seccomp !== null) refuse(seccomp, "listenerPath", "there is no seccomp notify agent support");
+}
+
+/** Destinations of binds whose source is not a directory. EngineError "invalid" when a source is missing. */
+export function fileBinds(spec: OciSpec): Set<string> {
+  const files = new Set<string>();
+  for (const { destination, source, type, options } of spec.mounts ?? []) {
+    if (type !== "bind" && options?.some((option) => option === "bind" || option === "rbind") !== true) continue;
+    if (source === undefined) continue;
+    try {
+      if (!statSync(source).isDirectory()) files.add(destination);
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw error;
+      throw new EngineError("invalid", `error mounting "${source}" to rootfs at "${destination}": stat ${source}: no such file or directory`);
+    }
+  }
+  return files;
+}

@@ -1,0 +1,48 @@
+/** What every command works with, and the cgroup that a spec names. @module */
+import { fileURLToPath } from "node:url";
+import { posix } from "node:path";
+import { type CgroupManager, type CgroupPlan, openCgroups } from "#cgroup/mod.ts";
+import { EngineError } from "#core/errors.ts";
+import type { OciSpec } from "#core/runtime-spec.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { probeHost } from "#linux/probe-host.ts";
+import { slots } from "#runtime/mod.ts";
+import type { StateStore } from "./state.ts";
+
+export interface RuntimeContext {
+  readonly store: StateStore;
+  readonly systemdCgroup: boolean;
+}
+
+/** Beside this program in the package; in the checkout, in dist. */
+export function helperPath(): string {
+  return fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "../../../dist/bin/wherry-helper" : "./bin/wherry-helper", import.meta.url.replace("/chunks/", "/")));
+}
+
+let facts: Promise<HostFacts> | undefined;
+export function hostFacts(): Promise<HostFacts> {
+  return (facts ??= probeHost());
+}
+
+/** Where containers without a cgroupsPath go. */
+const DEFAULT_PARENT = "/wherry-runtime";
+
+/** For acting on cgroups that exist. */
+export async function cgroupManager(parent: string = DEFAULT_PARENT): Promise<CgroupManager> {
+  return openCgroups(await hostFacts(), { parent });
+}
+
+/** The cgroup that the spec names: absolute paths from the hierarchies' roots, relative ones below our own. */
+export async function planCgroup(spec: OciSpec, id: string, { systemdCgroup }: RuntimeContext): Promise<CgroupPlan | undefined> {
+  const path = spec.linux?.cgroupsPath ?? "";
+  if (systemdCgroup)
+    throw new EngineError("unsupported", "the systemd cgroup driver is not supported by this runtime: configure the cgroupfs driver (leave --systemd-cgroup out)");
+  const host = await hostFacts();
+  if (host.cgroup.mode === "none") return undefined;
+  const full = posix.normalize(path === "" ? `${DEFAULT_PARENT}/${id}` : path.startsWith("/") ? path : `${DEFAULT_PARENT}/${path}`);
+  const [parent, name] = [posix.dirname(full), posix.basename(full)];
+  if (parent === "/") throw new EngineError("unsupported", `cgroupsPath "${path}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`);
+  const manager = openCgroups(host, { parent });
+  await manager.prepare();
+  return manager.plan(parent, name, spec.linux?.resources ?? {}, slots.cgroup);
+}

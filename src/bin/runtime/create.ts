@@ -1,0 +1,141 @@
+/** `create` and `run`. @module */
+import { mkfifoSync, writePidFile } from "./files.ts";
+import { resolve } from "node:path";
+import { EngineError } from "#core/errors.ts";
+import type { OciSpec } from "#core/runtime-spec.ts";
+import { type Detached, launchDetached } from "#linux/detached-launch.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import type { Plan, Step } from "#linux/plan.ts";
+import { planContainer, seccompProgram } from "#runtime/mod.ts";
+import type { CgroupPlan } from "#cgroup/mod.ts";
+import { fileBinds, readBundle } from "./bundle.ts";
+import { cgroupManager, helperPath, hostFacts, planCgroup, type RuntimeContext } from "./context.ts";
+import { deleteContainer, startContainer } from "./lifecycle.ts";
+import { idOf, isSet, type Parsed, valueOf } from "./flags.ts";
+import { checkHooks, containerHooks, runHooks } from "./hooks.ts";
+import { type OciState, ociState, type Status, type StoredState } from "./state.ts";
+import { foreground } from "./foreground.ts";
+
+export async function create(context: RuntimeContext, flags: Parsed): Promise<number> {
+  await createContainer(context, flags, { wait: false });
+  return 0;
+}
+
+/** create and start; unless detached, stays until the program ends and answers with its exit code. */
+export async function run(context: RuntimeContext, flags: Parsed): Promise<number> {
+  const wait = !isSet(flags, "detach");
+  const id = idOf(flags);
+  const process = await createContainer(context, flags, { wait });
+  try {
+    await startContainer(context, id);
+  } catch (error) {
+    await deleteContainer(context, id, true);
+    throw error;
+  }
+  if (!wait) return 0;
+  try {
+    return await foreground(process);
+  } finally {
+    if (!isSet(flags, "keep")) await deleteContainer(context, id, true);
+  }
+}
+
+/** Where the launcher's terminal goes, checked before anything is made. */
+export function consoleOf(flags: Parsed, tty: boolean, wait: boolean): string | undefined {
+  const socket = valueOf(flags, "console-socket");
+  const given = socket === undefined || socket === "" ? undefined : resolve(socket);
+  if (tty && !wait && given === undefined) throw new EngineError("invalid", "cannot allocate tty if runc will detach without setting console socket");
+  if (!tty && given !== undefined) throw new EngineError("invalid", "cannot use console socket if runc will not detach or allocate tty");
+  return given;
+}
+
+/** `--preserve-fds`, and what LISTEN_FDS announces (systemd's socket activation). */
+export function preservedOf(flags: Parsed): number {
+  const count = Number(valueOf(flags, "preserve-fds") ?? 0);
+  if (!Number.isInteger(count) || count < 0 || count > 250) throw new EngineError("invalid", "invalid value for --preserve-fds: a number from 0 to 250 is expected");
+  return count;
+}
+
+async function createContainer(context: RuntimeContext, flags: Parsed, { wait }: { readonly wait: boolean }): Promise<Detached> {
+  const { store } = context;
+  const id = idOf(flags);
+  const bundle = resolve(valueOf(flags, "bundle") ?? ".");
+  const spec = readBundle(bundle);
+  checkHooks(spec);
+  const tty = spec.process.terminal === true;
+  const consoleSocket = consoleOf(flags, tty, wait);
+  store.reserve(id);
+  let cgroup: CgroupPlan | undefined;
+  try {
+    const facts = await hostFacts();
+    cgroup = await planCgroup(spec, id, context);
+    mkfifoSync(store.fifo(id));
+    const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
+    const stored = (status: Status, pid: number): OciState => ociState({ ...base, pid }, status);
+    const preserveFds = preservedOf(flags);
+    const plan = planFor(spec, { id, facts, cgroup, tty, fifo: store.fifo(id), preserveFds, state: stored("creating", 0) });
+    const process = await launchDetached({
+      helperPath: helperPath(),
+      plan,
+      tty,
+      rows: spec.process.consoleSize?.height ?? 0,
+      columns: spec.process.consoleSize?.width ?? 0,
+      consoleSocket,
+      wait,
+      preserveFds,
+      onGate: async (pid) => {
+        await runHooks(spec, "prestart", stored("creating", pid));
+        await runHooks(spec, "createRuntime", stored("creating", pid));
+      },
+    });
+    const state: StoredState = { ...base, pid: process.pid, startTime: String(process.startTime), cgroup: cgroup?.paths, paused: false };
+    store.write(state);
+    writePidFile(valueOf(flags, "pid-file"), process.pid);
+    return process;
+  } catch (error) {
+    if (cgroup !== undefined) await (await cgroupManager()).remove(cgroup.paths);
+    store.remove(id);
+    throw error;
+  }
+}
+
+interface PlanParts {
+  readonly id: string;
+  readonly facts: HostFacts;
+  readonly cgroup: CgroupPlan | undefined;
+  readonly tty: boolean;
+  readonly fifo: string;
+  readonly preserveFds: number;
+  readonly state: OciState;
+}
+
+function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, state }: PlanParts): Plan {
+  refuseProfile(spec, facts);
+  const gate: Step = { op: "engine_gate", where: "host", why: "hooks of the spec run, in the runtime's namespaces", section: "Hooks" };
+  const hooked = (spec.hooks?.["prestart"]?.length ?? 0) + (spec.hooks?.["createRuntime"]?.length ?? 0) > 0;
+  return planContainer({
+    spec,
+    root: { kind: "bind", source: spec.root.path, readonly: spec.root.readonly === true },
+    facts,
+    cgroup,
+    network: hooked ? [gate] : [],
+    tty,
+    seccomp: seccompProgram(spec.linux?.seccomp ?? undefined, facts),
+    attachGate: false,
+    files: fileBinds(spec),
+    id,
+    detached: {
+      fifo,
+      preserveFds,
+      createContainer: containerHooks(spec, "createContainer", state),
+      startContainer: containerHooks(spec, "startContainer", { ...state, status: "created" }),
+    },
+  });
+}
+
+/** A profile that is not applied would be a promise broken silently; on a kernel without AppArmor it means nothing, for any runtime. */
+function refuseProfile(spec: OciSpec, facts: HostFacts): void {
+  const profile = spec.process.apparmorProfile ?? "";
+  if (profile !== "" && profile !== "unconfined" && facts.lsm.includes("apparmor"))
+    throw new EngineError("unsupported", `apparmorProfile "${profile}" is not supported: this runtime does not apply AppArmor profiles`);
+}

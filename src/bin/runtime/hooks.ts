@@ -1,0 +1,67 @@
+/** Hooks of the spec: programs that get the container's state on standard input. @module */
+import { spawn } from "node:child_process";
+import { EngineError } from "#core/errors.ts";
+import type { OciSpec } from "#core/runtime-spec.ts";
+import type { HookRun } from "#runtime/mod.ts";
+import type { OciState } from "./state.ts";
+
+export type HookKind = "prestart" | "createRuntime" | "createContainer" | "startContainer" | "poststart" | "poststop";
+
+type Hook = NonNullable<OciSpec["hooks"]>[string][number];
+
+function hooksOf(spec: OciSpec, kind: HookKind): readonly Hook[] {
+  const hooks = spec.hooks?.[kind] ?? [];
+  for (const hook of hooks) {
+    if (!hook.path?.startsWith("/")) throw new EngineError("invalid", `${kind} hook: path must be absolute: "${hook.path}"`);
+    if (hook.timeout !== undefined && hook.timeout <= 0) throw new EngineError("invalid", `${kind} hook ${hook.path}: timeout must be greater than zero`);
+  }
+  return hooks;
+}
+
+/** Checks all of them before anything is made. */
+export function checkHooks(spec: OciSpec): void {
+  for (const kind of ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] as const) hooksOf(spec, kind);
+}
+
+/** Runs them in order, here in the runtime's namespaces. The first failure rejects. */
+export async function runHooks(spec: OciSpec, kind: HookKind, state: OciState): Promise<void> {
+  for (const hook of hooksOf(spec, kind)) await runHook(hook, kind, JSON.stringify(state));
+}
+
+function runHook({ path, args, env, timeout }: Hook, kind: HookKind, state: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (why: string, cause?: Error) =>
+      reject(new EngineError("invalid", `error running ${kind} hook ${path}: ${why}`, cause === undefined ? {} : { cause }));
+    const pairs = (env ?? []).map((entry): [string, string] => [entry.split("=", 1)[0] ?? "", entry.slice(entry.indexOf("=") + 1)]);
+    const child = spawn(path, (args ?? []).slice(1), {
+      argv0: args?.[0] ?? path,
+      env: Object.fromEntries(pairs),
+      stdio: ["pipe", "ignore", "pipe"],
+      ...(timeout === undefined ? {} : { timeout: timeout * 1000, killSignal: "SIGKILL" }),
+    });
+    let complaint = "";
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => (complaint = (complaint + text).slice(-2000)));
+    child.on("error", (error) => failed(error.message, error));
+    child.on("exit", (code, signal) => {
+      if (code === 0) resolve();
+      else if (signal !== null && timeout !== undefined && child.killed) failed(`timed out after ${timeout} s`);
+      else failed(`${signal === null ? `exit status ${code}` : `signal ${signal}`}${complaint === "" ? "" : `, stderr: ${complaint.trim()}`}`);
+    });
+    child.stdin?.on("error", () => {}); // it need not read its state
+    child.stdin?.end(state);
+  });
+}
+
+/** Hooks that the container's own process runs: the pid in their state is the one that this process has there, known only to it. */
+export function containerHooks(spec: OciSpec, kind: "createContainer" | "startContainer", state: OciState): HookRun[] {
+  const { pid: _pid, ...others } = state;
+  const encoder = new TextEncoder();
+  return hooksOf(spec, kind).map(({ path, args, env, timeout }) => ({
+    path,
+    args: args ?? [],
+    env: env ?? [],
+    head: encoder.encode('{"pid":'),
+    tail: encoder.encode(`,${JSON.stringify(others).slice(1)}`),
+    timeoutMs: (timeout ?? 0) * 1000,
+  }));
+}
