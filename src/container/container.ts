@@ -29,6 +29,8 @@ export class Container {
   restart: { readonly cancel: AbortController; readonly delayMs: number } | undefined;
   /** Before the last restart; 0 = there was none since somebody started it. */
   lastDelayMs = 0;
+  /** Ends its health checks; undefined: it has none, or is not probed now. */
+  healthChecks: AbortController | undefined;
   /** Ids of its execs. */
   readonly execs: Set<string> = new Set();
   /** Removal has begun: nothing may start it any more. */

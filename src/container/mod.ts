@@ -40,7 +40,7 @@ export interface ContainerState {
   /** RFC 3339 or zeroTime. */
   startedAt: string;
   finishedAt: string;
-  /** Only while it runs and has a health check. */
+  /** Of one that has a health check, since its first start. */
   health?: HealthState;
   /** Why it ended, for people: "exited 3", "killed by SIGKILL (wherry kill)", "out of memory: limit 64 MiB". */
   reason: string;

@@ -11,6 +11,7 @@ import { parseRfc3339Nano } from "#container/logs/json-line.ts";
 import { isEngineError } from "#core/errors.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { endHealthChecks } from "./health-check.ts";
 import { removeEnded } from "./remove-container.ts";
 
 /** What is known of an end when the monitor was lost with it. */
@@ -31,6 +32,7 @@ export function watchExit(ctx: EngineContext, container: Container, link: Monito
 /** With the mutex held. `lost`: why nobody knows how it ended. */
 export async function endLocked(ctx: EngineContext, container: Container, run: number, exit: ExitRecord, lost?: string): Promise<void> {
   if (container.run !== run || !isRunning(container.state) || ctx.closing) return;
+  endHealthChecks(container);
   const { record } = container;
   const oomKilled = ctx.cgroups.wasOomKilled(exit.reports);
   const sentBy = container.sentBy !== undefined && (exit.signal === 0 || exit.signal === container.sentBy.signal) ? container.sentBy.by : undefined;

@@ -2,6 +2,7 @@
  * `exec`: one more process in a running container, with a monitor of its own.
  * @module
  */
+import type { Duplex } from "node:stream";
 import type { Container } from "#container/container.ts";
 import type { ExecRecord } from "#container/mod.ts";
 import { isRunning } from "#container/state.ts";
@@ -17,7 +18,7 @@ import { frameHead } from "./attach-container.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
-import type { Exec } from "./exec-table.ts";
+import { type Exec, newExec } from "./exec-table.ts";
 import type { AttachedStream, Execs } from "./mod.ts";
 import { unlinkIfThere } from "./remove-container.ts";
 import { userOfExec } from "./resolve-user.ts";
@@ -30,6 +31,38 @@ export async function createExec(ctx: EngineContext, name: string, config: ExecR
   ctx.execs.add(record, container);
   publishContainerEvent(ctx, container, `exec_create: ${config.Cmd.join(" ")}`, { execID: record.id });
   return record.id;
+}
+
+/**
+ * A process of the engine's own in a container: no exec instance that a client could look up, but its events. Its output comes framed; its stdin is empty.
+ * `started` rejects in Docker's words.
+ */
+export function runUnlisted(
+  ctx: EngineContext,
+  container: Container,
+  cmd: readonly string[],
+): { readonly exec: Exec; readonly stream: Duplex; readonly started: Promise<void> } {
+  const config = {
+    AttachStdin: false,
+    AttachStdout: true,
+    AttachStderr: true,
+    DetachKeys: "",
+    Tty: false,
+    Cmd: [...cmd],
+    Env: null,
+    WorkingDir: "",
+    User: "",
+    Privileged: false,
+  };
+  const record: ExecRecord = { id: newId(), containerId: container.id, config, running: false, exitCode: null, pid: 0, openStdin: false };
+  const exec = newExec(record, container);
+  exec.started = true;
+  publishContainerEvent(ctx, container, `exec_create: ${cmd.join(" ")}`, { execID: record.id });
+  const stream = ctx.attaches.add(record.id, { stdin: false, stdout: true, stderr: true, stream: true, logs: false, detachKeys: new Uint8Array() });
+  const pending = ctx.attaches.take(record.id);
+  const started = start(ctx, exec, false, pending, { detach: false, tty: false });
+  started.catch(() => endAll(pending));
+  return { exec, stream, started };
 }
 
 function requireRunning(container: Container, name: string): void {

@@ -16,13 +16,17 @@ export interface Exec {
   readonly end: (code: number) => void;
 }
 
+export function newExec(record: ExecRecord, container: Container): Exec {
+  let end!: (code: number) => void;
+  const ended = new Promise<number>((resolve) => (end = resolve));
+  return { record, container, link: undefined, started: false, ended, end };
+}
+
 export class ExecTable {
   readonly #byId = new Map<string, Exec>();
 
   add(record: ExecRecord, container: Container): Exec {
-    let end!: (code: number) => void;
-    const ended = new Promise<number>((resolve) => (end = resolve));
-    const exec: Exec = { record, container, link: undefined, started: false, ended, end };
+    const exec = newExec(record, container);
     this.#byId.set(record.id, exec);
     container.execs.add(record.id);
     return exec;

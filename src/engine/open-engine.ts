@@ -170,7 +170,10 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
     close: async () => {
       if (ctx.closing) return;
       ctx.closing = true;
-      for (const container of ctx.registry.all()) container.restart?.cancel.abort();
+      for (const container of ctx.registry.all()) {
+        container.restart?.cancel.abort();
+        container.healthChecks?.abort();
+      }
       await ctx.background.idle();
       await ctx.layers.driver.idle();
       for (const close of opened.reverse()) await close();

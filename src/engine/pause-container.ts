@@ -4,6 +4,7 @@ import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
 import { EngineError } from "#core/errors.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
 
 export async function pauseContainer(ctx: EngineContext, name: string): Promise<void> {
   const container = ctx.registry.get(name);
@@ -13,6 +14,7 @@ export async function pauseContainer(ctx: EngineContext, name: string): Promise<
     if (status === "restarting") throw new EngineError("conflict", `container ${name} is restarting, wait until the container is running`);
     const cgroup = runningCgroup(container, name);
     await ctx.cgroups.freeze(cgroup);
+    endHealthChecks(container);
     change(ctx, container, "paused", "pause");
   });
 }
@@ -23,6 +25,7 @@ export async function unpauseContainer(ctx: EngineContext, name: string): Promis
     if (container.state.status !== "paused") throw new EngineError("conflict", `Container ${name} is not paused`);
     await ctx.cgroups.thaw(runningCgroup(container, name));
     change(ctx, container, "running", "unpause");
+    resumeHealthChecks(ctx, container);
   });
 }
 

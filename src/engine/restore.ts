@@ -13,6 +13,7 @@ import { readExitRecord } from "#linux/exit-record.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
 import { scheduleRestart, watchExit } from "./end-container.ts";
+import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
 import { removeEnded, unlinkIfThere } from "./remove-container.ts";
 import { readPidFile } from "./pid-file.ts";
 
@@ -26,7 +27,11 @@ export async function restore(ctx: EngineContext): Promise<void> {
   await ctx.networks.restore(
     running.map(({ record }) => ({ containerId: record.id, containerName: record.name, endpoints: Object.values(record.endpoints), ports: record.ports })),
   );
-  for (const container of containers) if (container.link !== undefined) watchExit(ctx, container, container.link);
+  for (const container of containers) {
+    if (container.link === undefined) continue;
+    watchExit(ctx, container, container.link);
+    resumeHealthChecks(ctx, container);
+  }
   ctx.background.add("sweeping what crashes have left", sweep(ctx));
 }
 
@@ -53,8 +58,9 @@ function adopt(ctx: EngineContext, container: Container, link: MonitorLink): voi
   container.run = 1;
   const same = isRunning(record.state) && record.state.pid === link.pid && record.state.startTime === link.startTime.toString();
   if (same) return;
+  const { health: _ofAnEarlierRun, ...state } = record.state;
   container.setState({
-    ...record.state,
+    ...state,
     status: "running",
     pid: link.pid,
     startTime: link.startTime.toString(),
@@ -70,6 +76,7 @@ function adopt(ctx: EngineContext, container: Container, link: MonitorLink): voi
 const UNKNOWN_CODE = 255;
 
 async function recordEnd(ctx: EngineContext, container: Container, exit: ExitRecord | undefined): Promise<void> {
+  endHealthChecks(container);
   const { record } = container;
   const oomKilled = exit !== undefined && ctx.cgroups.wasOomKilled(exit.reports);
   const reason =

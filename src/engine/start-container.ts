@@ -17,6 +17,7 @@ import { planContainerFiles } from "./container-files.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
+import { beginHealthChecks } from "./health-check.ts";
 import type { DirectStdio } from "./mod.ts";
 import { checkBindSource } from "./create-container.ts";
 import { removeEnded } from "./remove-container.ts";
@@ -59,6 +60,7 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
     state: toRunning(container.state, { pid: link.pid, startTime: link.startTime, at: rfc3339Nano(nowNs()) }),
     manuallyStopped: false,
   });
+  beginHealthChecks(ctx, container);
   // Not waited for: that it runs, and as which process, is on the exec root already.
   ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
   publishContainerEvent(ctx, container, "start");

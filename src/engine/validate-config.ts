@@ -2,6 +2,7 @@
  * Refuses what Docker refuses of a container's configuration, in its words. Pure.
  * @module
  */
+import { unknownTest } from "#container/health/health-check.ts";
 import { parseSignal } from "#container/signals.ts";
 import { validateRestartPolicy } from "#container/restart-policy.ts";
 import type { ContainerConfig, HealthConfig, HostConfig } from "#core/container-config.ts";
@@ -19,6 +20,8 @@ export function validateConfig(config: ContainerConfig, host: HostConfig, facts:
   validateModes(config, host);
   validateLogConfig(host);
   const warnings = validateResources(host, facts);
+  const unknown = unknownTest(config);
+  if (unknown !== undefined) warnings.push(`Unknown healthcheck type '${unknown}' (expected 'CMD'): the container's health is not checked`);
   if (host.NetworkMode === "host" && (Object.keys(host.PortBindings ?? {}).length > 0 || host.PublishAllPorts))
     warnings.push("Published ports are discarded when using host network mode");
   if (host.OomKillDisable === true && host.Memory === 0)
@@ -39,6 +42,8 @@ function validateContainerConfig(config: ContainerConfig): void {
 const SHORTEST = 1_000_000;
 
 function validateHealth(health: HealthConfig): void {
+  const [type, ...command] = health.Test ?? [];
+  if ((type === "CMD" || type === "CMD-SHELL") && command.length === 0) refuse(`Test in Healthcheck has ${type} without a command`);
   for (const key of ["Interval", "Timeout", "StartPeriod", "StartInterval"] as const) {
     const value = health[key] ?? 0;
     if (value !== 0 && value < SHORTEST) refuse(`${key} in Healthcheck cannot be less than 1ms`);

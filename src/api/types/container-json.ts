@@ -61,6 +61,13 @@ export interface ContainerSummary {
   Mounts: MountJson[];
 }
 
+/** Docker's Health: Status is starting, healthy or unhealthy; Log has the last five probes, oldest first. */
+export interface HealthJson {
+  Status: string;
+  FailingStreak: number;
+  Log: { Start: string; End: string; ExitCode: number; Output: string }[];
+}
+
 export interface ContainerStateJson {
   Status: string;
   Running: boolean;
@@ -73,6 +80,7 @@ export interface ContainerStateJson {
   Error: string;
   StartedAt: string;
   FinishedAt: string;
+  Health?: HealthJson;
   /** Ours: why it ended, for people. */
   Reason?: string;
 }

@@ -2,8 +2,8 @@
 import { zeroTime } from "#core/clock.ts";
 import type { PortBinding } from "#core/container-config.ts";
 import { shortId } from "#core/ids.ts";
-import type { ContainerRecord, ExecRecord, MountPoint } from "#container/mod.ts";
-import type { ContainerInspect, ContainerSummary, EndpointJson, ExecInspect, MountJson, PortJson } from "#api/types/container-json.ts";
+import type { ContainerRecord, ExecRecord, HealthState, MountPoint } from "#container/mod.ts";
+import type { ContainerInspect, ContainerSummary, EndpointJson, ExecInspect, HealthJson, MountJson, PortJson } from "#api/types/container-json.ts";
 import { humanDuration } from "#api/types/text.ts";
 
 const live = (record: ContainerRecord): boolean => ["running", "paused", "restarting"].includes(record.state.status);
@@ -14,7 +14,7 @@ export function statusText(record: ContainerRecord, now: number): string {
   const since = (time: string): string => humanDuration(Math.max(0, now - Date.parse(time)));
   switch (state.status) {
     case "running":
-      return `Up ${since(state.startedAt)}`;
+      return `Up ${since(state.startedAt)}${healthText(state.health)}`;
     case "paused":
       return `Up ${since(state.startedAt)} (Paused)`;
     case "restarting":
@@ -28,6 +28,19 @@ export function statusText(record: ContainerRecord, now: number): string {
     case "exited":
       return state.startedAt === zeroTime ? "Created" : state.finishedAt === zeroTime ? "" : `Exited (${state.exitCode}) ${since(state.finishedAt)} ago`;
   }
+}
+
+function healthText(health: HealthState | undefined): string {
+  if (health === undefined) return "";
+  return health.status === "starting" ? " (health: starting)" : ` (${health.status})`;
+}
+
+function healthJson({ status, failingStreak, log }: HealthState): HealthJson {
+  return {
+    Status: status,
+    FailingStreak: failingStreak,
+    Log: log.map(({ start, end, exitCode, output }) => ({ Start: start, End: end, ExitCode: exitCode, Output: output })),
+  };
 }
 
 function commandText(record: ContainerRecord): string {
@@ -168,6 +181,7 @@ export function containerInspect(record: ContainerRecord, options: InspectOption
       Error: state.error,
       StartedAt: state.startedAt,
       FinishedAt: state.finishedAt,
+      ...(state.health === undefined ? {} : { Health: healthJson(state.health) }),
       ...(state.reason === "" ? {} : { Reason: state.reason }),
     },
     Image: record.imageId,

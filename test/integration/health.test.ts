@@ -1,0 +1,198 @@
+/** HEALTHCHECK on the real kernel. Texts, states and events are those of dockerd 20.10; with a timeout's output, of later ones. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { containerInspect, statusText } from "#api/server/shape/container.ts";
+import type { HealthState } from "#container/mod.ts";
+import type { EngineEvent } from "#engine/mod.ts";
+import { TestEngine } from "./engine-setup.ts";
+
+const MS = 1e6;
+
+describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
+  let t: TestEngine;
+  beforeAll(async () => {
+    t = await TestEngine.open();
+  });
+  afterEach(async () => {
+    await t.removeAll();
+  });
+  afterAll(async () => {
+    expect(t.warnings).toEqual([]);
+    await t[Symbol.asyncDispose]();
+  });
+
+  const record = (id: string) => t.engine.containers.get(id);
+  const health = (id: string): HealthState => record(id).state.health ?? { status: "starting", failingStreak: -1, log: [] };
+  const probed = (Test: string[], more: object = {}) => t.start(["sleep", "1000"], { Healthcheck: { Test, Interval: 50 * MS, Retries: 2, ...more } });
+  const listed = (value: string) => t.engine.containers.list({ all: true, limit: undefined, filters: { health: [value] } }).map((c) => c.id);
+
+  test("starting, unhealthy after the retries, healthy again: inspect, ps, its filter, events", async () => {
+    const since = BigInt(Date.now()) * 1_000_000n;
+    const id = await probed(["CMD-SHELL", "echo probe; test -e /ok"], { Interval: 300 * MS });
+    expect(health(id)).toEqual({ status: "starting", failingStreak: 0, log: [] });
+    expect(statusText(record(id), Date.now())).toBe("Up Less than a second (health: starting)");
+    expect(listed("starting")).toEqual([id]);
+    await until(() => health(id).status === "unhealthy");
+    expect(listed("unhealthy")).toEqual([id]);
+    expect(statusText(record(id), Date.now())).toMatch(/^Up .* \(unhealthy\)$/);
+    const shown = containerInspect(record(id), { minor: 51, networkId: () => "", execIds: [], graph: {} }).State.Health;
+    const probe = { Start: expect.stringMatching(/^2.*Z$/), End: expect.stringMatching(/^2.*Z$/), ExitCode: 1, Output: "probe\n" };
+    expect(shown).toEqual({ Status: "unhealthy", FailingStreak: 2, Log: [probe, probe] });
+    await t.exec(id, ["touch", "/ok"]);
+    await until(() => health(id).status === "healthy");
+    expect(listed("healthy")).toEqual([id]);
+    expect(health(id).failingStreak).toBe(0);
+    await until(() => health(id).log.every((l) => l.exitCode === 0));
+    expect(health(id).log.length).toBe(5);
+    expect(t.engine.execs.ids?.(id)).toEqual([]);
+    await t.engine.containers.stop(id, { timeout: 0 });
+    const events = await eventsOf(since, id);
+    const command = "/bin/sh -c echo probe; test -e /ok";
+    const actions = events.map((e) => e.Action);
+    expect(actions.slice(0, 9)).toEqual([
+      "create",
+      "start",
+      ...Array<string[]>(2)
+        .fill([`exec_create: ${command}`, `exec_start: ${command}`, "exec_die"])
+        .flat(),
+      "health_status: unhealthy",
+    ]);
+    expect(actions.filter((a) => a.startsWith("health_status"))).toEqual(["health_status: unhealthy", "health_status: healthy"]);
+    const [created, began, died] = events.slice(2, 5).map((e) => e.Actor.Attributes);
+    expect(created?.["execID"]).toMatch(/^[0-9a-f]{64}$/);
+    expect([began?.["execID"], died?.["execID"], died?.["exitCode"]]).toEqual([created?.["execID"], created?.["execID"], "1"]);
+    expect(await t.leftovers()).not.toContainEqual(expect.stringContaining(`run/c/${id.slice(0, 24)}-`));
+  });
+
+  test("a probe has the container's user, directory and environment", async () => {
+    const id = await t.start(["sleep", "1000"], {
+      User: "www-data",
+      WorkingDir: "/tmp",
+      Env: ["X=y"],
+      Healthcheck: { Test: ["CMD-SHELL", "id -un; pwd; echo $X"], Interval: 50 * MS },
+    });
+    await until(() => health(id).status === "healthy");
+    expect(health(id).log[0]?.output).toBe("www-data\n/tmp\ny\n");
+  });
+
+  test("a probe that hangs is killed with its children, and nobody waits for it", async () => {
+    const id = await probed(["CMD-SHELL", "echo part; sleep 987 & sleep 986; true"], { Timeout: 300 * MS, Retries: 1 });
+    await until(() => health(id).status === "unhealthy");
+    expect(health(id).log[0]).toMatchObject({ exitCode: -1, output: "Health check exceeded timeout (300ms): part\n" });
+    expect((await t.exec(id, ["echo", "answers"])).out).toBe("answers\n");
+    await t.engine.containers.pause(id);
+    await t.engine.containers.unpause(id);
+    await until(() => health(id).log.length >= 3);
+    await t.engine.containers.pause(id);
+    await until(() => monitorsOfExecs(id) <= 1);
+    await t.engine.containers.unpause(id);
+    // At most those of the probe that is under way.
+    expect((await t.engine.containers.top(id, "")).Processes.filter((line) => line.at(-1)?.startsWith("sleep 98")).length).toBeLessThanOrEqual(2);
+  });
+
+  test("output is kept up to 4096 bytes; endless output is no harm; a process left behind does not hold the probe", async () => {
+    const id = await probed(["CMD-SHELL", "yes | head -c 100000; sleep 500 & true"]);
+    await until(() => health(id).log.length > 0);
+    expect(health(id).log[0]).toMatchObject({ exitCode: 0, output: `${"y\n".repeat(2048)}...` });
+    const endless = await probed(["CMD", "yes"], { Timeout: 200 * MS, Retries: 1 });
+    await until(() => health(endless).log.length > 0);
+    expect(health(endless).log[0]?.output).toBe(`Health check exceeded timeout (200ms): ${"y\n".repeat(2048)}...`);
+  });
+
+  test("a program that is not there: docker's words", async () => {
+    const id = await probed(["CMD", "nope", "x"]);
+    await until(() => health(id).status === "unhealthy");
+    expect(health(id).log[0]).toMatchObject({
+      exitCode: -1,
+      output: expect.stringMatching(
+        /^OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in \$PATH: unknown$/,
+      ),
+    });
+  });
+
+  test("not probed while paused, nor after the end; a start begins again and keeps the log", async () => {
+    const id = await probed(["CMD", "true"]);
+    await until(() => health(id).status === "healthy");
+    await t.engine.containers.pause(id);
+    expect(health(id).status).toBe("unhealthy");
+    expect(statusText(record(id), Date.now())).toMatch(/^Up .* \(Paused\)$/);
+    const { log } = health(id);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(health(id).log).toEqual(log);
+    await t.engine.containers.unpause(id);
+    await until(() => health(id).status === "healthy");
+    await t.engine.containers.stop(id, { timeout: 0 });
+    const ended = health(id);
+    expect(ended.status).toBe("unhealthy");
+    expect(statusText(record(id), Date.now())).toMatch(/^Exited/);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(health(id)).toEqual(ended);
+    await t.engine.containers.start(id);
+    expect(health(id)).toEqual({ status: "starting", failingStreak: 0, log: ended.log });
+    await until(() => health(id).status === "healthy");
+  });
+
+  test("a new daemon goes on from what was known", async () => {
+    const id = await probed(["CMD-SHELL", "test ! -e /bad"]);
+    const hangs = await probed(["CMD", "sleep", "985"], { Timeout: 60_000 * MS });
+    await until(() => health(id).status === "healthy" && monitorsOfExecs(hangs) === 1);
+    const begun = pidFilesOfExecs(hangs);
+    await t.engine.close();
+    await until(() => monitorsOfExecs(hangs) === 0);
+    await t.reopen();
+    expect(health(id).status).toBe("healthy");
+    expect(health(hangs).status).toBe("starting");
+    await t.exec(id, ["touch", "/bad"]);
+    await until(() => health(id).status === "unhealthy");
+    expect(health(id).log.at(-1)?.exitCode).toBe(1);
+    await until(() => monitorsOfExecs(hangs) === 1);
+    expect(pidFilesOfExecs(hangs)).not.toEqual(begun);
+  });
+
+  test("none, NONE: no health; what cannot be is refused or warned of", async () => {
+    const none = await t.start(["sleep", "1000"]);
+    const disabled = await t.start(["sleep", "1000"], { Healthcheck: { Test: ["NONE"] } });
+    expect(record(none).state.health).toBeUndefined();
+    expect(listed("none").sort()).toEqual([none, disabled].sort());
+    expect(containerInspect(record(disabled), { minor: 51, networkId: () => "", execIds: [], graph: {} }).State).not.toHaveProperty("Health");
+    const create = (Test: string[]) => t.engine.containers.create(t.request("busybox", ["true"], { Healthcheck: { Test } }));
+    await expect(create(["CMD"])).rejects.toMatchObject({ code: "invalid", message: "Test in Healthcheck has CMD without a command" });
+    expect((await create(["FOO", "x"])).warnings).toEqual(["Unknown healthcheck type 'FOO' (expected 'CMD'): the container's health is not checked"]);
+  });
+
+  async function eventsOf(sinceNs: bigint, id: string): Promise<EngineEvent[]> {
+    const events: EngineEvent[] = [];
+    const untilNs = BigInt(Date.now() + 1) * 1_000_000n;
+    for await (const event of t.engine.system.events({ sinceNs, untilNs, filters: { container: [id] } })) events.push(event);
+    return events;
+  }
+
+  /** Execs that run, by their pid files. */
+  function monitorsOfExecs(id: string): number {
+    return pidFilesOfExecs(id).filter(alive).length;
+  }
+
+  function pidFilesOfExecs(id: string): string[] {
+    const directory = join(t.options.execRoot, "c");
+    const names = readdirSync(directory).filter((name) => name.startsWith(`${id.slice(0, 24)}-`) && name.endsWith(".pid"));
+    return names.map((name) => join(directory, name));
+  }
+});
+
+function alive(pidFile: string): boolean {
+  try {
+    const [monitor = ""] = readFileSync(pidFile, "utf8").split(" ");
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${monitor}/status`, "utf8"));
+  } catch {
+    return false; // it has ended
+  }
+}
+
+async function until(condition: () => boolean, ms = 8000): Promise<void> {
+  const end = performance.now() + ms;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error("waited in vain");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
