@@ -45,8 +45,14 @@ async function downloadBusybox(workDir: string, options: RunOptions): Promise<st
   }
   const directory = join(workDir, "package");
   await mkdir(directory, { recursive: true });
+  const download = () => run(aptGet, ["download", "busybox-static"], { ...options, cwd: directory });
   try {
-    await run(aptGet, ["download", "busybox-static"], { ...options, cwd: directory });
+    // A new machine has no package lists yet, or old ones: they are fetched when the first try finds nothing.
+    await download().catch(async (error: unknown) => {
+      if (!(error instanceof EngineError) || error.code !== "internal") throw error;
+      await run(aptGet, ["update", "-q"], options);
+      await download();
+    });
   } catch (error) {
     if (error instanceof EngineError && error.code === "internal")
       throw new EngineError("unavailable", error.message, { cause: error, hint: "apt-get update; apt-get install busybox-static" });
