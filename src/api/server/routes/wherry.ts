@@ -52,7 +52,7 @@ export const wherryRoutes: readonly Route[] = [
   ["GET", "/wherry/facts", (_request, { engine }) => ({ kind: "json", status: 200, value: factsJson(engine.system.facts()) })],
 ];
 
-/** Capabilities are a 64-bit mask; JSON carries them as decimal text. */
+/** Capabilities are a 64-bit mask; JSON carries it as hex, which is how facts are read again. */
 function factsJson(facts: HostFacts): HostFacts {
-  return { ...facts, capabilities: facts.capabilities.toString() };
+  return { ...facts, capabilities: typeof facts.capabilities === "bigint" ? facts.capabilities.toString(16) : facts.capabilities };
 }
