@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 // `npm run bench [-- --runs N] [--json FILE] [--only run,api,exec,…] [--root DIR]`: wherry beside an installed docker and podman,
 // alternating on one machine and one filesystem. Needs root and a quiet machine.
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { alternate, pssKiB, table } from "./measure.mjs";
+import { alternate, table } from "./measure.mjs";
+import { measureMemory } from "./memory.mjs";
 import { api, run, startDocker, startPodman, startWherry } from "./peers.mjs";
 
 const option = (name, fallback) => {
@@ -61,6 +62,13 @@ try {
   };
   const contenders = (make, list = engines) => Object.fromEntries(list.map((e) => [e.name, make(e)]));
 
+  // First, before the other measurements have made anybody's heap grow.
+  if (only.includes("memory")) {
+    results.memory = {};
+    for (const e of engines.filter((x) => x.pid)) results.memory[e.name] = await measureMemory(e, 20);
+    const rows = Object.entries(results.memory).map(([name, m]) => [name, m.idleMiB.toFixed(1), m.perContainerMiB.toFixed(2)]);
+    console.log(`\nmemory, PSS of all the engine's processes (without the containers' own)\n${table([["", "idle MiB", "per container MiB"], ...rows])}`);
+  }
   if (only.includes("run"))
     show(
       "run --rm --network none busybox true",
@@ -120,58 +128,6 @@ try {
       ),
     );
     for (const e of engines) await e.cli(["rm", "-f", "bench-logs"]);
-  }
-  if (only.includes("memory")) {
-    const settle = () => new Promise((r) => setTimeout(r, 3000));
-    const rows = [["", "idle daemon PSS MiB", "per container PSS MiB"]];
-    results.memory = {};
-    for (const e of engines.filter((x) => x.pid)) {
-      const family = () => {
-        const parents = new Map(
-          readdirSync("/proc")
-            .filter((p) => /^\d+$/.test(p))
-            .map((p) => {
-              try {
-                return [
-                  Number(p),
-                  Number(
-                    readFileSync(`/proc/${p}/stat`, "utf8")
-                      .replace(/^.*\) . /, "")
-                      .split(" ")[0],
-                  ),
-                ];
-              } catch {
-                return [Number(p), 0]; // it ended between the listing and the read
-              }
-            }),
-        );
-        const mine = new Set([e.pid]);
-        for (let grown = true; grown; ) {
-          grown = false;
-          for (const [p, pp] of parents) if (mine.has(pp) && !mine.has(p)) grown = !!mine.add(p);
-        }
-        return [...mine];
-      };
-      const isInit = (p) => readFileSync(`/proc/${p}/cmdline`, "utf8").startsWith("sleep\0");
-      const total = () =>
-        family().reduce((sum, p) => {
-          try {
-            return sum + (isInit(p) ? 0 : pssKiB(p));
-          } catch {
-            return sum; /* ended meanwhile */
-          }
-        }, 0) / 1024;
-      await settle();
-      const idle = total();
-      const n = 20;
-      for (let i = 0; i < n; i++) await e.cli(["run", "-d", "--name", `bench-mem-${i}`, "--network", "none", "busybox", "sleep", "100000"]);
-      await settle();
-      const monitors = (total() - idle) / n;
-      for (let i = 0; i < n; i++) await e.cli(["rm", "-f", `bench-mem-${i}`]);
-      results.memory[e.name] = { idleMiB: idle, perContainerMiB: monitors };
-      rows.push([e.name, idle.toFixed(1), monitors.toFixed(2)]);
-    }
-    console.log(`\nmemory (all processes of the engine; per container without the container's own process)\n${table(rows)}`);
   }
   if (only.includes("start")) {
     results.start = Object.fromEntries(engines.filter((e) => e.startMs).map((e) => [e.name, e.startMs]));

@@ -89,7 +89,15 @@ export async function startWherry(dist, root, id) {
   const startMs = performance.now() - from;
   const cli = join(dist, "bin/wherry");
   const host = { env: { WHERRY_HOST: `unix://${socket}` } };
-  return { name: "wherry", socket, pid: child.pid, startMs, cli: (args, o = {}) => run(cli, args, { ...host, ...o }), stop: () => stopChild(child) };
+  return {
+    name: "wherry",
+    directory: dir,
+    socket,
+    pid: child.pid,
+    startMs,
+    cli: (args, o = {}) => run(cli, args, { ...host, ...o }),
+    stop: () => stopChild(child),
+  };
 }
 
 /** Starts Debian's dockerd beside whatever runs here. */
@@ -122,7 +130,15 @@ export async function startDocker(root, id) {
   await waitForPing(socket, child, "dockerd");
   const startMs = performance.now() - from;
   const extra = { env: { DOCKER_HOST: `unix://${socket}` } };
-  return { name: "docker", socket, pid: child.pid, startMs, cli: (args, o = {}) => run("docker", args, { ...extra, ...o }), stop: () => stopChild(child) };
+  return {
+    name: "docker",
+    directory: dir,
+    socket,
+    pid: child.pid,
+    startMs,
+    cli: (args, o = {}) => run("docker", args, { ...extra, ...o }),
+    stop: () => stopChild(child),
+  };
 }
 
 /** podman has no daemon; it gets its own storage. */
