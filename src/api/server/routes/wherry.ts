@@ -8,7 +8,7 @@ import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import { emitted } from "../queue.ts";
 import type { Context, Route } from "../router.ts";
 
-/** Facts come from a file that `wherry facts` wrote: enough is checked that another JSON is told apart. */
+/** Facts come from a file that `wherry system facts` wrote: enough is checked that another JSON is told apart. */
 function parseFacts(value: unknown): HostFacts | undefined {
   if (value === undefined || value === null) return undefined;
   const facts = asObject(value, "facts");
