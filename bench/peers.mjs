@@ -1,6 +1,6 @@
 // The engines that are compared: wherry always, dockerd and podman where they are installed. Each gets roots of its own and is ended afterwards.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, openSync, readFileSync } from "node:fs";
+import { mkdirSync, openSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
@@ -145,14 +145,10 @@ export async function startDocker(root, id) {
 export function startPodman(root) {
   if (!has("podman")) return undefined;
   const data = join(root, "podman/data");
-  const flags = ["--root", data, "--runroot", join(root, "podman/run"), "--cgroup-manager", "cgroupfs"];
-  // without CAP_SYS_RESOURCE podman's own default limits are refused: the caller's are given
-  const own = readFileSync("/proc/self/limits", "utf8");
-  const limit = (title) => new RegExp(`^${title}\\s+\\S+\\s+(\\S+)`, "m").exec(own)[1].replace("unlimited", "-1");
-  const ulimits = [
-    ["nofile", "Max open files"],
-    ["nproc", "Max processes"],
-  ].flatMap(([name, title]) => ["--ulimit", `${name}=${limit(title)}:${limit(title)}`]);
+  // crun refuses a hybrid cgroup hierarchy
+  const flags = ["--root", data, "--runroot", join(root, "podman/run"), "--cgroup-manager", "cgroupfs", ...(has("runc") ? ["--runtime", "runc"] : [])];
+  // podman's own defaults raise these limits, which needs CAP_SYS_RESOURCE; lower ones may always be asked for
+  const ulimits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
   const limits = (args) => (args[0] === "run" ? ["run", ...ulimits, ...args.slice(1)] : args);
   const stop = async () => {
     // podman leaves its storage bind-mounted onto itself
