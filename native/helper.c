@@ -272,13 +272,13 @@ static void start_call(uint32_t id, struct reader payload) {
 
 static void start_tree(uint32_t id, struct reader payload) {
   struct str root, socket_path;
-  if (read_str(&payload, &root) || read_str(&payload, &socket_path) || left(&payload) > 0) {
+  if (read_str(&payload, &root) || read_str(&payload, &socket_path)) {
     engine_failed(id, EBADMSG);
     return;
   }
   pid_t pid = spawn(id, NULL);
   if (pid < 0) engine_failed(id, errno);
-  if (pid == 0) tree_main(id, root.p, socket_path.p);
+  if (pid == 0) tree_main(id, root.p, socket_path.p, payload);
 }
 
 static void take_frame(uint8_t type, uint32_t id, struct reader payload) {

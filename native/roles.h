@@ -1,12 +1,13 @@
 /* One program, several roles; main.c chooses by name. */
 #ifndef WHERRY_ROLES_H
 #define WHERRY_ROLES_H
-#include <stdint.h>
+#include "wire.h"
 
 int helper_main(int argc, char **argv);
 int stub_main(int argc, char **argv);
 /* `docker-init -- COMMAND…`: a small pid 1. */
 int init_main(int argc, char **argv);
-/* File work below one directory, for one engine connection. Runs in a process forked by the helper. */
-_Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path);
+/* File work below one directory, for one engine connection. Runs in a process forked by the helper. With a plan (not empty), its steps are performed
+ * first and leave the directory in slot 0: the root of a container, which may change its tree at any moment (see tree.h, guarded). */
+_Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path, struct reader plan);
 #endif

@@ -1,4 +1,5 @@
 #include "tree.h"
+#include "plan.h"
 #include "roles.h"
 
 #include <limits.h>
@@ -10,7 +11,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-enum { RELAY = 3, ACCEPT_MS = 30000 };
+enum { RELAY = 3, ACCEPT_MS = 30000, PLAN_ROOT = SLOT_BASE };
 
 struct meta {
   uint32_t mode, uid, gid;
@@ -21,6 +22,8 @@ struct meta {
 
 static struct {
   int socket, root;
+  int fds; /* guarded: our /proc/self/fd, opened before the chroot */
+  bool guarded;
   uint8_t *in;
   size_t start, end;
   struct answer out;
@@ -60,6 +63,25 @@ static void send_error(uint32_t id, uint8_t op, int error, const char *path) {
 
 /* --- decoding */
 
+/* Guarded: goes to the directory that holds `path` and leaves the last component, which nothing follows. "x/." is what the link x leads to. */
+static int enter(const char **path) {
+  char parent[TREE_PATH];
+  const char *slash = strrchr(*path, '/'), *base = slash ? slash + 1 : *path;
+  size_t n = (size_t)(base - *path);
+  if (base[0] == 0 || strcmp(base, ".") == 0) {
+    n = strlen(*path);
+    base = ".";
+  }
+  memcpy(parent, *path, n);
+  strcpy(parent + n, n > 0 ? "" : ".");
+  int fd = sys_openat2(T.root, parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, W_RESOLVE_IN_ROOT | W_RESOLVE_NO_MAGICLINKS);
+  if (fd < 0) return -1;
+  int result = is_kernel_filesystem(fd) ? (errno = ENOENT, -1) : fchdir(fd), saved = errno;
+  close(fd);
+  *path = base;
+  return errno = saved, result;
+}
+
 /* A path below the root: relative, without "..", short enough; "" is the root itself. (The chroot would hold anyway.) */
 static int take_path(struct reader *r, const char **path) {
   struct str s;
@@ -72,7 +94,7 @@ static int take_path(struct reader *r, const char **path) {
     if (end - p == 2 && p[0] == '.' && p[1] == '.') return errno = EXDEV, -1;
     p = *end ? end + 1 : end;
   }
-  return 0;
+  return T.guarded ? enter(path) : 0;
 }
 
 static int take_meta(struct reader *r, struct meta *meta) {
@@ -98,13 +120,15 @@ static struct timespec mtime_of(const struct meta *meta) {
 }
 
 /* An xattr that the filesystem does not know (tmpfs and user.*) is no reason to refuse a whole image: Docker ignores it too. */
-static int set_xattrs(int fd, const char *path, const struct meta *meta) {
+static int set_xattrs(int fd, const char *path, bool follow, const struct meta *meta) {
   struct reader r = meta->xattrs;
   for (uint32_t i = 0; i < meta->n_xattrs; i++) {
     struct str name;
     struct bytes value;
     if (read_str(&r, &name) || read_bytes(&r, &value)) return errno = EBADMSG, -1;
-    int result = fd >= 0 ? fsetxattr(fd, name.p, value.p, value.n, 0) : lsetxattr(path, name.p, value.p, value.n, 0);
+    int result = fd >= 0  ? fsetxattr(fd, name.p, value.p, value.n, 0)
+                 : follow ? setxattr(path, name.p, value.p, value.n, 0)
+                          : lsetxattr(path, name.p, value.p, value.n, 0);
     if (result < 0 && errno != ENOTSUP) return -1;
   }
   return 0;
@@ -112,16 +136,33 @@ static int set_xattrs(int fd, const char *path, const struct meta *meta) {
 
 static int set_meta_fd(int fd, const struct meta *meta) {
   struct timespec times[2] = {mtime_of(meta), mtime_of(meta)};
-  if (fchown(fd, meta->uid, meta->gid) < 0 || fchmod(fd, meta->mode & 07777) < 0 || set_xattrs(fd, NULL, meta) < 0) return -1;
+  if (fchown(fd, meta->uid, meta->gid) < 0 || fchmod(fd, meta->mode & 07777) < 0 || set_xattrs(fd, NULL, false, meta) < 0) return -1;
   return futimens(fd, times);
 }
 
+/* By way of a descriptor: chmod(2) and setxattr(2) would follow what a container has put there since we looked. */
+static int set_meta_guarded(const char *path, const struct meta *meta) {
+  struct timespec times[2] = {mtime_of(meta), mtime_of(meta)};
+  struct stat st;
+  char self[24];
+  int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), result = -1;
+  if (fd < 0) return -1;
+  *put_decimal(self, (uint64_t)fd) = 0;
+  if (fstat(fd, &st) == 0 && fchdir(T.fds) == 0 && chown(self, meta->uid, meta->gid) == 0 && (S_ISLNK(st.st_mode) || chmod(self, meta->mode & 07777) == 0) &&
+      set_xattrs(-1, self, true, meta) == 0)
+    result = utimensat(AT_FDCWD, self, times, 0);
+  int saved = errno;
+  close(fd);
+  return errno = saved, result;
+}
+
 static int set_meta(const char *path, const struct meta *meta) {
+  if (T.guarded) return set_meta_guarded(path, meta);
   struct timespec times[2] = {mtime_of(meta), mtime_of(meta)};
   struct stat st;
   if (lstat(path, &st) < 0 || lchown(path, meta->uid, meta->gid) < 0) return -1;
   if (!S_ISLNK(st.st_mode) && chmod(path, meta->mode & 07777) < 0) return -1;
-  if (set_xattrs(-1, path, meta) < 0) return -1;
+  if (set_xattrs(-1, path, false, meta) < 0) return -1;
   return utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
@@ -240,6 +281,19 @@ static int move_entry(const char *from, const char *to) {
   return rename(from, to);
 }
 
+/* LINK and RENAME, guarded: each path has a directory of its own. */
+static int change_pair(uint8_t op, struct reader *r, const char *path) {
+  const char *other;
+  int at = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (at < 0) return -1;
+  int result = take_path(r, &other) || finished(r)  ? -1
+               : op == T_LINK ? linkat(AT_FDCWD, other, at, path, 0)
+                              : renameat(at, path, AT_FDCWD, other);
+  int saved = errno;
+  close(at);
+  return errno = saved, result;
+}
+
 /* Performs one change; *path names it in an error. */
 static int change(uint8_t op, struct reader *r, const char **path) {
   struct meta meta;
@@ -255,6 +309,7 @@ static int change(uint8_t op, struct reader *r, const char **path) {
   if (op == T_CLOSE) return take_meta(r, &meta) || finished(r) ? -1 : close_file(&meta);
   *path = "";
   if (take_path(r, path)) return -1;
+  if (T.guarded && (op == T_LINK || op == T_RENAME)) return change_pair(op, r, *path);
   switch (op) {
     case T_MKDIR:
       return take_meta(r, &meta) || finished(r) ? -1 : make_dir(*path, &meta);
@@ -305,9 +360,11 @@ static void answer_lstat(uint32_t id, struct reader *r) {
   const char *path = "";
   bool descend;
   begin_answer();
-  if (take_path(r, &path) == 0 && answer_entry(&T.out, T.root, path, strcmp(path, ".") ? path : "", &descend) == 0) send_answer(T_DATA_OUT, id);
+  int dir = -1;
+  if (take_path(r, &path) == 0 && (dir = T.guarded ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : T.root) >= 0 && answer_entry(&T.out, dir, path, strcmp(path, ".") ? path : "", &descend) == 0) send_answer(T_DATA_OUT, id);
   else if (errno == ENOENT || errno == ENOTDIR) send_plain(T_MISSING, id);
   else send_error(id, T_LSTAT, errno, path);
+  if (dir >= 0 && dir != T.root) close(dir);
 }
 
 /* A number that the engine gave to a walk or a read. */
@@ -318,6 +375,10 @@ static int take_number(struct reader *r, uint32_t *number) {
 static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
   uint32_t number;
   const char *path = "";
+  char asked[TREE_PATH] = ""; /* the walk's entries are told under the path that was asked for */
+  struct reader copy = *r;
+  struct str whole;
+  if (op == T_WALK && read_u32(&copy, &number) == 0 && read_str(&copy, &whole) == 0 && whole.n < sizeof asked) strcpy(asked, whole.p);
   if (take_number(r, &number) || (op == T_WALK && take_path(r, &path))) {
     send_error(id, op, errno, path);
     return;
@@ -331,7 +392,7 @@ static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
     send_plain(T_OK, id);
     return;
   }
-  if (op == T_WALK) *walk = walk_open(strcmp(path, ".") ? path : "");
+  if (op == T_WALK) *walk = walk_open(asked, T.guarded ? path : NULL);
   begin_answer();
   answer_u8(&T.out, 0);
   int result = *walk ? walk_next(*walk, &T.out) : (errno = EBADF, -1);
@@ -350,6 +411,25 @@ static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
   send_answer(T_DATA_OUT, id);
 }
 
+/* Opens a regular file; nothing else, because opening a device may act, and one may have taken the file's place. */
+static int open_regular(const char *path) {
+  struct stat st;
+  /* O_NONBLOCK: a FIFO or a device must not hold us. */
+  int fd = open(path, (T.guarded ? O_PATH : O_RDONLY | O_NONBLOCK | O_NOCTTY) | O_NOFOLLOW | O_CLOEXEC), result = fd;
+  if (fd < 0) return -1;
+  if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+    errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+    result = -1;
+  } else if (T.guarded) {
+    char self[24];
+    *put_decimal(self, (uint64_t)fd) = 0;
+    result = openat(T.fds, self, O_RDONLY | O_CLOEXEC);
+  }
+  int saved = errno;
+  if (result != fd) close(fd);
+  return errno = saved, result;
+}
+
 static void answer_read(uint32_t id, uint8_t op, struct reader *r) {
   uint32_t number;
   const char *path = "";
@@ -366,18 +446,8 @@ static void answer_read(uint32_t id, uint8_t op, struct reader *r) {
     send_plain(T_OK, id);
     return;
   }
-  struct stat st;
-  if (op == T_READ) {
-    /* O_NONBLOCK: a FIFO or a device must not hold us. */
-    *fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (*fd >= 0 && (fstat(*fd, &st) < 0 || !S_ISREG(st.st_mode))) {
-      close(*fd);
-      *fd = -1;
-      errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-    }
-  } else if (*fd < 0) {
-    errno = EBADF;
-  }
+  if (op == T_READ) *fd = open_regular(path);
+  else if (*fd < 0) errno = EBADF;
   begin_answer();
   ssize_t n = *fd < 0 ? -1 : read_full(*fd, T.out.data + FRAME_HEAD + 1, 2 * TREE_BATCH);
   if (n < 0) {
@@ -445,49 +515,91 @@ static void serve(void) {
   }
 }
 
-static void tell(uint32_t id, uint8_t type, int error) {
+static void tell(uint32_t id, uint8_t type, uint32_t step, int error) {
   uint8_t frame[FRAME_HEAD + 8];
   size_t n = type == F_FAILED ? 8 : 0;
   put_head(frame, type, id, n);
-  put_u32(frame + FRAME_HEAD, UINT32_MAX);
+  put_u32(frame + FRAME_HEAD, step);
   put_u32(frame + FRAME_HEAD + 4, (uint32_t)error);
   send(RELAY, frame, FRAME_HEAD + n, MSG_NOSIGNAL);
 }
 
+/* The engine's socket. It is opened before a plan may leave the mount namespace in which its path means something, and removed by its directory's
+ * descriptor. */
+struct door {
+  int listener, directory;
+  const char *name;
+};
+
+static int open_door(struct door *door, const char *socket_path) {
+  char directory[TREE_PATH];
+  const char *slash = strrchr(socket_path, '/');
+  if (!slash || slash == socket_path || slash - socket_path >= TREE_PATH) return errno = EINVAL, -1;
+  memcpy(directory, socket_path, (size_t)(slash - socket_path));
+  directory[slash - socket_path] = 0;
+  door->name = slash + 1;
+  door->directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  return door->directory < 0 ? -1 : (door->listener = listen_at(socket_path)) < 0 ? -1 : 0;
+}
+
+static void close_door(struct door *door) {
+  if (door->listener >= 0) unlinkat(door->directory, door->name, 0);
+  close(door->listener);
+  close(door->directory);
+}
+
 /* Takes the engine's one connection. The socket's name is gone before the tree is touched. */
-static int accept_engine(uint32_t id, const char *socket_path) {
-  int listener = listen_at(socket_path);
-  if (listener < 0) return -1;
-  tell(id, F_DONE, 0);
+static int accept_engine(struct door *door) {
   int fd = -1;
   for (;;) {
-    struct pollfd poll_fd = {listener, POLLIN, 0};
+    struct pollfd poll_fd = {door->listener, POLLIN, 0};
     int ready = poll(&poll_fd, 1, ACCEPT_MS);
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) break;
-    fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    fd = accept4(door->listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0 && peer_is_trusted(fd, NULL)) break;
     if (fd >= 0) close(fd);
     fd = -1;
   }
-  unlink(socket_path);
-  close(listener);
+  close_door(door);
   if (fd < 0) _exit(1);
   return fd;
 }
 
-_Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path) {
+/* Performs the plan; the root is in slot 0 then. -1 with errno, *step = the one that failed. */
+static int open_planned(uint32_t id, struct reader plan, uint32_t *step) {
+  struct plan_facts facts;
+  struct run run = {.relay = RELAY, .id = id, .ctl = -1, .child_pidfd = -1, .child_step = NO_STEP, .rest = plan};
+  run.streams.in = run.streams.out = run.streams.err = -1;
+  if (plan_check(plan, &facts) || facts.clones || read_u32(&run.rest, &run.total)) return errno = EBADMSG, -1;
+  signal(SIGCHLD, SIG_DFL);
+  T.guarded = true;
+  T.fds = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (T.fds < 0) return -1;
+  if (run_steps(&run) < 0) return *step = run.index, -1;
+  int fd = openat(PLAN_ROOT, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), saved = errno;
+  sys_close_range(SLOT_BASE, SLOT_BASE + MAX_SLOTS - 1, 0);
+  return errno = saved, fd;
+}
+
+_Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path, struct reader plan) {
   umask(0);
   set_title("wherry-tree", root);
   T.file = -1;
   for (int i = 0; i < MAX_OPEN; i++) T.reads[i] = -1;
-  T.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   T.in = mmap(NULL, TREE_FRAME, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   T.out.data = mmap(NULL, TREE_OUT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (T.root < 0 || T.in == MAP_FAILED || T.out.data == MAP_FAILED || (T.socket = accept_engine(id, socket_path)) < 0) {
-    tell(id, F_FAILED, errno);
+  uint32_t step = UINT32_MAX;
+  struct door door = {-1, -1, NULL};
+  if (T.in == MAP_FAILED || T.out.data == MAP_FAILED || open_door(&door, socket_path) < 0 ||
+      (T.root = left(&plan) > 0 ? open_planned(id, plan, &step) : open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+    int saved = errno;
+    close_door(&door);
+    tell(id, F_FAILED, step, saved);
     _exit(1);
   }
+  tell(id, F_DONE, 0, 0);
+  T.socket = accept_engine(&door);
   if (fchdir(T.root) < 0 || chroot(".") < 0) _exit(1);
   close(RELAY);
   serve();

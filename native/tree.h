@@ -1,5 +1,9 @@
 /* The file worker: chrooted into one directory, it performs a stream of file operations and answers questions about the tree.
- * Frames are those of wire.h; `id` is the request's number. */
+ * Frames are those of wire.h; `id` is the request's number.
+ *
+ * Guarded: the directory is a container's root, and its processes may swap any name for a link while we work (CVE-2018-15664). A chroot alone does
+ * not hold then: a link to /proc/PID/root, where the container sees the host's processes, leads out of it. So every path is resolved by openat2(2)
+ * without magic links, what a name is is asked of the descriptor that is then used, and the kernel's own filesystems (proc, sysfs, …) are not entered. */
 #ifndef WHERRY_TREE_H
 #define WHERRY_TREE_H
 #include "wire.h"
@@ -58,7 +62,10 @@ int remove_tree(const char *path);
 struct walk;
 /* Appends what `name` in the directory `dir` is, under the given path. 0, or -1 with errno. The working directory is changed to `dir`. */
 int answer_entry(struct answer *a, int dir, const char *name, const char *path, bool *descend);
-struct walk *walk_open(const char *path);
+/* `name`: where it is below the working directory, for a guarded tree; NULL = `path` below the root, not crossing mounts. */
+struct walk *walk_open(const char *path, const char *name);
+/* Whether the descriptor's filesystem is the kernel's own: nothing in it is a container's file. */
+bool is_kernel_filesystem(int fd);
 /* Appends entries until the batch is full; 1 when the walk has ended, 0 when there is more, -1 with errno. */
 int walk_next(struct walk *walk, struct answer *a);
 void walk_close(struct walk *walk);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 
 #ifndef STATX_ATTR_MOUNT_ROOT
@@ -124,8 +125,8 @@ struct level {
 struct walk {
   struct level *levels;
   size_t depth, capacity;
-  bool started;
-  char path[TREE_PATH];
+  bool started, guarded;
+  char path[TREE_PATH], name[TREE_PATH];
 };
 
 static __thread const char *sorting;
@@ -185,14 +186,29 @@ static int push(struct walk *walk, int at, const char *name) {
   *level = (struct level){.fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME), .path_length = strlen(walk->path)};
   if (level->fd < 0 && errno == EPERM) level->fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (level->fd < 0) return -1;
+  if (walk->guarded && is_kernel_filesystem(level->fd)) return close(level->fd), 0;
   walk->depth++;
   return read_names(level);
 }
 
-struct walk *walk_open(const char *path) {
+struct walk *walk_open(const char *path, const char *name) {
   struct walk *walk = calloc(1, sizeof *walk);
-  if (walk) strcpy(walk->path, path);
+  if (!walk) return NULL;
+  strcpy(walk->path, path);
+  strcpy(walk->name, name ? name : path);
+  walk->guarded = name;
   return walk;
+}
+
+bool is_kernel_filesystem(int fd) {
+  /* statfs(2): proc sysfs cgroup cgroup2 devpts mqueue debugfs tracefs securityfs selinuxfs bpf binfmt_misc pstore efivarfs configfs fusectl nsfs */
+  static const uint32_t magics[] = {0x9fa0,     0x62656572, 0x27e0eb,   0x63677270, 0x1cd1,     0x19800202, 0x64626720, 0x74726163, 0x73636673,
+                                    0xf97cff8c, 0xcafe4a11, 0x42494e4d, 0x6165676c, 0xde5e81e4, 0x62656570, 0x65735543, 0x6e736673};
+  struct statfs fs;
+  if (fstatfs(fd, &fs) < 0) return false;
+  for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
+    if ((uint32_t)fs.f_type == magics[i]) return true;
+  return false;
 }
 
 void walk_close(struct walk *walk) {
@@ -209,6 +225,9 @@ static int visit(struct walk *walk, struct answer *a, int dir, const char *name,
     a->full = false;
     return !must_exist && errno == ENOENT ? 0 : -1; /* removed while we walk */
   }
+  enum { DIRECTORY = 2 };
+  /* A container's volumes belong to its tree. */
+  if (walk->guarded) descend = a->data[before] == DIRECTORY;
   if (!descend) return 0;
   if (push(walk, dir, name) == 0) return 0;
   return !must_exist && errno == ENOENT ? 0 : -1;
@@ -216,9 +235,9 @@ static int visit(struct walk *walk, struct answer *a, int dir, const char *name,
 
 static int start(struct walk *walk, struct answer *a) {
   walk->started = true;
-  int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int root = open(walk->guarded ? "." : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) return -1;
-  int result = visit(walk, a, root, walk->path[0] ? walk->path : ".", true);
+  int result = visit(walk, a, root, walk->name[0] ? walk->name : ".", true);
   int saved = errno;
   close(root);
   errno = saved;

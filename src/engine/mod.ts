@@ -53,6 +53,19 @@ export interface AttachedStream {
   readonly framed: boolean;
 }
 
+/** A file of a container. */
+export interface PathStat {
+  /** Last component of the path as asked. */
+  readonly name: string;
+  readonly type: "file" | "dir" | "symlink" | "char" | "block" | "fifo" | "socket";
+  readonly size: number;
+  /** Permission bits with setuid, setgid and sticky. */
+  readonly mode: number;
+  readonly mtimeNs: bigint;
+  /** Of a symlink: where it leads within the container in the end; else "". */
+  readonly linkTarget: string;
+}
+
 export type WaitCondition = "not-running" | "next-exit" | "removed";
 
 export interface ListContainersOptions {
@@ -91,6 +104,17 @@ export interface Containers {
   stats(name: string): Promise<(CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> }) | undefined>;
   changes(name: string): Promise<Change[]>;
   exportTree(name: string): Promise<AsyncIterable<Uint8Array>>;
+  /** What a path in the container is; the last component is not followed unless "/" or "/." stands behind it. */
+  statPath(name: string, path: string): Promise<PathStat>;
+  /** A path as a tar whose entries begin with the path's last component. The iterable must be read to its end or returned: until then a stopped container is not started or removed. */
+  readArchive(name: string, path: string): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
+  /** Unpacks a tar (perhaps compressed) in a directory. `copyUidGid`: what is made belongs to the container's user. */
+  writeArchive(
+    name: string,
+    path: string,
+    tar: AsyncIterable<Uint8Array>,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void>;
   /** Bytes: writable layer, and with its image. */
   size(name: string): Promise<{ readonly rw: number; readonly rootFs: number }>;
   prune(filters: Filters): Promise<{ readonly deleted: string[]; readonly bytes: number }>;

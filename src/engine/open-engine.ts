@@ -18,6 +18,7 @@ import { openNetworks } from "#network/network-manager.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
 import { openVolumeStore } from "#volume/volume-store.ts";
+import { readContainerArchive, statContainerPath, writeContainerArchive } from "./archive-container.ts";
 import { attachContainer, readContainerLogs, resizeContainer } from "./attach-container.ts";
 import { PendingAttaches } from "./attach-stream.ts";
 import { Background } from "./background.ts";
@@ -203,6 +204,9 @@ function containersOf(ctx: EngineContext): Containers {
     stats: (name) => containerStats(ctx, name),
     changes: (name) => containerChanges(ctx, name),
     exportTree: (name) => exportContainer(ctx, name),
+    statPath: (name, path) => statContainerPath(ctx, name, path),
+    readArchive: (name, path) => readContainerArchive(ctx, name, path),
+    writeArchive: (name, path, tar, options) => writeContainerArchive(ctx, name, path, tar, options),
     size: async (name) => containerSize(ctx, ctx.registry.get(name)),
     prune: (filters) => pruneContainers(ctx, filters),
     commit: (name, options) => commitContainer(ctx, name, options),

@@ -194,16 +194,18 @@ class HelperClient implements Helper {
     return this.#keep(link);
   }
 
-  async openTree(root: string): Promise<FileTree> {
+  async openTree(root: string, plan?: Plan): Promise<FileTree> {
     const helper = await this.process();
     const socketPath = join(this.#options.execRoot, `tree-${randomBytes(8).toString("hex")}.sock`);
     const w = new Writer(256);
     w.str(root);
     w.str(socketPath);
+    if (plan !== undefined) encodePlan(plan, w);
     await this.#exchange<void>(helper, (done, fail) => ({
       start: (id) => helper.send(F.TREE, id, w.done()),
       frame: (type, payload) => {
         if (type === F.DONE) done();
+        else if (type === F.FAILED && plan !== undefined) fail(failure(plan, payload));
         else if (type === F.FAILED)
           fail(
             new EngineError("kernel", `cannot open the directory ${root}: ${errnoMessage(payload.readUInt32LE(4))}`, {

@@ -93,7 +93,13 @@ export interface Helper {
   /** Reconnects to the monitor of a running container after a restart; undefined when it is gone (read exitPath then). */
   reconnect(socketPath: string, pidPath: string, exitPath?: string): Promise<MonitorLink | undefined>;
   /** File work below one directory, chrooted there, in a process of its own. */
-  openTree(root: string): Promise<FileTree>;
+  /**
+   * With a plan (no clone), its steps are performed first and leave the directory open in slot 0; `root` is then only its name in messages. Such a tree
+   * is a container's, which may change it meanwhile: it is guarded. Links on the way are followed below the root only, the last component never
+   * (`x/.` is what the link x leads to); walks cross mounts, but the kernel's own filesystems (proc, sysfs, …) look empty. Missing parents are an
+   * error. Rejects with {@link PlanError}.
+   */
+  openTree(root: string, plan?: Plan): Promise<FileTree>;
   /** Lets stub clients' descriptors arrive: path of the socket that `wherry` sends them to, with a token. */
   readonly fdSocketPath: string;
   close(): Promise<void>;

@@ -55,6 +55,7 @@ export { planExec } from "./plan-exec.ts";
 export { buildSpec, capabilitySets, environmentOf, parseUsernsMode, type SpecInput, type SpecResult } from "./default-spec.ts";
 export { explainPlan, planToJson } from "./explain.ts";
 export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
+export { planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
 export { planReadRootFiles, type RootFile } from "./read-root-files.ts";
 export { deviceRules, devicePathsOf, limitsOf } from "./resources.ts";
 export { seccompFor, seccompProgram } from "./seccomp.ts";

@@ -11,11 +11,15 @@ import type { Step } from "#linux/plan.ts";
 import { OpDescriber } from "./describe-op.ts";
 
 export interface PlanErrorContext {
-  /** "start" = a container's first process, "exec" = one more. */
-  readonly action: "start" | "exec";
+  /** "start" = a container's first process, "exec" = one more, "copy" = a look at its files. */
+  readonly action: "start" | "exec" | "copy";
 }
 
-const prefix = { start: "failed to create task for container: ", exec: "OCI runtime exec failed: exec failed: unable to start container process: " } as const;
+const prefix = {
+  start: "failed to create task for container: ",
+  exec: "OCI runtime exec failed: exec failed: unable to start container process: ",
+  copy: "cannot open the container's files: ",
+} as const;
 
 /** strerror(3). */
 const errnoText: Readonly<Record<string, string>> = {

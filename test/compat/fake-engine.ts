@@ -326,6 +326,9 @@ export function createFakeEngine(): FakeEngine {
           yield new Uint8Array(1024);
         })();
       },
+      statPath: unsupported("statPath"),
+      readArchive: unsupported("readArchive"),
+      writeArchive: unsupported("writeArchive"),
       size: async () => ({ rw: 1, rootFs: 2 }),
       prune: async () => ({ deleted: [], bytes: 0 }),
       commit: unsupported("commit"),

@@ -73,7 +73,8 @@ export function createInProcessClient(options: InProcessOptions): ApiClient {
     async stream(method, path, given = {}) {
       const response = await call(method, path, given);
       const { status, body, contentType } = streamOf(response, `${method} ${path}`);
-      return { status, headers: { "content-type": contentType }, body };
+      const more = "headers" in response ? Object.entries(response.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const) : [];
+      return { status, headers: { ...Object.fromEntries(more), "content-type": contentType }, body };
     },
     async hijack(method, path, given = {}) {
       const response = await call(method, path, given);

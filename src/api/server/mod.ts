@@ -9,6 +9,7 @@ import { createHttpServer } from "./http.ts";
 import { listenOn } from "./listen.ts";
 import { createDispatch, type Log, type Route } from "./router.ts";
 import { absentRoutes } from "./routes/absent.ts";
+import { archiveRoutes } from "./routes/archive.ts";
 import { containerStreamRoutes } from "./routes/container-streams.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { execRoutes } from "./routes/execs.ts";
@@ -23,6 +24,7 @@ import { wherryRoutes } from "./routes/wherry.ts";
 export const routes: readonly Route[] = [
   ...containerRoutes,
   ...containerStreamRoutes,
+  ...archiveRoutes,
   ...execRoutes,
   ...imageTransferRoutes,
   ...imageRoutes,

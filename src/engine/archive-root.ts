@@ -1,0 +1,103 @@
+/**
+ * A container's tree for `cp`: a guarded file tree in its root, with its mounts, whether it runs or not.
+ * @module
+ */
+import { mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Container } from "#container/container.ts";
+import { isRunning } from "#container/state.ts";
+import { errnoOf } from "#core/errors.ts";
+import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
+import { PlanError } from "#linux/helper.ts";
+import { parseUsernsMode, planRunningTree, planStoppedTree, renderPlanError, type TreeMount } from "#runtime/mod.ts";
+import type { EngineContext } from "./context.ts";
+import { rootOf } from "./start-container.ts";
+
+export interface ContainerTree {
+  readonly tree: FileTree;
+  /** Owners as the container counts them → as the tree does, and back: they differ in a running container with a user namespace. */
+  readonly toTree: <T extends Pick<FileMeta, "uid" | "gid">>(meta: T) => T;
+  readonly fromTree: (stat: TreeStat) => TreeStat;
+  close(): Promise<void>;
+}
+
+/** Owners that a user namespace does not know, as the kernel shows them. */
+const OVERFLOW_ID = 65534;
+
+/** A stopped container cannot be started or removed until the tree is closed: two overlays must not share a writable layer. */
+export async function openContainerTree(ctx: EngineContext, container: Container): Promise<ContainerTree> {
+  const release = await take(container);
+  try {
+    const running = isRunning(container.state);
+    const plan = running
+      ? planRunningTree({ pid: container.state.pid, startTime: BigInt(container.state.startTime) })
+      : planStoppedTree({ root: await rootOf(ctx, container), facts: ctx.facts, mounts: await mountsOf(container), at: await emptyDirectory(ctx) });
+    const tree = await ctx.helper.openTree(`container ${container.record.name}`, plan);
+    if (running) release();
+    return {
+      tree,
+      ...owners(running ? container.record.hostConfig.UsernsMode : ""),
+      close: async () => {
+        try {
+          await tree.close();
+        } finally {
+          release();
+        }
+      },
+    };
+  } catch (error) {
+    release();
+    throw error instanceof PlanError ? renderPlanError(error, { action: "copy" }) : error;
+  }
+}
+
+/** Takes the container's mutex; it is given back by the function (more than once does no harm). */
+function take(container: Container): Promise<() => void> {
+  return new Promise((taken, failed) => {
+    container.mutex.run(() => new Promise<void>((release) => taken(release))).catch(failed);
+  });
+}
+
+function owners(usernsMode: string): Pick<ContainerTree, "toTree" | "fromTree"> {
+  const mapping = parseUsernsMode(usernsMode);
+  if (mapping === undefined) return { toTree: (meta) => meta, fromTree: (found) => found };
+  const inside = (id: number) => (id >= mapping.hostID && id < mapping.hostID + mapping.size ? id - mapping.hostID + mapping.containerID : OVERFLOW_ID);
+  const outside = (id: number) => id - mapping.containerID + mapping.hostID;
+  return {
+    toTree: (meta) => ({ ...meta, uid: outside(meta.uid), gid: outside(meta.gid) }),
+    fromTree: (found) => ({ ...found, uid: inside(found.uid), gid: inside(found.gid) }),
+  };
+}
+
+async function emptyDirectory({ options }: EngineContext): Promise<string> {
+  const path = join(options.execRoot, "empty");
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+/** Volumes, binds and the engine's own files, shallow ones first. A source that is missing now is left out: the container could not start either. */
+async function mountsOf({ record }: Container): Promise<TreeMount[]> {
+  const own: [source: string, destination: string][] = [
+    [record.hostnamePath, "/etc/hostname"],
+    [record.hostsPath, "/etc/hosts"],
+    [record.resolvConfPath, "/etc/resolv.conf"],
+  ];
+  const taken = new Set(record.mounts.map((mount) => mount.Destination));
+  const wanted = [
+    ...own
+      .filter(([source, path]) => source !== "" && !taken.has(path) && !taken.has("/etc"))
+      .map(([source, destination]) => ({ source, destination, readonly: false })),
+    ...record.mounts.filter(({ Type }) => Type !== "tmpfs").map(({ Source, Destination, RW }) => ({ source: Source, destination: Destination, readonly: !RW })),
+  ];
+  const found = await Promise.all(
+    wanted.map(async (mount) => {
+      const info = await stat(mount.source).catch((error: unknown) => {
+        if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
+        throw error;
+      });
+      return info === undefined ? [] : [{ ...mount, file: !info.isDirectory() }];
+    }),
+  );
+  const depth = (mount: TreeMount) => mount.destination.split("/").filter(Boolean).length;
+  return found.flat().sort((a, b) => depth(a) - depth(b));
+}
