@@ -324,7 +324,7 @@ static void engine_readable(void) {
 /* --- start */
 
 /* Runs from a sealed copy in memory: a container can never reach (or overwrite) the file on disk by way of /proc/PID/exe (CVE-2019-5736). */
-static void seal(char **argv) {
+void seal(char **argv) {
 #ifdef WHERRY_UNSEALED /* a build for valgrind, which cannot follow execveat */
   (void)argv;
 #else

@@ -19,6 +19,7 @@ int main(int argc, char **argv) {
       remember_title(argc, argv);
       return helper_main(argc, argv);
     }
+    if (argc > 1 && strcmp(argv[1], "launch") == 0) return launch_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "--init") == 0) return init_main(argc - 1, argv + 1);
   }
   return stub_main(argc, argv);

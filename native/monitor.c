@@ -43,7 +43,7 @@ static void ignore_signals(void) {
   for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
 }
 
-static void init_run(struct run *run, uint32_t id, struct reader plan) {
+void init_run(struct run *run, uint32_t id, struct reader plan) {
   *run = (struct run){.relay = RELAY_FD, .id = id, .ctl = -1, .child_pidfd = -1, .child_step = NO_STEP, .rest = plan};
   run->streams.in = run->streams.out = run->streams.err = -1;
   if (read_u32(&run->rest, &run->total)) run->total = 0;
@@ -123,7 +123,7 @@ static void reap_child(struct run *run) {
 }
 
 /* The launch has failed: nothing may be left running, and the engine learns which step it was. */
-_Noreturn static void give_up(struct run *run, int step, int error) {
+_Noreturn void give_up(struct run *run, int step, int error) {
   if (run->ctl >= 0) {
     /* A step of the host often fails because the child has: then the child's own failure is the reason. */
     while (run->child_step == NO_STEP && !run->ctl_closed && run_pump(run, false) == 0) {

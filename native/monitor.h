@@ -6,6 +6,7 @@
 
 enum {
   RELAY_FD = 3, /* to the helper */
+  PRESERVED_BASE = 300, /* launch.c: the program's further descriptors */
   DIRECT_FD = 4, /* the stub's connection and its descriptors 0, 1, 2: 4..7 */
   MAX_CLIENTS = 64,
   MAX_KEYS = 16,
@@ -47,6 +48,10 @@ int read_launch(struct reader r, struct launch *launch);
 /* Performs a launch in a process forked for it: RELAY_FD and DIRECT_FD.. are in place, everything else is closed. `frame` is dropped when it
  * is no longer needed. */
 _Noreturn void monitor_main(uint32_t id, const struct launch *launch, void *frame, size_t frame_size);
+/* A run at its start. */
+void init_run(struct run *run, uint32_t id, struct reader plan);
+/* The launch has failed: ends the child, tells the engine which step it was, and exits. */
+_Noreturn void give_up(struct run *run, int step, int error);
 /* Performs a plan without a clone. */
 _Noreturn void call_main(uint32_t id, struct reader plan);
 

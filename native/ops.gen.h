@@ -38,6 +38,7 @@ enum op_code {
   OP_CHILD_NS = 48,
   OP_NETLINK = 49,
   OP_ATTACH_GATE = 50,
+  OP_ENGINE_GATE = 52,
   OP_BPF_DEVICE = 51,
   OP_SETHOSTNAME = 60,
   OP_SETDOMAINNAME = 61,
@@ -58,6 +59,9 @@ enum op_code {
   OP_CLOSE_RANGE = 76,
   OP_EXEC = 77,
   OP_BLOCK_SIGNALS = 78,
+  OP_EXEC_GATE = 79,
+  OP_HOOK = 80,
+  OP_PRESERVE_FDS = 81,
 };
 
 /* openat2(2): opens a path into a slot */
@@ -294,6 +298,11 @@ struct op_attach_gate {
   char none; /* no fields */
 };
 
+/* recv(2): tells the engine the child's pid and waits until it answers: what it has to do about the child is done then */
+struct op_engine_gate {
+  char none; /* no fields */
+};
+
 /* bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
 struct op_bpf_device {
   uint32_t dir;
@@ -404,6 +413,27 @@ struct op_block_signals {
   char none; /* no fields */
 };
 
+/* fifo(7): checks that one of `paths` can be executed, lets the launch end, and waits for a byte in the FIFO of the slot (opened for reading and writing) */
+struct op_exec_gate {
+  uint32_t fifo;
+  struct strs paths;
+};
+
+/* waitpid(2): runs a hook of the OCI spec and waits for its success (timeout_ms 0 = for ever); it reads head, its caller's pid, tail on descriptor 0 */
+struct op_hook {
+  struct str path;
+  struct strs argv;
+  struct strs envp;
+  struct bytes head;
+  struct bytes tail;
+  uint32_t timeout_ms;
+};
+
+/* dup2(2): puts the descriptors that the launch was given at 3 and up, open for the program */
+struct op_preserve_fds {
+  uint32_t count;
+};
+
 union op {
   struct op_openat openat;
   struct op_close close;
@@ -439,6 +469,7 @@ union op {
   struct op_child_ns child_ns;
   struct op_netlink netlink;
   struct op_attach_gate attach_gate;
+  struct op_engine_gate engine_gate;
   struct op_bpf_device bpf_device;
   struct op_sethostname sethostname;
   struct op_setdomainname setdomainname;
@@ -459,6 +490,9 @@ union op {
   struct op_close_range close_range;
   struct op_exec exec;
   struct op_block_signals block_signals;
+  struct op_exec_gate exec_gate;
+  struct op_hook hook;
+  struct op_preserve_fds preserve_fds;
 };
 
 /* Decodes the fields of one operation; nonzero when a field is out of bounds or the code is unknown. */
@@ -532,6 +566,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_u32(r, &op->netlink.protocol) || read_bytes(r, &op->netlink.messages);
     case OP_ATTACH_GATE:
       return 0;
+    case OP_ENGINE_GATE:
+      return 0;
     case OP_BPF_DEVICE:
       return read_slot(r, &op->bpf_device.dir) || read_str(r, &op->bpf_device.path) || read_bytes(r, &op->bpf_device.program);
     case OP_SETHOSTNAME:
@@ -572,6 +608,12 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_strs(r, &op->exec.paths) || read_strs(r, &op->exec.argv) || read_strs(r, &op->exec.envp);
     case OP_BLOCK_SIGNALS:
       return 0;
+    case OP_EXEC_GATE:
+      return read_slot(r, &op->exec_gate.fifo) || read_strs(r, &op->exec_gate.paths);
+    case OP_HOOK:
+      return read_str(r, &op->hook.path) || read_strs(r, &op->hook.argv) || read_strs(r, &op->hook.envp) || read_bytes(r, &op->hook.head) || read_bytes(r, &op->hook.tail) || read_u32(r, &op->hook.timeout_ms);
+    case OP_PRESERVE_FDS:
+      return read_u32(r, &op->preserve_fds.count);
     default:
       return -1;
   }
@@ -612,6 +654,7 @@ int do_await(struct run *run, const struct op_await *op);
 int do_child_ns(struct run *run, const struct op_child_ns *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_attach_gate(struct run *run, const struct op_attach_gate *op);
+int do_engine_gate(struct run *run, const struct op_engine_gate *op);
 int do_bpf_device(struct run *run, const struct op_bpf_device *op);
 int do_sethostname(struct run *run, const struct op_sethostname *op);
 int do_setdomainname(struct run *run, const struct op_setdomainname *op);
@@ -632,6 +675,9 @@ int do_stdio(struct run *run, const struct op_stdio *op);
 int do_close_range(struct run *run, const struct op_close_range *op);
 int do_exec(struct run *run, const struct op_exec *op);
 int do_block_signals(struct run *run, const struct op_block_signals *op);
+int do_exec_gate(struct run *run, const struct op_exec_gate *op);
+int do_hook(struct run *run, const struct op_hook *op);
+int do_preserve_fds(struct run *run, const struct op_preserve_fds *op);
 
 /* Performs one decoded operation; 0, or -1 with errno. */
 static inline int perform_op(struct run *run, uint16_t code, const union op *op) {
@@ -704,6 +750,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_netlink(run, &op->netlink);
     case OP_ATTACH_GATE:
       return do_attach_gate(run, &op->attach_gate);
+    case OP_ENGINE_GATE:
+      return do_engine_gate(run, &op->engine_gate);
     case OP_BPF_DEVICE:
       return do_bpf_device(run, &op->bpf_device);
     case OP_SETHOSTNAME:
@@ -744,6 +792,12 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_exec(run, &op->exec);
     case OP_BLOCK_SIGNALS:
       return do_block_signals(run, &op->block_signals);
+    case OP_EXEC_GATE:
+      return do_exec_gate(run, &op->exec_gate);
+    case OP_HOOK:
+      return do_hook(run, &op->hook);
+    case OP_PRESERVE_FDS:
+      return do_preserve_fds(run, &op->preserve_fds);
     default:
       errno = ENOSYS;
       return -1;
@@ -820,6 +874,8 @@ static inline const char *op_name(uint16_t code) {
       return "netlink";
     case OP_ATTACH_GATE:
       return "attach_gate";
+    case OP_ENGINE_GATE:
+      return "engine_gate";
     case OP_BPF_DEVICE:
       return "bpf_device";
     case OP_SETHOSTNAME:
@@ -860,6 +916,12 @@ static inline const char *op_name(uint16_t code) {
       return "exec";
     case OP_BLOCK_SIGNALS:
       return "block_signals";
+    case OP_EXEC_GATE:
+      return "exec_gate";
+    case OP_HOOK:
+      return "hook";
+    case OP_PRESERVE_FDS:
+      return "preserve_fds";
     default:
       return "?";
   }

@@ -53,7 +53,13 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
       case OP_CHILD_NS:
         if (child || !facts->clones) return -1;
         break;
+      case OP_ENGINE_GATE:
+        if (child || !facts->clones) return -1;
+        break;
       case OP_STDIO:
+      case OP_EXEC_GATE:
+      case OP_HOOK:
+      case OP_PRESERVE_FDS:
         if (!child) return -1;
         break;
       default:

@@ -4,6 +4,10 @@
 #include "wire.h"
 
 int helper_main(int argc, char **argv);
+/* Performs one plan for a caller that does not stay. */
+int launch_main(int argc, char **argv);
+/* Executes this program anew from a sealed copy in memory, unless it runs from one. */
+void seal(char **argv);
 int stub_main(int argc, char **argv);
 /* `docker-init -- COMMAND…`: a small pid 1. */
 int init_main(int argc, char **argv);

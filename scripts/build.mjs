@@ -3,7 +3,8 @@
 //   dist/bin/wherry        the C stub (runs the CLI in the warm daemon, or dist/cli.js)
 //   dist/bin/wherry-helper the C helper (the same program)
 //   dist/bin/wherryd       starts dist/wherryd.js
-//   dist/cli.js dist/wherryd.js dist/index.js
+//   dist/bin/wherry-runtime starts dist/runtime.js, the OCI runtime
+//   dist/cli.js dist/wherryd.js dist/runtime.js dist/index.js
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,11 +15,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 
 /** A shell line that starts Node without NODE_EXTRA_CA_CERTS (it costs 60 ms of every start); the value stays readable for registry clients. */
-const launcher = `#!/bin/sh
-# Starts the wherry daemon. NODE_EXTRA_CA_CERTS costs every Node start some 60 ms, so it is handed on under another name.
+const launcher = (program) => `#!/bin/sh
+# Starts Node. NODE_EXTRA_CA_CERTS costs every Node start some 60 ms, so it is handed on under another name.
 here=$(dirname "$(readlink -f "$0")")
 if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS; export WHERRY_EXTRA_CA_CERTS; unset NODE_EXTRA_CA_CERTS; fi
-exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../wherryd.js" "$@"
+exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../${program}" "$@"
 `;
 
 /** Bundles the TypeScript programs. */
@@ -27,7 +28,7 @@ async function bundle() {
   const version = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
   await build({
     absWorkingDir: root,
-    entryPoints: { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts" },
+    entryPoints: { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", runtime: "src/bin/wherry-runtime.ts", index: "src/bin/index.ts" },
     outdir: "dist",
     bundle: true,
     platform: "node",
@@ -71,8 +72,10 @@ export async function buildAll({ fast = false } = {}) {
   for (const data of readdirSync(join(root, "src"), { recursive: true }).filter((f) => String(f).endsWith(".data.json"))) {
     cpSync(join(root, "src", String(data)), join(dist, "data", String(data)));
   }
-  writeFileSync(join(dist, "bin/wherryd"), launcher);
-  chmodSync(join(dist, "bin/wherryd"), 0o755);
+  for (const [name, program] of Object.entries({ wherryd: "wherryd.js", "wherry-runtime": "runtime.js" })) {
+    writeFileSync(join(dist, "bin", name), launcher(program));
+    chmodSync(join(dist, "bin", name), 0o755);
+  }
   if (!fast) declarations();
 }
 

@@ -267,6 +267,11 @@ export interface AttachGateOp {
   readonly op: "attach_gate";
 }
 
+/** recv(2): tells the engine the child's pid and waits until it answers: what it has to do about the child is done then */
+export interface EngineGateOp {
+  readonly op: "engine_gate";
+}
+
 /** bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
 export interface BpfDeviceOp {
   readonly op: "bpf_device";
@@ -395,6 +400,30 @@ export interface BlockSignalsOp {
   readonly op: "block_signals";
 }
 
+/** fifo(7): checks that one of `paths` can be executed, lets the launch end, and waits for a byte in the FIFO of the slot (opened for reading and writing) */
+export interface ExecGateOp {
+  readonly op: "exec_gate";
+  readonly fifo: number;
+  readonly paths: readonly string[];
+}
+
+/** waitpid(2): runs a hook of the OCI spec and waits for its success (timeout_ms 0 = for ever); it reads head, its caller's pid, tail on descriptor 0 */
+export interface HookOp {
+  readonly op: "hook";
+  readonly path: string;
+  readonly argv: readonly string[];
+  readonly envp: readonly string[];
+  readonly head: Uint8Array;
+  readonly tail: Uint8Array;
+  readonly timeout_ms: number;
+}
+
+/** dup2(2): puts the descriptors that the launch was given at 3 and up, open for the program */
+export interface PreserveFdsOp {
+  readonly op: "preserve_fds";
+  readonly count: number;
+}
+
 /** One operation of a plan. */
 export type Op =
   | OpenatOp
@@ -431,6 +460,7 @@ export type Op =
   | ChildNsOp
   | NetlinkOp
   | AttachGateOp
+  | EngineGateOp
   | BpfDeviceOp
   | SethostnameOp
   | SetdomainnameOp
@@ -450,7 +480,10 @@ export type Op =
   | StdioOp
   | CloseRangeOp
   | ExecOp
-  | BlockSignalsOp;
+  | BlockSignalsOp
+  | ExecGateOp
+  | HookOp
+  | PreserveFdsOp;
 
 /** Wire type of a field. */
 export type FieldType = "u32" | "i32" | "u64" | "str" | "bytes" | "strs" | "u32s" | "slot" | "out";
@@ -491,6 +524,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
+  engine_gate: { code: 52, man: "recv(2)", fields: [] },
   bpf_device: { code: 51, man: "bpf(2)", fields: [["dir", "slot"], ["path", "str"], ["program", "bytes"]] },
   sethostname: { code: 60, man: "sethostname(2)", fields: [["name", "str"]] },
   setdomainname: { code: 61, man: "setdomainname(2)", fields: [["name", "str"]] },
@@ -511,4 +545,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   close_range: { code: 76, man: "close_range(2)", fields: [["first", "u32"]] },
   exec: { code: 77, man: "execve(2)", fields: [["paths", "strs"], ["argv", "strs"], ["envp", "strs"]] },
   block_signals: { code: 78, man: "sigprocmask(2)", fields: [] },
+  exec_gate: { code: 79, man: "fifo(7)", fields: [["fifo", "slot"], ["paths", "strs"]] },
+  hook: { code: 80, man: "waitpid(2)", fields: [["path", "str"], ["argv", "strs"], ["envp", "strs"], ["head", "bytes"], ["tail", "bytes"], ["timeout_ms", "u32"]] },
+  preserve_fds: { code: 81, man: "dup2(2)", fields: [["count", "u32"]] },
 };

@@ -162,6 +162,14 @@ export class OpDescriber {
         return op.console === 1 ? "open a terminal, also as /dev/console" : "connect descriptors 0, 1, 2";
       case "close_range":
         return `close_range ${op.first} and up (on exec)`;
+      case "engine_gate":
+        return "wait for the engine";
+      case "exec_gate":
+        return op.fifo === NO_SLOT ? "part from the launcher" : "part from the launcher, wait for the start";
+      case "hook":
+        return `run ${op.argv.map(quote).join(" ")}${op.timeout_ms === 0 ? "" : ` (at most ${op.timeout_ms} ms)`}`;
+      case "preserve_fds":
+        return `${op.count} descriptors at 3 and up`;
       case "exec":
         return `exec ${op.argv.map(quote).join(" ")}`;
     }

@@ -29,6 +29,30 @@ export interface PlanInput {
   readonly files?: ReadonlySet<string>;
   /** The container's id, for the name of its session keyring. */
   readonly id?: string;
+  /** For a launch by {@link launchDetached}: nobody of ours stays with the process. */
+  readonly detached?: DetachedProcess;
+}
+
+/** A process that lives without a monitor. */
+export interface DetachedProcess {
+  /** FIFO that a byte is written to when the program shall start; undefined = at once. */
+  readonly fifo?: string;
+  /** Descriptors that the launch hands on to the program, from 3 up. */
+  readonly preserveFds?: number;
+  /** Hooks that run inside: before pivot_root, and before the program. */
+  readonly createContainer?: readonly HookRun[];
+  readonly startContainer?: readonly HookRun[];
+}
+
+/** A hook, and what it reads: `head`, its caller's pid, `tail`. */
+export interface HookRun {
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly head: Uint8Array;
+  readonly tail: Uint8Array;
+  /** 0 = as long as it takes. */
+  readonly timeoutMs: number;
 }
 
 /** Refusals (bad spec, kernel lacks it) are EngineError "invalid" or "unsupported". */
@@ -48,6 +72,8 @@ export interface ExecPlanInput {
   readonly userns: boolean;
   /** The container's id, for its session keyring. */
   readonly id?: string;
+  /** For a launch by {@link launchDetached}. */
+  readonly detached?: DetachedProcess;
 }
 
 export { planContainer } from "./plan-container.ts";

@@ -16,7 +16,7 @@ import { planCgroupMount } from "./plan-cgroup-mount.ts";
 import { planDevices } from "./plan-devices.ts";
 import { inRoot, isBind, openBinds, planMounts } from "./plan-mounts.ts";
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
-import { planOomScore, planProcess } from "./plan-process.ts";
+import { planHooks, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";
 import { points, slots } from "./slots.ts";
 
@@ -38,6 +38,7 @@ export const planContainer: Planner = (input) => {
   draft.add(...(input.preparation ?? []));
   const root = planRoot(draft, input.root, { facts, mapping });
   const binds = openBinds(draft, mounts, context);
+  const fifo = planStartFifo(draft, input.detached);
   const hostSlots = planClone(draft, input, namespaces);
   draft.release(joinSlot);
   const waits = planHostAfterClone(draft, input, namespaces, userns);
@@ -57,12 +58,14 @@ export const planContainer: Planner = (input) => {
   planReady(draft, input, namespaces, waits.ready);
   planSysctls(draft, spec);
   planTerminal(draft, input);
+  planHooks(draft, input.detached?.createContainer, "a hook of the spec, before the container's root is entered");
   planMaskedPaths(draft, spec.linux?.maskedPaths ?? []);
   planReadonlyPaths(draft, spec.linux?.readonlyPaths ?? [], facts);
   enterRoot(draft, input, hostSlots);
   planProcess(draft, {
     process: spec.process,
     seccomp: input.seccomp,
+    ...(input.detached === undefined ? {} : { detached: input.detached, fifo }),
     ...(input.initBinary === undefined ? {} : { init: { path: INIT_PATH, argv: [INIT_PATH, "--", ...spec.process.args] } }),
   });
   return draft.plan();
@@ -173,9 +176,10 @@ export function sysctlPath(name: string): string {
   return path;
 }
 
-function planTerminal(draft: Draft, { tty }: PlanInput): void {
+function planTerminal(draft: Draft, { tty, detached }: PlanInput): void {
   draft.section(tty ? "Its terminal" : "Its standard streams");
   draft.child({ op: "setsid" }, "a session of its own, so that it gets no signals from the engine's terminal");
+  if (detached !== undefined && !tty) return; // its descriptors 0, 1 and 2 are the caller's
   if (tty) draft.child({ op: "mkfile", dir: slots.root, path: "dev/console", mode: 0o600, parents: 1 }, "the place of /dev/console");
   draft.child(
     { op: "stdio", console: tty ? 1 : 0 },

@@ -46,16 +46,17 @@ export function planExec(input: ExecPlanInput): Plan {
     draft.child({ op: "setresuid", uid: 0 }, "root of the container");
   }
   draft.child({ op: "setsid" }, "a session of its own");
-  draft.child(
-    { op: "stdio", console: 0 },
-    input.tty ? "a new terminal of the container's as its descriptors 0, 1 and 2" : "descriptors 0, 1 and 2 are the monitor's pipes",
-  );
+  if (input.detached === undefined || input.tty)
+    draft.child(
+      { op: "stdio", console: 0 },
+      input.tty ? "a new terminal of the container's as its descriptors 0, 1 and 2" : "descriptors 0, 1 and 2 are the monitor's pipes",
+    );
   // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
   for (const slot of hostSlots) draft.child({ op: "close", slot }, "no descriptor of the engine is left when paths of the container are used");
   draft.child({ op: "keyring", name: `_ses.${input.id ?? ""}` }, "the container's session keyring: the engine's keys stay the engine's", {
     see: "session-keyring(7)",
     ignore: ["ENOSYS"],
   });
-  planProcess(draft, { process, seccomp: input.seccomp });
+  planProcess(draft, { process, seccomp: input.seccomp, ...(input.detached === undefined ? {} : { detached: input.detached }) });
   return draft.plan();
 }

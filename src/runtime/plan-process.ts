@@ -5,15 +5,50 @@
 import { EngineError } from "#core/errors.ts";
 import type { OciProcess } from "#core/runtime-spec.ts";
 import { capabilityMask } from "#linux/capabilities.ts";
-import { PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
+import { O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
+import type { DetachedProcess, HookRun } from "./mod.ts";
 
 export interface ProcessOptions {
   readonly process: OciProcess;
   readonly seccomp: Uint8Array | undefined;
   /** docker-init, and its arguments: it runs the program. */
   readonly init?: { readonly path: string; readonly argv: readonly string[] };
+  readonly detached?: DetachedProcess;
+  /** Slot of {@link planStartFifo}. */
+  readonly fifo?: number | undefined;
+}
+
+/** Opens the FIFO of a start that comes later, for reading and writing: so a read waits even when nobody has it open. Returns its slot. */
+export function planStartFifo(draft: Draft, detached: DetachedProcess | undefined): number | undefined {
+  if (detached?.fifo === undefined) return undefined;
+  const slot = draft.take();
+  draft.section("How it will be started");
+  draft.host({ op: "mknod", dir: NO_SLOT, path: detached.fifo, mode: 0o010600, major: 0, minor: 0, uid: 0, gid: 0 }, "a FIFO beside its state", {
+    see: "fifo(7)",
+  });
+  draft.host({ op: "openat", dir: NO_SLOT, path: detached.fifo, flags: O.RDWR, mode: 0, out: slot }, "the word to start the program will come through it", {
+    see: "fifo(7)",
+  });
+  return slot;
+}
+
+export function planHooks(draft: Draft, hooks: readonly HookRun[] | undefined, why: string): void {
+  for (const { path, args, env, head, tail, timeoutMs } of hooks ?? [])
+    draft.child({ op: "hook", path, argv: args.length === 0 ? [path] : args, envp: env, head, tail, timeout_ms: timeoutMs }, why);
+}
+
+/** The launcher ends here, and the program waits for its start. */
+function planGate(draft: Draft, { detached, fifo }: ProcessOptions, paths: readonly string[]): void {
+  if (detached === undefined) return;
+  if (detached.preserveFds !== undefined && detached.preserveFds > 0)
+    draft.child({ op: "preserve_fds", count: detached.preserveFds }, "descriptors that the caller hands to the program");
+  draft.child(
+    { op: "exec_gate", fifo: fifo ?? NO_SLOT, paths },
+    fifo === undefined ? "the launcher ends; the process is its caller's from here on" : "created; the program waits until it is started",
+  );
+  planHooks(draft, detached.startContainer, "a hook of the spec, before the program");
 }
 
 /** Written by the child while it still has the host's /proc and rights. */
@@ -45,7 +80,8 @@ function toLimit(value: number): bigint {
 const SECCOMP_SPEC_ALLOW = 4;
 
 /** Working directory, identity, capabilities, filter, exec. Every descriptor that is not the program's must be closed before. */
-export function planProcess(draft: Draft, { process, seccomp, init }: ProcessOptions): void {
+export function planProcess(draft: Draft, options: ProcessOptions): void {
+  const { process, seccomp, init } = options;
   if (process.args.length === 0) throw new EngineError("invalid", "no command specified");
   const { user, capabilities = {} } = process;
   const bounding = capabilityMask(capabilities.bounding ?? []);
@@ -88,13 +124,12 @@ export function planProcess(draft: Draft, { process, seccomp, init }: ProcessOpt
   if (ambient !== 0n) draft.child({ op: "cap_ambient", mask: ambient }, "capabilities that survive exec without being root");
   draft.section("Go");
   draft.child({ op: "close_range", first: 3 }, "nothing of the engine stays open in the program");
+  const paths = init === undefined ? candidates(process.args[0] ?? "", process.env ?? []) : [init.path];
+  planGate(draft, options, paths);
   if (late) filter();
   if (init !== undefined) draft.child({ op: "block_signals" }, "a signal that comes before docker-init is ready waits for it");
   const env = process.env ?? [];
-  draft.child(
-    { op: "exec", paths: init === undefined ? candidates(process.args[0] ?? "", env) : [init.path], argv: init?.argv ?? process.args, envp: env },
-    "becomes the program",
-  );
+  draft.child({ op: "exec", paths, argv: init?.argv ?? process.args, envp: env }, "becomes the program");
 }
 
 /** Where a program is looked for: its own path, or each directory of PATH (relative ones are not searched, as in Go's LookPath). */

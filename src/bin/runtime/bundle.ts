@@ -51,7 +51,21 @@ export function readBundle(bundle: string): OciSpec {
       ...(bind && mount.source !== undefined ? { source: resolve(bundle, mount.source) } : {}),
     };
   });
-  return { ...spec, root: { ...spec.root, path: root }, mounts, linux: { ...spec.linux, namespaces: spec.linux?.namespaces ?? [] } };
+  return {
+    ...spec,
+    process: possibleAmbient(spec.process),
+    root: { ...spec.root, path: root },
+    mounts,
+    linux: { ...spec.linux, namespaces: spec.linux?.namespaces ?? [] },
+  };
+}
+
+/** The kernel raises only what is permitted and inheritable; the rest is left out, as runc does (its own `runc spec` asks for more). */
+export function possibleAmbient(process: OciProcess): OciProcess {
+  const { capabilities } = process;
+  if (capabilities?.ambient === undefined || capabilities.ambient === null) return process;
+  const ambient = capabilities.ambient.filter((name) => capabilities.inheritable?.includes(name) && capabilities.permitted?.includes(name));
+  return { ...process, capabilities: { ...capabilities, ambient } };
 }
 
 export function checkProcess(process: OciProcess): void {

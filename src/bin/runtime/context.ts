@@ -3,10 +3,11 @@ import { fileURLToPath } from "node:url";
 import { posix } from "node:path";
 import { type CgroupManager, type CgroupPlan, openCgroups } from "#cgroup/mod.ts";
 import { EngineError } from "#core/errors.ts";
-import type { OciSpec } from "#core/runtime-spec.ts";
+import type { OciResources, OciSpec } from "#core/runtime-spec.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import { slots } from "#runtime/mod.ts";
+import { defaultDeviceRules } from "#runtime/resources.ts";
 import type { StateStore } from "./state.ts";
 
 export interface RuntimeContext {
@@ -16,7 +17,9 @@ export interface RuntimeContext {
 
 /** Beside this program in the package; in the checkout, in dist. */
 export function helperPath(): string {
-  return fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "../../../dist/bin/wherry-helper" : "./bin/wherry-helper", import.meta.url.replace("/chunks/", "/")));
+  return fileURLToPath(
+    new URL(import.meta.url.endsWith(".ts") ? "../../../dist/bin/wherry-helper" : "./bin/wherry-helper", import.meta.url.replace("/chunks/", "/")),
+  );
 }
 
 let facts: Promise<HostFacts> | undefined;
@@ -36,13 +39,23 @@ export async function cgroupManager(parent: string = DEFAULT_PARENT): Promise<Cg
 export async function planCgroup(spec: OciSpec, id: string, { systemdCgroup }: RuntimeContext): Promise<CgroupPlan | undefined> {
   const path = spec.linux?.cgroupsPath ?? "";
   if (systemdCgroup)
-    throw new EngineError("unsupported", "the systemd cgroup driver is not supported by this runtime: configure the cgroupfs driver (leave --systemd-cgroup out)");
+    throw new EngineError(
+      "unsupported",
+      "the systemd cgroup driver is not supported by this runtime: configure the cgroupfs driver (leave --systemd-cgroup out)",
+    );
   const host = await hostFacts();
   if (host.cgroup.mode === "none") return undefined;
   const full = posix.normalize(path === "" ? `${DEFAULT_PARENT}/${id}` : path.startsWith("/") ? path : `${DEFAULT_PARENT}/${path}`);
   const [parent, name] = [posix.dirname(full), posix.basename(full)];
-  if (parent === "/") throw new EngineError("unsupported", `cgroupsPath "${path}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`);
+  if (parent === "/")
+    throw new EngineError("unsupported", `cgroupsPath "${path}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`);
   const manager = openCgroups(host, { parent });
   await manager.prepare();
-  return manager.plan(parent, name, spec.linux?.resources ?? {}, slots.cgroup);
+  return manager.plan(parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup);
+}
+
+/** The devices that every container has (config-linux.md, "Default Devices") may be made and used, whatever the spec's rules are: as runc and crun do. */
+function withDefaultDevices(resources: OciResources): OciResources {
+  if (resources.devices === undefined || resources.devices === null || resources.devices.length === 0) return resources;
+  return { ...resources, devices: [...resources.devices, ...defaultDeviceRules.filter((rule) => rule.allow)] };
 }

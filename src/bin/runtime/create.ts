@@ -1,5 +1,4 @@
 /** `create` and `run`. @module */
-import { mkfifoSync, writePidFile } from "./files.ts";
 import { resolve } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import type { OciSpec } from "#core/runtime-spec.ts";
@@ -11,9 +10,10 @@ import type { CgroupPlan } from "#cgroup/mod.ts";
 import { fileBinds, readBundle } from "./bundle.ts";
 import { cgroupManager, helperPath, hostFacts, planCgroup, type RuntimeContext } from "./context.ts";
 import { deleteContainer, startContainer } from "./lifecycle.ts";
-import { idOf, isSet, type Parsed, valueOf } from "./flags.ts";
+import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
 import { checkHooks, containerHooks, runHooks } from "./hooks.ts";
 import { type OciState, ociState, type Status, type StoredState } from "./state.ts";
+import { writePidFile } from "./files.ts";
 import { foreground } from "./foreground.ts";
 
 export async function create(context: RuntimeContext, flags: Parsed): Promise<number> {
@@ -42,7 +42,7 @@ export async function run(context: RuntimeContext, flags: Parsed): Promise<numbe
 
 /** Where the launcher's terminal goes, checked before anything is made. */
 export function consoleOf(flags: Parsed, tty: boolean, wait: boolean): string | undefined {
-  const socket = valueOf(flags, "console-socket");
+  const socket = flagValue(flags, "console-socket");
   const given = socket === undefined || socket === "" ? undefined : resolve(socket);
   if (tty && !wait && given === undefined) throw new EngineError("invalid", "cannot allocate tty if runc will detach without setting console socket");
   if (!tty && given !== undefined) throw new EngineError("invalid", "cannot use console socket if runc will not detach or allocate tty");
@@ -51,15 +51,16 @@ export function consoleOf(flags: Parsed, tty: boolean, wait: boolean): string | 
 
 /** `--preserve-fds`, and what LISTEN_FDS announces (systemd's socket activation). */
 export function preservedOf(flags: Parsed): number {
-  const count = Number(valueOf(flags, "preserve-fds") ?? 0);
-  if (!Number.isInteger(count) || count < 0 || count > 250) throw new EngineError("invalid", "invalid value for --preserve-fds: a number from 0 to 250 is expected");
+  const count = Number(flagValue(flags, "preserve-fds") ?? 0);
+  if (!Number.isInteger(count) || count < 0 || count > 250)
+    throw new EngineError("invalid", "invalid value for --preserve-fds: a number from 0 to 250 is expected");
   return count;
 }
 
 async function createContainer(context: RuntimeContext, flags: Parsed, { wait }: { readonly wait: boolean }): Promise<Detached> {
   const { store } = context;
   const id = idOf(flags);
-  const bundle = resolve(valueOf(flags, "bundle") ?? ".");
+  const bundle = resolve(flagValue(flags, "bundle") ?? ".");
   const spec = readBundle(bundle);
   checkHooks(spec);
   const tty = spec.process.terminal === true;
@@ -69,7 +70,6 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
   try {
     const facts = await hostFacts();
     cgroup = await planCgroup(spec, id, context);
-    mkfifoSync(store.fifo(id));
     const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
     const stored = (status: Status, pid: number): OciState => ociState({ ...base, pid }, status);
     const preserveFds = preservedOf(flags);
@@ -90,7 +90,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     });
     const state: StoredState = { ...base, pid: process.pid, startTime: String(process.startTime), cgroup: cgroup?.paths, paused: false };
     store.write(state);
-    writePidFile(valueOf(flags, "pid-file"), process.pid);
+    writePidFile(flagValue(flags, "pid-file"), process.pid);
     return process;
   } catch (error) {
     if (cgroup !== undefined) await (await cgroupManager()).remove(cgroup.paths);

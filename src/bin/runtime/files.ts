@@ -1,5 +1,4 @@
 /** Files that the runtime makes for its caller. @module */
-import { execFileSync } from "node:child_process";
 import { renameSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
@@ -9,9 +8,4 @@ export function writePidFile(path: string | undefined, pid: number): void {
   const temporary = join(dirname(path), `.${basename(path)}`);
   writeFileSync(temporary, String(pid), { mode: 0o666 });
   renameSync(temporary, path);
-}
-
-/** Node has no mkfifo(3). */
-export function mkfifoSync(path: string): void {
-  execFileSync("mkfifo", ["-m", "600", path], { stdio: ["ignore", "ignore", "pipe"] });
 }

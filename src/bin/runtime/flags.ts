@@ -39,12 +39,12 @@ export function parseFlags(table: FlagTable, argv: readonly string[]): Parsed {
 }
 
 /** The last value given. */
-export function valueOf(parsed: Parsed, name: string): string | undefined {
+export function flagValue(parsed: Parsed, name: string): string | undefined {
   return parsed.values.get(name)?.at(-1);
 }
 
 export function isSet(parsed: Parsed, name: string): boolean {
-  const value = valueOf(parsed, name);
+  const value = flagValue(parsed, name);
   return value !== undefined && value !== "false";
 }
 

@@ -1,0 +1,87 @@
+/** `exec`: one more process in a running container. @module */
+import { EngineError } from "#core/errors.ts";
+import type { OciProcess } from "#core/runtime-spec.ts";
+import { launchDetached } from "#linux/detached-launch.ts";
+import { planExec, seccompProgram, slots } from "#runtime/mod.ts";
+import { checkProcess, possibleAmbient, readJson } from "./bundle.ts";
+import { cgroupManager, helperPath, hostFacts, type RuntimeContext } from "./context.ts";
+import { consoleOf, preservedOf } from "./create.ts";
+import { writePidFile } from "./files.ts";
+import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
+import { foreground } from "./foreground.ts";
+
+export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+  const id = idOf(flags);
+  const state = store.read(id);
+  const status = store.status(state);
+  if (status === "stopped") throw new EngineError("conflict", "cannot exec in a stopped container");
+  if (status === "paused" && !isSet(flags, "ignore-paused"))
+    throw new EngineError("conflict", "cannot exec in a paused container (use --ignore-paused to override)");
+  const process = processOf(state.spec.process, flags);
+  const tty = process.terminal === true;
+  const wait = !isSet(flags, "detach");
+  const consoleSocket = consoleOf(flags, tty, wait);
+  const facts = await hostFacts();
+  const namespaces = (state.spec.linux?.namespaces ?? []).map((entry) => entry.type);
+  const preserveFds = preservedOf(flags);
+  const plan = planExec({
+    target: { pid: state.pid, startTime: BigInt(state.startTime) },
+    process,
+    namespaces,
+    facts,
+    cgroup: state.cgroup === undefined ? { join: [] } : (await cgroupManager()).planJoin(state.cgroup, slots.cgroup),
+    tty,
+    seccomp: seccompProgram(state.spec.linux?.seccomp ?? undefined, facts),
+    attachGate: false,
+    userns: namespaces.includes("user"),
+    id,
+    detached: { preserveFds },
+  });
+  const detached = await launchDetached({
+    helperPath: helperPath(),
+    plan,
+    tty,
+    rows: process.consoleSize?.height ?? 0,
+    columns: process.consoleSize?.width ?? 0,
+    consoleSocket,
+    wait,
+    preserveFds,
+  });
+  writePidFile(flagValue(flags, "pid-file"), detached.pid);
+  return wait ? await foreground(detached) : 0;
+}
+
+/** The process as `--process` says, or the container's own with another command. */
+function processOf(own: OciProcess, flags: Parsed): OciProcess {
+  const file = flagValue(flags, "process");
+  if (file !== undefined) {
+    // Checked below; the planner refuses values itself.
+    const process = readJson(file) as OciProcess;
+    checkProcess(process);
+    return possibleAmbient(process);
+  }
+  const args = flags.rest.slice(1);
+  if (args.length === 0) throw new EngineError("invalid", "process args cannot be empty");
+  const [, uid, gid] = /^(\d+)(?::(\d+))?$/.exec(flagValue(flags, "user") ?? "") ?? [];
+  if (flagValue(flags, "user") !== undefined && uid === undefined)
+    throw new EngineError("invalid", `--user: UID[:GID] in numbers is expected, not "${flagValue(flags, "user")}"`);
+  const groups = (flags.values.get("additional-gids") ?? []).map(Number);
+  const added = flags.values.get("cap") ?? [];
+  const capabilities = { ...own.capabilities };
+  for (const set of ["bounding", "effective", "permitted"] as const)
+    if (added.length > 0) capabilities[set] = [...new Set([...(capabilities[set] ?? []), ...added])];
+  return possibleAmbient({
+    ...own,
+    args,
+    terminal: isSet(flags, "tty"),
+    env: [...(own.env ?? []), ...(flags.values.get("env") ?? [])],
+    cwd: flagValue(flags, "cwd") ?? own.cwd,
+    capabilities,
+    user: {
+      ...own.user,
+      ...(uid === undefined ? {} : { uid: Number(uid), gid: Number(gid ?? own.user.gid) }),
+      ...(groups.length === 0 ? {} : { additionalGids: groups }),
+    },
+    noNewPrivileges: isSet(flags, "no-new-privs") || own.noNewPrivileges === true,
+  });
+}

@@ -1,0 +1,124 @@
+/** `update`, `events` and `ps`. @module */
+import { execFileSync } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CgroupStats } from "#cgroup/mod.ts";
+import { EngineError } from "#core/errors.ts";
+import type { OciResources } from "#core/runtime-spec.ts";
+import { readJson } from "./bundle.ts";
+import { cgroupManager, type RuntimeContext } from "./context.ts";
+import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
+import type { StoredState } from "./state.ts";
+
+type Cgroup = NonNullable<StoredState["cgroup"]>;
+
+function cgroupOf({ cgroup, id }: StoredState): Cgroup {
+  if (cgroup === undefined) throw new EngineError("unsupported", `container ${id} has no cgroup`);
+  return cgroup;
+}
+
+/** Bytes: "512m" as well. */
+function bytes(flags: Parsed, name: string): number | undefined {
+  const text = flagValue(flags, name);
+  if (text === undefined) return undefined;
+  const [, digits, unit = ""] = /^(-?\d+)([bkmgt]?)b?$/i.exec(text) ?? [];
+  if (digits === undefined) throw new EngineError("invalid", `invalid value for ${name}: "${text}"`);
+  return Number(digits) * 1024 ** Math.max(0, "bkmgt".indexOf(unit.toLowerCase()));
+}
+
+function number(flags: Parsed, name: string): number | undefined {
+  const text = flagValue(flags, name);
+  if (text !== undefined && !/^-?\d+$/.test(text)) throw new EngineError("invalid", `invalid value for ${name}: "${text}"`);
+  return text === undefined ? undefined : Number(text);
+}
+
+/** Only the entries that are set; undefined when none is. */
+function given<T extends object>(entries: { [K in keyof T]: T[K] | undefined }): T | undefined {
+  const set = Object.entries(entries).filter(([, value]) => value !== undefined);
+  // The entries that are left are those of T that have a value.
+  return set.length === 0 ? undefined : (Object.fromEntries(set) as T);
+}
+
+export async function update({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+  const stored = store.read(idOf(flags));
+  if (store.status(stored) === "stopped") throw new EngineError("conflict", "container not running");
+  const file = flagValue(flags, "resources");
+  const resources = file === undefined ? fromFlags(flags) : (readJson(file) as OciResources);
+  await (await cgroupManager()).update(cgroupOf(stored), resources);
+  return 0;
+}
+
+function fromFlags(flags: Parsed): OciResources {
+  const pids = number(flags, "pids-limit");
+  const weight = number(flags, "blkio-weight");
+  const memory = given<NonNullable<OciResources["memory"]>>({
+    limit: bytes(flags, "memory"),
+    reservation: bytes(flags, "memory-reservation"),
+    swap: bytes(flags, "memory-swap"),
+  });
+  const cpu = given<NonNullable<OciResources["cpu"]>>({
+    shares: number(flags, "cpu-share"),
+    quota: number(flags, "cpu-quota"),
+    period: number(flags, "cpu-period"),
+    realtimeRuntime: number(flags, "cpu-rt-runtime"),
+    realtimePeriod: number(flags, "cpu-rt-period"),
+    cpus: flagValue(flags, "cpuset-cpus"),
+    mems: flagValue(flags, "cpuset-mems"),
+  });
+  return {
+    ...(memory === undefined ? {} : { memory }),
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(pids === undefined ? {} : { pids: { limit: pids } }),
+    ...(weight === undefined ? {} : { blockIO: { weight } }),
+  };
+}
+
+/** runc's form of statistics. */
+function statsJson({ cpu, memory, pids, blkio }: CgroupStats): object {
+  const entries = (field: CgroupStats["blkio"][number]["field"]) => blkio.filter((entry) => entry.field === field).map(({ field: _field, ...entry }) => entry);
+  return {
+    cpu: {
+      usage: { total: cpu.usageNs, percpu: cpu.perCpuNs, kernel: cpu.systemNs, user: cpu.userNs },
+      throttling: { periods: cpu.periods, throttledPeriods: cpu.throttledPeriods, throttledTime: cpu.throttledNs },
+    },
+    memory: {
+      cache: memory.stats["cache"] ?? 0,
+      usage: { limit: memory.limit, usage: memory.usage, max: memory.maxUsage, failcnt: memory.failcnt },
+      raw: memory.stats,
+    },
+    pids: { current: pids.current, limit: pids.limit },
+    blkio: { ioServiceBytesRecursive: entries("io_service_bytes_recursive"), ioServicedRecursive: entries("io_serviced_recursive") },
+  };
+}
+
+/** With --stats one report, without one every --interval until the container has stopped. */
+export async function events({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+  const id = idOf(flags);
+  const stored = store.read(id);
+  if (store.status(stored) === "stopped") throw new EngineError("conflict", `container with id ${id} is not running`);
+  const [, seconds = "5"] = /^(\d+)s?$/.exec(flagValue(flags, "interval") ?? "5s") ?? [];
+  const cgroups = await cgroupManager();
+  for (;;) {
+    const data = statsJson(await cgroups.stats(cgroupOf(stored)));
+    process.stdout.write(`${JSON.stringify({ type: "stats", id, data })}\n`);
+    if (isSet(flags, "stats")) return 0;
+    await sleep(Math.max(1, Number(seconds)) * 1000);
+    if (store.status(stored) === "stopped") return 0;
+  }
+}
+
+export async function ps({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+  const stored = store.read(idOf(flags));
+  const pids = await (await cgroupManager()).pids(cgroupOf(stored));
+  if (flagValue(flags, "format") === "json") {
+    process.stdout.write(`${JSON.stringify(pids)}\n`);
+    return 0;
+  }
+  const args = flags.rest.slice(1);
+  const lines = execFileSync("ps", args.length === 0 ? ["-ef"] : args, { encoding: "utf8" }).split("\n");
+  const column = (lines[0] ?? "").trim().split(/\s+/).indexOf("PID");
+  if (column < 0) throw new EngineError("invalid", "couldn't find PID field in ps output");
+  const ours = new Set(pids.map(String));
+  const shown = lines.filter((line, index) => index === 0 || ours.has(line.trim().split(/\s+/)[column] ?? ""));
+  process.stdout.write(`${shown.join("\n")}\n`);
+  return 0;
+}
