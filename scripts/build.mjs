@@ -19,6 +19,8 @@ const launcher = (program) => `#!/bin/sh
 # Starts Node. NODE_EXTRA_CA_CERTS costs every Node start some 60 ms, so it is handed on under another name.
 here=$(dirname "$(readlink -f "$0")")
 if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS; export WHERRY_EXTRA_CA_CERTS; unset NODE_EXTRA_CA_CERTS; fi
+# A caller may stand in a directory that is gone (containerd's shim does when it cleans up); Node would not start there.
+cd . 2>/dev/null || cd /
 exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../${program}" "$@"
 `;
 
