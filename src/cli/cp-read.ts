@@ -1,0 +1,84 @@
+/** Files here → a tar. @module */
+import { createReadStream } from "node:fs";
+import { lstat, readdir, readlink } from "node:fs/promises";
+import { endBlocks, formatHeader, padding, type WriteEntry } from "#unionfs/tar/writer.ts";
+import { explainFileError } from "./options/file-error.ts";
+import { splitEntry } from "./cp-paths.ts";
+
+type Stat = Awaited<ReturnType<typeof statOf>>;
+
+const statOf = (path: Buffer) => lstat(path, { bigint: true });
+
+function typeOf(stat: Stat): WriteEntry["type"] | undefined {
+  if (stat.isFile()) return "file";
+  if (stat.isDirectory()) return "dir";
+  if (stat.isSymbolicLink()) return "symlink";
+  if (stat.isFIFO()) return "fifo";
+  if (stat.isCharacterDevice()) return "char";
+  return stat.isBlockDevice() ? "block" : undefined; // a socket means nothing without its listener
+}
+
+/** The tree at a path; entries' names begin with `name`. A second name of a file is a hard link to the first. */
+export async function* readTree(path: string, name: string): AsyncGenerator<Uint8Array, void, undefined> {
+  const { directory, base } = splitEntry(path);
+  const links = new Map<string, string>();
+  yield* entry(
+    Buffer.from(base === "." || base === "/" ? directory : path.replace(/\/+$/, "")),
+    Buffer.from(name === "/" ? "" : name).toString("latin1"),
+    links,
+  );
+  yield endBlocks();
+}
+
+async function* entry(path: Buffer, name: string, links: Map<string, string>): AsyncGenerator<Uint8Array, void, undefined> {
+  const stat = await statOf(path).catch((error: unknown) => {
+    throw explainFileError(error, "lstat", path.toString());
+  });
+  const type = typeOf(stat);
+  if (type === undefined) return;
+  const device = stat.rdev;
+  const header: WriteEntry = {
+    name,
+    type,
+    linkname: type === "symlink" ? (await readlink(path, { encoding: "buffer" })).toString("latin1") : "",
+    mode: Number(stat.mode) & 0o7777,
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    size: type === "file" ? Number(stat.size) : 0,
+    mtimeNs: stat.mtimeNs,
+    // As glibc's makedev(3) packs them.
+    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn)),
+    minor: Number((device & 0xffn) | ((device >> 12n) & ~0xffn)),
+    xattrs: [],
+  };
+  const key = `${stat.dev}:${stat.ino}`;
+  const first = type !== "dir" && stat.nlink > 1n ? links.get(key) : undefined;
+  if (first !== undefined) {
+    yield formatHeader({ ...header, type: "link", linkname: first, size: 0 });
+    return;
+  }
+  if (type !== "dir" && stat.nlink > 1n) links.set(key, name);
+  yield formatHeader(header);
+  if (type === "file") yield* content(path, header.size);
+  if (type !== "dir") return;
+  const names = await readdir(path, { encoding: "buffer" }).catch((error: unknown) => {
+    throw explainFileError(error, "open", path.toString());
+  });
+  for (const child of names.sort(Buffer.compare)) yield* entry(Buffer.concat([path, Buffer.from("/"), child]), `${name}/${child.toString("latin1")}`, links);
+}
+
+/** As many bytes as the header has said: the file may change meanwhile. */
+async function* content(path: Buffer, size: number): AsyncGenerator<Uint8Array, void, undefined> {
+  if (size === 0) return;
+  let bytes = 0;
+  try {
+    for await (const chunk of createReadStream(path, { end: size - 1, highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      yield chunk;
+    }
+  } catch (error) {
+    throw explainFileError(error, "open", path.toString());
+  }
+  if (bytes < size) throw new Error(`read ${path.toString()}: file shrank while it was read`);
+  yield padding(size);
+}
