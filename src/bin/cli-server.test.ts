@@ -154,7 +154,7 @@ describe("serveCli", () => {
       [`POST /containers/${id}/wait`]: () => new Promise((resolve) => (finish = resolve)),
     });
     stub.socket.write(hello(["run", "-it", "busybox"], { tty: 7 }));
-    await until(() => client.routes().includes(`POST /containers/${id}/resize`));
+    await until(() => client.routes().includes(`POST /containers/${id}/resize`) && stub.frames.length > 0);
     expect(stub.frames[0]).toEqual({ type: frameTypes.raw, payload: Buffer.of(1) });
     stub.socket.write(Buffer.concat([frame(frameTypes.winch, Buffer.concat([u16(50), u16(132)])), frame(frameTypes.signal, u32(15))]));
     await until(() => client.routes().includes(`POST /containers/${id}/kill`));

@@ -26,7 +26,7 @@ function lastWords(logPath: string): string {
     return readFileSync(logPath, "utf8")
       .trim()
       .split("\n")
-      .slice(-5)
+      .slice(-12)
       .map((line) => `  ${line}`)
       .join("\n");
   } catch {

@@ -3,12 +3,14 @@
  * the command needs one.
  * @module
  */
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
-import type { ApiClient } from "#api/client/mod.ts";
+import { type ApiClient, ConnectionError } from "#api/client/mod.ts";
 import { createHttpClient } from "#api/client/http.ts";
 import { programFlags } from "#cli/commands.ts";
 import { parseFlags } from "#cli/flags.ts";
 import { main } from "#cli/main.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
 import { ensureDaemon } from "./ensure-daemon.ts";
 import { processIo } from "./process-io.ts";
 
@@ -48,9 +50,14 @@ function startingClient(host: string): ApiClient {
       await started();
       return client.json(...args);
     },
-    stream: async (...args) => {
-      await started();
-      return client.stream(...args);
+    stream: async (method, path, options) => {
+      try {
+        await started();
+      } catch (error) {
+        if (path === "/wherry/explain" && error instanceof ConnectionError) return explained(options?.body, options?.query?.["format"], error);
+        throw error;
+      }
+      return client.stream(method, path, options);
     },
     hijack: async (...args) => {
       await started();
@@ -60,7 +67,22 @@ function startingClient(host: string): ApiClient {
   };
 }
 
+/** A plan for a described host needs no daemon. Throws `refusal` when no host is described. */
+async function explained(body: unknown, format: unknown, refusal: ConnectionError): ReturnType<ApiClient["stream"]> {
+  const { facts, ...request } = body as { readonly facts?: HostFacts }; // made by explain.ts
+  if (facts === undefined) throw refusal;
+  const { explainOffline } = await import("./explain-offline.ts");
+  process.stderr.write("wherry: no daemon answers: planned without the image's own settings\n");
+  return {
+    status: 200,
+    headers: {},
+    body: Readable.from([Buffer.from(explainOffline(request, facts, format === "json" ? "json" : "text"))], { objectMode: false }),
+  };
+}
+
 const io = processIo();
 const host = namedHost(io.argv, process.env);
 const code = await main(io, () => (host === undefined ? startingClient(defaultHost) : createHttpClient(host)));
+// A pipe that is full keeps the last piece in this process; exit would drop it. An empty write is answered after all others.
+for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write("", resolve));
 process.exit(code);

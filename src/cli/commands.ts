@@ -161,6 +161,7 @@ const system: Entry = {
       load: async () => (await import("./dial-stdio.ts")).dialStdioCommand,
     },
     events,
+    facts: { about: "Print what this kernel can do", load: async () => (await import("./facts.ts")).factsCommand },
     info,
     prune: { about: "Remove all that is unused", load: async () => (await import("./prune.ts")).systemPruneCommand },
   },

@@ -1,5 +1,6 @@
 /** How a command ends other than well, and how that reads. @module */
 import { ApiError, ConnectionError } from "#api/client/mod.ts";
+import { EngineError } from "#core/errors.ts";
 import type { CliIo } from "./io.ts";
 
 /** Ends the command with this exit code; what there was to say has been said when `message` is empty. */
@@ -22,7 +23,7 @@ export function errorText(error: unknown): string {
 
 /** The line that says what to do, if the error knows it. */
 export function hintOf(error: unknown): string | undefined {
-  if (error instanceof ApiError) return error.hint;
+  if (error instanceof ApiError || error instanceof EngineError) return error.hint;
   return undefined;
 }
 

@@ -8,7 +8,7 @@ import { createBody, type CreateBody } from "./create-body.ts";
 import { checkPullPolicy, createContainer } from "./create-container.ts";
 import { errorText, ExitError, hintOf } from "./errors.ts";
 import { onOff, one } from "./flags.ts";
-import { warn, write } from "./output.ts";
+import { BrokenPipe, warn, write } from "./output.ts";
 import { exitCodeOf, waitFor } from "./wait-for.ts";
 
 export const runCommand: Command = command({
@@ -46,7 +46,11 @@ async function run(call: Call): Promise<number> {
   }
   if (flags.text("explain") !== "") {
     const { explain } = await import("./explain.ts");
-    return explain(call, body);
+    try {
+      return await explain(call, body);
+    } catch (error) {
+      throw failure(error, call);
+    }
   }
   if (flags.on("detach")) {
     if (flags.list("attach").length > 0) throw new ExitError(1, "conflicting options: cannot specify both --attach and --detach");
@@ -57,7 +61,8 @@ async function run(call: Call): Promise<number> {
 }
 
 /** docker's text for a failed run, and the exit code that tells whose fault it was. */
-function failure(error: unknown, { path }: Call): ExitError {
+function failure(error: unknown, { path }: Call): Error {
+  if (error instanceof ExitError || error instanceof BrokenPipe) return error;
   const hint = hintOf(error);
   const text = errorText(error);
   // What is wrong on our side of the API is never the command in the container.

@@ -22,10 +22,13 @@ async function readJson(body: AsyncIterable<Uint8Array>): Promise<WaitResult> {
   return JSON.parse(Buffer.concat(chunks).toString("utf8")) as WaitResult; // the reply of this route
 }
 
-/** The exit code of a wait; 125 when waiting itself failed. */
+/** The exit code of a wait; 125 when waiting itself failed. Says on stderr why it ended, when the code does not. */
 export function exitCodeOf(io: CliIo, result: WaitResult): number {
   const message = result.Error?.Message;
-  if (message === undefined || message === "") return result.StatusCode;
+  if (message === undefined || message === "") {
+    if (result.Reason !== undefined) warn(io, `wherry: ${result.Reason}`);
+    return result.StatusCode;
+  }
   warn(io, `Error waiting for container: ${message}`);
   return 125;
 }
