@@ -98,7 +98,32 @@ function arityProblem(_path: string, [least, most]: readonly [number, number], g
   return { what: `requires at least ${least} and at most ${count(most)}`, hint: "Run" };
 }
 
+/** docker's commands that this version lacks: a clear no is better than a guess at a typing mistake. */
+const absent = [
+  "build",
+  "builder",
+  "buildx",
+  "checkpoint",
+  "compose",
+  "login",
+  "logout",
+  "manifest",
+  "plugin",
+  "search",
+  "swarm",
+  "node",
+  "service",
+  "stack",
+  "secret",
+  "config",
+  "trust",
+];
+
 function unknownCommand(io: CliIo, path: string, word: string, siblings: readonly string[]): number {
+  if (absent.includes(word)) {
+    io.stderr.write(`wherry: '${word}' is not supported by this version\n`);
+    return 1;
+  }
   const near = suggest(word, siblings);
   const meant = near.length === 0 ? "" : `\nDid you mean ${near.map((name) => `'${path} ${name}'`).join(" or ")}?\n`;
   io.stderr.write(
