@@ -48,6 +48,11 @@ export function dropUnsupported(resources: OciResources, support: LimitSupport):
 
   let memory: Memory | undefined = resources.memory;
   memory = without(memory, ["limit", "swap"], support.memory, missing("memory limit capabilities", "Limitation"));
+  // -1: without a limit, which is what there is where swap is not accounted.
+  if (!support.swap && memory?.swap === -1) {
+    const { swap: _unlimited, ...rest } = memory;
+    memory = rest;
+  }
   memory = without(
     memory,
     ["swap"],

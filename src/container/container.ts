@@ -10,6 +10,8 @@ import { Mutex } from "./mutex.ts";
 export interface WaitResult {
   readonly exitCode: number;
   readonly error?: string;
+  /** Of an end that the exit code does not explain: the memory ran out. */
+  readonly reason?: string;
 }
 
 type Waiter = (result: WaitResult) => void;
@@ -80,9 +82,9 @@ export class Container {
 
   /** Without the error of a start: whoever started it has been told. */
   #settle(waiters: Set<Waiter>): void {
-    const { exitCode } = this.record.state;
+    const { exitCode, oomKilled, reason } = this.record.state;
     const all = [...waiters];
     waiters.clear();
-    for (const waiter of all) waiter({ exitCode });
+    for (const waiter of all) waiter({ exitCode, ...(oomKilled ? { reason } : {}) });
   }
 }

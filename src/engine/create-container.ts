@@ -13,6 +13,7 @@ import type { ContainerConfig, HostConfig, NetworkingConfig } from "#core/contai
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
+import { slots } from "#runtime/mod.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
@@ -20,6 +21,7 @@ import { mergeImageConfig } from "./merge-image-config.ts";
 import type { Containers } from "./mod.ts";
 import { type WantedMount, wantedMounts } from "./mount-points.ts";
 import { specOf } from "./container-spec.ts";
+import { checkSupported } from "./unsupported-options.ts";
 import { validateConfig } from "./validate-config.ts";
 
 type CreateRequest = Parameters<Containers["create"]>[0];
@@ -65,6 +67,9 @@ export async function draftContainer(
   resolveContainerModes(ctx, hostConfig);
   const warnings = validateConfig(request.config, hostConfig, ctx.facts);
   const config = mergeImageConfig(request.config, image?.config.config ?? {});
+  if (config.NetworkDisabled === true && !/^(host|container:.*)$/.test(hostConfig.NetworkMode)) hostConfig.NetworkMode = "none";
+  const networkingConfig = networkingOf(hostConfig, request.networkingConfig);
+  warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const directory = ctx.records.directory(id);
@@ -79,7 +84,7 @@ export async function draftContainer(
     args,
     config,
     hostConfig,
-    networkingConfig: networkingOf(hostConfig, request.networkingConfig),
+    networkingConfig,
     state: createdState,
     mounts: wanted.map(toMountPoint),
     endpoints: {},
@@ -93,8 +98,9 @@ export async function draftContainer(
     logPath: hostConfig.LogConfig.Type === "json-file" ? join(directory, `${id}-json.log`) : "",
   };
   // Says no now to what the spec would refuse at start: unknown capabilities, sysctls of the host, malformed device rules.
-  warnings.push(...(await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" })).warnings);
-  return { record, image, wanted, warnings };
+  const { spec, warnings: lacks } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
+  warnings.push(...lacks, ...ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup).warnings);
+  return { record, image, wanted, warnings: [...new Set(warnings)] };
 }
 
 /** Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. */

@@ -95,7 +95,7 @@ export interface Containers {
   rename(name: string, newName: string): Promise<void>;
   remove(name: string, options: { readonly force: boolean; readonly volumes: boolean }): Promise<void>;
   update(name: string, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): Promise<{ readonly warnings: string[] }>;
-  wait(name: string, condition: WaitCondition, signal?: AbortSignal): Promise<{ readonly exitCode: number; readonly error?: string }>;
+  wait(name: string, condition: WaitCondition, signal?: AbortSignal): Promise<{ readonly exitCode: number; readonly error?: string; readonly reason?: string }>;
   resize(name: string, rows: number, columns: number): Promise<void>;
   /** May be called before start: the stream is connected when it starts and loses nothing. Resolves at once. */
   attach(name: string, request: AttachRequest): Promise<AttachedStream>;

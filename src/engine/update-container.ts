@@ -4,7 +4,7 @@ import { validateRestartPolicy } from "#container/restart-policy.ts";
 import { isRunning } from "#container/state.ts";
 import type { HostConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
-import { limitsOf } from "#runtime/mod.ts";
+import { limitsOf, slots } from "#runtime/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { refuse, validateResources } from "./validate-resources.ts";
 
@@ -21,12 +21,13 @@ export async function updateContainer(
       throw new EngineError("conflict", `Cannot update container ${record.id}: container is marked for removal and cannot be "update"`);
     const hostConfig = merged(container, resources, restartPolicy);
     const warnings = validateResources(hostConfig, ctx.facts);
-    if (isRunning(record.state) && record.cgroup !== undefined)
-      await ctx.cgroups.update(record.cgroup, changedLimits(record.hostConfig, hostConfig, resources));
+    const limits = changedLimits(record.hostConfig, hostConfig, resources);
+    warnings.push(...ctx.cgroups.plan(hostConfig.CgroupParent, record.id, limits, slots.cgroup).warnings);
+    if (isRunning(record.state) && record.cgroup !== undefined) await ctx.cgroups.update(record.cgroup, limits);
     container.set({ hostConfig });
     await ctx.records.save(container.record);
     publishContainerEvent(ctx, container, "update");
-    return { warnings };
+    return { warnings: [...new Set(warnings)] };
   });
 }
 

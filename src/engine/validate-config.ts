@@ -2,7 +2,6 @@
  * Refuses what Docker refuses of a container's configuration, in its words. Pure.
  * @module
  */
-import { unknownTest } from "#container/health/health-check.ts";
 import { parseSignal } from "#container/signals.ts";
 import { validateRestartPolicy } from "#container/restart-policy.ts";
 import type { ContainerConfig, HealthConfig, HostConfig } from "#core/container-config.ts";
@@ -20,10 +19,6 @@ export function validateConfig(config: ContainerConfig, host: HostConfig, facts:
   validateModes(config, host);
   validateLogConfig(host);
   const warnings = validateResources(host, facts);
-  const unknown = unknownTest(config);
-  if (unknown !== undefined) warnings.push(`Unknown healthcheck type '${unknown}' (expected 'CMD'): the container's health is not checked`);
-  if (host.NetworkMode === "host" && (Object.keys(host.PortBindings ?? {}).length > 0 || host.PublishAllPorts))
-    warnings.push("Published ports are discarded when using host network mode");
   if (host.OomKillDisable === true && host.Memory === 0)
     warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.");
   return warnings;

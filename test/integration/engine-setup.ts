@@ -77,12 +77,12 @@ export class TestEngine implements AsyncDisposable {
     cmd: readonly string[],
     config: Partial<ContainerConfig> = {},
     host: Partial<HostConfig> = {},
-  ): Promise<{ readonly id: string; readonly code: number; readonly out: string; readonly err: string }> {
+  ): Promise<{ readonly id: string; readonly code: number; readonly reason: string | undefined; readonly out: string; readonly err: string }> {
     const id = await this.create(cmd, config, host);
     const ended = this.engine.containers.wait(id, "next-exit");
     await this.engine.containers.start(id);
-    const { exitCode } = await ended;
-    return { id, code: exitCode, ...(await this.logs(id)) };
+    const { exitCode, reason } = await ended;
+    return { id, code: exitCode, reason, ...(await this.logs(id)) };
   }
 
   async logs(id: string): Promise<{ readonly out: string; readonly err: string }> {

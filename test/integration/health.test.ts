@@ -161,6 +161,23 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     expect((await create(["FOO", "x"])).warnings).toEqual(["Unknown healthcheck type 'FOO' (expected 'CMD'): the container's health is not checked"]);
   });
 
+  test("a container without networking has only lo; a limit that this host lacks is warned of", async () => {
+    const { id } = await t.engine.containers.create(t.request("busybox", ["ls", "/sys/class/net"], { NetworkDisabled: true }, { NetworkMode: "bridge" }));
+    const ended = t.engine.containers.wait(id, "next-exit");
+    await t.engine.containers.start(id);
+    await ended;
+    expect((await t.logs(id)).out).toBe("lo\n");
+    const flags = (await t.engine.system.info()).cgroupFlags;
+    const { warnings } = await t.engine.containers.create(t.request("busybox", ["true"], {}, { BlkioWeight: 200, MemorySwappiness: 10 }));
+    const lacks = [
+      ...(flags["BlkioWeight"] ? [] : ["Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."]),
+      ...(flags["MemoryLimit"]
+        ? []
+        : ["Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."]),
+    ];
+    expect([...warnings].sort()).toEqual(lacks.sort());
+  });
+
   async function eventsOf(sinceNs: bigint, id: string): Promise<EngineEvent[]> {
     const events: EngineEvent[] = [];
     const untilNs = BigInt(Date.now() + 1) * 1_000_000n;

@@ -137,6 +137,8 @@ export interface ContainerInspect {
 export interface WaitResult {
   StatusCode: number;
   Error?: { Message: string };
+  /** Ours: why it ended, when the code does not say: "out of memory: limit 64 MiB". */
+  Reason?: string;
 }
 
 /** `GET /containers/{id}/top`. */

@@ -73,6 +73,11 @@ test("a start keeps the log of the last run; one that nobody probes is unhealthy
   expect(startingHealth(unprobedHealth(ran))).toEqual({ status: "starting", failingStreak: 0, log: ran.log });
 });
 
+test("times are exact to the millisecond, as far from 1970 as now", () => {
+  const [entry] = afterProbe(startingHealth(undefined), quick, probe(0, 1_795_602_441_683), 0).log;
+  expect([entry?.start, entry?.end]).toEqual(["2026-11-25T10:27:21.683Z", "2026-11-25T10:27:21.688Z"]);
+});
+
 test("4096 bytes of output are kept, and that there was more is said", () => {
   const output = new ProbeOutput();
   output.add(Buffer.alloc(4000, "a"));

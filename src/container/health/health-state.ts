@@ -48,5 +48,5 @@ export function delayMs(health: HealthState, check: HealthCheck, nowMs: number, 
 }
 
 function timeText(ms: number): string {
-  return rfc3339Nano(BigInt(Math.round(ms * 1e6)));
+  return rfc3339Nano(BigInt(Math.round(ms)) * 1_000_000n);
 }

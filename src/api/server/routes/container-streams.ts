@@ -63,6 +63,7 @@ async function wait(request: ApiRequest, { engine }: Context, name: string): Pro
     (result): WaitResult => ({
       StatusCode: result.exitCode,
       ...(result.error === undefined || result.error === "" ? {} : { Error: { Message: result.error } }),
+      ...(result.reason === undefined ? {} : { Reason: result.reason }),
     }),
     (error: unknown): WaitResult => ({ StatusCode: 125, Error: { Message: messageOf(error) } }),
   );

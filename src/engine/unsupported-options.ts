@@ -1,0 +1,112 @@
+/**
+ * What a create request may ask for and this engine does not do: refused where the container would not be what was asked for, warned about where it runs
+ * without it. No accepted option is ignored in silence. Pure.
+ * @module
+ */
+import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig } from "#core/container-config.ts";
+import { unknownTest } from "#container/health/health-check.ts";
+import { EngineError } from "#core/errors.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { parseSecurityOptions } from "#runtime/security-options.ts";
+import { refuse } from "./validate-resources.ts";
+
+export interface CreateOptions {
+  readonly config: ContainerConfig;
+  readonly hostConfig: HostConfig;
+  readonly networkingConfig: NetworkingConfig;
+}
+
+/** @throws EngineError "invalid" or "unsupported". Returns warnings. */
+export function checkSupported({ config, hostConfig, networkingConfig }: CreateOptions, facts: HostFacts): string[] {
+  refuseForeign(hostConfig);
+  refuseMounts(hostConfig, facts);
+  return [
+    ...windowsOnly(hostConfig),
+    ...logOptions(hostConfig),
+    ...securityLabels(hostConfig),
+    ...health(config),
+    ...ports(hostConfig),
+    ...Object.entries(networkingConfig.EndpointsConfig).flatMap(([network, endpoint]) => checkEndpoint(network, endpoint)),
+  ];
+}
+
+const unsupported = (message: string, hint: string): EngineError => new EngineError("unsupported", message, { hint });
+
+function refuseForeign(host: HostConfig): void {
+  if (!["", "default"].includes(host.Isolation.toLowerCase())) refuse(`Invalid isolation: "${host.Isolation}" - linux only supports 'default'`);
+  if (host.Cgroup !== "") throw unsupported(`the cgroup of another container cannot be joined (Cgroup "${host.Cgroup}")`, "use CgroupParent");
+  if (host.ShmSize < 0) refuse("SHM size can not be less than 0");
+  refuseLinks(host.Links);
+  for (const option of Object.keys(host.StorageOpt ?? {})) {
+    if (option !== "size") refuse(`Unknown option ${option}`);
+    if (host.WherryRootfs !== undefined) refuse("conflicting options: --storage-opt and --rootfs");
+  }
+}
+
+function refuseLinks(links: readonly string[] | null): void {
+  if (links?.length) throw unsupported(`links are not supported: ${links.join(", ")}`, "give the other container's address with --add-host");
+}
+
+function refuseMounts(host: HostConfig, facts: HostFacts): void {
+  for (const { Type, ReadOnly, BindOptions: options } of host.Mounts ?? []) {
+    if (options?.ReadOnlyForceRecursive !== true) continue;
+    const invalid = (why: string) => refuse(`invalid mount config for type "${Type}": ${why}`);
+    if (ReadOnly !== true) invalid("mount is not read-only, and ReadOnlyForceRecursive is set");
+    if (options.NonRecursive === true || options.ReadOnlyNonRecursive === true)
+      invalid("ReadOnlyForceRecursive contradicts NonRecursive and ReadOnlyNonRecursive");
+    if (!facts.mountSetattr) throw unsupported("this kernel cannot make a mount recursively read-only", "it takes Linux 5.12 (mount_setattr)");
+  }
+}
+
+function windowsOnly(host: HostConfig): string[] {
+  return (["CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"] as const)
+    .filter((key) => host[key] > 0)
+    .map((key) => `${key} is a limit of Windows containers. It is discarded.`);
+}
+
+/** json-file's options, of which rotation is done; `mode=blocking` is what there is. */
+function logOptions({ LogConfig: { Type: type, Config: options } }: HostConfig): string[] {
+  if (type !== "json-file") return Object.keys(options).map((key) => `The log option ${key} has no effect: nothing is logged.`);
+  const done = (key: string, value: string) =>
+    key === "max-size" || key === "max-file" || (key === "mode" && value === "blocking") || (key === "compress" && value === "false");
+  return Object.entries(options)
+    .filter(([key, value]) => !done(key, value))
+    .map(([key, value]) => `The log option ${key}=${value} is not supported by this engine. It is discarded.`);
+}
+
+function securityLabels({ SecurityOpt: options, Privileged: privileged }: HostConfig): string[] {
+  const { apparmor } = parseSecurityOptions(options);
+  const labels = (options ?? []).filter((option) => /^label[=:](?!disable$)/.test(option));
+  return [
+    ...(apparmor === undefined || apparmor === "" || apparmor === "unconfined" || privileged
+      ? []
+      : [`AppArmor profiles are not applied by this engine: the container runs without "${apparmor}".`]),
+    ...labels.map((option) => `SELinux labels are not applied by this engine: "${option}" is discarded.`),
+  ];
+}
+
+function health(config: ContainerConfig): string[] {
+  const unknown = unknownTest(config);
+  return unknown === undefined ? [] : [`Unknown healthcheck type '${unknown}' (expected 'CMD'): the container's health is not checked`];
+}
+
+function ports({ NetworkMode: mode, PortBindings: bindings, PublishAllPorts: all }: HostConfig): string[] {
+  const discards = mode === "host" || mode === "none";
+  return discards && (all || Object.keys(bindings ?? {}).length > 0) ? [`Published ports are discarded when using ${mode} network mode`] : [];
+}
+
+function checkEndpoint(network: string, endpoint: EndpointConfig): string[] {
+  refuseLinks(endpoint.Links);
+  const { IPv4Address: address = "", IPv6Address: address6 = "", LinkLocalIPs: linkLocal = [] } = endpoint.IPAMConfig ?? {};
+  if (address6 !== "" || linkLocal.length > 0)
+    throw unsupported(`the address ${address6 || linkLocal.join(", ")} cannot be given: networks of this engine are IPv4 only`, "use an IPv4 address");
+  const bare = network === "host" || network === "none";
+  if (bare && address !== "") refuse("user specified IP address is supported on user defined networks only");
+  const discarded = (what: string, given: boolean) =>
+    given ? [`${what} of the endpoint on network ${network} is not supported by this engine. It is discarded.`] : [];
+  return [
+    ...discarded("DriverOpts", Object.keys(endpoint.DriverOpts ?? {}).length > 0),
+    ...discarded("GwPriority", (endpoint.GwPriority ?? 0) !== 0),
+    ...discarded("MacAddress", bare && endpoint.MacAddress !== undefined && endpoint.MacAddress !== ""),
+  ];
+}
