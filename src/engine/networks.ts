@@ -6,6 +6,7 @@ import type { NetworkRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Engine, Filters } from "./mod.ts";
+import { checkEndpoint } from "./unsupported-options.ts";
 
 const predefined = new Set(["bridge", "host", "none"]);
 
@@ -110,6 +111,8 @@ async function connect(ctx: EngineContext, network: string, name: string, endpoi
       throw new EngineError("unsupported", "a running container cannot be connected to a further network yet", {
         hint: "stop the container, connect it, and start it again",
       });
+    // The API has no place for warnings here.
+    for (const warning of endpoint === undefined ? [] : checkEndpoint(record.Name, endpoint)) ctx.log("warn", `${container.record.name}: ${warning}`);
     container.set({
       networkingConfig: {
         EndpointsConfig: { ...networkingConfig.EndpointsConfig, [record.Name]: endpoint ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null } },

@@ -95,7 +95,8 @@ function ports({ NetworkMode: mode, PortBindings: bindings, PublishAllPorts: all
   return discards && (all || Object.keys(bindings ?? {}).length > 0) ? [`Published ports are discarded when using ${mode} network mode`] : [];
 }
 
-function checkEndpoint(network: string, endpoint: EndpointConfig): string[] {
+/** Also of `network connect`. */
+export function checkEndpoint(network: string, endpoint: EndpointConfig): string[] {
   refuseLinks(endpoint.Links);
   const { IPv4Address: address = "", IPv6Address: address6 = "", LinkLocalIPs: linkLocal = [] } = endpoint.IPAMConfig ?? {};
   if (address6 !== "" || linkLocal.length > 0)
