@@ -44,7 +44,7 @@ export function planRoot(draft: Draft, root: RootMountData, options: RootOptions
 
 /** A directory tree as it is. */
 function planBindRoot(draft: Draft, root: Extract<RootMountData, { kind: "bind" }>, { facts, mapping }: RootOptions): void {
-  if (mapping === undefined) {
+  if (mapping === undefined || root.owners === "disk") {
     draft.host(
       { op: "open_tree", dir: NO_SLOT, path: root.source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: slots.root },
       "a second mount of this directory: it will be the container's /",

@@ -9,5 +9,11 @@ export type RootMountData =
       readonly work?: string;
       readonly options: readonly string[];
     }
-  | { readonly kind: "bind"; readonly source: string; readonly readonly: boolean }
+  | {
+      readonly kind: "bind";
+      readonly source: string;
+      readonly readonly: boolean;
+      /** "disk": with a user namespace too, owners are what they are on disk (the caller has seen to them). Default: root's files on disk are the container's root's. */
+      readonly owners?: "disk";
+    }
   | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };

@@ -115,7 +115,7 @@ function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, sta
   const hooked = (spec.hooks?.["prestart"]?.length ?? 0) + (spec.hooks?.["createRuntime"]?.length ?? 0) > 0;
   return planContainer({
     spec,
-    root: { kind: "bind", source: spec.root.path, readonly: spec.root.readonly === true },
+    root: { kind: "bind", source: spec.root.path, readonly: spec.root.readonly === true, owners: "disk" },
     facts,
     cgroup,
     network: hooked ? [gate] : [],

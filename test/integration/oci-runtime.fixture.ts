@@ -1,0 +1,124 @@
+/** Bundles for an OCI runtime's command line, and the runtimes that this machine has to compare with. @module */
+import { spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import type { OciSpec } from "#core/runtime-spec.ts";
+import { exampleSpec } from "../../src/bin/runtime/describe.ts";
+
+const dist = process.env["WHERRY_TEST_DIST"] ?? fileURLToPath(new URL("../../dist/", import.meta.url));
+export const wherryRuntime: string = join(dist, "bin/wherry-runtime");
+const busybox = "/bin/busybox";
+const applets = ["sh", "echo", "sleep", "cat", "ls", "id", "mount", "ps", "kill", "hostname", "touch", "readlink", "tty", "stty", "true"];
+
+export interface Answer {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** One runtime with a state root of its own, and bundles that it can be given. */
+export class RuntimeUnderTest {
+  readonly directory: string = mkdtempSync("/var/tmp/wherry-oci-");
+  readonly program: string;
+  readonly #ids: string[] = [];
+
+  constructor(program: string) {
+    this.program = program;
+  }
+
+  get root(): string {
+    return join(this.directory, "state");
+  }
+
+  id(): string {
+    const id = `oci-${randomBytes(4).toString("hex")}`;
+    this.#ids.push(id);
+    return id;
+  }
+
+  /** A bundle whose program is `script`, for sh. */
+  bundle(script: string, amend: (spec: OciSpec) => void = () => {}): string {
+    const bundle = mkdtempSync(join(this.directory, "bundle-"));
+    mkdirSync(join(bundle, "rootfs/bin"), { recursive: true });
+    copyFileSync(busybox, join(bundle, "rootfs/bin/busybox"));
+    for (const applet of applets) symlinkSync("busybox", join(bundle, "rootfs/bin", applet));
+    const spec = exampleSpec() as OciSpec;
+    spec.ociVersion = "1.0.2"; // Debian's crun knows no later one
+    spec.process.terminal = false;
+    spec.process.args = ["sh", "-c", script];
+    if (spec.linux !== undefined) spec.linux.cgroupsPath = `/wherry-oci-test/${randomBytes(4).toString("hex")}`;
+    amend(spec);
+    writeFileSync(join(bundle, "config.json"), JSON.stringify(spec));
+    return bundle;
+  }
+
+  call(args: readonly string[], input = ""): Answer {
+    const done = spawnSync(this.program, ["--root", this.root, ...args], { input, encoding: "utf8", timeout: 30_000, cwd: this.directory });
+    return { code: done.status ?? -1, stdout: done.stdout, stderr: done.stderr };
+  }
+
+  /** As a shim calls `create`: the container's streams are files, since a pipe of ours would stay open with it. */
+  create(id: string, bundle: string, flags: readonly string[] = []): Answer {
+    const done = spawnSync(
+      "sh",
+      ["-c", 'exec "$0" "$@" >"$OUT/out" 2>"$OUT/err" </dev/null', this.program, "--root", this.root, "create", "--bundle", bundle, ...flags, id],
+      {
+        env: { ...process.env, OUT: bundle },
+        encoding: "utf8",
+        timeout: 30_000,
+      },
+    );
+    return { code: done.status ?? -1, stdout: "", stderr: done.stderr };
+  }
+
+  status(id: string): string | undefined {
+    const { code, stdout } = this.call(["state", id]);
+    return code === 0 ? (JSON.parse(stdout) as { status: string }).status : undefined;
+  }
+
+  /** Containers whose state is still there. */
+  left(): string[] {
+    try {
+      return readdirSync(this.root);
+    } catch {
+      return []; // never made
+    }
+  }
+
+  dispose(): void {
+    for (const id of this.#ids) this.call(["delete", "--force", id]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Why a runtime of Debian's cannot be compared with; undefined when it can. */
+export function whyNot(name: string): string | undefined {
+  if (spawnSync("sh", ["-c", 'command -v "$0"', name]).status !== 0) return "not installed";
+  const runtime = new RuntimeUnderTest(name);
+  const { code, stderr } = runtime.call(["run", "--bundle", runtime.bundle("exit 0"), runtime.id()]);
+  runtime.dispose();
+  return code === 0 ? undefined : `it does not run here: ${stderr.trim() || `exit code ${code}`}`;
+}
+
+/** Serves a console socket once; `line` is the first that the terminal shows. */
+export async function consoleServer(path: string): Promise<{ readonly line: Promise<string> }> {
+  // Node cannot receive descriptors; Python can.
+  const script = `
+import array, os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(1)
+print("ready", flush=True)
+c, _ = s.accept()
+fds = array.array("i")
+_, control, _, _ = c.recvmsg(100, socket.CMSG_SPACE(fds.itemsize))
+fds.frombytes(control[0][2])
+print(os.read(fds[0], 1000).decode().strip(), flush=True)
+`;
+  const child = spawn("python3", ["-c", script, path], { stdio: ["ignore", "pipe", "inherit"], timeout: 20_000 });
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  const first = await lines.next();
+  if (first.value !== "ready") throw new Error("the console server did not start");
+  return { line: lines.next().then(({ value }) => String(value)) };
+}
