@@ -3,6 +3,7 @@
  * pool and back, more than the system call; a container leaves two dozen such entries behind.
  * @module
  */
+import { isEngineError } from "#core/errors.ts";
 import { type Helper, PlanError } from "./helper.ts";
 import { NO_SLOT, type Step } from "./plan.ts";
 
@@ -22,8 +23,13 @@ export async function removeTogether(helper: Pick<Helper, "call">, files: readon
     why: "left behind by a container",
     ignore: ["ENOENT"],
   });
+  const plan = { steps: [...files.map((path) => step("unlink", path)), ...directories.map((path) => step("rmdir", path))] };
   try {
-    await helper.call({ steps: [...files.map((path) => step("unlink", path)), ...directories.map((path) => step("rmdir", path))] });
+    await helper.call(plan).catch((error: unknown) => {
+      // The helper was killed meanwhile; a new one takes over, and what is gone already is no error.
+      if (!isEngineError(error, "unavailable")) throw error;
+      return helper.call(plan);
+    });
     return true;
   } catch (error) {
     if (error instanceof PlanError && notSo.has(error.errno)) return false;
