@@ -31,10 +31,6 @@ export interface CheckLoop {
 /** Resolves when stopped; nothing is changed after that. */
 export async function runCheckLoop(loop: CheckLoop): Promise<void> {
   const { clock, check, startedAtMs, stop } = loop;
-  const stopped = new Promise<void>((resolve) => {
-    if (stop.aborted) resolve();
-    else stop.addEventListener("abort", () => resolve(), { once: true });
-  });
   while (!stop.aborted) {
     const delay = delayMs(loop.health(), check, clock.now(), startedAtMs);
     if (!(await sleeps(clock, delay, stop))) return;
@@ -43,8 +39,21 @@ export async function runCheckLoop(loop: CheckLoop): Promise<void> {
     if (result === undefined) return;
     loop.changed(afterProbe(loop.health(), check, result, startedAtMs));
     // One that does not die may not be joined by more of its kind.
-    await Promise.race([probe.ended.catch(() => undefined), stopped]);
+    await endOrStop(probe, stop);
   }
+}
+
+/** Not by a race with one promise for all: that would keep something of every probe for as long as the container lives. */
+function endOrStop({ ended }: Probe, stop: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stop.removeEventListener("abort", done);
+      resolve();
+    };
+    if (stop.aborted) return resolve();
+    stop.addEventListener("abort", done);
+    ended.then(done, done);
+  });
 }
 
 /** undefined: stopped meanwhile. A probe that takes too long is killed and not waited for: it may be stuck in the kernel. */
