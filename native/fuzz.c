@@ -32,6 +32,16 @@ static void touch_step(const struct step *step) {
       touch_strs(&op->exec.argv);
       touch_strs(&op->exec.envp);
       break;
+    case OP_EXEC_GATE:
+      touch_strs(&op->exec_gate.paths);
+      break;
+    case OP_HOOK:
+      touch(op->hook.path.p, op->hook.path.n + 1);
+      touch_strs(&op->hook.argv);
+      touch_strs(&op->hook.envp);
+      touch(op->hook.head.p, op->hook.head.n);
+      touch(op->hook.tail.p, op->hook.tail.n);
+      break;
     case OP_SETGROUPS:
       touch(op->setgroups.gids.p, 4 * (size_t)op->setgroups.gids.count);
       break;

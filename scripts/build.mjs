@@ -17,7 +17,9 @@ const dist = join(root, "dist");
 /** A shell line that starts Node without NODE_EXTRA_CA_CERTS (it costs 60 ms of every start); the value stays readable for registry clients. */
 const launcher = (program) => `#!/bin/sh
 # Starts Node. NODE_EXTRA_CA_CERTS costs every Node start some 60 ms, so it is handed on under another name.
-here=$(dirname "$(readlink -f "$0")")
+here=
+case $0 in */*) [ -h "$0" ] || here=\${0%/*} ;; esac
+[ -n "$here" ] || here=$(dirname "$(readlink -f "$0")")
 if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS; export WHERRY_EXTRA_CA_CERTS; unset NODE_EXTRA_CA_CERTS; fi
 # A caller may stand in a directory that is gone (containerd's shim does when it cleans up); Node would not start there.
 cd . 2>/dev/null || cd /
@@ -28,23 +30,24 @@ exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../${program}" "$@"
 async function bundle() {
   const { build } = await import("esbuild");
   const version = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
-  await build({
+  const common = {
     absWorkingDir: root,
-    entryPoints: { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", runtime: "src/bin/wherry-runtime.ts", index: "src/bin/index.ts" },
     outdir: "dist",
     bundle: true,
     platform: "node",
     format: "esm",
     target: "node20",
-    splitting: true,
-    chunkNames: "chunks/[name]-[hash]",
     sourcemap: "linked",
     sourcesContent: false,
     packages: "external",
     define: { WHERRY_VERSION: JSON.stringify(version) },
     banner: { js: 'import { createRequire as wherryCreateRequire } from "node:module"; const require = wherryCreateRequire(import.meta.url);' },
     logLevel: "warning",
-  });
+  };
+  const daemon = { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts" };
+  await build({ ...common, entryPoints: daemon, splitting: true, chunkNames: "chunks/[name]-[hash]" });
+  // One file: every command of the runtime is a Node start, and twenty small files take longer to load than one.
+  await build({ ...common, entryPoints: { runtime: "src/bin/wherry-runtime.ts" }, minify: true, keepNames: true });
 }
 
 /** Emits declarations and rewrites `#folder/x.ts` and `./x.ts` specifiers so that they resolve inside the package. */

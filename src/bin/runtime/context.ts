@@ -17,9 +17,7 @@ export interface RuntimeContext {
 
 /** Beside this program in the package; in the checkout, in dist. */
 export function helperPath(): string {
-  return fileURLToPath(
-    new URL(import.meta.url.endsWith(".ts") ? "../../../dist/bin/wherry-helper" : "./bin/wherry-helper", import.meta.url.replace("/chunks/", "/")),
-  );
+  return fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "../../../dist/bin/wherry-helper" : "./bin/wherry-helper", import.meta.url));
 }
 
 let facts: Promise<HostFacts> | undefined;
