@@ -4,6 +4,7 @@
  */
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
 import { errnoOf } from "#core/errors.ts";
@@ -26,6 +27,22 @@ const OVERFLOW_ID = 65534;
 
 /** A stopped container cannot be started or removed until the tree is closed: two overlays must not share a writable layer. */
 export async function openContainerTree(ctx: EngineContext, container: Container): Promise<ContainerTree> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await openNow(ctx, container);
+    } catch (error) {
+      // It has just ended, and is about to be known as stopped.
+      if (!(error instanceof PlanError && error.errno === "ESRCH" && attempt < ATTEMPTS))
+        throw error instanceof PlanError ? renderPlanError(error, { action: "copy" }) : error;
+      await sleep(ATTEMPT_MS);
+    }
+  }
+}
+
+const ATTEMPTS = 40;
+const ATTEMPT_MS = 25;
+
+async function openNow(ctx: EngineContext, container: Container): Promise<ContainerTree> {
   const release = await take(container);
   try {
     const running = isRunning(container.state);
@@ -47,7 +64,7 @@ export async function openContainerTree(ctx: EngineContext, container: Container
     };
   } catch (error) {
     release();
-    throw error instanceof PlanError ? renderPlanError(error, { action: "copy" }) : error;
+    throw error;
   }
 }
 

@@ -219,6 +219,33 @@ describe.skipIf(process.getuid?.() !== 0)("files of a container", () => {
     await t.engine.containers.start(id);
   });
 
+  test("files put in before the start are there, also when nothing of it is to last", async () => {
+    const id = await t.create(["cat", "/early"], {}, { AutoRemove: true });
+    await put(id, "/", [{ name: "early", data: "in time" }]);
+    expect((await get(id, "/early")).get("early")).toMatchObject({ data: "in time" });
+    const ended = t.engine.containers.wait(id, "removed");
+    await t.engine.containers.start(id);
+    expect((await ended).exitCode).toBe(0);
+  });
+
+  test("a container that ends meanwhile is looked at as a stopped one", async () => {
+    for (let n = 0; n < 5; n++) {
+      const id = await t.start(["true"]);
+      expect((await get(id, "/bin/busybox")).size).toBe(1);
+    }
+  });
+
+  test("a container on a directory of the host", async () => {
+    const { id: first } = await t.run(["true"]);
+    const directory = join(t.root, "rootfs");
+    mkdirSync(join(directory, "bin"), { recursive: true });
+    writeFileSync(join(directory, "bin/busybox"), (await t.engine.containers.statPath(first, "/bin/busybox")).name);
+    const id = (await t.engine.containers.create(t.request("", ["/bin/busybox"], {}, { WherryRootfs: directory }))).id;
+    expect((await get(id, "/bin")).get("bin/busybox")).toMatchObject({ data: "busybox" });
+    await put(id, "/bin", [{ name: "more", data: "x" }]);
+    expect(readdirSync(join(directory, "bin"))).toEqual(["busybox", "more"]);
+  });
+
   test("an archive that is none, or not all of one", async () => {
     const id = await t.create(["true"]);
     await expect(t.engine.containers.writeArchive(id, "/", streamOf(Buffer.alloc(2048, 65)), plain)).rejects.toThrow();
