@@ -91,6 +91,8 @@ export class RuntimeUnderTest {
   dispose(): void {
     for (const id of this.#ids) this.call(["delete", "--force", id]);
     rmSync(this.directory, { recursive: true, force: true });
+    // The parent that the bundles name stays with whoever named it: us. One that is in use is another test's.
+    for (const hierarchy of readdirSync("/sys/fs/cgroup")) spawnSync("rmdir", [join("/sys/fs/cgroup", hierarchy, "wherry-oci-test")], { stdio: "ignore" });
   }
 }
 

@@ -1,4 +1,5 @@
 /** `wherry-runtime` as containerd, dockerd and podman call it; what can be compared is compared with Debian's runc and crun. */
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -154,6 +155,18 @@ describe.skipIf(!able)("wherry-runtime", () => {
     runtime.call(["start", id]);
     expect(await server.line).toBe("/dev/pts/0 30 90");
     runtime.call(["delete", "--force", id]);
+  });
+
+  it("takes away what a creation that was killed has left", () => {
+    const id = runtime.id();
+    const bundle = runtime.bundle("", (spec) => (spec.hooks = { createRuntime: [{ path: "/bin/sleep", args: ["sleep", "20"] }] }));
+    const killed = spawnSync("timeout", ["-s", "KILL", "2", wherryRuntime, "--root", runtime.root, "create", "--bundle", bundle, id], { stdio: "ignore" });
+    expect(killed.signal ?? killed.status).not.toBe(0);
+    expect(runtime.status(id)).toBe("creating");
+    expect(runtime.call(["kill", id]).stderr).toMatch(/not running/);
+    expect(runtime.call(["delete", id]).code).toBe(1);
+    expect(runtime.call(["delete", "--force", id])).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(runtime.status(id)).toBeUndefined();
   });
 
   it("refuses what it does not do, with a reason", () => {

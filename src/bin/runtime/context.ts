@@ -28,26 +28,33 @@ export function hostFacts(): Promise<HostFacts> {
 /** Where containers without a cgroupsPath go. */
 const DEFAULT_PARENT = "/wherry-runtime";
 
-/** For acting on cgroups that exist. */
-export async function cgroupManager(parent: string = DEFAULT_PARENT): Promise<CgroupManager> {
-  return openCgroups(await hostFacts(), { parent });
+/** Absolute cgroupsPaths are meant from the hierarchies' roots, relative ones below our own. */
+function placeOf(spec: OciSpec, id: string): { readonly parent: string; readonly name: string } {
+  const path = spec.linux?.cgroupsPath ?? "";
+  const full = posix.normalize(path === "" ? `${DEFAULT_PARENT}/${id}` : path.startsWith("/") ? path : `${DEFAULT_PARENT}/${path}`);
+  return { parent: posix.dirname(full), name: posix.basename(full) };
 }
 
-/** The cgroup that the spec names: absolute paths from the hierarchies' roots, relative ones below our own. */
+/** For acting on the cgroup of a container: who starts processes in it steps out of it into its parent. */
+export async function cgroupManager({ spec, id }: { readonly spec: OciSpec; readonly id: string }): Promise<CgroupManager> {
+  return openCgroups(await hostFacts(), { parent: placeOf(spec, id).parent });
+}
+
+/** The cgroup that the spec names; undefined where the host has none. */
 export async function planCgroup(spec: OciSpec, id: string, { systemdCgroup }: RuntimeContext): Promise<CgroupPlan | undefined> {
-  const path = spec.linux?.cgroupsPath ?? "";
   if (systemdCgroup)
     throw new EngineError(
       "unsupported",
       "the systemd cgroup driver is not supported by this runtime: configure the cgroupfs driver (leave --systemd-cgroup out)",
     );
-  const host = await hostFacts();
-  if (host.cgroup.mode === "none") return undefined;
-  const full = posix.normalize(path === "" ? `${DEFAULT_PARENT}/${id}` : path.startsWith("/") ? path : `${DEFAULT_PARENT}/${path}`);
-  const [parent, name] = [posix.dirname(full), posix.basename(full)];
+  if ((await hostFacts()).cgroup.mode === "none") return undefined;
+  const { parent, name } = placeOf(spec, id);
   if (parent === "/")
-    throw new EngineError("unsupported", `cgroupsPath "${path}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`);
-  const manager = openCgroups(host, { parent });
+    throw new EngineError(
+      "unsupported",
+      `cgroupsPath "/${name}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`,
+    );
+  const manager = await cgroupManager({ spec, id });
   await manager.prepare();
   return manager.plan(parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup);
 }

@@ -73,6 +73,8 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
     const stored = (status: Status, pid: number): OciState => ociState({ ...base, pid }, status);
     const preserveFds = preservedOf(flags);
+    // So that `delete --force` finds the cgroup of a creation that was killed half way.
+    store.write({ ...base, cgroup: cgroup?.paths, paused: false });
     const plan = planFor(spec, { id, facts, cgroup, tty, fifo: store.fifo(id), preserveFds, state: stored("creating", 0) });
     const process = await launchDetached({
       helperPath: helperPath(),
@@ -93,7 +95,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     writePidFile(flagValue(flags, "pid-file"), process.pid);
     return process;
   } catch (error) {
-    if (cgroup !== undefined) await (await cgroupManager()).remove(cgroup.paths);
+    if (cgroup !== undefined) await (await cgroupManager({ spec, id })).remove(cgroup.paths);
     store.remove(id);
     throw error;
   }

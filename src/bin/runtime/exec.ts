@@ -14,6 +14,7 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
   const id = idOf(flags);
   const state = store.read(id);
   const status = store.status(state);
+  if (status === "creating") throw new EngineError("conflict", "cannot exec in a container that is being created");
   if (status === "stopped") throw new EngineError("conflict", "cannot exec in a stopped container");
   if (status === "paused" && !isSet(flags, "ignore-paused"))
     throw new EngineError("conflict", "cannot exec in a paused container (use --ignore-paused to override)");
@@ -29,7 +30,7 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
     process,
     namespaces,
     facts,
-    cgroup: state.cgroup === undefined ? { join: [] } : (await cgroupManager()).planJoin(state.cgroup, slots.cgroup),
+    cgroup: state.cgroup === undefined ? { join: [] } : (await cgroupManager(state)).planJoin(state.cgroup, slots.cgroup),
     tty,
     seccomp: seccompProgram(state.spec.linux?.seccomp ?? undefined, facts),
     attachGate: false,

@@ -41,6 +41,7 @@ export async function startContainer({ store }: RuntimeContext, id: string): Pro
   const state = store.read(id);
   const status = store.status(state);
   if (status === "stopped") throw new EngineError("conflict", "cannot start a container that has stopped");
+  if (status === "creating") throw new EngineError("conflict", "cannot start a container that is being created");
   if (status !== "created") throw new EngineError("conflict", "cannot start an already running container");
   const fifo = store.fifo(id);
   const fd = openFifo(fifo);
@@ -89,11 +90,12 @@ export async function kill({ store }: RuntimeContext, flags: Parsed): Promise<nu
   const stored = store.read(idOf(flags));
   const signal = signalOf(flags.rest[1] ?? "SIGTERM");
   if (isSet(flags, "all")) {
-    const pids = stored.cgroup === undefined ? [] : await (await cgroupManager()).pids(stored.cgroup);
+    const pids = stored.cgroup === undefined ? [] : await (await cgroupManager(stored)).pids(stored.cgroup);
     for (const pid of pids) sendSignal(pid, signal);
     return 0;
   }
-  if (store.status(stored) === "stopped") throw new EngineError("conflict", "container not running");
+  const status = store.status(stored);
+  if (status === "stopped" || status === "creating") throw new EngineError("conflict", "container not running");
   sendSignal(stored.pid, signal);
   return 0;
 }
@@ -111,17 +113,18 @@ export async function deleteContainer({ store }: RuntimeContext, id: string, for
   const status = store.status(stored);
   // A process that has not begun its program is ended, as runc does.
   if (status !== "stopped" && status !== "created" && !force) throw new EngineError("conflict", `cannot delete container ${id} that is not stopped: ${status}`);
-  const cgroups = await cgroupManager();
-  if (status !== "stopped") {
+  const { cgroup } = stored;
+  const cgroups = cgroup === undefined ? undefined : await cgroupManager(stored);
+  if (status !== "stopped" && status !== "creating") {
     sendSignal(stored.pid, 9);
     // A frozen process ends when it is thawed.
-    if (status === "paused" && stored.cgroup !== undefined) await cgroups.thaw(stored.cgroup);
+    if (status === "paused" && cgroup !== undefined) await cgroups?.thaw(cgroup);
     if (!(await until(() => !isAlive(stored), END_TIMEOUT_MS))) throw new EngineError("kernel", `container ${id} does not end after SIGKILL`);
   }
-  if (stored.cgroup !== undefined) {
+  if (cgroup !== undefined) {
     // Without a PID namespace of its own, or with an exec that went its own way, others may be left.
-    await cgroups.kill(stored.cgroup);
-    await cgroups.remove(stored.cgroup);
+    await cgroups?.kill(cgroup);
+    await cgroups?.remove(cgroup);
   }
   store.remove(id);
   try {
@@ -142,7 +145,7 @@ async function freezeOrThaw({ store }: RuntimeContext, id: string, paused: boole
   if (paused && status !== "running" && status !== "created") throw new EngineError("conflict", "container not running");
   if (!paused && status !== "paused") throw new EngineError("conflict", "container not paused");
   if (stored.cgroup === undefined) throw new EngineError("unsupported", "the container has no cgroup: it cannot be paused");
-  const cgroups = await cgroupManager();
+  const cgroups = await cgroupManager(stored);
   await (paused ? cgroups.freeze(stored.cgroup) : cgroups.thaw(stored.cgroup));
   store.write({ ...stored, paused });
   return 0;

@@ -43,7 +43,7 @@ export async function update({ store }: RuntimeContext, flags: Parsed): Promise<
   if (store.status(stored) === "stopped") throw new EngineError("conflict", "container not running");
   const file = flagValue(flags, "resources");
   const resources = file === undefined ? fromFlags(flags) : (readJson(file) as OciResources);
-  await (await cgroupManager()).update(cgroupOf(stored), resources);
+  await (await cgroupManager(stored)).update(cgroupOf(stored), resources);
   return 0;
 }
 
@@ -96,7 +96,7 @@ export async function events({ store }: RuntimeContext, flags: Parsed): Promise<
   const stored = store.read(id);
   if (store.status(stored) === "stopped") throw new EngineError("conflict", `container with id ${id} is not running`);
   const [, seconds = "5"] = /^(\d+)s?$/.exec(flagValue(flags, "interval") ?? "5s") ?? [];
-  const cgroups = await cgroupManager();
+  const cgroups = await cgroupManager(stored);
   for (;;) {
     const data = statsJson(await cgroups.stats(cgroupOf(stored)));
     process.stdout.write(`${JSON.stringify({ type: "stats", id, data })}\n`);
@@ -108,7 +108,7 @@ export async function events({ store }: RuntimeContext, flags: Parsed): Promise<
 
 export async function ps({ store }: RuntimeContext, flags: Parsed): Promise<number> {
   const stored = store.read(idOf(flags));
-  const pids = await (await cgroupManager()).pids(cgroupOf(stored));
+  const pids = await (await cgroupManager(stored)).pids(cgroupOf(stored));
   if (flagValue(flags, "format") === "json") {
     process.stdout.write(`${JSON.stringify(pids)}\n`);
     return 0;

@@ -10,6 +10,7 @@ import type { OciSpec } from "#core/runtime-spec.ts";
 
 export interface StoredState {
   readonly id: string;
+  /** 0 while it is being created (or its creation was killed half way). */
   readonly pid: number;
   /** Decimal: it may exceed what a JSON number holds. */
   readonly startTime: string;
@@ -102,6 +103,7 @@ export class StateStore {
   }
 
   status(state: StoredState): Status {
+    if (state.pid === 0) return "creating";
     if (!isAlive(state)) return "stopped";
     if (exists(this.fifo(state.id))) return "created";
     return state.paused ? "paused" : "running";
