@@ -21,6 +21,8 @@ describe("npm pack", () => {
         "dist/bin/wherry",
         "dist/bin/wherry-helper",
         "dist/bin/wherryd",
+        "dist/bin/wherry-runtime",
+        "dist/runtime.js",
         "dist/cli.js",
         "dist/wherryd.js",
         "dist/index.js",
@@ -42,13 +44,14 @@ describe("npm pack", () => {
     mkdirSync(app);
     writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", version: "1.0.0", type: "module", private: true }));
     execFileSync("npm", ["install", "--no-fund", "--no-audit", join(work, packed[0]?.filename ?? "")], { cwd: app, env, stdio: "pipe" });
-    expect(readdirSync(join(app, "node_modules/.bin"))).toEqual(expect.arrayContaining(["wherry", "wherryd"]));
+    expect(readdirSync(join(app, "node_modules/.bin"))).toEqual(expect.arrayContaining(["wherry", "wherryd", "wherry-runtime"]));
     expect(existsSync(join(app, "node_modules/wherry/dist/bin/wherry-helper"))).toBe(true);
 
     const offline = { ...env, WHERRY_HOST: `unix://${work}/none/wherry.sock` };
     const version = execFileSync(join(app, "node_modules/.bin/wherry"), ["--version"], { env: offline, encoding: "utf8" });
     expect(version).toMatch(/^wherry version \d+\.\d+\.\d+/i);
     expect(execFileSync(join(app, "node_modules/.bin/wherryd"), ["--version"], { env: offline, encoding: "utf8" })).toMatch(/\d+\.\d+\.\d+/);
+    expect(execFileSync(join(app, "node_modules/.bin/wherry-runtime"), ["--version"], { env: offline, encoding: "utf8" })).toMatch(/^spec: 1\.2\.0$/m);
     writeFileSync(join(app, "use.js"), 'import { openEngine } from "wherry"; console.log(typeof openEngine);\n');
     expect(execFileSync(join(bin, "node"), ["use.js"], { cwd: app, env: offline, encoding: "utf8" })).toBe("function\n");
   });
