@@ -3,6 +3,7 @@
  * @module
  */
 import { constants } from "node:os";
+import type { CgroupPaths } from "#cgroup/mod.ts";
 import type { Container } from "#container/container.ts";
 import { signalName } from "#container/exit-reason.ts";
 import { parseSignal } from "#container/signals.ts";
@@ -109,9 +110,17 @@ async function send(ctx: EngineContext, container: Container, signal: number, by
   if (ends) container.set({ manuallyStopped: true });
   if (!(await link.kill(signal))) return false;
   publishContainerEvent(ctx, container, "kill", { signal: String(signal) });
-  // A frozen process gets its signal when it thaws.
-  if (ends && record.state.status === "paused" && record.cgroup !== undefined) await ctx.cgroups.thaw(record.cgroup);
+  if (ends && record.state.status === "paused" && record.cgroup !== undefined) await thawForSignal(ctx, record.cgroup);
   return true;
+}
+
+/** A frozen process gets its signal when it thaws. On cgroup v2 SIGKILL reaches it frozen: it may have ended, and its cgroup gone, before we thaw. */
+async function thawForSignal(ctx: EngineContext, cgroup: CgroupPaths): Promise<void> {
+  try {
+    await ctx.cgroups.thaw(cgroup);
+  } catch (error) {
+    if (!isEngineError(error, "not-found")) throw error;
+  }
 }
 
 /** The end of the run that is under way. */
