@@ -21,7 +21,8 @@ export interface Answer {
 
 /** One runtime with a state root of its own, and bundles that it can be given. */
 export class RuntimeUnderTest {
-  readonly directory: string = mkdtempSync("/var/tmp/wherry-oci-");
+  /** Made when it is first used: a skipped test leaves nothing. */
+  readonly directory: string = `/var/tmp/wherry-oci-${randomBytes(6).toString("hex")}`;
   readonly program: string;
   readonly #ids: string[] = [];
 
@@ -41,6 +42,7 @@ export class RuntimeUnderTest {
 
   /** A bundle whose program is `script`, for sh. */
   bundle(script: string, amend: (spec: OciSpec) => void = () => {}): string {
+    mkdirSync(this.directory, { recursive: true });
     const bundle = mkdtempSync(join(this.directory, "bundle-"));
     mkdirSync(join(bundle, "rootfs/bin"), { recursive: true });
     copyFileSync(busybox, join(bundle, "rootfs/bin/busybox"));
@@ -56,6 +58,7 @@ export class RuntimeUnderTest {
   }
 
   call(args: readonly string[], input = ""): Answer {
+    mkdirSync(this.directory, { recursive: true });
     const done = spawnSync(this.program, ["--root", this.root, ...args], { input, encoding: "utf8", timeout: 30_000, cwd: this.directory });
     return { code: done.status ?? -1, stdout: done.stdout, stderr: done.stderr };
   }
