@@ -1,14 +1,13 @@
 /**
  * `cp` with the stock docker client and ours on a real daemon, beside dockerd 20.10 where it is installed: the same commands must leave the same files and say the same.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { tar } from "../../src/unionfs/testing/tar-builder.ts";
-import { hasProgram, httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
+import { hasProgram, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
+import { Dockerd } from "./dockerd.ts";
 import { busyboxArchive } from "./images.ts";
 import { eventually, ok, run } from "./run.ts";
 
@@ -89,15 +88,14 @@ function listing(directory: string, below = ""): string[] {
 describe.skipIf(reason !== undefined)(`cp${reason ? ` (skipped: ${reason})` : ""}`, () => {
   const work = mkdtempSync(join(tmpdir(), "wt-cp-"));
   const daemon = new TestDaemon();
-  const dockerSocket = join(work, "docker.sock");
-  let dockerd: ChildProcess | undefined;
+  const dockerd = new Dockerd(work);
   const noDocker = hasProgram("docker") ? undefined : "no docker client";
   const sides: readonly Side[] = [
     {
       name: "docker at dockerd",
       command: ["docker"],
-      host: () => `unix://${dockerSocket}`,
-      missing: noDocker ?? (hasProgram("dockerd") ? undefined : "no dockerd"),
+      host: () => dockerd.host,
+      missing: Dockerd.missing,
     },
     { name: "docker here", command: ["docker"], host: () => daemon.host, missing: noDocker },
     { name: "wherry here", command: [wherryPath], host: () => daemon.host, missing: undefined },
@@ -109,27 +107,12 @@ describe.skipIf(reason !== undefined)(`cp${reason ? ` (skipped: ${reason})` : ""
     await daemon.start();
     await ok([wherryPath, "load", "-i", archive.path], { env: { WHERRY_HOST: daemon.host } });
     if (sides[0]?.missing !== undefined) return;
-    const roots = ["data-root", "exec-root"].flatMap((root) => [`--${root}`, join(work, `dockerd-${root}`)]);
-    const args = [...roots, "--pidfile", join(work, "pid"), "-H", `unix://${dockerSocket}`, "--bridge", "none", "--iptables=false"];
-    dockerd = spawn("dockerd", args, { stdio: "ignore" });
-    await eventually(
-      () =>
-        httpCall(dockerSocket, "GET", "/_ping").then(
-          ({ status }) => status,
-          () => 0,
-        ),
-      (status) => status === 200,
-      30_000,
-    );
-    await ok(["docker", "load", "-i", archive.path], { env: { DOCKER_HOST: `unix://${dockerSocket}` } });
+    await dockerd.start();
+    await ok(["docker", "load", "-i", archive.path], { env: { DOCKER_HOST: dockerd.host } });
   }, 60_000);
 
   afterAll(async () => {
-    if (dockerd !== undefined) {
-      const ended = once(dockerd, "exit");
-      dockerd.kill("SIGTERM");
-      await ended;
-    }
+    await dockerd.stop();
     const left = await daemon.stop();
     rmSync(work, { recursive: true, force: true });
     expect(left).toEqual([]);

@@ -1,0 +1,44 @@
+/** Debian's dockerd as a second engine with roots of its own, to compare with. @module */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { hasProgram, httpCall } from "./daemon.ts";
+import { cleanEnv, eventually } from "./run.ts";
+
+export class Dockerd {
+  /** Why there is none to compare with. */
+  static readonly missing: string | undefined = hasProgram("docker") ? (hasProgram("dockerd") ? undefined : "no dockerd") : "no docker client";
+  readonly host: string;
+  readonly #work: string;
+  readonly #socket: string;
+  #process: ChildProcess | undefined;
+
+  /** `work`: an existing directory for its roots, socket and pid file. */
+  constructor(work: string) {
+    this.#work = work;
+    this.#socket = join(work, "docker.sock");
+    this.host = `unix://${this.#socket}`;
+  }
+
+  async start(): Promise<void> {
+    const roots = ["data-root", "exec-root"].flatMap((root) => [`--${root}`, join(this.#work, `dockerd-${root}`)]);
+    const args = [...roots, "--pidfile", join(this.#work, "pid"), "-H", this.host, "--bridge", "none", "--iptables=false"];
+    this.#process = spawn("dockerd", args, { stdio: "ignore", env: cleanEnv() });
+    await eventually(
+      () =>
+        httpCall(this.#socket, "GET", "/_ping").then(
+          ({ status }) => status,
+          () => 0,
+        ),
+      (status) => status === 200,
+      30_000,
+    );
+  }
+
+  async stop(): Promise<void> {
+    if (this.#process === undefined) return;
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    await ended;
+  }
+}
