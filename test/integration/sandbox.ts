@@ -205,7 +205,9 @@ export class Sandbox implements AsyncDisposable {
     const attachment = await attached;
     if (attachment === undefined) throw new Error("the monitor never listened");
     const { socket, ended } = attachment;
-    if (!tty) socket.end(stdin ?? "");
+    // Without bytes: an empty write to a monitor that has gone already is an error, and what it sent before would be lost with it.
+    if (!tty && stdin === undefined) socket.end();
+    else if (!tty) socket.end(stdin);
     return {
       link,
       output: () => collected.text(),
