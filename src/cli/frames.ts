@@ -8,8 +8,9 @@ const stderrStream = 2;
 const errorStream = 3;
 
 /**
- * Copies frames to stdout and stderr until the source ends. Payloads are written as they arrive, however the source cuts them; nothing is collected but
- * a header. Throws Error for a daemon's error frame and for a stream that ends within a frame.
+ * Copies frames to stdout and stderr until the source ends. What one piece of the source holds for the same stream is written at once, in
+ * order: a log of short lines is a frame for each, and a write for each would cost more than all the rest. Throws Error for a daemon's error
+ * frame and for a stream that ends within a frame.
  */
 export async function demultiplex(source: AsyncIterable<Uint8Array>, stdout: Writable, stderr: Writable): Promise<void> {
   const header = Buffer.alloc(headerBytes);
@@ -17,29 +18,46 @@ export async function demultiplex(source: AsyncIterable<Uint8Array>, stdout: Wri
   let left = 0; // bytes of the payload still to come
   let failure = "";
   for await (const chunk of source) {
+    const gathered = Buffer.allocUnsafe(chunk.length);
+    let from = 0; // of what is gathered and not written
+    let to = 0;
+    let target = stdout;
+    const flush = async () => {
+      if (to > from) await write(target, gathered.subarray(from, to));
+      from = to;
+    };
     let at = 0;
     while (at < chunk.length) {
       if (have < headerBytes) {
         const take = Math.min(headerBytes - have, chunk.length - at);
-        header.set(chunk.subarray(at, at + take), have);
-        have += take;
-        at += take;
+        for (const end = at + take; at < end; at++) header[have++] = chunk[at]!;
         if (have < headerBytes) break;
-        if (header[0]! > errorStream) throw new Error(`Unrecognized input header: ${header[0]}`);
+        if (header[0]! > errorStream) {
+          await flush();
+          throw new Error(`Unrecognized input header: ${header[0]}`);
+        }
         left = header.readUInt32BE(4);
       }
       const payload = chunk.subarray(at, at + left);
       at += payload.length;
       left -= payload.length;
-      if (payload.length > 0) {
-        if (header[0] === errorStream) failure += Buffer.from(payload).toString("utf8");
-        else await write(header[0] === stderrStream ? stderr : stdout, payload);
+      if (header[0] === errorStream) failure += Buffer.from(payload).toString("utf8");
+      else {
+        const wanted = header[0] === stderrStream ? stderr : stdout;
+        if (wanted !== target) await flush();
+        target = wanted;
+        gathered.set(payload, to);
+        to += payload.length;
       }
       if (left === 0) {
-        if (failure !== "") throw new Error(`error from daemon in stream: ${failure}`);
+        if (failure !== "") {
+          await flush();
+          throw new Error(`error from daemon in stream: ${failure}`);
+        }
         have = 0;
       }
     }
+    await flush();
   }
   if (have > 0) throw new Error("the stream from the daemon ended within a frame");
 }

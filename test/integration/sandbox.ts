@@ -206,8 +206,10 @@ export class Sandbox implements AsyncDisposable {
     if (attachment === undefined) throw new Error("the monitor never listened");
     const { socket, ended } = attachment;
     // Without bytes: an empty write to a monitor that has gone already is an error, and what it sent before would be lost with it.
-    if (!tty && stdin === undefined) socket.end();
-    else if (!tty) socket.end(stdin);
+    if (!tty) {
+      if (stdin === undefined) socket.end();
+      else socket.end(stdin);
+    }
     return {
       link,
       output: () => collected.text(),
