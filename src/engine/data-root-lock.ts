@@ -6,6 +6,7 @@
 import { link, mkdir, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 
 export interface LockHolder {
   readonly pid: number;
@@ -77,14 +78,6 @@ async function tryLink(from: string, to: string): Promise<boolean> {
   } catch (error) {
     if (errnoOf(error) === "EEXIST") return false;
     throw error;
-  }
-}
-
-async function unlinkIfThere(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
   }
 }
 

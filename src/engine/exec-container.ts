@@ -20,7 +20,7 @@ import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { type Exec, newExec } from "./exec-table.ts";
 import type { AttachedStream, Execs } from "./mod.ts";
-import { unlinkIfThere } from "./remove-container.ts";
+import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { userOfExec } from "./resolve-user.ts";
 
 export async function createExec(ctx: EngineContext, name: string, config: ExecRecord["config"]): Promise<string> {

@@ -4,8 +4,7 @@
  */
 import type { Container } from "#container/container.ts";
 import { EngineError } from "#core/errors.ts";
-import { unlink } from "node:fs/promises";
-import { errnoOf } from "#core/errors.ts";
+import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { isActive, isRunning } from "#container/state.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { killAndWait } from "./stop-container.ts";
@@ -92,12 +91,4 @@ export function volumeUsers(ctx: EngineContext, name: string): string[] {
   const users: string[] = [];
   for (const { id, record } of ctx.registry.all()) if (record.mounts.some((m) => m.Type === "volume" && m.Name === name)) users.push(id);
   return users;
-}
-
-export async function unlinkIfThere(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
-  }
 }

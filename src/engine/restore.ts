@@ -14,7 +14,8 @@ import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
 import { scheduleRestart, watchExit } from "./end-container.ts";
 import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
-import { removeEnded, unlinkIfThere } from "./remove-container.ts";
+import { removeEnded } from "./remove-container.ts";
+import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { readPidFile } from "./pid-file.ts";
 
 /** Loads every record, finds the processes, and cleans up. Restart policies are applied by {@link restartContainers}, when all is known. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, open, readdir, readFile, readlink, rename, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, readlink, rename, rmdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
@@ -312,14 +312,5 @@ export async function exists(path: string): Promise<boolean> {
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return false;
     throw asStorageError(error, `looking at ${path}`);
-  }
-}
-
-/** unlink; missing is no error. */
-export async function unlinkIfThere(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
   }
 }

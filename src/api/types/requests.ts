@@ -1,21 +1,12 @@
 /** The smaller request bodies: exec, network, volume. @module */
+import type { ExecRecord } from "#container/mod.ts";
 import type { EndpointConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { type Field, flag, int, list, map, object, optional, orElse, orNull, strings, text } from "./fields.ts";
 import { endpointConfig } from "./host-config.ts";
 
-export interface ExecCreateBody {
-  AttachStdin: boolean;
-  AttachStdout: boolean;
-  AttachStderr: boolean;
-  DetachKeys: string;
-  Tty: boolean;
-  Cmd: string[];
-  Env: string[] | null;
-  WorkingDir: string;
-  User: string;
-  Privileged: boolean;
-}
+/** Docker's exec configuration: stored as it came. */
+export type ExecCreateBody = ExecRecord["config"];
 
 /** `POST /containers/{id}/exec`. */
 export function parseExecCreate(body: unknown): ExecCreateBody & { ConsoleSize?: number[] } {
