@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "#core/ids.ts";
-import { TestEngine } from "./engine-setup.ts";
+import { TestEngine, eventually, until } from "./engine-setup.ts";
 
 describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
   let t: TestEngine;
@@ -120,21 +120,4 @@ function helperPid(program: string): number {
     }
   }
   throw new Error(`no helper (${program}) below ${process.pid}`);
-}
-
-async function until(condition: () => boolean, ms = 5000): Promise<void> {
-  const end = performance.now() + ms;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error("waited in vain");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-async function eventually<T>(look: () => Promise<T>, good: (value: T) => boolean, ms = 3000): Promise<T> {
-  const end = performance.now() + ms;
-  for (;;) {
-    const value = await look();
-    if (good(value) || performance.now() > end) return value;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }

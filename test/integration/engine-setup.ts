@@ -159,3 +159,22 @@ export async function readAll(stream: AsyncIterable<Uint8Array>, framed: boolean
   }
   return text;
 }
+
+/** Waits until something is true; throws when it does not become so. */
+export async function until(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
+  const end = performance.now() + ms;
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error("waited in vain");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** What is seen once it is good, or else the last that was seen. */
+export async function eventually<T>(look: () => Promise<T>, good: (value: T) => boolean, ms = 3000): Promise<T> {
+  const end = performance.now() + ms;
+  for (;;) {
+    const value = await look();
+    if (good(value) || performance.now() > end) return value;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}

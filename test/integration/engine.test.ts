@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { EngineEvent } from "#engine/mod.ts";
-import { readAll, TestEngine } from "./engine-setup.ts";
+import { readAll, TestEngine, eventually, until } from "./engine-setup.ts";
 
 describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   let t: TestEngine;
@@ -180,7 +180,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("attach to one that runs, with what it has said before", async () => {
     const id = await t.start(["sh", "-c", "echo one; read x; echo two $x"], { OpenStdin: true });
-    await waitFor(async () => (await t.logs(id)).out === "one\n");
+    await until(async () => (await t.logs(id)).out === "one\n");
     const { stream, framed } = await t.engine.containers.attach(id, {
       stdin: true,
       stdout: true,
@@ -208,11 +208,11 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     stream.on("data", (chunk: Buffer) => (text += chunk.toString()));
     const ended = t.engine.containers.wait(id, "next-exit");
     await t.engine.containers.start(id);
-    await waitFor(() => text === "33 111\r\n");
+    await until(() => text === "33 111\r\n");
     await t.engine.containers.resize(id, 40, 120);
     stream.write("it\n");
     await ended;
-    await waitFor(() => text === "33 111\r\nit\r\n40 120\r\ngot it\r\n");
+    await until(() => text === "33 111\r\nit\r\n40 120\r\ngot it\r\n");
   });
 
   test("exec: output, code, user, environment, and what it is told when it cannot", async () => {
@@ -248,7 +248,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("pause stops the clock of a container; remove wants force", async () => {
     const id = await t.start(["sh", "-c", "while :; do echo tick; sleep 0.02; done"]);
-    await waitFor(async () => (await t.logs(id)).out.length > 10);
+    await until(async () => (await t.logs(id)).out.length > 10);
     await t.engine.containers.pause(id);
     await expect(t.engine.containers.pause(id)).rejects.toMatchObject({ code: "conflict" });
     const { length } = (await t.logs(id)).out;
@@ -259,7 +259,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
       message: expect.stringContaining("container is paused and must be unpaused first"),
     });
     await t.engine.containers.unpause(id);
-    await waitFor(async () => (await t.logs(id)).out.length > length + 10);
+    await until(async () => (await t.logs(id)).out.length > length + 10);
     const { name } = t.engine.containers.get(id);
     await expect(t.engine.containers.remove(id, { force: false, volumes: false })).rejects.toMatchObject({
       code: "conflict",
@@ -318,11 +318,11 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("restart policies: on-failure counts, always goes on until somebody stops it", async () => {
     const failing = await t.start(["sh", "-c", "echo x; exit 1"], {}, { RestartPolicy: { Name: "on-failure", MaximumRetryCount: 2 } });
-    await waitFor(() => t.engine.containers.get(failing).restartCount === 2 && t.engine.containers.get(failing).state.status === "exited");
+    await until(() => t.engine.containers.get(failing).restartCount === 2 && t.engine.containers.get(failing).state.status === "exited");
     expect((await t.logs(failing)).out).toBe("x\nx\nx\n");
     const always = await t.start(["true"], {}, { RestartPolicy: { Name: "always", MaximumRetryCount: 0 } });
-    await waitFor(() => t.engine.containers.get(always).restartCount >= 2);
-    await waitFor(() => t.engine.containers.get(always).state.status === "restarting");
+    await until(() => t.engine.containers.get(always).restartCount >= 2);
+    await until(() => t.engine.containers.get(always).state.status === "restarting");
     await expect(t.engine.containers.remove(always, { force: false, volumes: false })).rejects.toMatchObject({
       code: "conflict",
       message: expect.stringContaining("container is restarting: stop the container before removing or force remove"),
@@ -465,7 +465,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     })();
     const { id } = await t.run(["sh", "-c", "exit 2"], { Labels: { a: "b" } });
     await t.engine.containers.remove(id, { force: false, volumes: false });
-    await waitFor(() => seen.some((e) => e.Action === "destroy"));
+    await until(() => seen.some((e) => e.Action === "destroy"));
     leave.abort();
     await reading;
     expect(seen.filter((e) => e.Actor.ID === id).map((e) => e.Action)).toEqual(["create", "start", "die", "destroy"]);
@@ -495,20 +495,3 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     expect((await t.engine.containers.prune({})).deleted).toEqual([id]);
   });
 });
-
-async function waitFor(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
-  const end = performance.now() + ms;
-  while (!(await condition())) {
-    if (performance.now() > end) throw new Error("waited in vain");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-async function eventually<T>(look: () => Promise<T>, good: (value: T) => boolean, ms = 3000): Promise<T> {
-  const end = performance.now() + ms;
-  for (;;) {
-    const value = await look();
-    if (good(value) || performance.now() > end) return value;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}

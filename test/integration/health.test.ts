@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { containerInspect, statusText } from "#api/server/shape/container.ts";
 import type { HealthState } from "#container/mod.ts";
 import type { EngineEvent } from "#engine/mod.ts";
-import { TestEngine } from "./engine-setup.ts";
+import { TestEngine, until } from "./engine-setup.ts";
 
 const MS = 1e6;
 
@@ -33,17 +33,17 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     expect(health(id)).toEqual({ status: "starting", failingStreak: 0, log: [] });
     expect(statusText(record(id), Date.now())).toBe("Up Less than a second (health: starting)");
     expect(listed("starting")).toEqual([id]);
-    await until(() => health(id).status === "unhealthy");
+    await untilProbed(() => health(id).status === "unhealthy");
     expect(listed("unhealthy")).toEqual([id]);
     expect(statusText(record(id), Date.now())).toMatch(/^Up .* \(unhealthy\)$/);
     const shown = containerInspect(record(id), { minor: 51, networkId: () => "", execIds: [], graph: {} }).State.Health;
     const probe = { Start: expect.stringMatching(/^2.*Z$/), End: expect.stringMatching(/^2.*Z$/), ExitCode: 1, Output: "probe\n" };
     expect(shown).toEqual({ Status: "unhealthy", FailingStreak: 2, Log: [probe, probe] });
     await t.exec(id, ["touch", "/ok"]);
-    await until(() => health(id).status === "healthy");
+    await untilProbed(() => health(id).status === "healthy");
     expect(listed("healthy")).toEqual([id]);
     expect(health(id).failingStreak).toBe(0);
-    await until(() => health(id).log.every((l) => l.exitCode === 0));
+    await untilProbed(() => health(id).log.every((l) => l.exitCode === 0));
     expect(health(id).log.length).toBe(5);
     expect(t.engine.execs.ids?.(id)).toEqual([]);
     await t.engine.containers.stop(id, { timeout: 0 });
@@ -72,20 +72,20 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
       Env: ["X=y"],
       Healthcheck: { Test: ["CMD-SHELL", "id -un; pwd; echo $X"], Interval: 50 * MS },
     });
-    await until(() => health(id).status === "healthy");
+    await untilProbed(() => health(id).status === "healthy");
     expect(health(id).log[0]?.output).toBe("www-data\n/tmp\ny\n");
   });
 
   test("a probe that hangs is killed with its children, and nobody waits for it", async () => {
     const id = await probed(["CMD-SHELL", "echo part; sleep 987 & sleep 986; true"], { Timeout: 300 * MS, Retries: 1 });
-    await until(() => health(id).status === "unhealthy");
+    await untilProbed(() => health(id).status === "unhealthy");
     expect(health(id).log[0]).toMatchObject({ exitCode: -1, output: "Health check exceeded timeout (300ms): part\n" });
     expect((await t.exec(id, ["echo", "answers"])).out).toBe("answers\n");
     await t.engine.containers.pause(id);
     await t.engine.containers.unpause(id);
-    await until(() => health(id).log.length >= 3);
+    await untilProbed(() => health(id).log.length >= 3);
     await t.engine.containers.pause(id);
-    await until(() => monitorsOfExecs(id) <= 1);
+    await untilProbed(() => monitorsOfExecs(id) <= 1);
     await t.engine.containers.unpause(id);
     // At most those of the probe that is under way.
     expect((await t.engine.containers.top(id, "")).Processes.filter((line) => line.at(-1)?.startsWith("sleep 98")).length).toBeLessThanOrEqual(2);
@@ -93,16 +93,16 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
 
   test("output is kept up to 4096 bytes; endless output is no harm; a process left behind does not hold the probe", async () => {
     const id = await probed(["CMD-SHELL", "yes | head -c 100000; sleep 500 & true"]);
-    await until(() => health(id).log.length > 0);
+    await untilProbed(() => health(id).log.length > 0);
     expect(health(id).log[0]).toMatchObject({ exitCode: 0, output: `${"y\n".repeat(2048)}...` });
     const endless = await probed(["CMD", "yes"], { Timeout: 200 * MS, Retries: 1 });
-    await until(() => health(endless).log.length > 0);
+    await untilProbed(() => health(endless).log.length > 0);
     expect(health(endless).log[0]?.output).toBe(`Health check exceeded timeout (200ms): ${"y\n".repeat(2048)}...`);
   });
 
   test("a program that is not there: docker's words", async () => {
     const id = await probed(["CMD", "nope", "x"]);
-    await until(() => health(id).status === "unhealthy");
+    await untilProbed(() => health(id).status === "unhealthy");
     expect(health(id).log[0]).toMatchObject({
       exitCode: -1,
       output: expect.stringMatching(
@@ -113,7 +113,7 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
 
   test("not probed while paused, nor after the end; a start begins again and keeps the log", async () => {
     const id = await probed(["CMD", "true"]);
-    await until(() => health(id).status === "healthy");
+    await untilProbed(() => health(id).status === "healthy");
     await t.engine.containers.pause(id);
     expect(health(id).status).toBe("unhealthy");
     expect(statusText(record(id), Date.now())).toMatch(/^Up .* \(Paused\)$/);
@@ -121,7 +121,7 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(health(id).log).toEqual(log);
     await t.engine.containers.unpause(id);
-    await until(() => health(id).status === "healthy");
+    await untilProbed(() => health(id).status === "healthy");
     await t.engine.containers.stop(id, { timeout: 0 });
     const ended = health(id);
     expect(ended.status).toBe("unhealthy");
@@ -130,23 +130,23 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     expect(health(id)).toEqual(ended);
     await t.engine.containers.start(id);
     expect(health(id)).toEqual({ status: "starting", failingStreak: 0, log: ended.log });
-    await until(() => health(id).status === "healthy");
+    await untilProbed(() => health(id).status === "healthy");
   });
 
   test("a new daemon goes on from what was known", async () => {
     const id = await probed(["CMD-SHELL", "test ! -e /bad"]);
     const hangs = await probed(["CMD", "sleep", "985"], { Timeout: 60_000 * MS });
-    await until(() => health(id).status === "healthy" && monitorsOfExecs(hangs) === 1);
+    await untilProbed(() => health(id).status === "healthy" && monitorsOfExecs(hangs) === 1);
     const begun = pidFilesOfExecs(hangs);
     await t.engine.close();
-    await until(() => monitorsOfExecs(hangs) === 0);
+    await untilProbed(() => monitorsOfExecs(hangs) === 0);
     await t.reopen();
     expect(health(id).status).toBe("healthy");
     expect(health(hangs).status).toBe("starting");
     await t.exec(id, ["touch", "/bad"]);
-    await until(() => health(id).status === "unhealthy");
+    await untilProbed(() => health(id).status === "unhealthy");
     expect(health(id).log.at(-1)?.exitCode).toBe(1);
-    await until(() => monitorsOfExecs(hangs) === 1);
+    await untilProbed(() => monitorsOfExecs(hangs) === 1);
     expect(pidFilesOfExecs(hangs)).not.toEqual(begun);
   });
 
@@ -206,10 +206,7 @@ function alive(pidFile: string): boolean {
   }
 }
 
-async function until(condition: () => boolean, ms = 8000): Promise<void> {
-  const end = performance.now() + ms;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error("waited in vain");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+/** Probes come by the second. */
+function untilProbed(condition: () => boolean): Promise<void> {
+  return until(condition, 8000);
 }
