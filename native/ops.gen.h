@@ -62,6 +62,9 @@ enum op_code {
   OP_EXEC_GATE = 79,
   OP_HOOK = 80,
   OP_PRESERVE_FDS = 81,
+  OP_EXPECT_DEVICE = 90,
+  OP_EXPECT_FS = 91,
+  OP_CHILD_PROC = 92,
 };
 
 /* openat2(2): opens a path into a slot */
@@ -434,6 +437,25 @@ struct op_preserve_fds {
   uint32_t count;
 };
 
+/* null(4): fails with ENODEV unless the slot holds this character device: a container's file of that name may be something else */
+struct op_expect_device {
+  uint32_t slot;
+  uint32_t major;
+  uint32_t minor;
+};
+
+/* statfs(2): fails with EXDEV unless the slot's file lies on a filesystem of this type */
+struct op_expect_fs {
+  uint32_t slot;
+  uint32_t magic;
+};
+
+/* proc(5): writes the cloned child's /proc/PID/NAME */
+struct op_child_proc {
+  struct str name;
+  struct str data;
+};
+
 union op {
   struct op_openat openat;
   struct op_close close;
@@ -493,6 +515,9 @@ union op {
   struct op_exec_gate exec_gate;
   struct op_hook hook;
   struct op_preserve_fds preserve_fds;
+  struct op_expect_device expect_device;
+  struct op_expect_fs expect_fs;
+  struct op_child_proc child_proc;
 };
 
 /* Decodes the fields of one operation; nonzero when a field is out of bounds or the code is unknown. */
@@ -614,6 +639,12 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_str(r, &op->hook.path) || read_strs(r, &op->hook.argv) || read_strs(r, &op->hook.envp) || read_bytes(r, &op->hook.head) || read_bytes(r, &op->hook.tail) || read_u32(r, &op->hook.timeout_ms);
     case OP_PRESERVE_FDS:
       return read_u32(r, &op->preserve_fds.count);
+    case OP_EXPECT_DEVICE:
+      return read_slot(r, &op->expect_device.slot) || read_u32(r, &op->expect_device.major) || read_u32(r, &op->expect_device.minor);
+    case OP_EXPECT_FS:
+      return read_slot(r, &op->expect_fs.slot) || read_u32(r, &op->expect_fs.magic);
+    case OP_CHILD_PROC:
+      return read_str(r, &op->child_proc.name) || read_str(r, &op->child_proc.data);
     default:
       return -1;
   }
@@ -678,6 +709,9 @@ int do_block_signals(struct run *run, const struct op_block_signals *op);
 int do_exec_gate(struct run *run, const struct op_exec_gate *op);
 int do_hook(struct run *run, const struct op_hook *op);
 int do_preserve_fds(struct run *run, const struct op_preserve_fds *op);
+int do_expect_device(struct run *run, const struct op_expect_device *op);
+int do_expect_fs(struct run *run, const struct op_expect_fs *op);
+int do_child_proc(struct run *run, const struct op_child_proc *op);
 
 /* Performs one decoded operation; 0, or -1 with errno. */
 static inline int perform_op(struct run *run, uint16_t code, const union op *op) {
@@ -798,6 +832,12 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_hook(run, &op->hook);
     case OP_PRESERVE_FDS:
       return do_preserve_fds(run, &op->preserve_fds);
+    case OP_EXPECT_DEVICE:
+      return do_expect_device(run, &op->expect_device);
+    case OP_EXPECT_FS:
+      return do_expect_fs(run, &op->expect_fs);
+    case OP_CHILD_PROC:
+      return do_child_proc(run, &op->child_proc);
     default:
       errno = ENOSYS;
       return -1;
@@ -922,6 +962,12 @@ static inline const char *op_name(uint16_t code) {
       return "hook";
     case OP_PRESERVE_FDS:
       return "preserve_fds";
+    case OP_EXPECT_DEVICE:
+      return "expect_device";
+    case OP_EXPECT_FS:
+      return "expect_fs";
+    case OP_CHILD_PROC:
+      return "child_proc";
     default:
       return "?";
   }

@@ -51,6 +51,7 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
       case OP_WRITE_PID:
       case OP_CHILD_MAPS:
       case OP_CHILD_NS:
+      case OP_CHILD_PROC:
         if (child || !facts->clones) return -1;
         break;
       case OP_ENGINE_GATE:
@@ -248,9 +249,9 @@ static int start_child(struct run *run, const struct op_clone *op) {
     close(pair[0]);
     run->ctl = pair[1];
     run->child = true;
-    /* A process of the container must not be able to trace us or read our memory before exec. With a new user namespace
-     * nobody else is inside yet, and /proc/self has to stay writable. */
-    prctl(PR_SET_DUMPABLE, op->flags & CLONE_NEWUSER ? 1 : 0, 0, 0, 0);
+    /* A process of the container must not be able to trace us or read our memory before exec. With new user and PID namespaces
+     * nobody else can see us yet, and /proc/self has to stay writable. */
+    prctl(PR_SET_DUMPABLE, (op->flags & CLONE_NEWUSER && op->flags & CLONE_NEWPID) ? 1 : 0, 0, 0, 0);
     run_child(run);
   }
   close(pair[1]);

@@ -30,8 +30,11 @@ static int open_below_root(const char *path, uint64_t flags) {
 static int bind_console(int terminal) {
   if (fcntl(SLOT_BASE, F_GETFD) < 0) return errno = EBADF, -1;
   if (path_mkfile(0, "dev/console", 0600, true)) return -1;
-  int target = path_open(0, "dev/console", O_PATH, 0);
+  struct stat st;
+  int target = path_open(0, "dev/console", O_PATH | O_NOFOLLOW, 0);
   if (target < 0) return -1;
+  /* CVE-2025-52565: a link of the image must not choose what the terminal covers. */
+  if (fstat(target, &st) < 0 || S_ISLNK(st.st_mode)) return close(target), errno = ELOOP, -1;
   int tree = sys_open_tree(terminal, "", W_OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH);
   int result = tree < 0 ? -1 : sys_move_mount(tree, "", target, "", W_MOVE_MOUNT_F_EMPTY_PATH | W_MOVE_MOUNT_T_EMPTY_PATH);
   int saved = errno;
@@ -76,7 +79,14 @@ static int make_pipes(struct run *run) {
     }
     if (in[0] >= 0 && fcntl(in[0], F_SETFL, 0) < 0) return -1;
   }
-  if (point_stdio_at(in[0] >= 0 ? in[0] : 0, out[1], err[1]) < 0) return -1;
+  /* Its /dev/null is something else: nothing to read then. Ours would be a device of the host that the container could change the mode of. */
+  if (in[0] < 0) {
+    int ended[2];
+    if (pipe2(ended, O_CLOEXEC) < 0) return -1;
+    close(ended[1]);
+    in[0] = ended[0];
+  }
+  if (point_stdio_at(in[0], out[1], err[1]) < 0) return -1;
   int theirs[3] = {out[0], err[0], in[1]};
   if (ctl_send(run, CTL_STREAMS, 0, 0, theirs, in[1] >= 0 ? 3 : 2) < 0) return -1;
   int used[] = {out[0], out[1], err[0], err[1], in[0], in[1]};

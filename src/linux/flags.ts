@@ -70,6 +70,9 @@ export const O = {
   PATH: 0o10000000n,
 } as const;
 
+/** Magic numbers of statfs(2). */
+export const FS_MAGIC = { proc: 0x9fa0, sysfs: 0x62656572 } as const;
+
 /** prctl(2). */
 export const PR = { SET_PDEATHSIG: 1, SET_DUMPABLE: 4, SET_KEEPCAPS: 8, SET_NO_NEW_PRIVS: 38 } as const;
 

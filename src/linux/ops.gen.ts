@@ -424,6 +424,28 @@ export interface PreserveFdsOp {
   readonly count: number;
 }
 
+/** null(4): fails with ENODEV unless the slot holds this character device: a container's file of that name may be something else */
+export interface ExpectDeviceOp {
+  readonly op: "expect_device";
+  readonly slot: number;
+  readonly major: number;
+  readonly minor: number;
+}
+
+/** statfs(2): fails with EXDEV unless the slot's file lies on a filesystem of this type */
+export interface ExpectFsOp {
+  readonly op: "expect_fs";
+  readonly slot: number;
+  readonly magic: number;
+}
+
+/** proc(5): writes the cloned child's /proc/PID/NAME */
+export interface ChildProcOp {
+  readonly op: "child_proc";
+  readonly name: string;
+  readonly data: string;
+}
+
 /** One operation of a plan. */
 export type Op =
   | OpenatOp
@@ -483,7 +505,10 @@ export type Op =
   | BlockSignalsOp
   | ExecGateOp
   | HookOp
-  | PreserveFdsOp;
+  | PreserveFdsOp
+  | ExpectDeviceOp
+  | ExpectFsOp
+  | ChildProcOp;
 
 /** Wire type of a field. */
 export type FieldType = "u32" | "i32" | "u64" | "str" | "bytes" | "strs" | "u32s" | "slot" | "out";
@@ -548,4 +573,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   exec_gate: { code: 79, man: "fifo(7)", fields: [["fifo", "slot"], ["paths", "strs"]] },
   hook: { code: 80, man: "waitpid(2)", fields: [["path", "str"], ["argv", "strs"], ["envp", "strs"], ["head", "bytes"], ["tail", "bytes"], ["timeout_ms", "u32"]] },
   preserve_fds: { code: 81, man: "dup2(2)", fields: [["count", "u32"]] },
+  expect_device: { code: 90, man: "null(4)", fields: [["slot", "slot"], ["major", "u32"], ["minor", "u32"]] },
+  expect_fs: { code: 91, man: "statfs(2)", fields: [["slot", "slot"], ["magic", "u32"]] },
+  child_proc: { code: 92, man: "proc(5)", fields: [["name", "str"], ["data", "str"]] },
 };

@@ -3,7 +3,7 @@
  * @module
  */
 import { capabilitiesOf } from "#linux/capabilities.ts";
-import { AT_RECURSIVE, CLONE, flagNames, MOUNT_ATTR, MS, O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
+import { AT_RECURSIVE, CLONE, FS_MAGIC, flagNames, MOUNT_ATTR, MS, O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
 import type { Op } from "#linux/ops.gen.ts";
 import { NO_SLOT, SLOT_BASE } from "#linux/plan.ts";
 import { slots } from "./slots.ts";
@@ -60,6 +60,12 @@ export class OpDescriber {
     switch (op.op) {
       case "openat":
         return `open ${this.#at(op.dir, op.path)}${op.flags === 0n ? "" : ` (${flagNames(openFlags, op.flags)})`}`;
+      case "expect_device":
+        return `${this.#slot(op.slot)} must be device ${op.major}:${op.minor}`;
+      case "expect_fs":
+        return `${this.#slot(op.slot)} must lie on ${Object.entries(FS_MAGIC).find(([, magic]) => magic === op.magic)?.[0] ?? `filesystem 0x${op.magic.toString(16)}`}`;
+      case "child_proc":
+        return `write ${quote(op.data)} to the child's /proc/PID/${op.name}`;
       case "close":
         return `close ${this.#slot(op.slot)}`;
       case "mkdir":

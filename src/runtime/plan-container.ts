@@ -15,6 +15,7 @@ import type { PlanInput, Planner } from "./mod.ts";
 import { planCgroupMount } from "./plan-cgroup-mount.ts";
 import { planDevices } from "./plan-devices.ts";
 import { inRoot, isBind, openBinds, planMounts } from "./plan-mounts.ts";
+import { closeKernelTrees, type KernelTrees, kernelPath, openKernelTrees } from "./kernel-trees.ts";
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
 import { planHooks, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";
@@ -46,7 +47,7 @@ export const planContainer: Planner = (input) => {
   // The child.
   draft.section("A root of its own");
   if (waits.mapped) draft.child({ op: "await", id: points.mapped }, "until its users are mapped");
-  planOomScore(draft, spec.process);
+  if (!userns) planOomScore(draft, spec.process);
   for (const { root: steps } of namespaces) draft.add(...(steps ?? []));
   draft.child({ op: "umask", mask: 0 }, "the modes of what is made next are meant exactly");
   attachRoot(draft, input, root);
@@ -56,11 +57,13 @@ export const planContainer: Planner = (input) => {
   if (!mounts.some((m) => m.destination === "/dev" && isBind(m))) planDevices(draft, spec.linux?.devices ?? [], userns);
   for (const { child } of namespaces) draft.add(...(child ?? []));
   planReady(draft, input, namespaces, waits.ready);
-  planSysctls(draft, spec);
+  const kernel = openKernelTrees(draft, mounts);
+  planSysctls(draft, spec, kernel);
   planTerminal(draft, input);
   planHooks(draft, input.detached?.createContainer, "a hook of the spec, before the container's root is entered");
-  planMaskedPaths(draft, spec.linux?.maskedPaths ?? []);
-  planReadonlyPaths(draft, spec.linux?.readonlyPaths ?? [], facts);
+  planMaskedPaths(draft, spec.linux?.maskedPaths ?? [], kernel);
+  planReadonlyPaths(draft, spec.linux?.readonlyPaths ?? [], facts, kernel);
+  closeKernelTrees(draft, kernel);
   enterRoot(draft, input, hostSlots);
   planProcess(draft, {
     process: spec.process,
@@ -106,12 +109,13 @@ function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Con
 /** What the monitor does while the child furnishes its root, and what the child has to wait for. */
 function planHostAfterClone(
   draft: Draft,
-  { cgroup, network, attachGate }: PlanInput,
+  { spec, cgroup, network, attachGate }: PlanInput,
   namespaces: readonly Contribution[],
   userns: boolean,
 ): { mapped: boolean; ready: boolean } {
   draft.add(...unheaded(cgroup?.join ?? []));
   for (const { host } of namespaces) draft.add(...(host ?? []));
+  if (userns) planOomScore(draft, spec.process, true);
   if (userns) draft.host({ op: "signal", id: points.mapped }, "the child may become root of its namespace");
   const wires = network.filter((step) => step.where === "host");
   if (wires.length > 0) {
@@ -156,12 +160,12 @@ function planReady(draft: Draft, { spec, facts, cgroup, network }: PlanInput, na
   }
 }
 
-function planSysctls(draft: Draft, spec: OciSpec): void {
+function planSysctls(draft: Draft, spec: OciSpec, kernel: KernelTrees): void {
   const sysctls = Object.entries(spec.linux?.sysctl ?? {});
   if (sysctls.length > 0) draft.section("Kernel settings of its namespaces");
   for (const [name, value] of sysctls) {
     draft.child(
-      { op: "write", dir: slots.root, path: `proc/sys/${sysctlPath(name)}`, flags: 0n, data: new TextEncoder().encode(value) },
+      { op: "write", ...kernelPath(kernel, `/proc/sys/${sysctlPath(name)}`), flags: 0n, data: new TextEncoder().encode(value) },
       `${name} = ${value}`,
       { see: "sysctl(8)" },
     );

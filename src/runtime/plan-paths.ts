@@ -9,7 +9,7 @@ import { AT_RECURSIVE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.t
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, SLOT_BASE } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
-import { inRoot } from "./plan-mounts.ts";
+import { type KernelTrees, kernelPath } from "./kernel-trees.ts";
 import { slots } from "./slots.ts";
 
 /** What is a directory among the paths that are masked by default; a kernel without the feature lacks the path. */
@@ -39,14 +39,16 @@ const maskWhy: Readonly<Record<string, string>> = {
 };
 
 /** Covers files with the container's own /dev/null and directories with an empty read-only tmpfs. */
-export function planMaskedPaths(draft: Draft, paths: readonly string[]): void {
+export function planMaskedPaths(draft: Draft, paths: readonly string[], kernel: KernelTrees): void {
   if (paths.length === 0) return;
   draft.section("What it must not see of the host");
   const nothing = draft.take();
   draft.child({ op: "openat", dir: slots.root, path: "dev/null", flags: O.PATH, mode: 0, out: nothing }, "the container's own /dev/null, to cover files with");
+  // CVE-2025-31133: some other file in its place would be shown instead of being hidden.
+  draft.child({ op: "expect_device", slot: nothing, major: 1, minor: 3 }, "it may be something else where /dev is the image's or a volume's");
   for (const path of paths) {
     const why = `hides ${maskWhy[path] ?? path}`;
-    const at = { dir: slots.root, path: inRoot(path) };
+    const at = kernelPath(kernel, path);
     const file = () =>
       draft.child({ op: "mount", source: `/proc/self/fd/${SLOT_BASE + nothing}`, ...at, fstype: "", flags: MS.BIND, data: "" }, why, {
         ignore: knownFiles.has(path) ? ["ENOENT"] : ["ENOENT", "ENOTDIR"],
@@ -71,7 +73,7 @@ const readonlyWhy: Readonly<Record<string, string>> = {
 };
 
 /** Mounts each path over itself, read-only. */
-export function planReadonlyPaths(draft: Draft, paths: readonly string[], facts: HostFacts): void {
+export function planReadonlyPaths(draft: Draft, paths: readonly string[], facts: HostFacts, kernel: KernelTrees): void {
   if (paths.length === 0) return;
   draft.section("What it must not change of the host");
   const [target, copy] = [draft.take(), draft.take()];
@@ -80,15 +82,15 @@ export function planReadonlyPaths(draft: Draft, paths: readonly string[], facts:
     const missing = { ignore: ["ENOENT"] };
     if (!facts.mountSetattr) {
       // Linux 5.10 and 5.11 cannot change a mount before it is attached.
-      const at = { op: "mount", dir: slots.root, path: inRoot(path), fstype: "", data: "" } as const;
-      draft.child({ op: "openat", dir: slots.root, path: inRoot(path), flags: O.PATH, mode: 0, out: target }, `the place of ${path}`, missing);
+      const at = { op: "mount", ...kernelPath(kernel, path), fstype: "", data: "" } as const;
+      draft.child({ op: "openat", ...kernelPath(kernel, path), flags: O.PATH, mode: 0, out: target }, `the place of ${path}`, missing);
       draft.child({ ...at, source: `/proc/self/fd/${SLOT_BASE + target}`, flags: MS.BIND | MS.REC }, "mounted over itself", missing);
       draft.child({ ...at, source: "none", flags: MS.BIND | MS.REMOUNT | MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC }, why, missing);
       continue;
     }
     // Where the path does not exist, the steps that follow find an empty slot: EBADF says just that.
     const skipped = { ignore: ["EBADF"] };
-    draft.child({ op: "openat", dir: slots.root, path: inRoot(path), flags: O.PATH, mode: 0, out: target }, `the place of ${path}`, missing);
+    draft.child({ op: "openat", ...kernelPath(kernel, path), flags: O.PATH, mode: 0, out: target }, `the place of ${path}`, missing);
     draft.child({ op: "open_tree", dir: target, path: "", flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: copy }, "a second mount of it", skipped);
     draft.child({ op: "mount_setattr", mnt: copy, set: MOUNT_ATTR.RDONLY, clr: 0n, propagation: 0n, recursive: 1, userns: NO_SLOT }, why, skipped);
     draft.child({ op: "move_mount", mnt: copy, dir: target, path: "" }, `over ${path} itself`, skipped);

@@ -51,9 +51,17 @@ function planGate(draft: Draft, { detached, fifo }: ProcessOptions, paths: reado
   planHooks(draft, detached.startContainer, "a hook of the spec, before the program");
 }
 
-/** Written by the child while it still has the host's /proc and rights. */
-export function planOomScore(draft: Draft, process: OciProcess): void {
+/** Written by the child while it still has the host's /proc and rights; `fromOutside`: by the host, for a child that is born without them. */
+export function planOomScore(draft: Draft, process: OciProcess, fromOutside = false): void {
   if (process.oomScoreAdj === undefined) return;
+  if (fromOutside) {
+    draft.host(
+      { op: "child_proc", name: "oom_score_adj", data: String(process.oomScoreAdj) },
+      "how likely the kernel picks it when memory runs out (-1000 never, 1000 first)",
+      { see: "proc(5)" },
+    );
+    return;
+  }
   draft.child(
     { op: "write", dir: NO_SLOT, path: "/proc/self/oom_score_adj", flags: 0n, data: new TextEncoder().encode(String(process.oomScoreAdj)) },
     "how likely the kernel picks it when memory runs out (-1000 never, 1000 first)",
