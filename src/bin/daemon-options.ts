@@ -17,6 +17,7 @@ export interface DaemonOptions {
   readonly cgroupParent: string | undefined;
   readonly logOpts: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
+  readonly usernsRemap: string | undefined;
 }
 
 /** Wrong flags or a wrong file: for people, without a stack. */
@@ -39,6 +40,7 @@ Options:
       --cgroup-parent PATH    Where containers' cgroups are made (default /wherry)
       --log-opt KEY=VALUE     Default for containers' logs: max-size, max-file; may be given more than once
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
+      --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
       --config-file FILE      JSON with the same names (default /etc/wherry/daemon.json); flags win over it
   -v, --version               Print the version and quit
       --help                  Print this and quit
@@ -58,6 +60,7 @@ const flags = {
   "cgroup-parent": { type: "string" },
   "log-opt": { type: "string", multiple: true },
   label: { type: "string", multiple: true },
+  "userns-remap": { type: "string" },
   "config-file": { type: "string" },
   version: { type: "boolean", short: "v" },
   help: { type: "boolean", short: "h" },
@@ -86,6 +89,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     cgroupParent: text("cgroup-parent"),
     logOpts: { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) },
     labels: given.label ?? file.labels ?? [],
+    usernsRemap: text("userns-remap"),
   };
 }
 
@@ -99,10 +103,12 @@ function parseFlags(args: readonly string[]): ReturnType<typeof parse> {
 
 const parse = (args: readonly string[]) => parseArgs({ args: [...args], options: flags, strict: true }).values;
 
-type FileText = Partial<Record<"data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "bridge" | "bip" | "cgroup-parent", string>>;
+type FileText = Partial<
+  Record<"data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "bridge" | "bip" | "cgroup-parent" | "userns-remap", string>
+>;
 type ConfigFile = FileText & { readonly hosts?: string[]; readonly labels?: string[]; readonly "log-opts"?: Record<string, string> };
 
-const textKeys: readonly string[] = ["data-root", "exec-root", "pidfile", "log-level", "storage-driver", "bridge", "bip", "cgroup-parent"];
+const textKeys: readonly string[] = ["data-root", "exec-root", "pidfile", "log-level", "storage-driver", "bridge", "bip", "cgroup-parent", "userns-remap"];
 
 function readConfigFile(path: string | undefined): ConfigFile {
   const file = path ?? DEFAULT_CONFIG_FILE;

@@ -7,8 +7,10 @@ import { openCgroups } from "#cgroup/mod.ts";
 import { parseCreateBody } from "#api/types/container-create.ts";
 import { maxMinor } from "#api/types/version.ts";
 import { EngineError } from "#core/errors.ts";
+import { IdRanges } from "#engine/id-ranges.ts";
 import { mergeImageConfig } from "#engine/merge-image-config.ts";
 import { wantedMounts } from "#engine/mount-points.ts";
+import { parseUsernsMode } from "#engine/userns-mode.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { buildSpec, explainPlan, planContainer, planToJson, resolveUser, seccompProgram, slots } from "#runtime/mod.ts";
 
@@ -17,7 +19,7 @@ const id = "0".repeat(64);
 const directory = `/run/wherry/containers/${id}`;
 
 /** The plan as text. Throws EngineError for what the daemon would refuse, and for what only it could know. */
-export function explainOffline(body: unknown, facts: HostFacts, format: "text" | "json"): string {
+export async function explainOffline(body: unknown, facts: HostFacts, format: "text" | "json"): Promise<string> {
   const { config: given, hostConfig } = parseCreateBody(body, maxMinor);
   const config = mergeImageConfig({ ...given, Hostname: given.Hostname || id.slice(0, 12) }, {});
   const args = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
@@ -37,6 +39,7 @@ export function explainOffline(body: unknown, facts: HostFacts, format: "text" |
     cgroupsPath: `/wherry/${id}`,
     join: { pid: 1, ipc: 1, network: 1, uts: 1 },
     facts,
+    userns: await new IdRanges(undefined, () => []).mappingsFor(id, { mode: parseUsernsMode(hostConfig.UsernsMode) }),
   });
   const plan = planContainer({
     spec,

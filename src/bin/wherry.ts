@@ -76,7 +76,7 @@ async function explained(body: unknown, format: unknown, refusal: ConnectionErro
   return {
     status: 200,
     headers: {},
-    body: Readable.from([Buffer.from(explainOffline(request, facts, format === "json" ? "json" : "text"))], { objectMode: false }),
+    body: Readable.from([Buffer.from(await explainOffline(request, facts, format === "json" ? "json" : "text"))], { objectMode: false }),
   };
 }
 

@@ -118,7 +118,7 @@ export const containerFlags: readonly Flag[] = [
   onOff("tty,t", "Allocate a terminal"),
   many("ulimit", "Resource limits (nofile=1024:2048)", { metavar: "ulimit", parse: parseUlimit }),
   one("user,u", "User (name|uid[:group|gid])"),
-  one("userns", "User namespace: host, or a mapping"),
+  one("userns", "User namespace: host, private, auto, keep-id, or map:CONTAINER:HOST:COUNT[,...]"),
   one("uts", "UTS namespace: host"),
   many("volume,v", "Mount a volume or a host path"),
   one("volume-driver", "Volume driver"),

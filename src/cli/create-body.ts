@@ -34,6 +34,15 @@ function namespaceMode(flag: string, value: string, valid: RegExp, what: string)
   return value;
 }
 
+/** keep-id means the caller's: the daemon is told who that is. Under sudo, it is who called sudo. */
+function userNamespace(value: string, env: CreateContext["env"]): string {
+  const mode = namespaceMode("userns", value, /^(host|private|(auto|keep-id)(:.+)?|map:.+|[0-9]+:[0-9]+)?$/, "USER");
+  if (!/^keep-id(:|$)/.test(mode) || /[:,]hostuid=/.test(mode)) return mode;
+  const uid = env["SUDO_UID"] ?? String(process.getuid?.() ?? 0);
+  const gid = env["SUDO_GID"] ?? String(process.getgid?.() ?? 0);
+  return uid === "0" ? mode : `${mode}${mode === "keep-id" ? ":" : ","}hostuid=${uid},hostgid=${gid}`;
+}
+
 /** Limits as the API names them. */
 export function resources(flags: FlagValues): Partial<ResourceConfig> {
   const result: Partial<ResourceConfig> = {};
@@ -141,7 +150,7 @@ async function hostConfig(flags: FlagValues, context: CreateContext, binds: stri
     LogConfig: parseLogging(flags.text("log-driver"), flags.list("log-opt")),
     PidMode: namespaceMode("pid", flags.text("pid"), /^(host|container:.+|private)?$/, "PID"),
     UTSMode: namespaceMode("uts", flags.text("uts"), /^(host)?$/, "UTS"),
-    UsernsMode: namespaceMode("userns", flags.text("userns"), /^(host|private|[0-9]+:[0-9]+)?$/, "USER"),
+    UsernsMode: userNamespace(flags.text("userns"), context.env),
     CgroupnsMode: namespaceMode("cgroupns", flags.text("cgroupns"), /^(host|private)?$/, "CGROUP"),
     IpcMode: flags.text("ipc"),
     ConsoleSize: [0, 0],

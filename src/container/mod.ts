@@ -5,6 +5,7 @@
 import type { CgroupPaths } from "#cgroup/mod.ts";
 import type { ContainerConfig, HostConfig, NetworkingConfig, PortBinding } from "#core/container-config.ts";
 import type { ImageID } from "#core/digest.ts";
+import type { IdMapping } from "#core/runtime-spec.ts";
 import type { EndpointRecord } from "#network/mod.ts";
 
 export type ContainerStatus = "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead";
@@ -25,6 +26,8 @@ export interface MountPoint {
   Anonymous?: boolean;
   /** tmpfs options (size, mode, …). */
   Options?: string;
+  /** bind: whose files on disk are whose in the container; see runtime/bind-idmap.ts. */
+  Idmap?: string;
 }
 
 export interface ContainerState {
@@ -78,6 +81,8 @@ export interface ContainerRecord {
   /** Storage driver name and snapshot key. */
   driver: string;
   snapshot: string;
+  /** The maps of its user namespace, chosen at create; absent = the host's users. */
+  idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
   restartCount: number;
   /** Set by stop/kill through the API: restart policies leave it alone. */
   manuallyStopped: boolean;

@@ -7,11 +7,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
-import { errnoOf } from "#core/errors.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { PlanError } from "#linux/helper.ts";
-import { parseUsernsMode, planRunningTree, planStoppedTree, renderPlanError, type TreeMount } from "#runtime/mod.ts";
+import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
+import { planRunningTree, planStoppedTree, renderPlanError, type TreeMount } from "#runtime/mod.ts";
 import type { EngineContext } from "./context.ts";
+import { shownInside } from "./id-ranges.ts";
 import { rootOf } from "./start-container.ts";
 
 export interface ContainerTree {
@@ -21,9 +23,6 @@ export interface ContainerTree {
   readonly fromTree: (stat: TreeStat) => TreeStat;
   close(): Promise<void>;
 }
-
-/** Owners that a user namespace does not know, as the kernel shows them. */
-const OVERFLOW_ID = 65534;
 
 /** A stopped container cannot be started or removed until the tree is closed: two overlays must not share a writable layer. */
 export async function openContainerTree(ctx: EngineContext, container: Container): Promise<ContainerTree> {
@@ -53,7 +52,7 @@ async function openNow(ctx: EngineContext, container: Container): Promise<Contai
     if (running) release();
     return {
       tree,
-      ...owners(running ? container.record.hostConfig.UsernsMode : ""),
+      ...owners(running ? container.record.idMappings : undefined),
       close: async () => {
         try {
           await tree.close();
@@ -75,14 +74,17 @@ function take(container: Container): Promise<() => void> {
   });
 }
 
-function owners(usernsMode: string): Pick<ContainerTree, "toTree" | "fromTree"> {
-  const mapping = parseUsernsMode(usernsMode);
-  if (mapping === undefined) return { toTree: (meta) => meta, fromTree: (found) => found };
-  const inside = (id: number) => (id >= mapping.hostID && id < mapping.hostID + mapping.size ? id - mapping.hostID + mapping.containerID : OVERFLOW_ID);
-  const outside = (id: number) => id - mapping.containerID + mapping.hostID;
+function owners(mappings: IdMappings | undefined): Pick<ContainerTree, "toTree" | "fromTree"> {
+  if (mappings === undefined) return { toTree: (meta) => meta, fromTree: (found) => found };
+  const { uids, gids } = mappings;
+  const outside = (what: "uid" | "gid", id: number) => {
+    const found = toHost(what === "uid" ? uids : gids, id);
+    if (found === undefined) throw new EngineError("invalid", `${what} ${id} is not in the container's user namespace`);
+    return found;
+  };
   return {
-    toTree: (meta) => ({ ...meta, uid: outside(meta.uid), gid: outside(meta.gid) }),
-    fromTree: (found) => ({ ...found, uid: inside(found.uid), gid: inside(found.gid) }),
+    toTree: (meta) => ({ ...meta, uid: outside("uid", meta.uid), gid: outside("gid", meta.gid) }),
+    fromTree: (found) => ({ ...found, uid: shownInside(uids, found.uid), gid: shownInside(gids, found.gid) }),
   };
 }
 

@@ -37,6 +37,7 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
     cgroupsPath: cgroupPath(ctx, record),
     join: join === "unknown" ? { pid: 1, ipc: 1, network: 1, uts: 1 } : join,
     facts: ctx.facts,
+    userns: record.idMappings,
     devices,
     deviceNumbers,
   });
@@ -53,11 +54,12 @@ function etcFiles(record: ContainerRecord): SpecInput["files"] {
   };
 }
 
-/** Whether a bind's source is a directory decides what its mount point is. */
+/** Whether a bind's source is a directory decides what its mount point is; its owner, how owners are mapped. */
 async function withKind(mount: ContainerRecord["mounts"][number]): Promise<SpecInput["mounts"][number]> {
   if (mount.Type !== "bind") return mount;
   const info = await stat(mount.Source).catch(() => undefined); // missing: the mount itself says so
-  return info === undefined || info.isDirectory() ? mount : { ...mount, file: true };
+  if (info === undefined) return mount;
+  return { ...mount, owner: { uid: info.uid, gid: info.gid }, ...(info.isDirectory() ? {} : { file: true }) };
 }
 
 async function devicesOf(host: HostConfig): Promise<NonNullable<SpecInput["devices"]>> {

@@ -18,6 +18,7 @@ import type { PendingAttaches } from "./attach-stream.ts";
 import type { Background } from "./background.ts";
 import type { EventLog } from "./events.ts";
 import type { ExecTable } from "./exec-table.ts";
+import type { IdRanges } from "./id-ranges.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
@@ -42,6 +43,8 @@ export interface EngineContext {
   readonly execs: ExecTable;
   readonly attaches: PendingAttaches;
   readonly rootFiles: RootFileCache;
+  /** Which ids of the host user namespaces get. */
+  readonly idRanges: IdRanges;
   /** Work that nobody waits for but the end of the engine. */
   readonly background: Background;
   readonly log: EngineOptions["log"];

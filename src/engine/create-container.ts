@@ -22,6 +22,8 @@ import type { Containers } from "./mod.ts";
 import { type WantedMount, wantedMounts } from "./mount-points.ts";
 import { specOf } from "./container-spec.ts";
 import { checkSupported } from "./unsupported-options.ts";
+import { userOfImage } from "./resolve-user.ts";
+import { parseUsernsMode } from "./userns-mode.ts";
 import { validateConfig } from "./validate-config.ts";
 
 type CreateRequest = Parameters<Containers["create"]>[0];
@@ -37,6 +39,19 @@ export interface Draft {
 export async function createContainer(ctx: EngineContext, request: CreateRequest): Promise<{ readonly id: string; readonly warnings: string[] }> {
   const id = newId();
   const name = request.name === undefined || request.name === "" ? undefined : parseContainerName(request.name);
+  try {
+    return await create(ctx, id, name, request);
+  } finally {
+    ctx.idRanges.release(id);
+  }
+}
+
+async function create(
+  ctx: EngineContext,
+  id: string,
+  name: string | undefined,
+  request: CreateRequest,
+): Promise<{ readonly id: string; readonly warnings: string[] }> {
   const draft = await draftContainer(ctx, id, name ?? "", request);
   const { record } = draft;
   record.name = name ?? generateName((n) => ctx.registry.nameTaken(n));
@@ -53,7 +68,7 @@ export async function createContainer(ctx: EngineContext, request: CreateRequest
   return { id, warnings: draft.warnings };
 }
 
-/** Everything that can be said without making anything. Also what `--explain` plans with. @throws EngineError not-found, invalid, conflict */
+/** Ranges of its own stay held for `id`. Everything that can be said without making anything. Also what `--explain` plans with. @throws EngineError not-found, invalid, conflict */
 export async function draftContainer(
   ctx: EngineContext,
   id: string,
@@ -72,6 +87,7 @@ export async function draftContainer(
   warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
+  const idMappings = await idMappingsOf(ctx, id, image, config, hostConfig);
   const directory = ctx.records.directory(id);
   const [path = "", ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
   const record: ContainerRecord = {
@@ -92,6 +108,7 @@ export async function draftContainer(
     cgroup: undefined,
     driver: ctx.layers.driver.name,
     snapshot: hostConfig.WherryRootfs === undefined ? id : "",
+    ...(idMappings === undefined ? {} : { idMappings }),
     restartCount: 0,
     manuallyStopped: false,
     ...etcPaths(ctx, directory, hostConfig),
@@ -101,6 +118,29 @@ export async function draftContainer(
   const { spec, warnings: lacks } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
   warnings.push(...lacks, ...ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup).warnings);
   return { record, image, wanted, warnings: [...new Set(warnings)] };
+}
+
+/** With keep-id and no user named, the process runs as the one that is kept. Changes `config`. */
+async function idMappingsOf(
+  ctx: EngineContext,
+  id: string,
+  image: Image | undefined,
+  config: ContainerConfig,
+  host: HostConfig,
+): Promise<ContainerRecord["idMappings"]> {
+  const mode = parseUsernsMode(host.UsernsMode);
+  if (mode.kind !== "keep-id") return ctx.idRanges.mappingsFor(id, { mode });
+  const root = async () => {
+    if (image?.chainId !== undefined) return ctx.layers.driver.mounts(image.chainId);
+    return { kind: "bind", source: host.WherryRootfs ?? "", readonly: true } as const;
+  };
+  const user = config.User === "" ? undefined : await userOfImage(ctx, await root(), image?.chainId, config.User);
+  const mappings = await ctx.idRanges.mappingsFor(id, { mode, user });
+  if (user === undefined) {
+    const [uid, gid] = [mode.user ?? mode.hostUser ?? 0, mode.group ?? mode.hostGroup ?? mode.hostUser ?? 0];
+    config.User = `${uid}:${gid}`;
+  }
+  return mappings;
 }
 
 /** Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. */

@@ -11,7 +11,7 @@ import { parseDetachKeys } from "#core/detach-keys.ts";
 import { EngineError } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
 import { type ExitRecord, type MonitorLink, PlanError } from "#linux/helper.ts";
-import { capabilitySets, environmentOf, parseUsernsMode, planExec, renderPlanError, seccompFor, seccompProgram, slots } from "#runtime/mod.ts";
+import { capabilitySets, environmentOf, planExec, renderPlanError, seccompFor, seccompProgram, slots } from "#runtime/mod.ts";
 import { containerCapabilities } from "#runtime/capabilities.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
 import { frameHead } from "./attach-container.ts";
@@ -154,7 +154,7 @@ async function launchExec(
   const { container, record } = exec;
   const { config } = record;
   const process = await processOf(ctx, container, config, tty);
-  const { cgroup, hostConfig, id } = container.record;
+  const { cgroup, id } = container.record;
   const { pid, startTime } = container.state;
   const plan = planExec({
     target: { pid, startTime: BigInt(startTime) },
@@ -165,7 +165,7 @@ async function launchExec(
     tty,
     seccomp: process.seccomp,
     attachGate: pending.length > 0,
-    userns: parseUsernsMode(hostConfig.UsernsMode) !== undefined,
+    userns: container.record.idMappings !== undefined,
     id,
   });
   const { direct } = options;
@@ -213,7 +213,7 @@ async function processOf(ctx: EngineContext, container: Container, config: ExecR
   const { record } = container;
   const user = await userOfExec(ctx, container, config.User === "" ? record.config.User : config.User);
   const spec = await containerSpec(ctx, container);
-  const userns = parseUsernsMode(record.hostConfig.UsernsMode) !== undefined;
+  const userns = record.idMappings !== undefined;
   const capabilities = config.Privileged
     ? containerCapabilities({ add: null, drop: null, privileged: true, userns }, ctx.facts).names
     : (spec.process.capabilities?.bounding ?? []);

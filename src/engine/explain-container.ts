@@ -9,8 +9,16 @@ import { type Draft, draftContainer } from "./create-container.ts";
 import type { Containers } from "./mod.ts";
 
 export async function explainContainer(ctx: EngineContext, request: Parameters<Containers["explain"]>[0], format: "text" | "json"): Promise<string> {
-  const facts = request.facts ?? ctx.facts;
   const id = newId();
+  try {
+    return await explain(ctx, id, request, format);
+  } finally {
+    ctx.idRanges.release(id);
+  }
+}
+
+async function explain(ctx: EngineContext, id: string, request: Parameters<Containers["explain"]>[0], format: "text" | "json"): Promise<string> {
+  const facts = request.facts ?? ctx.facts;
   const draft = await draftContainer({ ...ctx, facts }, id, "explained", request);
   const { record } = draft;
   // Users of the image are read at start; here the numbers are what they mostly are.

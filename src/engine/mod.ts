@@ -247,6 +247,8 @@ export interface EngineOptions {
   readonly bridge?: { readonly name: string; readonly subnet?: string };
   readonly defaultLogOpts?: Readonly<Record<string, string>>;
   readonly labels?: readonly string[];
+  /** `--userns-remap`: "default" or user[:group]; the user namespace of containers that ask for none. */
+  readonly usernsRemap?: string;
 }
 
 export type { Readable };

@@ -5,6 +5,7 @@
 import type { MountPoint } from "#container/mod.ts";
 import type { ContainerConfig, HostConfig, MountSpec } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
+import { parseIdmap } from "#runtime/bind-idmap.ts";
 
 /** A mount point whose volume is not made yet. */
 export interface WantedMount extends MountPoint {
@@ -124,6 +125,7 @@ export function parseBind(spec: string, volumeDriver: string): WantedMount {
       Mode: mode,
       RW: !options.readonly,
       Propagation: options.propagation ?? "rprivate",
+      ...(options.idmap === undefined ? {} : { Idmap: parseIdmap(options.idmap) }),
       mustExist: false,
     };
   }
@@ -134,6 +136,7 @@ export function parseBind(spec: string, volumeDriver: string): WantedMount {
     );
   }
   if (options.propagation !== undefined) throw badMount("propagation is for bind mounts only");
+  if (options.idmap !== undefined) throw badMount("idmap is for bind mounts only: a volume's owners are always those of the container");
   return volumeMount(destination, source, { driver: volumeDriver, readonly: options.readonly, mode, noCopy: options.noCopy });
 }
 
@@ -141,12 +144,14 @@ interface BindOptions {
   readonly readonly: boolean;
   readonly noCopy: boolean;
   readonly propagation: string | undefined;
+  /** What stands behind `idmap=`; "" for a bare one. */
+  readonly idmap: string | undefined;
 }
 
 /** "ro,Z,rshared" → options; each kind at most once; undefined when it is no mode. */
 function parseMode(mode: string): BindOptions | undefined {
   let [access, label, noCopy, consistency]: (string | undefined)[] = [];
-  let propagation: string | undefined;
+  let [propagation, idmap]: (string | undefined)[] = [];
   for (const part of mode === "" ? [] : mode.split(",")) {
     if (part === "ro" || part === "rw") {
       if (access !== undefined) return undefined;
@@ -164,9 +169,12 @@ function parseMode(mode: string): BindOptions | undefined {
     } else if (part === "nocopy") {
       if (noCopy !== undefined) return undefined;
       noCopy = part;
+    } else if (part === "idmap" || part.startsWith("idmap=")) {
+      if (idmap !== undefined) return undefined;
+      idmap = part.slice("idmap=".length);
     } else return undefined;
   }
-  return { readonly: access === "ro", noCopy: noCopy !== undefined, propagation };
+  return { readonly: access === "ro", noCopy: noCopy !== undefined, propagation, idmap };
 }
 
 function fromMountSpec(mount: MountSpec, volumeDriver: string): WantedMount {
@@ -189,6 +197,7 @@ function fromMountSpec(mount: MountSpec, volumeDriver: string): WantedMount {
         Mode: "",
         RW: !readonly,
         Propagation: propagation || "rprivate",
+        ...(mount.BindOptions?.WherryIdmap === undefined ? {} : { Idmap: parseIdmap(mount.BindOptions.WherryIdmap) }),
         mustExist: mount.BindOptions?.CreateMountpoint !== true,
       };
     }

@@ -14,6 +14,7 @@ import { newId } from "#core/ids.ts";
 import { openImageStore } from "#image/mod.ts";
 import { startHelper } from "#linux/helper-client.ts";
 import { probeHost } from "#linux/probe-host.ts";
+import type { IdMappings } from "#namespace/id-mappings.ts";
 import { openNetworks } from "#network/network-manager.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
@@ -32,6 +33,7 @@ import { EventLog } from "./events.ts";
 import { createExec, resizeExec, startExec } from "./exec-container.ts";
 import { ExecTable } from "./exec-table.ts";
 import { explainContainer } from "./explain-container.ts";
+import { IdRanges } from "./id-ranges.ts";
 import { ImageIndex } from "./image-index.ts";
 import { imagesOf } from "./images.ts";
 import { listContainers } from "./list-containers.ts";
@@ -96,6 +98,8 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const imageIndex = new ImageIndex(images);
   await imageIndex.refresh();
   const background = new Background((message) => log("warn", message));
+  const registry = new ContainerRegistry();
+  const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
   const ctx: EngineContext = {
     options,
     engineId,
@@ -110,11 +114,12 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     imageIndex,
     volumes,
     records,
-    registry: new ContainerRegistry(),
+    registry,
     events: new EventLog(),
     execs: new ExecTable(),
     attaches: new PendingAttaches(),
     rootFiles: new RootFileCache(),
+    idRanges,
     background,
     log,
     emptyTrash: coalesced(background, "deleting removed containers", () => records.emptyTrash()),
@@ -122,6 +127,10 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     closing: false,
   };
   return ctx;
+}
+
+function* mappingsOf(registry: ContainerRegistry): Iterable<IdMappings> {
+  for (const { record } of registry.all()) if (record.idMappings !== undefined) yield record.idMappings;
 }
 
 /** Runs `work` in the background soon; calls while it waits are one. */

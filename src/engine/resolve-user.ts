@@ -75,6 +75,16 @@ export async function userOf(ctx: EngineContext, container: Container, root: Roo
   return resolveUser(config.User, found.passwd, found.group, hostConfig.GroupAdd ?? []);
 }
 
+/** Who a user is in an image that no container has changed. */
+export async function userOfImage(ctx: EngineContext, root: RootMount, chain: string | undefined, user: string): Promise<ResolvedUser> {
+  let found = chain === undefined ? undefined : ctx.rootFiles.get(chain);
+  if (found === undefined) {
+    found = fromReports(await ctx.helper.call(planReadRootFiles(root, files, ctx.facts)));
+    if (chain !== undefined) ctx.rootFiles.set(chain, found);
+  }
+  return resolveUser(user, found.passwd, found.group);
+}
+
 /** The same for one more process of a running container: the files as its processes see them now. */
 export async function userOfExec(ctx: EngineContext, container: Container, user: string): Promise<ResolvedUser> {
   const chain = container.record.imageId === "" ? undefined : (await ctx.images.find(container.record.imageId))?.chainId;

@@ -47,8 +47,12 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
   };
 }
 
-function securityOptions({ facts }: EngineContext): string[] {
-  return [...(facts.seccomp.supported ? ["name=seccomp,profile=builtin"] : []), ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : [])];
+function securityOptions({ facts, idRanges }: EngineContext): string[] {
+  return [
+    ...(facts.seccomp.supported ? ["name=seccomp,profile=builtin"] : []),
+    ...(idRanges.remap === undefined ? [] : ["name=userns"]),
+   ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : []),
+  ];
 }
 
 /** From os-release(5). */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { HostConfig } from "#core/container-config.ts";
-import { buildSpec, environmentOf, parseUsernsMode, type SpecInput } from "./default-spec.ts";
+import { buildSpec, environmentOf, type SpecInput } from "./default-spec.ts";
 import { exampleConfig, exampleFacts, exampleHostConfig } from "./example.fixture.ts";
 import { resolveUser } from "./users.ts";
 
@@ -18,6 +18,8 @@ function build(hostConfig: Partial<HostConfig> = {}, rest: Partial<SpecInput> = 
     ...rest,
   });
 }
+const mapping = [{ containerID: 0, hostID: 200000, size: 1000 }];
+const userns = { uids: mapping, gids: mapping };
 const mountAt = (result: ReturnType<typeof build>, path: string) => result.spec.mounts?.find((m) => m.destination === path);
 const kinds = (result: ReturnType<typeof build>) => result.spec.linux?.namespaces.map((n) => (n.path === undefined ? n.type : `${n.type}=${n.path}`));
 const weakFacts = { ...exampleFacts, capabilities: "000001fffeffffff", rlimitCaps: { nofile: 20000 }, oomScoreAdjMin: 0 };
@@ -95,7 +97,7 @@ describe("buildSpec: mounts", () => {
   it("shares what belongs to an IPC namespace", () => {
     expect(mountAt(build({ IpcMode: "host" }), "/dev/shm")).toMatchObject({ type: "bind", source: "/dev/shm" });
     expect(mountAt(build({ IpcMode: "host" }), "/dev/mqueue")?.type).toBe("mqueue");
-    expect(mountAt(build({ IpcMode: "host", UsernsMode: "private" }), "/dev/mqueue")).toBeUndefined();
+    expect(mountAt(build({ IpcMode: "host" }, { userns }), "/dev/mqueue")).toBeUndefined();
     expect(mountAt(build({ IpcMode: "container:x" }, { join: { ipc: 42 } }), "/dev/shm")?.source).toBe("/proc/42/root/dev/shm");
     expect(mountAt(build({ IpcMode: "none" }), "/dev/shm")).toBeUndefined();
   });
@@ -120,26 +122,25 @@ describe("buildSpec: namespaces", () => {
     expect(() => build(modes)).toThrow("which process holds it");
   });
   it("maps users when asked", () => {
-    const { spec } = build({ UsernsMode: "200000:1000" });
+    const { spec } = build({}, { userns });
     expect(spec.linux?.uidMappings).toEqual([{ containerID: 0, hostID: 200000, size: 1000 }]);
     expect(spec.linux?.namespaces[0]).toEqual({ type: "user" });
-    expect(parseUsernsMode("host")).toBeUndefined();
-    expect(() => parseUsernsMode("keep-id")).toThrow("invalid userns mode: keep-id");
-    expect(() => parseUsernsMode("4294967290:65536")).toThrow("invalid userns mode");
+    expect(() => build({}, { userns, user: resolveUser("1000", "", "") })).toThrow("uid 1000 is not in the container's user namespace (0:200000:1000)");
+    const few = { uids: [{ containerID: 0, hostID: 7, size: 1 }], gids: [{ containerID: 0, hostID: 7, size: 1 }] };
+    expect(mountAt(build({}, { userns: few }), "/dev/pts")?.options).not.toContain("gid=5");
   });
   it("refuses what Docker refuses together with a user namespace", () => {
-    const UsernsMode = "private";
-    expect(() => build({ UsernsMode, Privileged: true })).toThrow("privileged mode is incompatible with user namespaces");
-    expect(() => build({ UsernsMode, NetworkMode: "host" })).toThrow("cannot share the host's network namespace when user namespaces are enabled");
-    expect(() => build({ UsernsMode, PidMode: "host" })).toThrow("cannot share the host PID namespace when user namespaces are enabled");
+    expect(() => build({ Privileged: true }, { userns })).toThrow("privileged mode is incompatible with user namespaces");
+    expect(() => build({ NetworkMode: "host" }, { userns })).toThrow("cannot share the host's network namespace when user namespaces are enabled");
+    expect(() => build({ PidMode: "host" }, { userns })).toThrow("cannot share the host PID namespace when user namespaces are enabled");
   });
   it("shifts the owners of volumes, binds devices in a user namespace", () => {
     const device = { path: "/dev/x", hostPath: "/dev/y", type: "c" as const, major: 1, minor: 2, fileMode: 0o600, uid: 0, gid: 0, access: "rwm" };
     const result = build(
-      { UsernsMode: "private" },
-      { devices: [device], mounts: [{ Type: "volume", Source: "/v", Destination: "/v", RW: true, Propagation: "" }] },
+      {},
+      { userns, devices: [device], mounts: [{ Type: "volume", Source: "/v", Destination: "/v", RW: true, Propagation: "" }] },
     );
-    expect(mountAt(result, "/v")?.uidMappings).toEqual([{ containerID: 0, hostID: 100000, size: 65536 }]);
+    expect(mountAt(result, "/v")?.uidMappings).toEqual([{ containerID: 0, hostID: 200000, size: 1000 }]);
     expect(result.spec.linux?.devices).toEqual([]);
     expect(mountAt(result, "/dev/x")).toMatchObject({ type: "bind", source: "/dev/y" });
     expect(result.files.has("/dev/x")).toBe(true);
@@ -171,7 +172,7 @@ describe("buildSpec: what the process may do", () => {
     expect(result.warnings).toEqual(["This host gives the engine no CAP_SYS_RESOURCE: the container runs without it."]);
     expect(build({ Privileged: true }, { facts: weakFacts })).toMatchObject({ warnings: [] });
     // Its own user namespace gives it all the same.
-    expect(build({ UsernsMode: "private", CapAdd: ["SYS_RESOURCE"] }, { facts: weakFacts }).spec.process.capabilities?.effective).toContain("CAP_SYS_RESOURCE");
+    expect(build({ CapAdd: ["SYS_RESOURCE"] }, { facts: weakFacts, userns }).spec.process.capabilities?.effective).toContain("CAP_SYS_RESOURCE");
   });
   it("lowers ulimits and OOM scores to what the host allows, with a warning", () => {
     const result = build(

@@ -4,10 +4,11 @@
  */
 import type { ContainerConfig, HostConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
-import type { IdMapping, OciLinux, OciProcess, OciSpec } from "#core/runtime-spec.ts";
+import type { OciLinux, OciProcess, OciSpec } from "#core/runtime-spec.ts";
 import type { DeviceNode } from "#linux/devices.ts";
 import { RLIMITS } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import { type IdMappings, mapLine, toHost } from "#namespace/id-mappings.ts";
 import { containerCapabilities } from "./capabilities.ts";
 import { type DeviceNumbers, deviceRules, limitsOf } from "./resources.ts";
 import { seccompFor } from "./seccomp.ts";
@@ -32,6 +33,8 @@ export interface SpecInput {
   /** Host pid of the container whose namespaces `container:X` modes join. */
   readonly join?: { readonly pid?: number; readonly ipc?: number; readonly network?: number; readonly uts?: number };
   readonly facts: HostFacts;
+  /** The maps of its user namespace; undefined = the host's users. */
+  readonly userns?: IdMappings | undefined;
   /** Nodes of `--device`, with their cgroup permissions; with Privileged, the host's nodes (permissions ignored). */
   readonly devices?: readonly (DeviceNode & { readonly access: string })[];
   readonly deviceNumbers?: DeviceNumbers;
@@ -50,8 +53,11 @@ export function buildSpec(input: SpecInput): SpecResult {
   const { config, hostConfig, facts } = input;
   const warnings: string[] = [];
   const security = parseSecurityOptions(hostConfig.SecurityOpt);
-  const mapping = parseUsernsMode(hostConfig.UsernsMode);
-  if (mapping !== undefined) refuseWithUserns(hostConfig);
+  const mapping = input.userns;
+  if (mapping !== undefined) {
+    refuseWithUserns(hostConfig);
+    requireMapped(mapping, input.user);
+  }
   const capabilities = containerCapabilities(
     { add: hostConfig.CapAdd, drop: hostConfig.CapDrop, privileged: hostConfig.Privileged, userns: mapping !== undefined },
     facts,
@@ -64,7 +70,7 @@ export function buildSpec(input: SpecInput): SpecResult {
   const privateUts = hostConfig.UTSMode !== "host";
   const linux: OciLinux = {
     namespaces: namespacesOf(input, mapping !== undefined),
-    ...(mapping === undefined ? {} : { uidMappings: [mapping], gidMappings: [mapping] }),
+    ...(mapping === undefined ? {} : { uidMappings: [...mapping.uids], gidMappings: [...mapping.gids] }),
     // A user namespace may not make device nodes: there they are binds.
     devices: mapping === undefined ? (input.devices ?? []).map(({ access: _access, hostPath: _hostPath, ...device }) => device) : [],
     cgroupsPath: input.cgroupsPath,
@@ -171,20 +177,14 @@ function namespacesOf({ hostConfig, join }: SpecInput, userns: boolean): OciLinu
   ];
 }
 
-/** First host uid and how many, when only `--userns=private` was said. */
-const DEFAULT_MAPPING: IdMapping = { containerID: 0, hostID: 100000, size: 65536 };
-
-/**
- * `--userns`: "" or "host" = none; "private" = the default range; "HOSTID:SIZE" = root of the container is HOSTID, and so on.
- * @throws EngineError "invalid"
- */
-export function parseUsernsMode(mode: string): IdMapping | undefined {
-  if (mode === "" || mode === "host") return undefined;
-  if (mode === "private" || mode === "remap" || mode === "auto") return DEFAULT_MAPPING;
-  const [, host, size] = /^([0-9]{1,10}):([0-9]{1,10})$/.exec(mode) ?? [];
-  if (host === undefined || size === undefined || Number(size) === 0 || Number(host) + Number(size) > 2 ** 32 - 1)
-    throw new EngineError("invalid", `invalid userns mode: ${mode}`, { hint: 'use "host", "private" or "FIRST-HOST-ID:COUNT", e.g. --userns=100000:65536' });
-  return { containerID: 0, hostID: Number(host), size: Number(size) };
+/** setresuid(2) would answer EINVAL. */
+function requireMapped({ uids, gids }: IdMappings, { uid, gid, additionalGids }: ResolvedUser): void {
+  const refuse = (what: string, id: number, map: IdMappings["uids"]) =>
+    new EngineError("invalid", `${what} ${id} is not in the container's user namespace (${map.map(mapLine).join(", ")})`, {
+      hint: "give it more ids with --userns, or another --user",
+    });
+  if (toHost(uids, uid) === undefined) throw refuse("uid", uid, uids);
+  for (const id of [gid, ...additionalGids]) if (toHost(gids, id) === undefined) throw refuse("gid", id, gids);
 }
 
 /** Docker's refusals: these modes would hand host resources to a root that must not own them. */

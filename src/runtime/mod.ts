@@ -78,7 +78,7 @@ export interface ExecPlanInput {
 
 export { planContainer } from "./plan-container.ts";
 export { planExec } from "./plan-exec.ts";
-export { buildSpec, capabilitySets, environmentOf, parseUsernsMode, type SpecInput, type SpecResult } from "./default-spec.ts";
+export { buildSpec, capabilitySets, environmentOf, type SpecInput, type SpecResult } from "./default-spec.ts";
 export { explainPlan, planToJson } from "./explain.ts";
 export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
 export { planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";

@@ -63,6 +63,9 @@ function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overla
   return planContainer({ spec, root, facts, cgroup, network: [], tty, seccomp: seccompProgram(spec.linux?.seccomp, facts), attachGate: tty, files, id: "c1" });
 }
 
+const mapping = [{ containerID: 0, hostID: 100000, size: 65536 }];
+const userns = { uids: mapping, gids: mapping };
+
 /** What each operation reads from a slot. */
 function readsOf(step: Step): number[] {
   const fields = ["dir", "slot", "fs", "fd", "mnt", "userns", "root", "cgroup"] as const;
@@ -110,16 +113,16 @@ describe("planContainer", () => {
       CgroupnsMode: fc.constantFrom("", "host"),
       Privileged: fc.boolean(),
       ReadonlyRootfs: fc.boolean(),
-      UsernsMode: fc.constantFrom("", "private"),
       SecurityOpt: fc.constantFrom<string[] | null>(null, ["no-new-privileges"], ["seccomp=unconfined"]),
     }),
+    mapped: fc.boolean(),
     binds: fc.integer({ min: 0, max: 70 }),
   });
 
   it("is a plan that the helper can follow, whatever is asked for", () => {
     let refused = 0;
     fc.assert(
-      fc.property(arbitrary, ({ facts, root, tty, user, hostConfig, binds }) => {
+      fc.property(arbitrary, ({ facts, root, tty, user, hostConfig, mapped, binds }) => {
         const mounts = Array.from({ length: binds }, (_, i) => ({
           Type: "bind" as const,
           Source: `/src/${i}`,
@@ -129,11 +132,11 @@ describe("planContainer", () => {
         }));
         let made: Plan;
         try {
-          made = plan({ facts, root, tty, user, hostConfig, input: { mounts, join: { pid: 1, ipc: 1, network: 1 } } });
+          made = plan({ facts, root, tty, user, hostConfig, input: { mounts, join: { pid: 1, ipc: 1, network: 1 }, ...(mapped ? { userns } : {}) } });
         } catch (error) {
           refused++;
           expect(String(error)).toMatch(/user namespace|userns|PID namespace|network namespace|one container/);
-          expect(hostConfig.UsernsMode).toBe("private");
+          expect(mapped).toBe(true);
           return;
         }
         expect(checkSlots(made)).toEqual(new Set());
@@ -192,14 +195,14 @@ describe("planContainer", () => {
   });
 
   it("needs a new kernel for a user namespace on overlayfs, and says so", () => {
-    expect(() => plan({ facts: oldFacts, hostConfig: { UsernsMode: "private" } })).toThrow("--userns needs overlay layers by descriptor");
-    expect(() => plan({ facts: oldFacts, hostConfig: { UsernsMode: "private" }, root: { kind: "bind", source: "/d", readonly: false } })).toThrow(
+    expect(() => plan({ facts: oldFacts, input: { userns } })).toThrow("--userns needs overlay layers by descriptor");
+    expect(() => plan({ facts: oldFacts, input: { userns }, root: { kind: "bind", source: "/d", readonly: false } })).toThrow(
       "--userns needs id-mapped mounts",
     );
   });
 
   it("makes no devices in a user namespace", () => {
-    const made = plan({ hostConfig: { UsernsMode: "private" } });
+    const made = plan({ input: { userns } });
     expect(ops(made)).not.toContain("mknod");
     expect(find(made, "open_tree").filter((s) => s.path === "/dev/null")).toHaveLength(1);
   });

@@ -4,9 +4,11 @@
  */
 import { posix } from "node:path";
 import type { HostConfig, MountSpec } from "#core/container-config.ts";
-import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
+import type { OciMount } from "#core/runtime-spec.ts";
 import type { DeviceNode } from "#linux/devices.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
+import { bindMappings } from "./bind-idmap.ts";
 
 /** A mount point of the container; the same shape as container/ `MountPoint`, and whether its source is a file. */
 export interface SpecMountPoint {
@@ -19,6 +21,10 @@ export interface SpecMountPoint {
   readonly Options?: string;
   /** The source is not a directory. */
   readonly file?: boolean;
+  /** Of a bind whose owners are mapped: how. See bind-idmap.ts. */
+  readonly Idmap?: string;
+  /** The source's, for `Idmap`. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
 export interface MountsInput {
@@ -27,7 +33,9 @@ export interface MountsInput {
   readonly files: { readonly hostname?: string; readonly hosts?: string; readonly resolvConf?: string };
   readonly devices?: readonly DeviceNode[];
   readonly join?: { readonly ipc?: number };
-  readonly userns: IdMapping | undefined;
+  readonly userns: IdMappings | undefined;
+  /** The container's user. */
+  readonly user: { readonly uid: number; readonly gid: number };
   readonly writableCgroups: boolean;
   readonly facts: HostFacts;
 }
@@ -60,7 +68,7 @@ function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: Moun
   const mounts: OciMount[] = [
     { destination: "/proc", type: "proc", source: "proc", options: [...quiet] },
     { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"] },
-    { destination: "/dev/pts", type: "devpts", source: "devpts", options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
+    { destination: "/dev/pts", type: "devpts", source: "devpts", options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", ...ttyGroup(userns)] },
     // sysfs belongs to a network namespace: without the right over that namespace it can only be bound.
     userns !== undefined && hostConfig.NetworkMode.startsWith("container:")
       ? { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rprivate", ...quiet, ...sys] }
@@ -89,7 +97,14 @@ function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: Moun
   return mounts;
 }
 
-function userMounts({ hostConfig, mounts, files, userns, facts, devices = [] }: MountsInput): { mounts: OciMount[]; files: Set<string> } {
+/** Terminals belong to the group tty, where the user namespace has it. */
+function ttyGroup(userns: IdMappings | undefined): string[] {
+  return userns === undefined || toHost(userns.gids, TTY_GID) !== undefined ? [`gid=${TTY_GID}`] : [];
+}
+const TTY_GID = 5;
+
+function userMounts(input: MountsInput): { mounts: OciMount[]; files: Set<string> } {
+  const { hostConfig, mounts, files, userns, facts, devices = [] } = input;
   const byDestination = new Map<string, OciMount>();
   const fileMounts = new Set<string>();
   const bindEngineFile = (destination: string, source: string | undefined) => {
@@ -118,7 +133,7 @@ function userMounts({ hostConfig, mounts, files, userns, facts, devices = [] }: 
     const wanted = hostConfig.Mounts?.find((m) => clean(m.Target) === destination);
     byDestination.set(
       destination,
-      point.Type === "tmpfs" ? tmpfs(destination, point.Options ?? "", point.RW) : bind(point, destination, wanted, userns, facts),
+      point.Type === "tmpfs" ? tmpfs(destination, point.Options ?? "", point.RW) : bind(point, destination, wanted, input),
     );
   }
   // A mount hides what was mounted below it before: shallow ones first. Stable, so equal depths keep the user's order.
@@ -137,7 +152,7 @@ function tmpfs(destination: string, options: string, writable: boolean): OciMoun
   return { destination, type: "tmpfs", source: "tmpfs", options: ["noexec", "nosuid", "nodev", "rprivate", ...given, ...(writable ? [] : ["ro"])] };
 }
 
-function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | undefined, userns: IdMapping | undefined, facts: HostFacts): OciMount {
+function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | undefined, { userns, facts, user }: MountsInput): OciMount {
   const recursive = wanted?.BindOptions?.NonRecursive !== true;
   const propagation = point.Propagation === "" ? "rprivate" : point.Propagation;
   // Below a read-only bind everything is read-only (Docker 25), unless asked otherwise or the kernel has no recursive mount_setattr.
@@ -148,10 +163,15 @@ function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | un
     source: point.Source,
     options: [recursive ? "rbind" : "bind", propagation, ...readonly],
     ...(point.Type === "volume" ? owners(userns, facts) : {}),
+    ...(point.Idmap === undefined ? {} : asMount(bindMappings(point.Idmap, { owner: point.owner, user, userns }))),
   };
 }
 
 /** Volumes and files of the engine's: what belongs to root there shall belong to the container's root, as it would without a user namespace. */
-function owners(userns: IdMapping | undefined, facts: HostFacts): Pick<OciMount, "uidMappings" | "gidMappings"> {
-  return userns === undefined || !facts.idmappedMounts ? {} : { uidMappings: [userns], gidMappings: [userns] };
+function owners(userns: IdMappings | undefined, facts: HostFacts): Pick<OciMount, "uidMappings" | "gidMappings"> {
+  return userns === undefined || !facts.idmappedMounts ? {} : asMount(userns);
+}
+
+function asMount({ uids, gids }: IdMappings): Pick<OciMount, "uidMappings" | "gidMappings"> {
+  return { uidMappings: [...uids], gidMappings: [...gids] };
 }

@@ -18,6 +18,7 @@ interface Case {
   readonly mounts?: SpecInput["mounts"];
   readonly join?: NonNullable<SpecInput["join"]>;
   readonly devices?: NonNullable<SpecInput["devices"]>;
+  readonly userns?: SpecInput["userns"];
   readonly root?: RootMountData;
   readonly initBinary?: string;
   readonly attachGate?: boolean;
@@ -51,6 +52,7 @@ function render(input: Case, facts: HostFacts): string {
     files: { hostname: "/run/wherry/c1/hostname", hosts: "/run/wherry/c1/hosts", resolvConf: "/run/wherry/c1/resolv.conf" },
     cgroupsPath: `/wherry/${id}`,
     facts,
+    userns: input.userns,
     ...(input.join === undefined ? {} : { join: input.join }),
     ...(input.devices === undefined ? {} : { devices: input.devices }),
   });

@@ -315,13 +315,14 @@ describe.skipIf(needsRoot)("a terminal", () => {
 });
 
 describe.skipIf(needsRoot || !facts.overlay.layerFds || !facts.idmappedMounts)("a user namespace", () => {
-  const hostConfig = { UsernsMode: "200000:65536" };
+  const mapping = [{ containerID: 0, hostID: 200000, size: 65536 }];
+  const userns = { uids: mapping, gids: mapping };
 
   it("makes root an ordinary user of the host, and files on disk root's all the same", async () => {
     const root = box.overlay();
     const running = await box.start({
       root,
-      hostConfig,
+      userns,
       args: sh(
         "id -u; cat /proc/self/uid_map | tr -s ' '; stat -c %u /etc/plain /etc/hosts; echo x > /etc/made; chown 33 /etc/made; echo x >> /etc/hosts && echo wrote; mkdir /d && rm -r /d && rm /bin/junk && echo removed; sleep 0.3",
       ),
@@ -335,7 +336,7 @@ describe.skipIf(needsRoot || !facts.overlay.layerFds || !facts.idmappedMounts)("
 
   it("has all the rest of a container", async () => {
     const { stdout, stderr } = await box.run({
-      hostConfig,
+      userns,
       args: sh(
         "echo $$; hostname; ip -o link | wc -l; head -c 2 /dev/zero | wc -c; grep -E 'CapEff|Seccomp:' /proc/self/status; cut -d: -f3 /proc/self/cgroup | sort -u; wc -c < /proc/keys; mknod /tmp/n c 1 3 2>&1; mount | grep -c cgroup",
       ),
@@ -349,14 +350,14 @@ describe.skipIf(needsRoot || !facts.overlay.layerFds || !facts.idmappedMounts)("
     const volume = join(box.dir, "volume");
     mkdirSync(volume, { recursive: true });
     const mounts = [{ Type: "volume" as const, Source: volume, Destination: "/v", RW: true, Propagation: "" }];
-    const tty = await box.start({ hostConfig, mounts, args: sh("tty; stat -c %u /v; touch /v/f; id -u"), config: { Tty: true } });
+    const tty = await box.start({ userns, mounts, args: sh("tty; stat -c %u /v; touch /v/f; id -u"), config: { Tty: true } });
     expect((await tty.finish()).stdout.replaceAll("\r", "")).toContain("/dev/pts/0\n0\n0\n");
     expect(statSync(join(volume, "f")).uid).toBe(0);
-    const user = await box.run({ hostConfig, args: sh("id -u; touch /x 2>&1; echo hi > /dev/stdout"), config: { User: "33" } });
+    const user = await box.run({ userns, args: sh("id -u; touch /x 2>&1; echo hi > /dev/stdout"), config: { User: "33" } });
     expect(lines(user.stdout)).toEqual(["33", expect.stringContaining("Permission denied"), "hi"]);
-    const dir = await box.run({ hostConfig, root: { kind: "bind", source: join(box.dir, "base"), readonly: false }, args: sh("stat -c %u /etc/plain; id -u") });
+    const dir = await box.run({ userns, root: { kind: "bind", source: join(box.dir, "base"), readonly: false }, args: sh("stat -c %u /etc/plain; id -u") });
     expect(dir.stdout).toBe("0\n0\n");
-    const running = await box.start({ hostConfig, args: ["sleep", "60"] });
+    const running = await box.start({ userns, args: ["sleep", "60"] });
     expect((await box.exec(running, sh("id -u; hostname; cat /proc/self/uid_map | tr -s ' '; grep CapEff /proc/self/status"))).stdout).toBe(
       "0\nboxed\n 0 200000 65536\nCapEff:\t00000000a80425fb\n",
     );

@@ -25,6 +25,7 @@ export interface RunOptions {
   readonly mounts?: SpecInput["mounts"];
   readonly devices?: NonNullable<SpecInput["devices"]>;
   readonly join?: NonNullable<SpecInput["join"]>;
+  readonly userns?: SpecInput["userns"];
   readonly root?: RootMountData;
   readonly stdin?: string;
   /** Overrides of the host's facts: to plan as for an older kernel. */
@@ -116,6 +117,7 @@ export class Sandbox implements AsyncDisposable {
       files: { hostname: join(this.dir, "hostname"), hosts: join(this.dir, "hosts"), resolvConf: join(this.dir, "resolv.conf") },
       cgroupsPath: `${this.#parent}/${id}`,
       facts,
+      userns: options.userns,
       ...(options.join === undefined ? {} : { join: options.join }),
       ...(options.devices === undefined ? {} : { devices: options.devices }),
     });

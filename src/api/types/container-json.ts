@@ -105,7 +105,8 @@ export interface ContainerInspect {
   ProcessLabel: string;
   AppArmorProfile: string;
   ExecIDs: string[] | null;
-  HostConfig: HostConfig;
+  /** IDMappings (ours, in Podman's form): the maps of its user namespace, lines of CONTAINER:HOST:COUNT. */
+  HostConfig: HostConfig & { IDMappings?: { UidMap: string[]; GidMap: string[] } };
   GraphDriver: { Data: Record<string, string>; Name: string };
   SizeRw?: number;
   SizeRootFs?: number;

@@ -79,6 +79,7 @@ const mount = object<MountSpec>({
       CreateMountpoint: optional(flag),
       ReadOnlyNonRecursive: optional(flag),
       ReadOnlyForceRecursive: optional(flag),
+      WherryIdmap: optional(text),
     }),
   ),
   VolumeOptions: optional(

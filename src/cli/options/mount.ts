@@ -52,6 +52,7 @@ const setters: Readonly<Record<string, Setter>> = {
   "bind-propagation": (d, v) => void (bind(d).Propagation = v.toLowerCase()),
   "bind-nonrecursive": (d, v, k) => void (bind(d).NonRecursive = bool(k, v)),
   "bind-recursive": recursive,
+  idmap: (d, v) => void (bind(d).WherryIdmap = v === "true" ? "" : v),
   "bind-create-src": (d, v, k) => void (bind(d).CreateMountpoint = bool(k, v)),
   "volume-nocopy": (d, v, k) => void (volume(d).NoCopy = bool(k, v)),
   "volume-label": (d, v) => void (volume(d).Labels = pair(volume(d).Labels ?? {}, v)),
@@ -77,7 +78,7 @@ const setters: Readonly<Record<string, Setter>> = {
 
 const aliases: Readonly<Record<string, string>> = { src: "source", dst: "target", destination: "target", ro: "readonly" };
 /** Keys that need no value. */
-const bareKeys = ["readonly", "ro", "bind-nonrecursive", "volume-nocopy", "bind-create-src"];
+const bareKeys = ["readonly", "ro", "bind-nonrecursive", "volume-nocopy", "bind-create-src", "idmap"];
 
 function recursive(draft: Draft, value: string): void {
   const options = bind(draft);

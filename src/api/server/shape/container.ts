@@ -159,6 +159,12 @@ export interface InspectOptions {
   readonly size?: SizeJson | undefined;
 }
 
+function idMappingsJson({ idMappings }: ContainerRecord): Pick<ContainerInspect["HostConfig"], "IDMappings"> {
+  if (idMappings === undefined) return {};
+  const lines = (map: typeof idMappings.uids) => map.map(({ containerID, hostID, size }) => `${containerID}:${hostID}:${size}`);
+  return { IDMappings: { UidMap: lines(idMappings.uids), GidMap: lines(idMappings.gids) } };
+}
+
 /** `GET /containers/{id}/json`. */
 export function containerInspect(record: ContainerRecord, options: InspectOptions): ContainerInspect {
   const { state } = record;
@@ -197,7 +203,7 @@ export function containerInspect(record: ContainerRecord, options: InspectOption
     ProcessLabel: "",
     AppArmorProfile: "",
     ExecIDs: options.execIds.length === 0 ? null : [...options.execIds],
-    HostConfig: record.hostConfig,
+    HostConfig: { ...record.hostConfig, ...idMappingsJson(record) },
     GraphDriver: { Data: { ...options.graph }, Name: record.driver },
     ...sizes(options.size),
     Mounts: record.mounts.map(mountJson),
