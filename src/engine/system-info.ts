@@ -51,7 +51,7 @@ function securityOptions({ facts, idRanges }: EngineContext): string[] {
   return [
     ...(facts.seccomp.supported ? ["name=seccomp,profile=builtin"] : []),
     ...(idRanges.remap === undefined ? [] : ["name=userns"]),
-   ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : []),
+    ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : []),
   ];
 }
 

@@ -16,7 +16,14 @@ import { checkMap, type IdMappings } from "#namespace/id-mappings.ts";
 export type UsernsMode =
   | { readonly kind: "default" | "host" | "private" }
   | { readonly kind: "auto"; readonly size: number; readonly forced: IdMappings }
-  | { readonly kind: "keep-id"; readonly size: number; readonly user?: number; readonly group?: number; readonly hostUser?: number; readonly hostGroup?: number }
+  | {
+      readonly kind: "keep-id";
+      readonly size: number;
+      readonly user?: number;
+      readonly group?: number;
+      readonly hostUser?: number;
+      readonly hostGroup?: number;
+    }
   | { readonly kind: "map"; readonly mappings: IdMappings };
 
 /** As many as an image can be expected to name: all 16-bit ids. */

@@ -136,10 +136,7 @@ describe("buildSpec: namespaces", () => {
   });
   it("shifts the owners of volumes, binds devices in a user namespace", () => {
     const device = { path: "/dev/x", hostPath: "/dev/y", type: "c" as const, major: 1, minor: 2, fileMode: 0o600, uid: 0, gid: 0, access: "rwm" };
-    const result = build(
-      {},
-      { userns, devices: [device], mounts: [{ Type: "volume", Source: "/v", Destination: "/v", RW: true, Propagation: "" }] },
-    );
+    const result = build({}, { userns, devices: [device], mounts: [{ Type: "volume", Source: "/v", Destination: "/v", RW: true, Propagation: "" }] });
     expect(mountAt(result, "/v")?.uidMappings).toEqual([{ containerID: 0, hostID: 200000, size: 1000 }]);
     expect(result.spec.linux?.devices).toEqual([]);
     expect(mountAt(result, "/dev/x")).toMatchObject({ type: "bind", source: "/dev/y" });

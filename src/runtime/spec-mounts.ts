@@ -68,7 +68,12 @@ function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: Moun
   const mounts: OciMount[] = [
     { destination: "/proc", type: "proc", source: "proc", options: [...quiet] },
     { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"] },
-    { destination: "/dev/pts", type: "devpts", source: "devpts", options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", ...ttyGroup(userns)] },
+    {
+      destination: "/dev/pts",
+      type: "devpts",
+      source: "devpts",
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", ...ttyGroup(userns)],
+    },
     // sysfs belongs to a network namespace: without the right over that namespace it can only be bound.
     userns !== undefined && hostConfig.NetworkMode.startsWith("container:")
       ? { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rprivate", ...quiet, ...sys] }
@@ -131,10 +136,7 @@ function userMounts(input: MountsInput): { mounts: OciMount[]; files: Set<string
     fileMounts.delete(destination);
     if (point.file === true) fileMounts.add(destination);
     const wanted = hostConfig.Mounts?.find((m) => clean(m.Target) === destination);
-    byDestination.set(
-      destination,
-      point.Type === "tmpfs" ? tmpfs(destination, point.Options ?? "", point.RW) : bind(point, destination, wanted, input),
-    );
+    byDestination.set(destination, point.Type === "tmpfs" ? tmpfs(destination, point.Options ?? "", point.RW) : bind(point, destination, wanted, input));
   }
   // A mount hides what was mounted below it before: shallow ones first. Stable, so equal depths keep the user's order.
   const depth = (path: string) => path.split("/").filter(Boolean).length;
