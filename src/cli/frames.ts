@@ -1,5 +1,6 @@
 /** Docker's 8-byte-header frames, taken apart with back-pressure. @module */
 import type { Writable } from "node:stream";
+import { copyBytes } from "#core/copy-bytes.ts";
 import { write } from "./output.ts";
 
 const headerBytes = 8;
@@ -19,12 +20,12 @@ export async function demultiplex(source: AsyncIterable<Uint8Array>, stdout: Wri
   let failure = "";
   for await (const chunk of source) {
     const gathered = Buffer.allocUnsafe(chunk.length);
-    let from = 0; // of what is gathered and not written
+    let written = 0; // of what is gathered
     let to = 0;
     let target = stdout;
     const flush = async () => {
-      if (to > from) await write(target, gathered.subarray(from, to));
-      from = to;
+      if (to > written) await write(target, gathered.subarray(written, to));
+      written = to;
     };
     let at = 0;
     while (at < chunk.length) {
@@ -38,16 +39,15 @@ export async function demultiplex(source: AsyncIterable<Uint8Array>, stdout: Wri
         }
         left = header.readUInt32BE(4);
       }
-      const payload = chunk.subarray(at, at + left);
-      at += payload.length;
-      left -= payload.length;
-      if (header[0] === errorStream) failure += Buffer.from(payload).toString("utf8");
+      const from = at;
+      at = Math.min(at + left, chunk.length);
+      left -= at - from;
+      if (header[0] === errorStream) failure += Buffer.from(chunk.subarray(from, at)).toString("utf8");
       else {
         const wanted = header[0] === stderrStream ? stderr : stdout;
         if (wanted !== target) await flush();
         target = wanted;
-        gathered.set(payload, to);
-        to += payload.length;
+        to = copyBytes(chunk, from, at, gathered, to);
       }
       if (left === 0) {
         if (failure !== "") {

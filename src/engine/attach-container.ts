@@ -19,7 +19,7 @@ export async function attachContainer(ctx: EngineContext, name: string, given: A
   const live = given.stream ? await liveStream(ctx, container, request) : undefined;
   publishContainerEvent(ctx, container, "attach");
   if (!given.logs || record.logPath === "") return { stream: live ?? ended(), framed };
-  const replay = await begun(replayed(ctx, container, request, framed));
+  const replay = await begun(replayed(container, request, framed));
   return { stream: live === undefined ? Duplex.from(replay) : new ReplayedStream(replay, live), framed };
 }
 
@@ -37,8 +37,8 @@ function ended(): Duplex {
 }
 
 /** What the log holds now, as an attached client would have got it. */
-async function* replayed(ctx: EngineContext, container: Container, { stdout, stderr }: AttachRequest, framed: boolean): AsyncGenerator<Uint8Array> {
-  for await (const entries of logBatches(ctx, container, { stdout, stderr, follow: false, tail: undefined, sinceNs: undefined, untilNs: undefined })) {
+async function* replayed(container: Container, { stdout, stderr }: AttachRequest, framed: boolean): AsyncGenerator<Uint8Array> {
+  for await (const entries of readContainerLogs(container, { stdout, stderr, follow: false, tail: undefined, sinceNs: undefined, untilNs: undefined })) {
     yield Buffer.concat(framed ? entries.flatMap(({ stream, log }) => [frameHead(stream, log.length), log]) : entries.map(({ log }) => log));
   }
 }
@@ -115,11 +115,7 @@ export async function resizeContainer(ctx: EngineContext, name: string, rows: nu
   publishContainerEvent(ctx, container, "resize", { height: String(rows), width: String(columns) });
 }
 
-export async function* readContainerLogs(ctx: EngineContext, name: string, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry> {
-  for await (const entries of logBatches(ctx, ctx.registry.get(name), query, signal)) yield* entries;
-}
-
-export async function* logBatches(_ctx: EngineContext, container: Container, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
+export async function* readContainerLogs(container: Container, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
   const { record, link } = container;
   if (record.logPath === "") throw new EngineError("unsupported", "configured logging driver does not support reading");
   // What the process has written before the request is in the answer.

@@ -99,7 +99,8 @@ export interface Containers {
   resize(name: string, rows: number, columns: number): Promise<void>;
   /** May be called before start: the stream is connected when it starts and loses nothing. Resolves at once. */
   attach(name: string, request: AttachRequest): Promise<AttachedStream>;
-  logs(name: string, query: LogQuery, signal?: AbortSignal): AsyncIterable<LogEntry>;
+  /** In batches, as they are read: a loop over a million single lines would spend its time in waiting. */
+  logs(name: string, query: LogQuery, signal?: AbortSignal): AsyncIterable<readonly LogEntry[]>;
   top(name: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }>;
   stats(name: string): Promise<(CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> }) | undefined>;
   changes(name: string): Promise<Change[]>;

@@ -208,7 +208,7 @@ function containersOf(ctx: EngineContext): Containers {
     wait: async (name, condition, signal) => waitContainer(ctx, name, condition, signal),
     resize: (name, rows, columns) => resizeContainer(ctx, name, rows, columns),
     attach: (name, request) => attachContainer(ctx, name, request),
-    logs: (name, query, signal) => readContainerLogs(ctx, name, query, signal),
+    logs: (name, query, signal) => readContainerLogs(ctx.registry.get(name), query, signal),
     top: (name, psArgs) => topContainer(ctx, name, psArgs),
     stats: (name) => containerStats(ctx, name),
     changes: (name) => containerChanges(ctx, name),

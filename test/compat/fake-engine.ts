@@ -314,7 +314,7 @@ export function createFakeEngine(): FakeEngine {
         return { stream: pair(), framed: !get(name).config.Tty };
       },
       async *logs(_name, _query, signal) {
-        yield* fake.logEntries;
+        yield [...fake.logEntries];
         if (_query.follow) await new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));
         calls.push("logs ended");
       },

@@ -87,7 +87,7 @@ export class TestEngine implements AsyncDisposable {
 
   async logs(id: string): Promise<{ readonly out: string; readonly err: string }> {
     const text = { stdout: "", stderr: "" };
-    for await (const { stream, log } of this.engine.containers.logs(id, {
+    for await (const entries of this.engine.containers.logs(id, {
       stdout: true,
       stderr: true,
       follow: false,
@@ -95,7 +95,7 @@ export class TestEngine implements AsyncDisposable {
       sinceNs: undefined,
       untilNs: undefined,
     }))
-      text[stream] += Buffer.from(log).toString();
+      for (const { stream, log } of entries) text[stream] += Buffer.from(log).toString();
     return { out: text.stdout, err: text.stderr };
   }
 

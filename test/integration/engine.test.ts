@@ -433,7 +433,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   test("logs: follow ends with the container, tail and none driver", async () => {
     const id = await t.start(["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.05; done"]);
     let text = "";
-    for await (const { log } of t.engine.containers.logs(id, {
+    for await (const entries of t.engine.containers.logs(id, {
       stdout: true,
       stderr: true,
       follow: true,
@@ -441,7 +441,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
       sinceNs: undefined,
       untilNs: undefined,
     }))
-      text += Buffer.from(log).toString();
+      for (const { log } of entries) text += Buffer.from(log).toString();
     expect(text).toBe("1\n2\n3\n4\n5\n");
     const silent = await t.run(["echo", "x"], {}, { LogConfig: { Type: "none", Config: {} } }).catch((error: Error) => error);
     expect(silent).toMatchObject({ code: "unsupported", message: "configured logging driver does not support reading" });

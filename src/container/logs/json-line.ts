@@ -8,22 +8,28 @@ const HEAD = Buffer.from('{"log":"');
 const MIDDLE = Buffer.from('","stream":"std');
 const TIME = Buffer.from('","time":"');
 const TAIL = Buffer.from('"}');
+const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
 /** A decoded line; its time is parsed when somebody asks. */
 class Entry implements LogEntry {
   readonly stream: "stdout" | "stderr";
   readonly log: Uint8Array;
-  readonly #time: string;
+  readonly #time: Uint8Array;
+  readonly #start: number;
+  readonly #end: number;
 
-  constructor(stream: "stdout" | "stderr", log: Uint8Array, time: string) {
+  /** `time[start, end)` is its time as text. */
+  constructor(stream: "stdout" | "stderr", log: Uint8Array, time: Uint8Array, start: number, end: number) {
     this.stream = stream;
     this.log = log;
     this.#time = time;
+    this.#start = start;
+    this.#end = end;
   }
 
   get timeNs(): bigint {
-    return parseRfc3339Nano(this.#time) ?? 0n;
+    return parseRfc3339Nano(Buffer.from(this.#time.subarray(this.#start, this.#end)).toString("latin1")) ?? 0n;
   }
 }
 
@@ -46,16 +52,17 @@ export function decodeLine(buffer: Buffer, start: number, end: number): LogEntry
 /** The exact form that the monitor and dockerd write. The stream is one byte longer than it looks: "stdout" or "stderr" after the common "std". */
 function decodeFast(buffer: Buffer, start: number, end: number): LogEntry | undefined {
   // The part after the text has a fixed shape and at most 76 bytes; inside it no quote is escaped, so it is searched from the end.
-  if (end - start < HEAD.length + 40 || buffer.compare(HEAD, 0, HEAD.length, start, start + HEAD.length) !== 0 || !matches(buffer, TAIL, end - TAIL.length))
-    return undefined;
-  const time = buffer.lastIndexOf(TIME, end - TAIL.length - 1);
-  if (time < start) return undefined;
+  if (end - start < HEAD.length + 40 || !matches(buffer, HEAD, start) || !matches(buffer, TAIL, end - TAIL.length)) return undefined;
+  let time = end - TAIL.length - 1;
+  while (time > start && buffer[time] !== QUOTE) time--; // the one that opens the time
+  time -= TIME.length - 1;
+  if (time < start || !matches(buffer, TIME, time)) return undefined;
   const middle = time - 3 - MIDDLE.length;
   if (middle < start + HEAD.length || !matches(buffer, MIDDLE, middle)) return undefined;
   const streamAt = middle + MIDDLE.length;
   const stream = buffer[streamAt] === 0x6f ? "stdout" : "stderr";
   const log = unescapeBytes(buffer, start + HEAD.length, middle);
-  return log === undefined ? undefined : new Entry(stream, log, buffer.toString("latin1", time + TIME.length, end - TAIL.length));
+  return log === undefined ? undefined : new Entry(stream, log, buffer, time + TIME.length, end - TAIL.length);
 }
 
 function matches(buffer: Buffer, wanted: Buffer, at: number): boolean {
@@ -116,5 +123,5 @@ function decodeAny(text: string): LogEntry | undefined {
   }
   const { log, stream, time } = (value ?? {}) as { log?: unknown; stream?: unknown; time?: unknown };
   if (typeof log !== "string" || (stream !== "stdout" && stream !== "stderr") || typeof time !== "string") return undefined;
-  return new Entry(stream, Buffer.from(log), time);
+  return new Entry(stream, Buffer.from(log), Buffer.from(time, "latin1"), 0, time.length);
 }
