@@ -8,6 +8,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+/* How long a client that has been told the end may take to see it and to close its side. */
+#define LINGER_MS 10000
+
 bool queue_empty(const struct queue *q) { return q->start == q->end; }
 
 void queue_free(struct queue *q) {
@@ -169,16 +172,26 @@ void clients_output(int stream, const uint8_t *data, size_t n) {
 
 bool clients_pending(void) {
   for (int i = 0; i < MAX_CLIENTS; i++)
-    if (is_open(&M.clients[i])) return true;
+    if (is_open(&M.clients[i]) || M.clients[i].state == C_LINGER) return true;
   return false;
+}
+
+static void finish(struct client *c) {
+  if (c->state == C_DIRECT) {
+    direct_over(c, 0);
+  } else if (!(c->wants & WANT_STDIN) || c->stdin_ended || shutdown(c->fd, SHUT_WR) < 0) {
+    client_drop(c);
+  } else {
+    c->state = C_LINGER;
+    c->linger_until = now_ms() + LINGER_MS;
+  }
 }
 
 void clients_finish(void) {
   for (int i = 0; i < MAX_CLIENTS; i++) {
     struct client *c = &M.clients[i];
-    if (!is_open(c) || !queue_empty(&c->queue[0]) || !queue_empty(&c->queue[1])) continue;
-    if (c->state == C_DIRECT) direct_over(c, 0);
-    else client_drop(c);
+    if (c->state == C_LINGER && now_ms() >= c->linger_until) client_drop(c);
+    if (is_open(c) && queue_empty(&c->queue[0]) && queue_empty(&c->queue[1])) finish(c);
   }
 }
 
@@ -232,7 +245,7 @@ static bool in_foreground(pid_t pid) {
 }
 
 bool client_may_read(struct client *c) {
-  if (c->state == C_NEW || c->state == C_CONTROL) return true;
+  if (c->state == C_NEW || c->state == C_CONTROL || c->state == C_LINGER) return true;
   if (!is_open(c) || !M.launched || c->stdin_ended) return false;
   if (!(c->wants & WANT_STDIN)) return c->state == C_ATTACH; /* to see its end */
   return queue_empty(&M.pending_stdin) && (c->background_until == 0 || now_ms() >= c->background_until);
@@ -363,8 +376,15 @@ static void read_frame(struct client *c) {
   }
 }
 
+/* Input that comes after the end. */
+static void discard_input(struct client *c) {
+  ssize_t n = recv(c->fd, chunk, sizeof chunk, MSG_DONTWAIT);
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) client_drop(c);
+}
+
 void client_readable(struct client *c) {
-  if (c->state == C_NEW || c->state == C_CONTROL) read_frame(c);
+  if (c->state == C_LINGER) discard_input(c);
+  else if (c->state == C_NEW || c->state == C_CONTROL) read_frame(c);
   else if (is_open(c)) read_input(c);
 }
 

@@ -467,15 +467,16 @@ static void client_event(struct client *c, uint8_t what, short events) {
   else if (events & (POLLHUP | POLLERR) && c->state != C_DIRECT) client_drop(c); /* both directions are closed */
 }
 
-/* How long to wait: for the grace after init's end, for a look at a terminal's foreground, or until buffers may be given back. */
+/* How long to wait: for the grace after init's end, for a look at a terminal's foreground, for a client to see the end, or until buffers may be given back. */
 static int timeout_ms(bool *idle) {
   int64_t wait = IDLE_MS, now = now_ms();
   bool bounded = false;
   if (M.init_ended && !M.reported) wait = M.drain_until - now, bounded = true;
   for (int i = 0; i < MAX_CLIENTS; i++) {
     struct client *c = &M.clients[i];
-    if (c->state != C_DIRECT || c->background_until <= now) continue;
-    if (c->background_until - now < wait) wait = c->background_until - now;
+    int64_t until = c->state == C_DIRECT ? c->background_until : c->state == C_LINGER ? c->linger_until : 0;
+    if (until <= now) continue;
+    if (until - now < wait) wait = until - now;
     bounded = true;
   }
   if (bounded) return wait < 0 ? 0 : (int)wait;

@@ -73,7 +73,7 @@ struct queue {
   uint8_t *data;
   size_t capacity, start, end;
 };
-enum client_state { C_FREE = 0, C_NEW, C_CONTROL, C_ATTACH, C_DIRECT };
+enum client_state { C_FREE = 0, C_NEW, C_CONTROL, C_ATTACH, C_DIRECT, C_LINGER };
 struct client {
   uint8_t state, wants;
   bool stdin_ended;  /* no more input from it */
@@ -87,6 +87,7 @@ struct client {
   int fd;            /* socket; DIRECT: the stub's connection */
   int in, out[2];    /* where bytes come from and go to */
   int64_t background_until; /* DIRECT tty: the stub is not in the foreground; look again then (ms) */
+  int64_t linger_until;     /* LINGER: closed then at the latest (ms) */
   struct queue queue[2];
 };
 
@@ -124,8 +125,10 @@ void client_drain(struct client *c, int which);
 bool clients_ready(int stream);
 /* Gives a chunk of a stream to everyone who wants it. */
 void clients_output(int stream, const uint8_t *data, size_t n);
+/* True while somebody has output to get, or has not seen its end. */
 bool clients_pending(void);
-/* The streams have ended: closes attach connections whose output is delivered. */
+/* The streams have ended: closes attach connections whose output is delivered. One that may still send input is closed for output only, and read
+ * until it closes its side (LINGER): an answer of EPIPE to its input would make it throw away output that it has not read yet. */
 void clients_finish(void);
 /* May this client be asked for input now? */
 bool client_may_read(struct client *c);

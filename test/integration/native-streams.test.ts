@@ -54,6 +54,22 @@ describe("attach without a terminal", () => {
     expect(container.output()).toEqual({ stdout: "out\ntyped", stderr: "err\n" });
   });
 
+  it("loses no output when input comes after the end", async () => {
+    const { container, sockets } = await attached(["sh", "-c", "head -c 150000 /bin/busybox"], { stdio: { log: undefined } });
+    const [socket] = sockets as [Socket];
+    socket.pause();
+    await container.link.exited;
+    const failures: Error[] = [];
+    socket.on("error", (error) => failures.push(error));
+    for (let i = 0; i < 20; i++) {
+      socket.write("x".repeat(1000));
+      await sleep(5);
+    }
+    expect(unframe(await drain(socket)).stdout).toHaveLength(150_000);
+    expect(failures).toEqual([]);
+    await until("the monitor has gone", () => !isAlive(container.link.monitorPid));
+  });
+
   it("gives each watcher the streams that it asked for", async () => {
     const container = await lab.launch({ argv: ["sh", "-c", "cat; echo out; echo err >&2"], stdio: openStdin });
     const [both, onlyErr, feeder] = await Promise.all([
