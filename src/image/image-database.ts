@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, unlink, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ImageID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
@@ -46,6 +46,8 @@ export class ImageDatabase {
   static async open(directory: string): Promise<ImageDatabase> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await makeReserve(directory);
+    // What a crash has left of a change that was not to be.
+    await rm(join(directory, "images.json.tmp"), { force: true });
     return new ImageDatabase(directory, await readState(join(directory, "images.json")));
   }
 

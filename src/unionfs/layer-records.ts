@@ -49,7 +49,10 @@ export class LayerRecords {
       return;
     }
     this.#records.set(record.chainId, record);
-    if (!synced) this.unsynced.add(record.chainId);
+    if (synced) return;
+    this.unsynced.add(record.chainId);
+    // What a crash has left of saying so.
+    await rm(join(this.#root, name, `${syncedFile}.tmp`), { force: true });
   }
 
   get(chain: ChainID): LayerRecord | undefined {

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { copyFile, link, mkdir } from "node:fs/promises";
+import { copyFile, link, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { chainIds, type ChainID, type DiffID, digestOf } from "#core/digest.ts";
@@ -310,12 +310,13 @@ function closing(tree: FileTree): AsyncDisposable & { readonly tree: FileTree } 
   return { tree, [Symbol.asyncDispose]: () => tree.close() };
 }
 
-/** Puts the content that is about to be replaced aside: as a second name of the file, or a copy where that is impossible. */
+/** Puts the content that is about to be replaced aside: as a second name of the file, or as a copy where that is impossible, or where the layer has further names of it (they would show one link too many). */
 async function keepContent(dir: string, path: ByteString, aside: string, number: number): Promise<void> {
   const target = join(aside, String(number));
   await mkdir(aside, { recursive: true, mode: 0o700 });
   await withPathBelow(dir, toBytes(path), async (source) => {
     try {
+      if ((await stat(source)).nlink > 1) return await copyFile(source, target);
       await link(source, target);
     } catch (error) {
       if (errnoOf(error) !== "EXDEV" && errnoOf(error) !== "EMLINK") throw error;

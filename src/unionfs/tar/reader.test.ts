@@ -211,6 +211,29 @@ describe("sparse files", () => {
   });
 });
 
+describe("files of more than 8 GB", () => {
+  const size = 2 ** 33 + 700;
+  const piece = Buffer.alloc(1 << 20);
+  async function* archive(head: Buffer): AsyncGenerator<Uint8Array> {
+    yield head;
+    for (let left = size; left > 0; left -= piece.length) yield piece.subarray(0, left);
+    yield Buffer.concat([Buffer.alloc(512 - (size % 512)), member({ name: "next", data: "x" }), Buffer.alloc(1024)]);
+  }
+
+  it.each([
+    ["base 256", header({ name: "big", size, base256: true })],
+    ["pax", Buffer.concat([pax({ size: String(size) }), header({ name: "big", size: 0 })])],
+  ])("by %s: every byte is passed on, and the next member found", async (_form, head) => {
+    const reader = new TarReader(archive(head));
+    expect(await reader.next()).toMatchObject({ name: "big", size, storedSize: size });
+    let bytes = 0;
+    for (let data = await reader.read(); data !== undefined; data = await reader.read()) bytes += data.length;
+    expect(bytes).toBe(size);
+    expect(await reader.next()).toMatchObject({ name: "next", size: 1 });
+    expect(await reader.next()).toBeUndefined();
+  });
+});
+
 describe("the end", () => {
   const archive = Buffer.concat([member({ name: "a", data: "x".repeat(2000) }), pax({ path: "b" }), member({ name: "cut", data: "y" }), member({ name: "c" })]);
 
