@@ -102,6 +102,8 @@ const container: Entry = {
 const image: Entry = {
   about: "Manage images",
   sub: {
+    diff: { about: "Show how two images differ, by layer and by file", load: async () => (await import("./image-diff.ts")).imageDiffCommand },
+    tree: { about: "Show which images share which layers", load: async () => (await import("./image-tree.ts")).imageTreeCommand },
     bootstrap: { about: "Make a base image from Debian packages", load: async () => (await import("./bootstrap.ts")).bootstrapCommand },
     history,
     import: importEntry,
@@ -154,6 +156,7 @@ const volume: Entry = {
 const system: Entry = {
   about: "Manage the engine",
   sub: {
+    check: { about: "Verify images and layers; find what nobody needs", load: async () => (await import("./system-check.ts")).systemCheckCommand },
     df: { about: "Show what takes disk space", load: async () => (await import("./system-df.ts")).systemDfCommand },
     "dial-stdio": {
       about: "Connect standard input and output to the daemon",

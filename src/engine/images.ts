@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ImageID } from "#core/digest.ts";
 import { isRunning } from "#container/state.ts";
-import { bootstrapImage, type DeleteResult, type Image } from "#image/mod.ts";
+import { bootstrapImage, branchOf, compareImages, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Filters, Images } from "./mod.ts";
@@ -67,6 +67,8 @@ export function imagesOf(ctx: EngineContext): Images {
       events.publish("image", "prune", "", { reclaimed: String(result.bytes) });
       return result;
     },
+    tree: async () => (await images.list()).map(branchOf),
+    compare: async (a, b) => compareImages(ctx.layers, await images.get(a), await images.get(b)),
     users: (id) => usersOf(ctx, id).map((user) => user.id),
     bootstrap: async (what, onProgress, signal) => {
       const workDir = join(ctx.options.dataRoot, "tmp");

@@ -9,11 +9,12 @@ import type { CgroupStats } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import type { ImageID } from "#core/digest.ts";
-import type { DeleteResult, Image, LoadEvent, ImageStore } from "#image/mod.ts";
+import type { DeleteResult, Image, ImageBranch, ImageComparison, ImageStore, LoadEvent } from "#image/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { NetworkManager } from "#network/mod.ts";
 import type { Change } from "#unionfs/mod.ts";
 import type { VolumeStore } from "#volume/mod.ts";
+import type { StoreProblem } from "./check-store.ts";
 
 /** Docker event; `timeNano` as bigint. */
 export interface EngineEvent {
@@ -157,6 +158,10 @@ export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save
   import: ImageStore["import"];
   remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean }): Promise<DeleteResult[]>;
   prune(filters: Filters): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
+  /** Every image with its layers. */
+  tree(): Promise<ImageBranch[]>;
+  /** How the second differs from the first, by layer and by file. Reads both. */
+  compare(a: string, b: string): Promise<ImageComparison>;
   /** Containers (ids) that use the image. */
   users(id: ImageID): string[];
   /** `wherry image bootstrap busybox|debian[:SUITE]`: a base image from Debian packages. */
@@ -226,6 +231,8 @@ export interface Engine {
       readonly signal?: AbortSignal;
     }): AsyncIterable<EngineEvent>;
     facts(): HostFacts;
+    /** Verifies the store; `repair` removes what nobody needs. */
+    check(options: { readonly repair: boolean; readonly onProgress?: (what: string) => void; readonly signal?: AbortSignal }): Promise<StoreProblem[]>;
     diskUsage(): Promise<{
       readonly layersBytes: number;
       readonly containers: Readonly<Record<string, { readonly rw: number; readonly rootFs: number }>>;
@@ -252,4 +259,4 @@ export interface EngineOptions {
   readonly usernsRemap?: string;
 }
 
-export type { Readable };
+export type { Readable, StoreProblem };

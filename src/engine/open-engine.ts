@@ -24,6 +24,7 @@ import { attachContainer, readContainerLogs, resizeContainer } from "./attach-co
 import { PendingAttaches } from "./attach-stream.ts";
 import { Background } from "./background.ts";
 import { commitContainer, containerChanges, containerSize, exportContainer } from "./container-content.ts";
+import { checkStore } from "./check-store.ts";
 import { containerStats } from "./container-stats.ts";
 import { type EngineContext, monitorDirectory } from "./context.ts";
 import { createContainer } from "./create-container.ts";
@@ -175,6 +176,7 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
       info: () => systemInfo(ctx),
       events: (query) => ctx.events.read(query),
       facts: () => ctx.facts,
+      check: (how) => checkStore(ctx, how),
       diskUsage: () => diskUsage(ctx),
     },
     close: async () => {

@@ -103,6 +103,11 @@ export class ImageCatalog {
     return [...this.#loaded.keys()].map((id) => this.view(id));
   }
 
+  /** Images that cannot be read, and why. */
+  damaged(): { readonly id: ImageID; readonly why: string }[] {
+    return Array.from(this.#damaged, ([id, error]) => ({ id, why: messageOf(error) }));
+  }
+
   /** Chain of an image, bottom first; [] when its config cannot be read. */
   chainsOf(id: ImageID): readonly ChainID[] {
     return this.#loaded.get(id)?.chainIds ?? [];

@@ -68,6 +68,10 @@ class FileImageStore implements ImageStore {
     return this.#catalog.list();
   }
 
+  damaged(): readonly { readonly id: ImageID; readonly why: string }[] {
+    return this.#catalog.damaged();
+  }
+
   async tag(id: ImageID, name: string): Promise<void> {
     const reference = newTag(name);
     await this.#catalog.change((draft) => {

@@ -41,6 +41,8 @@ export interface ImageStore {
   get(nameOrId: string): Promise<Image>;
   find(nameOrId: string): Promise<Image | undefined>;
   list(): Promise<Image[]>;
+  /** Images that are recorded and cannot be read, and why; {@link list} leaves them out. */
+  damaged(): readonly { readonly id: ImageID; readonly why: string }[];
   tag(id: ImageID, name: string): Promise<void>;
   /** Removes a name (or, by id, the image). `inUse(id)` = ids or names of containers that use it, running ones flagged. EngineError conflict with Docker's texts. */
   remove(
@@ -79,6 +81,7 @@ export interface ImageStore {
   sweep(): Promise<void>;
 }
 
+export { branchOf, compareImages, type ImageBranch, type ImageComparison } from "./compare-images.ts";
 export { type BootstrapOptions, bootstrapImage } from "./bootstrap.ts";
 export { type CommitInput, commitConfig, emptyLayer } from "./commit.ts";
 export { type ImageStoreOptions, openImageStore } from "./image-store.ts";

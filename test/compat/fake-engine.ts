@@ -356,6 +356,8 @@ export function createFakeEngine(): FakeEngine {
       find,
       list: async () => [busybox],
       save: unsupported("save"),
+      tree: async () => [],
+      compare: unsupported("compare"),
       tag: async (name, reference) => {
         await getImage(name);
         calls.push(`tag ${reference}`);
@@ -415,6 +417,7 @@ export function createFakeEngine(): FakeEngine {
     },
     system: {
       info: async () => info,
+      check: async () => [],
       async *events({ signal }) {
         yield* fake.eventList;
         await new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));

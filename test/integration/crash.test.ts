@@ -22,6 +22,9 @@ const everyStep = process.env["WHERRY_CRASH_STEPS"] === "all";
 /** Steps of an operation that are tried, spread evenly. */
 const sampled: Readonly<Record<string, number>> = { overlay2: 7, vfs: 3 };
 
+/** Every step with two processes and a start each takes minutes. */
+const timeoutMs = everyStep ? 1_800_000 : 120_000;
+
 const base = rootLayer();
 const upper = tarOf([{ name: "etc", type: "dir" }, { name: "etc/.wh.motd" }, { name: "etc/big", data: "b".repeat(300_000) }]);
 const twice = tarOf([
@@ -132,7 +135,7 @@ describe.runIf(process.getuid?.() === 0)("killed at a step", () => {
       data = await prepare(driver);
     });
 
-    it.each<Operation>(["load", "commit", "save", "rmi", "prune"])("%s", async (operation) => {
+    it.each<Operation>(["load", "commit", "save", "rmi", "prune"])("%s", { timeout: timeoutMs }, async (operation) => {
       const before = await restarted(copyOf(data), driver);
       const work = copyOf(data);
       const total = await child(work, driver, operation, 0);

@@ -37,9 +37,28 @@ function bootstrap(request: ApiRequest, { engine }: Context): ApiResponse {
   return { kind: "lines", status: 200, lines, eager: false };
 }
 
+/** Progress lines, and at the end each problem as `aux`. */
+function check(request: ApiRequest, { engine }: Context): ApiResponse {
+  const repair = request.query.flag("repair");
+  const lines = emitted<ProgressLine>(async (emit) => {
+    const problems = await engine.system.check({ repair, onProgress: (what) => emit({ status: `Checking ${what}` }), signal: request.signal });
+    for (const problem of problems) emit({ aux: problem });
+  });
+  return { kind: "lines", status: 200, lines, eager: false };
+}
+
+async function compare(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
+  const [a, b] = [request.query.text("a"), request.query.text("b")];
+  if (a === "" || b === "") throw new EngineError("invalid", "name two images: a and b");
+  return { kind: "json", status: 200, value: await engine.images.compare(a, b) };
+}
+
 export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
+  ["POST", "/wherry/system/check", check],
+  ["GET", "/wherry/images/tree", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.images.tree() })],
+  ["GET", "/wherry/images/diff", compare],
   /** Settles when the exec's process has ended; its reply is that of a container's wait. */
   [
     "POST",

@@ -1,0 +1,93 @@
+/** `system check`, `image tree` and `image diff` on a real store. @module */
+import { mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe as describeComparison } from "../../src/cli/image-diff.ts";
+import { drawTree } from "../../src/cli/image-tree.ts";
+import { dockerArchive, rootLayer, streamOf, tarOf } from "../fixtures.ts";
+import { TestEngine } from "./engine-setup.ts";
+
+describe.runIf(process.getuid?.() === 0)("the store, checked and compared", () => {
+  let test: TestEngine;
+  const base = rootLayer();
+  const first = tarOf([{ name: "etc", type: "dir" }, { name: "etc/.wh.motd" }, { name: "big", data: "b".repeat(3000) }, { name: "same", data: "s" }]);
+  const second = tarOf([
+    { name: "big", data: "B".repeat(5000) },
+    { name: "same", data: "s" },
+    { name: "only", data: "x" },
+  ]);
+  const third = tarOf([{ name: "big", data: "again" }]);
+
+  beforeAll(async () => {
+    test = await TestEngine.open();
+    const archive = dockerArchive([
+      { layers: [base, first], tags: ["app:1"] },
+      { layers: [base, second, third], tags: ["app:2"] },
+    ]);
+    await test.engine.images.load(streamOf(archive, 64 * 1024), () => undefined);
+  });
+  afterAll(() => test[Symbol.asyncDispose]());
+
+  const check = (repair = false) => test.engine.system.check({ repair });
+
+  it("nothing is wrong with a store in use", async () => {
+    const id = await test.create(["true"]);
+    await test.engine.volumes.create({ name: "kept" });
+    expect(await check()).toEqual([]);
+    await test.engine.containers.remove(id, { force: true, volumes: true });
+  });
+
+  it("what nobody needs is found, and removed when asked for", async () => {
+    const { dataRoot } = test.options;
+    const hex = "ab".repeat(32);
+    writeFileSync(join(dataRoot, "content/blobs/sha256", hex), "stray");
+    mkdirSync(join(dataRoot, "containers", hex));
+    mkdirSync(join(dataRoot, "volumes/stray/_data"), { recursive: true });
+    // What is young may be somebody's soon.
+    expect(await check()).toEqual([]);
+    for (const path of [`content/blobs/sha256/${hex}`, `containers/${hex}`, "volumes/stray"]) utimesSync(join(dataRoot, path), 1, 1);
+    const found = await check();
+    expect(found.map(({ kind, what }) => `${kind} ${what}`)).toEqual([
+      `orphan blob sha256:${hex}`,
+      `orphan container directory ${hex}`,
+      "orphan volume directory stray",
+    ]);
+    expect((await check(true)).every(({ repaired }) => repaired)).toBe(true);
+    expect(await check()).toEqual([]);
+    expect(readdirSync(join(dataRoot, "volumes"))).toContain("kept");
+  });
+
+  it("a layer that was changed behind the engine's back is damaged, and not taken for an orphan", async () => {
+    const image = await test.engine.images.get("app:1");
+    const file = join(test.options.dataRoot, "overlay2", image.chainId!.slice(7), "diff/big");
+    writeFileSync(file, "c".repeat(3000));
+    const problems = await check(true);
+    expect(problems).toEqual([{ kind: "damaged", what: `layer ${image.chainId}`, why: expect.stringContaining("no longer has the content"), repaired: false }]);
+    writeFileSync(file, "b".repeat(3000));
+    expect(await check()).toEqual([]);
+  });
+
+  it("the tree shows what is shared", async () => {
+    const [shared] = (await test.engine.images.get("app:1")).chainIds;
+    const drawn = drawTree(await test.engine.images.tree(), false);
+    expect(drawn.match(new RegExp(shared!.slice(7, 19), "g"))).toHaveLength(1);
+    expect(drawn).toMatch(/├─ [0-9a-f]{12} 3kB {2}app:1 \[3\.0[0-9]*kB\]\n/);
+    expect(drawn).toMatch(/└─ [0-9a-f]{12} 5kB\n.* {3}└─ [0-9a-f]{12} 5B {2}app:2/);
+  });
+
+  it("two images are compared by layer and by file", async () => {
+    const comparison = await test.engine.images.compare("app:1", "app:2");
+    expect(comparison.shared).toBe(1);
+    expect(comparison.files.map(({ kind, path, sizes }) => [kind, path, ...sizes])).toEqual([
+      ["modify", "/big", 3000, 5],
+      ["add", "/etc/motd", undefined, 5],
+      ["add", "/only", undefined, 1],
+    ]);
+    expect(comparison.layers.map((layers) => layers.map(({ wasted }) => wasted))).toEqual([
+      [5, 0],
+      [0, 5000, 0],
+    ]);
+    expect(describeComparison(JSON.parse(JSON.stringify(comparison)), ["app:1", "app:2"])).toContain("C /big 3kB → 5B\nA /etc/motd 5B\nA /only 1B\n");
+    expect((await test.engine.images.compare("app:1", "app:1")).files).toEqual([]);
+  });
+});
