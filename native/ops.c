@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -280,6 +281,124 @@ int do_chroot(struct run *run, const struct op_chroot *op) {
   return chdir("/");
 }
 
+/* A NULL-terminated vector over a list of the plan. mmap, not malloc: the child may only make plain system calls. */
+static char **vector(const struct strs *list) {
+  size_t size = ((size_t)list->count + 1) * sizeof(char *);
+  char **v = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (v == MAP_FAILED) return NULL;
+  const uint8_t *at = list->p;
+  for (uint32_t i = 0; i < list->count; i++) v[i] = (char *)strs_next(&at);
+  return v;
+}
+
+/* --- storage */
+
+int do_ioctl(struct run *run, const struct op_ioctl *op) {
+  _Alignas(8) uint8_t arg[8192];
+  if (op->arg.n > sizeof arg) return errno = E2BIG, -1;
+  memcpy(arg, op->arg.p, op->arg.n);
+  if (ioctl(need_fd(op->fd), op->request, arg) < 0) return -1;
+  return op->tag == 0 ? 0 : send_report(run, op->tag, false, arg, op->arg.n);
+}
+
+int do_quotactl(struct run *run, const struct op_quotactl *op) {
+  _Alignas(8) uint8_t arg[256];
+  if (op->arg.n > sizeof arg) return errno = E2BIG, -1;
+  memcpy(arg, op->arg.p, op->arg.n);
+  long result = op->special.n > 0 ? syscall(SYS_quotactl, op->cmd, op->special.p, op->id, arg) : syscall(NR_quotactl_fd, need_fd(op->fd), op->cmd, op->id, arg);
+  if (result < 0) return -1;
+  return op->tag == 0 ? 0 : send_report(run, op->tag, false, arg, op->arg.n);
+}
+
+enum { FUSE_MAGIC = 0x65735546, FUSE_WAIT_MS = 10000 };
+
+/* In a process of its own: the program, and then its mount's way to `socket`. */
+_Noreturn static void serve_fuse(const char *path, char **argv, int socket) {
+  static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+  int null = open("/dev/null", O_RDWR), tree = -1, status;
+  if (null < 0 || unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0) _exit(errno);
+  for (int fd = 0; fd < 3; fd++) dup2(null, fd);
+  if (dup2(socket, 3) < 0) _exit(errno);
+  fcntl(3, F_SETFD, FD_CLOEXEC);
+  sys_close_range(4, ~0u, 0);
+  struct sigaction plain = {.sa_handler = SIG_DFL};
+  static const int reset[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGTSTP, SIGCHLD};
+  for (size_t i = 0; i < sizeof reset / sizeof *reset; i++) sigaction(reset[i], &plain, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  pid_t pid = fork();
+  if (pid < 0) _exit(errno);
+  if (pid == 0) {
+    setsid();
+    execve(argv[0], argv, environment);
+    _exit(127);
+  }
+  for (int waited = 0;; waited += 2) {
+    struct statfs fs;
+    if (statfs(path, &fs) == 0 && (uint32_t)fs.f_type == FUSE_MAGIC) break;
+    if (waitpid(pid, &status, WNOHANG) == pid && !(WIFEXITED(status) && WEXITSTATUS(status) == 0)) _exit(WIFEXITED(status) && WEXITSTATUS(status) == 127 ? ENOENT : EIO);
+    if (waited >= FUSE_WAIT_MS) {
+      kill(pid, SIGKILL);
+      _exit(ETIMEDOUT);
+    }
+    usleep(2000);
+  }
+  tree = sys_open_tree(AT_FDCWD, path, W_OPEN_TREE_CLONE | O_CLOEXEC);
+  /* The program stays in this namespace: mounted here, too, it would keep itself alive. */
+  if (tree < 0 || umount2(path, MNT_DETACH) < 0) _exit(errno);
+  union {
+    struct cmsghdr head;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  memset(&control, 0, sizeof control);
+  struct iovec part = {"", 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  control.head.cmsg_level = SOL_SOCKET;
+  control.head.cmsg_type = SCM_RIGHTS;
+  control.head.cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(&control.head), &tree, sizeof tree);
+  _exit(sendmsg(3, &message, MSG_NOSIGNAL) < 0 ? errno : 0);
+}
+
+static int take_descriptor(int socket) {
+  char byte;
+  union {
+    struct cmsghdr head;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct iovec part = {&byte, 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t n;
+  do n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  while (n < 0 && errno == EINTR);
+  struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+  if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) return errno = EIO, -1;
+  int fd;
+  memcpy(&fd, CMSG_DATA(c), sizeof fd);
+  return fd;
+}
+
+int do_fuse(struct run *run, const struct op_fuse *op) {
+  (void)run;
+  char **argv = vector(&op->argv);
+  int pair[2], status;
+  if (!argv || op->argv.count == 0) return errno = EINVAL, -1;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return -1;
+  pid_t pid = fork();
+  if (pid == 0) serve_fuse(op->path.p, argv, pair[1]);
+  close(pair[1]);
+  if (pid < 0) return close_keep(pair[0], -1);
+  int fd = take_descriptor(pair[0]);
+  close(pair[0]);
+  /* Ignored SIGCHLD (a file worker's) reaps by itself. */
+  pid_t waited;
+  do waited = waitpid(pid, &status, 0);
+  while (waited < 0 && errno == EINTR);
+  if (fd >= 0) return fill_slot(fd, op->out);
+  return errno = waited == pid && WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : EIO, -1;
+}
+
 /* --- namespaces and processes */
 
 static int renew_deathsig(const struct run *run) {
@@ -506,16 +625,6 @@ int do_close_range(struct run *run, const struct op_close_range *op) {
   int end = limit.rlim_cur > 65536 ? 65536 : (int)limit.rlim_cur;
   for (int fd = (int)op->first; fd < end; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
   return 0;
-}
-
-/* A NULL-terminated vector over a list of the plan. mmap, not malloc: the child may only make plain system calls. */
-static char **vector(const struct strs *list) {
-  size_t size = ((size_t)list->count + 1) * sizeof(char *);
-  char **v = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (v == MAP_FAILED) return NULL;
-  const uint8_t *at = list->p;
-  for (uint32_t i = 0; i < list->count; i++) v[i] = (char *)strs_next(&at);
-  return v;
 }
 
 int do_exec(struct run *run, const struct op_exec *op) {

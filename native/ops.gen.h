@@ -65,6 +65,9 @@ enum op_code {
   OP_EXPECT_DEVICE = 90,
   OP_EXPECT_FS = 91,
   OP_CHILD_PROC = 92,
+  OP_IOCTL = 110,
+  OP_QUOTACTL = 111,
+  OP_FUSE = 112,
 };
 
 /* openat2(2): opens a path into a slot */
@@ -456,6 +459,31 @@ struct op_child_proc {
   struct str data;
 };
 
+/* ioctl(2): one ioctl with a copy of `arg` (at most 8 KiB) as its argument; with a tag other than 0, what the kernel leaves in it is reported */
+struct op_ioctl {
+  uint32_t fd;
+  uint32_t request;
+  struct bytes arg;
+  uint32_t tag;
+};
+
+/* quotactl(2): reads or sets a quota on the filesystem of the slot (quotactl_fd), or (special = its block device) by the older call */
+struct op_quotactl {
+  uint32_t fd;
+  struct str special;
+  uint32_t cmd;
+  uint32_t id;
+  struct bytes arg;
+  uint32_t tag;
+};
+
+/* fuse(4): runs a FUSE program (argv, its path first) in a mount namespace of its own, waits until it has mounted on the directory `path`, and takes the mount, detached, into the slot. The program ends when the mount is gone */
+struct op_fuse {
+  struct strs argv;
+  struct str path;
+  uint32_t out;
+};
+
 union op {
   struct op_openat openat;
   struct op_close close;
@@ -518,6 +546,9 @@ union op {
   struct op_expect_device expect_device;
   struct op_expect_fs expect_fs;
   struct op_child_proc child_proc;
+  struct op_ioctl ioctl;
+  struct op_quotactl quotactl;
+  struct op_fuse fuse;
 };
 
 /* Decodes the fields of one operation; nonzero when a field is out of bounds or the code is unknown. */
@@ -645,6 +676,12 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_slot(r, &op->expect_fs.slot) || read_u32(r, &op->expect_fs.magic);
     case OP_CHILD_PROC:
       return read_str(r, &op->child_proc.name) || read_str(r, &op->child_proc.data);
+    case OP_IOCTL:
+      return read_slot(r, &op->ioctl.fd) || read_u32(r, &op->ioctl.request) || read_bytes(r, &op->ioctl.arg) || read_u32(r, &op->ioctl.tag);
+    case OP_QUOTACTL:
+      return read_slot(r, &op->quotactl.fd) || read_str(r, &op->quotactl.special) || read_u32(r, &op->quotactl.cmd) || read_u32(r, &op->quotactl.id) || read_bytes(r, &op->quotactl.arg) || read_u32(r, &op->quotactl.tag);
+    case OP_FUSE:
+      return read_strs(r, &op->fuse.argv) || read_str(r, &op->fuse.path) || read_out(r, &op->fuse.out);
     default:
       return -1;
   }
@@ -712,6 +749,9 @@ int do_preserve_fds(struct run *run, const struct op_preserve_fds *op);
 int do_expect_device(struct run *run, const struct op_expect_device *op);
 int do_expect_fs(struct run *run, const struct op_expect_fs *op);
 int do_child_proc(struct run *run, const struct op_child_proc *op);
+int do_ioctl(struct run *run, const struct op_ioctl *op);
+int do_quotactl(struct run *run, const struct op_quotactl *op);
+int do_fuse(struct run *run, const struct op_fuse *op);
 
 /* Performs one decoded operation; 0, or -1 with errno. */
 static inline int perform_op(struct run *run, uint16_t code, const union op *op) {
@@ -838,6 +878,12 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_expect_fs(run, &op->expect_fs);
     case OP_CHILD_PROC:
       return do_child_proc(run, &op->child_proc);
+    case OP_IOCTL:
+      return do_ioctl(run, &op->ioctl);
+    case OP_QUOTACTL:
+      return do_quotactl(run, &op->quotactl);
+    case OP_FUSE:
+      return do_fuse(run, &op->fuse);
     default:
       errno = ENOSYS;
       return -1;
@@ -968,6 +1014,12 @@ static inline const char *op_name(uint16_t code) {
       return "expect_fs";
     case OP_CHILD_PROC:
       return "child_proc";
+    case OP_IOCTL:
+      return "ioctl";
+    case OP_QUOTACTL:
+      return "quotactl";
+    case OP_FUSE:
+      return "fuse";
     default:
       return "?";
   }

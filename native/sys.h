@@ -28,6 +28,7 @@ enum {
   NR_close_range = 436,
   NR_openat2 = 437,
   NR_mount_setattr = 442,
+  NR_quotactl_fd = 443,
 };
 
 struct open_how_v0 {

@@ -517,7 +517,7 @@ static void serve(void) {
 
 static void tell(uint32_t id, uint8_t type, uint32_t step, int error) {
   uint8_t frame[FRAME_HEAD + 8];
-  size_t n = type == F_FAILED ? 8 : 0;
+  size_t n = type == F_FAILED ? 8 : 4;
   put_head(frame, type, id, n);
   put_u32(frame + FRAME_HEAD, step);
   put_u32(frame + FRAME_HEAD + 4, (uint32_t)error);
@@ -598,7 +598,7 @@ _Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path,
     tell(id, F_FAILED, step, saved);
     _exit(1);
   }
-  tell(id, F_DONE, 0, 0);
+  tell(id, F_DONE, (uint32_t)getpid(), 0);
   T.socket = accept_engine(&door);
   if (fchdir(T.root) < 0 || chroot(".") < 0) _exit(1);
   close(RELAY);

@@ -34,7 +34,8 @@ Options:
                               (default unix://EXEC-ROOT/wherry.sock)
       --pidfile FILE          Write the process id there
       --log-level LEVEL       debug, info, warn or error (default info)
-      --storage-driver NAME   overlay2 or vfs (default: the best that works here)
+      --storage-driver NAME   overlay2, btrfs, fuse-overlayfs, overlay or vfs
+                              (default: the one that the data root was used with, else the best that works here)
       --bridge NAME           Interface of the default network (default wherry0)
       --bip SUBNET            Address and range of the default network, e.g. 172.30.0.1/16
       --cgroup-parent PATH    Where containers' cgroups are made (default /wherry)

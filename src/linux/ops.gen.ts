@@ -446,6 +446,34 @@ export interface ChildProcOp {
   readonly data: string;
 }
 
+/** ioctl(2): one ioctl with a copy of `arg` (at most 8 KiB) as its argument; with a tag other than 0, what the kernel leaves in it is reported */
+export interface IoctlOp {
+  readonly op: "ioctl";
+  readonly fd: number;
+  readonly request: number;
+  readonly arg: Uint8Array;
+  readonly tag: number;
+}
+
+/** quotactl(2): reads or sets a quota on the filesystem of the slot (quotactl_fd), or (special = its block device) by the older call */
+export interface QuotactlOp {
+  readonly op: "quotactl";
+  readonly fd: number;
+  readonly special: string;
+  readonly cmd: number;
+  readonly id: number;
+  readonly arg: Uint8Array;
+  readonly tag: number;
+}
+
+/** fuse(4): runs a FUSE program (argv, its path first) in a mount namespace of its own, waits until it has mounted on the directory `path`, and takes the mount, detached, into the slot. The program ends when the mount is gone */
+export interface FuseOp {
+  readonly op: "fuse";
+  readonly argv: readonly string[];
+  readonly path: string;
+  readonly out: number;
+}
+
 /** One operation of a plan. */
 export type Op =
   | OpenatOp
@@ -508,7 +536,10 @@ export type Op =
   | PreserveFdsOp
   | ExpectDeviceOp
   | ExpectFsOp
-  | ChildProcOp;
+  | ChildProcOp
+  | IoctlOp
+  | QuotactlOp
+  | FuseOp;
 
 /** Wire type of a field. */
 export type FieldType = "u32" | "i32" | "u64" | "str" | "bytes" | "strs" | "u32s" | "slot" | "out";
@@ -576,4 +607,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   expect_device: { code: 90, man: "null(4)", fields: [["slot", "slot"], ["major", "u32"], ["minor", "u32"]] },
   expect_fs: { code: 91, man: "statfs(2)", fields: [["slot", "slot"], ["magic", "u32"]] },
   child_proc: { code: 92, man: "proc(5)", fields: [["name", "str"], ["data", "str"]] },
+  ioctl: { code: 110, man: "ioctl(2)", fields: [["fd", "slot"], ["request", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
+  quotactl: { code: 111, man: "quotactl(2)", fields: [["fd", "slot"], ["special", "str"], ["cmd", "u32"], ["id", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
+  fuse: { code: 112, man: "fuse(4)", fields: [["argv", "strs"], ["path", "str"], ["out", "out"]] },
 };

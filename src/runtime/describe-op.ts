@@ -176,6 +176,12 @@ export class OpDescriber {
         return `run ${op.argv.map(quote).join(" ")}${op.timeout_ms === 0 ? "" : ` (at most ${op.timeout_ms} ms)`}`;
       case "preserve_fds":
         return `${op.count} descriptors at 3 and up`;
+      case "ioctl":
+        return `ioctl ${this.#slot(op.fd)} 0x${op.request.toString(16)} (${op.arg.length} bytes)`;
+      case "quotactl":
+        return `quotactl ${op.special === "" ? this.#slot(op.fd) : op.special} 0x${op.cmd.toString(16)} id ${op.id}`;
+      case "fuse":
+        return `run ${op.argv.map(quote).join(" ")} on ${op.path}`;
       case "exec":
         return `exec ${op.argv.map(quote).join(" ")}`;
     }

@@ -33,9 +33,12 @@ const MOUNT_DATA_MAX = 4095;
 export function planRoot(draft: Draft, root: RootMountData, options: RootOptions): "detached" | "in-child" {
   draft.section("The root filesystem");
   if (root.kind === "bind") planBindRoot(draft, root, options);
-  else if (options.mapping !== undefined && root.kind === "fs")
-    throw new EngineError("unsupported", `a ${root.fstype} root cannot be used with a user namespace: mount it and give the directory`);
+  else if (options.mapping !== undefined && (root.kind === "fs" || root.kind === "fuse"))
+    throw new EngineError("unsupported", `a ${root.kind === "fs" ? root.fstype : "FUSE"} root cannot be used with a user namespace`, {
+      hint: "use the overlay2 driver, or mount it and give the directory",
+    });
   else if (root.kind === "fs") planFilesystemRoot(draft, root);
+  else if (root.kind === "fuse") planFuseRoot(draft, root);
   else if (options.mapping !== undefined) planMappedOverlay(draft, root, options.mapping, options.facts);
   else if (fitsFsconfig(root, options.facts)) planOverlay(draft, root, options.facts);
   else return "in-child";
@@ -77,6 +80,16 @@ function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "
   );
   draft.host({ op: "close", slot: fs }, "the context has served");
   draft.release(fs);
+}
+
+/** A FUSE program's mount. The program lives as long as the mount does, which the host never sees. */
+function planFuseRoot(draft: Draft, root: Extract<RootMountData, { kind: "fuse" }>): void {
+  draft.host({ op: "fuse", argv: root.argv, path: root.mountpoint, out: slots.root }, "the layers as one tree, by a program in user space");
+  if (root.readonly)
+    draft.host(
+      { op: "mount_setattr", mnt: slots.root, set: MOUNT_ATTR.RDONLY, clr: 0n, propagation: 0n, recursive: 0, userns: NO_SLOT },
+      "nothing is to be written to it",
+    );
 }
 
 /** fs.overlay: the layers as one directory tree. Lower layers are shared by all containers of an image; what changes goes to the upper one. */

@@ -52,6 +52,8 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
       { op: "fsmount", fs, attrs: MOUNT_ATTR.RDONLY, out, ...host, why: "mounted read-only, attached nowhere" },
     ];
   }
+  if (root.kind === "fuse")
+    return [{ op: "fuse", argv: root.argv, path: root.mountpoint, out, ...host, why: "the layers as one tree, by a program in user space", section }];
   // A container that has not run has nothing in its upper layer but mount points; one that has, may have a changed passwd there: as the top-most
   // lower layer it is read without being claimed as an upper one.
   const layers = [...(root.upper === undefined ? [] : [root.upper]), ...root.lower];

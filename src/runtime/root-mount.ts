@@ -16,4 +16,11 @@ export type RootMountData =
       /** "disk": with a user namespace too, owners are what they are on disk (the caller has seen to them). Default: root's files on disk are the container's root's. */
       readonly owners?: "disk";
     }
+  | {
+      readonly kind: "fuse";
+      readonly argv: readonly string[];
+      readonly mountpoint: string;
+      readonly readonly: boolean;
+      readonly directories: readonly string[];
+    }
   | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };

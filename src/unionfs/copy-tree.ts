@@ -38,6 +38,23 @@ export async function copyTree(from: OpenTree, to: OpenTree): Promise<void> {
   await to.tree.flush();
 }
 
+/** Fills the directory `to` with what is below `from` in the same tree: its own directories, and further names of the same files. */
+export async function linkTree(tree: FileTree, from: string, to: string): Promise<void> {
+  const directories: [Uint8Array, FileMeta][] = [];
+  for await (const stat of tree.walk(from)) {
+    const target = Buffer.concat([Buffer.from(to), Buffer.from(stat.path).subarray(Buffer.byteLength(from))]);
+    if (stat.type !== "dir") {
+      await tree.link(target, stat.path);
+      continue;
+    }
+    const meta: FileMeta = { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtimeNs: stat.mtimeNs, xattrs: stat.xattrs };
+    await tree.mkdir(target, meta);
+    directories.push([target, meta]);
+  }
+  for (const [path, meta] of directories.reverse()) await tree.setMeta(path, meta);
+  await tree.flush();
+}
+
 async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileMeta): Promise<void> {
   const sparse = stat.blocks * 512 < stat.size;
   if (stat.size > 0 && !sparse) {

@@ -25,6 +25,8 @@ export interface ActiveSnapshot {
 export interface Untouched {
   readonly files: readonly string[];
   readonly directories: readonly string[];
+  /** Called for a directory in the trash before its tree is removed file by file. */
+  readonly destroy?: (path: string) => Promise<void>;
 }
 
 const keyPattern = /^[a-z0-9][a-z0-9-]{0,79}$/;
@@ -191,6 +193,7 @@ export class LayerDirectory {
     let tree: FileTree | undefined;
     for (let name = this.#queue[0]; name !== undefined; name = this.#queue[0]) {
       try {
+        await this.#untouched.destroy?.(join(this.#trash, name));
         if (!(await removeUntouched(this.helper, join(this.#trash, name), this.#untouched))) {
           tree ??= await this.helper.openTree(this.#trash);
           await tree.remove(name);

@@ -23,6 +23,16 @@ export type RootMount =
     }
   /** A plain directory (vfs, --rootfs). */
   | { readonly kind: "bind"; readonly source: string; readonly readonly: boolean }
+  /** What a FUSE program mounts on `mountpoint` (an empty directory), in a mount namespace of its own. */
+  | {
+      readonly kind: "fuse";
+      /** The program's path first. */
+      readonly argv: readonly string[];
+      readonly mountpoint: string;
+      readonly readonly: boolean;
+      /** The directories that it shows as one, in overlay's format, top-most first. */
+      readonly directories: readonly string[];
+    }
   | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };
 
 export interface DriverCapabilities {

@@ -2,8 +2,11 @@ import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
+import { openBtrfs, probeBtrfs } from "./drivers/btrfs/driver.ts";
+import { openFuseOverlayfs, probeFuseOverlayfs } from "./drivers/fuse-overlayfs/driver.ts";
+import { openOverlay } from "./drivers/overlay/driver.ts";
 import { openOverlay2 } from "./drivers/overlay2/driver.ts";
-import { probeOverlay2 } from "./drivers/overlay2/probe.ts";
+import { probeOverlay } from "./overlay-probe.ts";
 import { openVfs } from "./drivers/vfs/driver.ts";
 import type { DriverProbe, StorageDriver } from "./mod.ts";
 
@@ -12,9 +15,12 @@ interface DriverFactory {
   open(dataRoot: string, helper: Helper): Promise<StorageDriver>;
 }
 
-/** By name, best first. */
+/** By name, in the order in which they are tried. The last two are for those who ask: `overlay` is there to compare, and vfs works anywhere. */
 const factories: Readonly<Record<string, DriverFactory>> = {
-  overlay2: { probe: probeOverlay2, open: openOverlay2 },
+  overlay2: { probe: probeOverlay, open: openOverlay2 },
+  btrfs: { probe: probeBtrfs, open: openBtrfs },
+  "fuse-overlayfs": { probe: probeFuseOverlayfs, open: openFuseOverlayfs },
+  overlay: { probe: probeOverlay, open: openOverlay },
   vfs: { probe: async () => ({ supported: true }), open: openVfs },
 };
 

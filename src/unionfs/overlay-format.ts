@@ -20,3 +20,6 @@ export function isWhiteout(entry: Pick<TreeStat, "type" | "major" | "minor">): b
 export function isOpaque(entry: Pick<TreeStat, "type" | "xattrs">): boolean {
   return entry.type === "dir" && entry.xattrs.some(({ name, value }) => name === opaqueXattr && value.length === 1 && value[0] === 0x79);
 }
+
+/** A file that fuse-overlayfs puts into opaque directories besides the attribute. No layer can have a file of this name: in archives it says the same. */
+export const opaqueMarker = ".wh..wh..opq";

@@ -2,7 +2,7 @@ import type { FileTree, TreeStat } from "#linux/file-tree.ts";
 import { baseOf, type ByteString, compareWalkOrder, joinPath, parentOf, toByteString } from "./bytes.ts";
 import type { Change } from "./mod.ts";
 import { isUnusedMountPoint } from "./mount-points.ts";
-import { isOpaque, isOverlayXattr, isWhiteout } from "./overlay-format.ts";
+import { isOpaque, isOverlayXattr, isWhiteout, opaqueMarker } from "./overlay-format.ts";
 import type { UnionView } from "./union-view.ts";
 import type { TarSource } from "./write-tree.ts";
 
@@ -27,7 +27,7 @@ export async function* upperChanges(walker: FileTree, lower: UnionView | undefin
   };
   for await (const stat of walker.walk("")) {
     const path = toByteString(stat.path);
-    if (path === "") continue;
+    if (path === "" || baseOf(path) === opaqueMarker) continue;
     yield* leave(path);
     opaque.find((directory) => directory.path === parentOf(path))?.missing.delete(baseOf(path));
     const below = await lower?.lookup(path);

@@ -7,6 +7,7 @@ import type { RootMount } from "./mod.ts";
 export function directoriesOf(mount: RootMount | undefined): readonly string[] {
   if (mount === undefined) return [];
   if (mount.kind === "overlay") return mount.upper === undefined ? mount.lower : [mount.upper, ...mount.lower];
+  if (mount.kind === "fuse") return mount.directories;
   return mount.kind === "bind" ? [mount.source] : [];
 }
 

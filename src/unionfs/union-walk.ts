@@ -1,6 +1,6 @@
 import type { FileTree, TreeStat } from "#linux/file-tree.ts";
-import { type ByteString, compareWalkOrder, toByteString } from "./bytes.ts";
-import { isOpaque, isWhiteout } from "./overlay-format.ts";
+import { baseOf, type ByteString, compareWalkOrder, toByteString } from "./bytes.ts";
+import { isOpaque, isWhiteout, opaqueMarker } from "./overlay-format.ts";
 
 /** An entry of a union, and which of its layers (0 = top-most) it is from. `path` is that within the union. */
 export interface UnionEntry {
@@ -70,7 +70,7 @@ interface Head {
 async function nextEntry(walk: AsyncIterator<TreeStat>): Promise<Head | undefined> {
   for (let next = await walk.next(); next.done !== true; next = await walk.next()) {
     const path = toByteString(next.value.path);
-    if (path !== "") return { path, stat: next.value };
+    if (path !== "" && baseOf(path) !== opaqueMarker) return { path, stat: next.value };
   }
   return undefined;
 }

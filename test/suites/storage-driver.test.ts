@@ -1,27 +1,56 @@
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe } from "vitest";
 import type { Helper } from "#linux/helper.ts";
 import { startHelper } from "#linux/helper-client.ts";
-import { driverNames } from "#unionfs/open-driver.ts";
+import { findProgram } from "#linux/find-program.ts";
+import { loopFilesystem, type LoopFilesystem } from "./loop-filesystem.ts";
+import { nativeHelper } from "./native-helper.ts";
 import { storageDriverSuite } from "./storage-driver.suite.ts";
 
-const root = join(import.meta.dirname, "../..");
+/** Where each driver is tested: on the filesystem of the temporary directory, or on one made for it. */
+const places: readonly { readonly driver: string; readonly filesystem?: "xfs" | "btrfs"; readonly program?: string }[] = [
+  { driver: "overlay2" },
+  { driver: "overlay" },
+  { driver: "vfs" },
+  { driver: "btrfs", filesystem: "btrfs" },
+  { driver: "fuse-overlayfs", program: "fuse-overlayfs" },
+  { driver: "overlay2", filesystem: "xfs" },
+  { driver: "overlay2", filesystem: "btrfs" },
+];
 
 describe.runIf(process.getuid?.() === 0)("storage drivers (as root)", () => {
   const base = mkdtempSync(join(tmpdir(), "storage-"));
   let helper: Helper;
 
   beforeAll(async () => {
-    execFileSync(process.execPath, [join(root, "scripts/build-native.mjs"), join(root, "dist/bin")], { stdio: ["ignore", "ignore", "inherit"] });
-    helper = await startHelper({ helperPath: join(root, "dist/bin/wherry-helper"), execRoot: base, log: () => undefined });
+    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
   });
   afterAll(async () => {
     await helper.close();
     rmSync(base, { recursive: true, force: true });
   });
 
-  for (const name of driverNames) storageDriverSuite(name, { helper: () => helper, base });
+  for (const { driver, filesystem, program } of places) {
+    describe(`${driver} on ${filesystem ?? "the temporary directory's filesystem"}`, async () => {
+      const missing = await lacking([program, filesystem === undefined ? undefined : `mkfs.${filesystem}`]);
+      if (missing !== undefined) {
+        console.log(`skipped: ${driver} on ${filesystem ?? "tmp"}: ${missing} is not installed`);
+        return;
+      }
+      let made: LoopFilesystem | undefined;
+      beforeAll(() => {
+        if (filesystem !== undefined) made = loopFilesystem(filesystem, base);
+      });
+      afterAll(() => made?.remove());
+      const host = { helper: () => helper, base: () => made?.directory ?? base };
+      storageDriverSuite(driver, host);
+    });
+  }
 });
+
+async function lacking(programs: readonly (string | undefined)[]): Promise<string | undefined> {
+  for (const program of programs) if (program !== undefined && (await findProgram(program)) === undefined) return program;
+  return undefined;
+}

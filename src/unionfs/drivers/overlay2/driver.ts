@@ -1,306 +1,33 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { release } from "node:os";
 import { join } from "node:path";
-import { type ChainID, hexOf, isDigest } from "#core/digest.ts";
-import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { backingFilesystem } from "../../backing-filesystem.ts";
-import { bootId } from "../../boot-id.ts";
-import { unlinkIfThere } from "#linux/unlink-if-there.ts";
-import { asStorageError, exists, type LayerDirectory, openLayerDirectory, rmdirIfThere } from "../../layer-directory.ts";
-import type { DriverCapabilities, RootMount, StorageDriver } from "../../mod.ts";
-import { treeUsage } from "../../usage.ts";
-import { makeInitLayer } from "./init-layer.ts";
-import { overlayOptions } from "./probe.ts";
+import type { StorageDriver } from "../../mod.ts";
+import { openOverlayDriver } from "../../overlay-driver.ts";
+import { overlayOptions } from "../../overlay-probe.ts";
+import { openProjectQuota } from "../../project-quota.ts";
 
-/** Made by the kernel in the work directory at the first mount with `volatile`. */
-const volatileMarker = "work/work/incompat";
-
-/** Where a committed or init layer lies: its directory below the root, and its short link. */
-interface Lower {
-  readonly directory: string;
-  readonly link: string;
-}
-
-/**
- * Opens `<dataRoot>/overlay2`:
- *
- *     overlay2/<chain hex>/{diff,link,lower,layer.json}   a layer
- *     overlay2/<chain hex>-init/{diff,link}               mount points that containers on this layer need (see init-layer.ts)
- *     overlay2/<key>/{diff,work,parent}                   a writable snapshot
- *     overlay2/l/<26 letters>                             → ../<layer>/diff, so that mount options stay short
- *     overlay2/trash/                                     being deleted
- */
+/** fs.overlay: a directory for each layer, all of an image's layers side by side as lower directories. */
 export async function openOverlay2(dataRoot: string, helper: Helper): Promise<StorageDriver> {
   const root = join(dataRoot, "overlay2");
-  await mkdir(join(root, "l"), { recursive: true, mode: 0o710 });
-  const directory = await openLayerDirectory(root, helper, {
-    files: [`${volatileMarker}/volatile/dirty`],
-    directories: ["diff", `${volatileMarker}/volatile`, volatileMarker, "work/work", "work"],
-  });
-  const driver = new Overlay2(directory, await bootId());
-  await driver.load();
-  return driver;
-}
-
-class Overlay2 implements StorageDriver {
-  readonly name = "overlay2";
-  readonly capabilities: DriverCapabilities = { nativeDiff: true, quota: false, idmap: kernelAtLeast(5, 19) };
-  readonly #directory: LayerDirectory;
-  readonly #boot: string;
-  readonly #links = new Map<ChainID, string>();
-  /** Init layers by the layer they lie on; undefined = the one on nothing. */
-  readonly #inits = new Map<ChainID | undefined, Promise<Lower>>();
-  /** Lower directories of a chain, top-most first. */
-  readonly #chains = new Map<ChainID, readonly Lower[]>();
-  /** Volatile snapshots that {@link mounts} has answered for in this process. */
-  readonly #mounted = new Set<string>();
-
-  constructor(directory: LayerDirectory, boot: string) {
-    this.#directory = directory;
-    this.#boot = boot;
-  }
-
-  /** Reads the short links, and makes those that a crash has prevented. Init layers of an earlier boot, which were not synced, go. */
-  async load(): Promise<void> {
-    const { root, layers } = this.#directory;
-    const names = new Set(await readdir(root));
-    const inits: (ChainID | undefined)[] = [undefined, ...layers.keys()].filter((chain) => names.has(initName(chain)));
-    for (const chain of inits) {
-      const directory = initName(chain);
-      const link = await readLink(join(root, directory, "link"));
-      if (link !== undefined && (await readText(join(root, directory, "boot"))) === this.#boot) this.#inits.set(chain, Promise.resolve({ directory, link }));
-      else await this.#directory.discardDirectory(directory);
-    }
-    await Promise.all(
-      Array.from(layers.keys(), async (chain) => this.#links.set(chain, (await readLink(join(root, hexOf(chain), "link"))) ?? (await this.#newLink(chain)))),
-    );
-    const wanted = new Map(Array.from(this.#links, ([chain, link]) => [link, hexOf(chain)]));
-    for (const init of this.#inits.values()) wanted.set((await init).link, (await init).directory);
-    const present = new Set(await readdir(join(root, "l")));
-    for (const link of present) if (!wanted.has(link)) await unlinkIfThere(join(root, "l", link));
-    for (const [link, directory] of wanted) if (!present.has(link)) await this.#link(directory, link);
-  }
-
-  async #newLink(chain: ChainID): Promise<string> {
-    const link = newLink();
-    await writeFile(join(this.#directory.root, hexOf(chain), "link"), link);
-    return link;
-  }
-
-  async status(): Promise<readonly (readonly [string, string])[]> {
-    return [
-      ["Backing Filesystem", await backingFilesystem(this.#directory.root)],
+  await mkdir(root, { recursive: true, mode: 0o710 });
+  const limit = await openProjectQuota(root, helper);
+  return openOverlayDriver(dataRoot, helper, {
+    name: "overlay2",
+    capabilities: { nativeDiff: true, quota: "set" in limit, idmap: kernelAtLeast(5, 19) },
+    flat: false,
+    mount: { options: overlayOptions },
+    limit,
+    // d_type, metacopy and native diff are so because the mount's own options say so, whatever the module's defaults are.
+    status: async () => [
+      ["Backing Filesystem", await backingFilesystem(root)],
       ["Supports d_type", "true"],
       ["Using metacopy", "false"],
       ["Native Overlay Diff", "true"],
       ["userxattr", "false"],
-    ];
-  }
-
-  async prepare(key: string, parent: ChainID | undefined, options: { readonly ephemeral?: boolean; readonly sizeBytes?: number } = {}): Promise<void> {
-    if (options.sizeBytes !== undefined)
-      throw new EngineError("unsupported", "--storage-opt size is not supported by the overlay2 driver on this filesystem", {
-        hint: "use a volume of a fixed size",
-      });
-    await this.#directory.prepare(key, { parent, ...(options.ephemeral === true ? { volatileBoot: this.#boot } : {}) }, async (directory) => {
-      await Promise.all([mkdir(join(directory, "diff"), { mode: 0o755 }), mkdir(join(directory, "work"), { mode: 0o700 })]);
-    });
-  }
-
-  async mounts(key: string | ChainID): Promise<RootMount> {
-    if (isDigest(key)) return this.#chainMount(this.#known(key));
-    const { parent, volatileBoot } = this.#directory.snapshot(key);
-    const init = await this.#init(parent);
-    if (volatileBoot !== undefined) await this.#reuseVolatile(key, volatileBoot);
-    const directory = this.#directory.path(key);
-    return this.#overlay([init, ...this.#lowers(parent)], {
-      upper: join(directory, "diff"),
-      work: join(directory, "work"),
-      options: volatileBoot === undefined ? overlayOptions : [...overlayOptions, "volatile"],
-    });
-  }
-
-  async commit(key: string, chain: ChainID): Promise<void> {
-    const { parent } = this.#directory.snapshot(key);
-    const link = newLink();
-    const committed = await this.#directory.commit(key, chain, async (directory) => {
-      await writeFile(join(directory, "link"), link);
-      const below = this.#lowers(parent).map((lower) => `l/${lower.link}`);
-      if (below.length > 0) await writeFile(join(directory, "lower"), below.join(":"));
-    });
-    if (!committed) return;
-    this.#links.set(chain, link);
-    await this.#link(hexOf(chain), link);
-  }
-
-  async remove(key: string | ChainID): Promise<void> {
-    if (!isDigest(key)) {
-      this.#mounted.delete(key);
-      return this.#directory.discard(key);
-    }
-    const link = this.#links.get(key);
-    await this.#directory.discard(key);
-    const init = await this.#inits.get(key);
-    this.#links.delete(key);
-    this.#chains.delete(key);
-    this.#inits.delete(key);
-    if (link !== undefined) await unlinkIfThere(join(this.#directory.root, "l", link));
-    if (init === undefined) return;
-    await unlinkIfThere(join(this.#directory.root, "l", init.link));
-    await this.#directory.discardDirectory(init.directory);
-  }
-
-  async has(chain: ChainID): Promise<boolean> {
-    return this.#directory.layers.has(chain);
-  }
-
-  async parent(chain: ChainID): Promise<ChainID | undefined> {
-    return this.#directory.layers.get(this.#known(chain));
-  }
-
-  async list(): Promise<{ readonly layers: readonly ChainID[]; readonly active: readonly string[] }> {
-    return { layers: [...this.#directory.layers.keys()].sort(), active: [...this.#directory.active.keys()].sort() };
-  }
-
-  async usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
-    return treeUsage(this.#directory.helper, this.#diff(key));
-  }
-
-  async applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }> {
-    this.#directory.snapshot(key);
-    return { dir: this.#diff(key), whiteouts: "overlay" };
-  }
-
-  async changes(key: string): Promise<{ readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined }> {
-    const { parent } = this.#directory.snapshot(key);
-    return { kind: "upper", dir: this.#diff(key), lower: parent === undefined ? undefined : this.#chainMount(parent) };
-  }
-
-  async sweep(active: ReadonlySet<string>): Promise<void> {
-    const inits = new Set([initName(undefined), ...[...this.#directory.layers.keys()].map(initName)]);
-    await this.#directory.sweep(active, (name) => name === "l" || inits.has(name));
-  }
-
-  idle(): Promise<void> {
-    return this.#directory.idle();
-  }
-
-  #known(chain: ChainID): ChainID {
-    if (!this.#directory.layers.has(chain)) throw new EngineError("not-found", `layer ${chain} not found`);
-    return chain;
-  }
-
-  #diff(key: string | ChainID): string {
-    if (isDigest(key)) this.#known(key);
-    else this.#directory.snapshot(key);
-    return join(this.#directory.path(key), "diff");
-  }
-
-  /** The layers of a chain, top-most first; computed once. */
-  #lowers(chain: ChainID | undefined): readonly Lower[] {
-    if (chain === undefined) return [];
-    const cached = this.#chains.get(chain);
-    if (cached !== undefined) return cached;
-    const link = this.#links.get(this.#known(chain));
-    if (link === undefined) throw new EngineError("storage", `layer ${chain} has no short link`);
-    const lowers = [{ directory: hexOf(chain), link }, ...this.#lowers(this.#directory.layers.get(chain))];
-    this.#chains.set(chain, lowers);
-    return lowers;
-  }
-
-  #chainMount(chain: ChainID): RootMount {
-    const lowers = this.#lowers(chain);
-    const [only] = lowers;
-    // overlay without an upper directory wants two lower ones.
-    if (lowers.length === 1 && only !== undefined) return { kind: "bind", source: join(this.#directory.root, only.directory, "diff"), readonly: true };
-    return this.#overlay(lowers, { options: overlayOptions });
-  }
-
-  #overlay(lowers: readonly Lower[], rest: { readonly upper?: string; readonly work?: string; readonly options: readonly string[] }): RootMount {
-    return {
-      kind: "overlay",
-      lower: lowers.map(({ directory }) => join(this.#directory.root, directory, "diff")),
-      links: lowers.map(({ link }) => `l/${link}`),
-      linkDir: this.#directory.root,
-      ...rest,
-    };
-  }
-
-  #init(parent: ChainID | undefined): Promise<Lower> {
-    const known = this.#inits.get(parent);
-    if (known !== undefined) return known;
-    const making = this.#makeInit(parent);
-    this.#inits.set(parent, making);
-    making.catch(() => this.#inits.delete(parent));
-    return making;
-  }
-
-  async #makeInit(parent: ChainID | undefined): Promise<Lower> {
-    const name = initName(parent);
-    const link = newLink();
-    const lowers = this.#lowers(parent).map((lower) => `${lower.directory}/diff`);
-    await makeInitLayer(this.#directory.helper, this.#directory.root, name, lowers, { link, boot: this.#boot });
-    await this.#link(name, link);
-    return { directory: name, link };
-  }
-
-  async #link(directory: string, link: string): Promise<void> {
-    try {
-      await symlink(`../${directory}/diff`, join(this.#directory.root, "l", link));
-    } catch (error) {
-      throw asStorageError(error, `linking layer ${directory}`);
-    }
-  }
-
-  /**
-   * The kernel refuses a second mount of a volatile upper directory, because a crash may have left anything in it. Within one boot there was
-   * none, and the marker may go (overlayfs.rst, "Volatile mount").
-   */
-  async #reuseVolatile(key: string, boot: string): Promise<void> {
-    if (boot !== this.#boot) {
-      throw new EngineError("storage", `the contents of "${key}" did not survive the restart of the machine`, {
-        hint: "it was made with --rm, whose writes are not synced to disk: create the container again",
-      });
-    }
-    const marker = join(this.#directory.path(key), volatileMarker);
-    if (!this.#mounted.has(key)) {
-      this.#mounted.add(key);
-      if (!(await exists(marker))) return;
-    }
-    try {
-      await unlinkIfThere(join(marker, "volatile", "dirty"));
-      for (const path of [join(marker, "volatile"), marker]) await rmdirIfThere(path);
-    } catch (error) {
-      throw asStorageError(error, `preparing "${key}" for another mount`);
-    }
-  }
-}
-
-/** Docker's: 26 characters of base 32. */
-function newLink(): string {
-  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-  return Array.from(randomBytes(26), (byte) => alphabet[byte % 32]).join("");
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return (await readFile(path, "utf8")).trim();
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return undefined;
-    throw asStorageError(error, `reading ${path}`);
-  }
-}
-
-/** A short link's name out of its file; undefined when a crash of the machine has left none. */
-async function readLink(path: string): Promise<string | undefined> {
-  const link = await readText(path);
-  return link !== undefined && /^[A-Z2-7]{26}$/.test(link) ? link : undefined;
-}
-
-function initName(parent: ChainID | undefined): string {
-  return `${parent === undefined ? "empty" : hexOf(parent)}-init`;
+    ],
+  });
 }
 
 function kernelAtLeast(major: number, minor: number): boolean {

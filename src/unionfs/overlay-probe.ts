@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Helper, PlanError } from "#linux/helper.ts";
 import type { Step } from "#linux/plan.ts";
-import { backingFilesystem } from "../../backing-filesystem.ts";
-import type { DriverProbe } from "../../mod.ts";
+import { backingFilesystem } from "./backing-filesystem.ts";
+import type { DriverProbe } from "./mod.ts";
 
 /** Mounts of ours never follow these, so that an upper directory says by itself what changed. @see Documentation/filesystems/overlayfs.rst */
 export const overlayOptions: readonly string[] = ["index=off", "redirect_dir=off", "metacopy=off"];
@@ -12,7 +12,7 @@ export const overlayOptions: readonly string[] = ["index=off", "redirect_dir=off
  * Tries an overlay below `root` (an existing directory) and tells whether this kernel and this filesystem can. The mount is never attached anywhere.
  * overlay's own demands on the upper filesystem (trusted.* xattrs, d_type, RENAME_WHITEOUT; not itself an overlay) are the kernel's to judge.
  */
-export async function probeOverlay2(root: string, helper: Helper): Promise<DriverProbe> {
+export async function probeOverlay(root: string, helper: Helper): Promise<DriverProbe> {
   const directory = await mkdtemp(join(root, "tmp-probe-"));
   try {
     for (const name of ["lower", "upper", "work"]) await mkdir(join(directory, name));

@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Helper } from "#linux/helper.ts";
-import { asStorageError } from "../../layer-directory.ts";
-import { addMountPoints } from "../../mount-points.ts";
+import { asStorageError } from "./layer-directory.ts";
+import { addMountPoints } from "./mount-points.ts";
 
 /**
  * Makes the layer of mount points that every container on these `lowers` (relative to `root`, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.

@@ -1,0 +1,75 @@
+/** `--storage-opt size=`: a bound on what a snapshot holds, where the filesystem can keep it. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { findProgram } from "#linux/find-program.ts";
+import type { Helper } from "#linux/helper.ts";
+import { startHelper } from "#linux/helper-client.ts";
+import type { StorageDriver } from "#unionfs/mod.ts";
+import { openDriver } from "#unionfs/open-driver.ts";
+import { loopFilesystem } from "./loop-filesystem.ts";
+import { nativeHelper } from "./native-helper.ts";
+import { mountRoot } from "./storage-driver.suite.ts";
+
+describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", () => {
+  const base = mkdtempSync(join(tmpdir(), "quota-"));
+  let helper: Helper;
+  beforeAll(async () => {
+    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
+  });
+  afterAll(async () => {
+    await helper.close();
+    rmSync(base, { recursive: true, force: true });
+  });
+
+  for (const [driverName, filesystem] of [
+    ["overlay2", "xfs"],
+    ["overlay2", "ext4"],
+    ["btrfs", "btrfs"],
+  ] as const)
+    it(`${driverName} on ${filesystem}: a snapshot with a size holds so much and no more, and others are not bounded`, async (context) => {
+      if ((await findProgram(`mkfs.${filesystem}`)) === undefined) context.skip(`mkfs.${filesystem} is not installed`);
+      const made = loopFilesystem(filesystem, base);
+      if (made === undefined) return context.skip(`this kernel mounts no ${filesystem} with project quotas`);
+      const root = mkdtempSync(join(made.directory, "quota-"));
+      const unmount: (() => void)[] = [];
+      let driver: StorageDriver = await openDriver(driverName, { root, helper: helper });
+      try {
+        if (!driver.capabilities.quota) {
+          await expect(driver.prepare("bounded", undefined, { sizeBytes: 20 << 20 })).rejects.toMatchObject({
+            code: "unsupported",
+            message: expect.stringContaining("prjquota"),
+          });
+          context.skip(`this kernel keeps no project quota on ${filesystem}`);
+        }
+        await driver.prepare("bounded", undefined, { sizeBytes: 20 << 20 });
+        await driver.prepare("other", undefined, { sizeBytes: 40 << 20 });
+        // Ids are found again at the next start.
+        driver = await openDriver(driverName, { root, helper: helper });
+        await driver.prepare("third", undefined, { sizeBytes: 20 << 20 });
+        await driver.prepare("free", undefined);
+        const fill = async (key: string, megabytes: number): Promise<boolean> => {
+          const target = join(root, "mnt", key);
+          unmount.push(mountRoot(await driver.mounts(key), target));
+          try {
+            execFileSync("dd", ["if=/dev/zero", `of=${target}/file`, "bs=1M", `count=${megabytes}`, "conv=fsync"], { stdio: "ignore" });
+            return true;
+          } catch {
+            return false;
+          }
+        };
+        expect(await fill("bounded", 30)).toBe(false);
+        expect(await fill("other", 30)).toBe(true);
+        expect(await fill("third", 15)).toBe(true);
+        expect(await fill("free", 60)).toBe(true);
+      } finally {
+        for (const step of unmount.reverse()) step();
+        for (const key of ["bounded", "other", "third", "free"]) await driver.remove(key);
+        await driver.idle();
+        execFileSync("rm", ["-rf", root]);
+        made.remove();
+      }
+    });
+});
