@@ -7,7 +7,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       {
         test: {
           name: "integration",
-          include: ["test/{suites,integration,compat,package}/**/*.test.ts"],
+          include: ["test/{suites,integration,compat,package,attacks}/**/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 300_000,
           fileParallelism: false,

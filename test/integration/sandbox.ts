@@ -13,6 +13,7 @@ import type { ExitRecord, Helper, MonitorLink } from "#linux/helper.ts";
 import { PlanError } from "#linux/helper.ts";
 import { startHelper } from "#linux/helper-client.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import type { Step } from "#linux/plan.ts";
 import { buildSpec, planContainer, planExec, renderPlanError, resolveUser, type SpecInput, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMountData } from "#runtime/root-mount.ts";
 import { exampleConfig, exampleHostConfig } from "../../src/runtime/example.fixture.ts";
@@ -32,6 +33,8 @@ export interface RunOptions {
   readonly facts?: Partial<HostFacts>;
   /** Changes the spec before it is planned. */
   readonly amend?: (spec: OciSpec) => void;
+  /** Changes the plan before it is performed: takes a defence out. */
+  readonly alter?: (steps: readonly Step[]) => readonly Step[];
 }
 
 export interface Running {
@@ -73,10 +76,10 @@ export class Sandbox implements AsyncDisposable {
     this.#parent = parent;
   }
 
-  static async open(facts: HostFacts, base = "/tmp"): Promise<Sandbox> {
+  static async open(facts: HostFacts, base = "/tmp", helperPath: string = nativeHelper()): Promise<Sandbox> {
     const dir = mkdtempSync(join(base, "wherry-rt-"));
     mkdirSync(join(dir, "run"), { mode: 0o700 });
-    const helper = await startHelper({ helperPath: nativeHelper(), execRoot: join(dir, "run"), log: (line) => console.error(`helper: ${line}`) });
+    const helper = await startHelper({ helperPath, execRoot: join(dir, "run"), log: (line) => console.error(`helper: ${line}`) });
     const parent = `/wherry-rt-${randomBytes(4).toString("hex")}`;
     const cgroups = openCgroups(facts, { parent });
     await cgroups.prepare();
@@ -137,7 +140,8 @@ export class Sandbox implements AsyncDisposable {
       id,
       ...(initBinary === undefined ? {} : { initBinary }),
     });
-    const running = await this.#launch(id, plan, config.Tty, options.stdin, "start", () => this.cgroups.remove(cgroup.paths));
+    const altered = { ...plan, steps: options.alter?.(plan.steps) ?? plan.steps };
+    const running = await this.#launch(id, altered, config.Tty, options.stdin, "start", () => this.cgroups.remove(cgroup.paths));
     return { ...running, id, spec, cgroup, userns: spec.linux?.uidMappings !== undefined };
   }
 
@@ -145,7 +149,7 @@ export class Sandbox implements AsyncDisposable {
   async exec(
     target: Running,
     args: string[],
-    options: { readonly tty?: boolean; readonly amend?: (process: OciSpec["process"]) => void } = {},
+    options: { readonly tty?: boolean; readonly amend?: (process: OciSpec["process"]) => void; readonly alter?: RunOptions["alter"] } = {},
   ): Promise<Finished> {
     const process = { ...target.spec.process, args };
     options.amend?.(process);
@@ -161,7 +165,8 @@ export class Sandbox implements AsyncDisposable {
       userns: target.userns,
       id: target.id,
     });
-    return await (await this.#launch(randomBytes(6).toString("hex"), plan, options.tty ?? false, undefined, "exec", async () => undefined)).finish();
+    const altered = { ...plan, steps: options.alter?.(plan.steps) ?? plan.steps };
+    return await (await this.#launch(randomBytes(6).toString("hex"), altered, options.tty ?? false, undefined, "exec", async () => undefined)).finish();
   }
 
   async run(options: RunOptions): Promise<Finished> {
