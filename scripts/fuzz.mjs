@@ -1,12 +1,14 @@
 #!/usr/bin/env node
-// Fuzzes the helper's decoders:  node scripts/fuzz.mjs [--seconds N] [--seed N] [--plain]
+// Fuzzes what reads untrusted bytes, ten minutes long: the helper's decoders (C), and OCI specs and create bodies (TypeScript).
+//   node scripts/fuzz.mjs [--seconds N] [--seed N] [--plain] [--keep]      --keep: adds what reaches new code to test/fuzz/decoder
 // With clang's libFuzzer where there is one, else (or --plain) with the mutator in native/fuzz.c; both under ASan and UBSan.
 // Exit code 0: nothing found. Otherwise the input that did it is kept, and its path printed.
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 import { nativeSources, warnings } from "./build-native.mjs";
 import { parseOps } from "./gen-ops.mjs";
 
@@ -106,28 +108,52 @@ function option(name, otherwise) {
   return at < 0 ? otherwise : Number(process.argv[at + 1]);
 }
 
-function main() {
-  const seconds = option("--seconds", 30);
-  const seed = option("--seed", Date.now() % 1_000_000);
-  const directory = mkdtempSync(join(tmpdir(), "wherry-fuzz-"));
+/** Inputs of earlier runs that reach code which the seeds do not. */
+const kept = join(root, "test/fuzz/decoder");
+
+/** The decoders of the helper; resolves to true when nothing was found. */
+async function fuzzDecoders(directory, seconds, seed) {
   const files = writeSeeds(directory);
   const clang = process.argv.includes("--plain") ? undefined : findLibFuzzer(directory);
-  let result;
   if (clang === undefined) {
-    console.log(`no libFuzzer: the plain mutator, seed ${seed}, ${seconds} s`);
-    result = spawnSync(buildPlainFuzzer(directory), [String(seconds), String(seed), ...files.slice(0, 64)], { stdio: "inherit" });
-  } else {
-    console.log(`${clang} with libFuzzer, seed ${seed}, ${seconds} s`);
-    const target = join(directory, "fuzz");
-    execFileSync(clang, [...base, "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", ...sources(), "-o", target], { stdio: "inherit" });
-    const quiet = ["-verbosity=0", "-print_final_stats=1", "-rss_limit_mb=1024", "-max_len=65536"];
-    result = spawnSync(target, [...quiet, `-max_total_time=${seconds}`, `-seed=${seed}`, `-artifact_prefix=${directory}/`, join(directory, "seeds")], {
-      stdio: "inherit",
-    });
+    console.log(`decoders: no libFuzzer: the plain mutator, seed ${seed}, ${seconds} s`);
+    return run(buildPlainFuzzer(directory), [String(seconds), String(seed), ...files.slice(0, 64)]);
   }
-  if (result.status === 0) rmSync(directory, { recursive: true, force: true });
-  else console.error(`found something: ${readdirSync(directory).join(" ")} in ${directory} (seed ${seed})`);
-  process.exit(result.status ?? 1);
+  console.log(`decoders: ${clang} with libFuzzer, seed ${seed}, ${seconds} s`);
+  const target = join(directory, "fuzz");
+  execFileSync(clang, [...base, "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", ...sources(), "-o", target], { stdio: "inherit" });
+  const quiet = ["-verbosity=0", "-print_final_stats=1", "-rss_limit_mb=1024", "-max_len=65536"];
+  const found = join(directory, "found");
+  mkdirSync(found);
+  const limits = [...quiet, `-max_total_time=${seconds}`, `-seed=${seed}`, `-artifact_prefix=${directory}/`];
+  const passed = await run(target, [...limits, found, join(directory, "seeds"), kept]);
+  if (passed && process.argv.includes("--keep"))
+    await run(target, ["-merge=1", "-verbosity=0", "-max_len=1024", `-artifact_prefix=${directory}/`, kept, found]);
+  return passed;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) main();
+/** OCI specs and create bodies, up to the plan's bytes. */
+async function fuzzSpecs(directory, seconds, seed) {
+  console.log(`specs: seed ${seed}, ${seconds} s`);
+  const bundle = join(directory, "spec.mjs");
+  const source = join(root, "test/fuzz/spec.ts");
+  await build({ entryPoints: [source], bundle: true, platform: "node", format: "esm", outfile: bundle, logLevel: "warning" });
+  return run(process.execPath, [bundle, String(seconds), String(seed), join(root, "test/fuzz/corpus")]);
+}
+
+function run(program, args) {
+  const child = spawn(program, args, { stdio: "inherit" });
+  return new Promise((resolve) => child.on("exit", (code) => resolve(code === 0)));
+}
+
+async function main() {
+  const seconds = option("--seconds", 600);
+  const seed = option("--seed", Date.now() % 1_000_000);
+  const directory = mkdtempSync(join(tmpdir(), "wherry-fuzz-"));
+  const passed = await Promise.all([fuzzDecoders(directory, seconds, seed), fuzzSpecs(directory, seconds, seed)]);
+  if (passed.every(Boolean)) rmSync(directory, { recursive: true, force: true });
+  else console.error(`found something: ${readdirSync(directory).join(" ")} in ${directory} (seed ${seed})`);
+  process.exitCode = passed.every(Boolean) ? 0 : 1;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

@@ -79,6 +79,11 @@ function planRlimits(draft: Draft, process: OciProcess): void {
   }
 }
 
+/** 2^32-1 is -1, which tells setresuid(2) and its like to change nothing: the process would stay the engine's root. */
+function requireId(id: number): void {
+  if (!Number.isInteger(id) || id < 0 || id >= 2 ** 32 - 1) throw new EngineError("invalid", `${id} is not a user or group id (0-4294967294)`);
+}
+
 /** A JavaScript number cannot hold 2^64-1: what is near it means "unlimited". */
 function toLimit(value: number): bigint {
   return value < 0 || value >= 2 ** 63 ? RLIM_INFINITY : BigInt(value);
@@ -92,6 +97,7 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
   const { process, seccomp, init } = options;
   if (process.args.length === 0) throw new EngineError("invalid", "no command specified");
   const { user, capabilities = {} } = process;
+  for (const id of [user.uid, user.gid, ...(user.additionalGids ?? [])]) requireId(id);
   const bounding = capabilityMask(capabilities.bounding ?? []);
   const ambient = capabilityMask(capabilities.ambient ?? []);
   const [effective, permitted, inheritable] = [capabilities.effective, capabilities.permitted, capabilities.inheritable].map((names) =>

@@ -74,4 +74,13 @@ describe("resolveUser", () => {
       }),
     );
   });
+
+  it("takes no id from a container's file that the kernel would read as no change", () => {
+    for (const id of ["-1", "4294967295", "4294967296"]) {
+      expect(() => resolveUser("evil", `evil:x:${id}:0::/:/x\n`, "")).toThrow("must be in range");
+      expect(() => resolveUser("evil", `evil:x:7:${id}::/:/x\n`, "")).toThrow("must be in range");
+      expect(() => resolveUser("evil", "evil:x:7:7::/:/x\n", `g:x:${id}:evil\n`)).toThrow("must be in range");
+      expect(() => resolveUser("0:g", "", `g:x:${id}:\n`)).toThrow("must be in range");
+    }
+  });
 });

@@ -69,11 +69,12 @@ export function resolveUser(spec: string, passwd: string, group: string, groupAd
   if (entry === undefined && userPart !== "" && wantedUid === undefined) {
     throw new EngineError("invalid", `unable to find user ${userPart}: no matching entries in passwd file`);
   }
-  const uid = entry?.uid ?? inRange(wantedUid ?? 0);
+  // Of a file of the container, too: -1 would be "no change" for setresuid(2), which is the engine's root.
+  const uid = inRange(entry?.uid ?? wantedUid ?? 0);
   const primary = groupPart === "" ? undefined : findGroup(groupPart, groups, (name) => `unable to find group ${name}: no matching entries in group file`);
-  const gid = primary ?? entry?.gid ?? 0;
+  const gid = primary ?? inRange(entry?.gid ?? 0);
   // A group that was asked for replaces the user's own ones.
-  const memberships = groupPart === "" && entry !== undefined ? groups.filter((g) => g.members.includes(entry.name)).map((g) => g.gid) : [];
+  const memberships = groupPart === "" && entry !== undefined ? groups.filter((g) => g.members.includes(entry.name)).map((g) => inRange(g.gid)) : [];
   const added = groupAdd.map((name) => findGroup(name, groups, () => `Unable to find group ${name}`));
   const supplementary = [...memberships, ...added];
   return {
@@ -88,7 +89,7 @@ export function resolveUser(spec: string, passwd: string, group: string, groupAd
 function findGroup(wanted: string, groups: readonly GroupEntry[], missing: (name: string) => string): number {
   const asNumber = number(wanted);
   const found = groups.find((g) => g.name === wanted || g.gid === asNumber);
-  if (found !== undefined) return found.gid;
+  if (found !== undefined) return inRange(found.gid);
   if (asNumber === undefined) throw new EngineError("invalid", missing(wanted));
   return inRange(asNumber);
 }

@@ -5,7 +5,9 @@ import { fileURLToPath } from "node:url";
 /** Puts `attack` at this path; see attack.c for what it can try. */
 export function compileAttack(out: string): void {
   const source = fileURLToPath(new URL("attack.c", import.meta.url));
-  execFileSync(process.env["CC"] ?? "gcc", ["-O1", "-static", "-Wall", "-Wno-format-truncation", "-o", out, source], { stdio: ["ignore", "inherit", "inherit"] });
+  execFileSync(process.env["CC"] ?? "gcc", ["-O1", "-static", "-Wall", "-Wno-format-truncation", "-o", out, source], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
 }
 
 /** "mknod ok\nopen EPERM\n" → {mknod: "ok", open: "EPERM"}. */

@@ -82,7 +82,10 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
     // chroot(2) by the descriptor is a way in which no magic link is resolved: the descriptor does lead out.
     const weak = await box.run({
       args: ["true"],
-      alter: (steps) => before(leaked(steps), "setgroups", child({ op: "chroot", dir: 60 })).map((step) => (step.op === "exec" ? { ...step, paths: ["/bin/ls"], argv: ["ls", box.dir] } : step)),
+      alter: (steps) =>
+        before(leaked(steps), "setgroups", child({ op: "chroot", dir: 60 })).map((step) =>
+          step.op === "exec" ? { ...step, paths: ["/bin/ls"], argv: ["ls", box.dir] } : step,
+        ),
     });
     expect(weak.stdout).toContain("base");
   });
@@ -226,7 +229,13 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
       return outcomes((await target.finish()).stdout);
     };
     expect(await joining()).toEqual({ seen: "ok", end: "" });
-    expect(await joining(child({ op: "prctl", option: PR.SET_DUMPABLE, arg: 1n }))).toMatchObject({ seen: "ok", mem: "ok", environ: "ok", "fd/0": "ok", ptrace: "ok" });
+    expect(await joining(child({ op: "prctl", option: PR.SET_DUMPABLE, arg: 1n }))).toMatchObject({
+      seen: "ok",
+      mem: "ok",
+      environ: "ok",
+      "fd/0": "ok",
+      ptrace: "ok",
+    });
   });
 
   it("fork bomb: ends at its limit", async () => {

@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { isObject } from "#core/json.ts";
 import type { OciProcess, OciSpec } from "#core/runtime-spec.ts";
+import { checkSpecShape } from "./spec-shape.ts";
 
 function readJson(path: string): unknown {
   let text: string;
@@ -29,9 +30,8 @@ const require = (holds: boolean, what: string): void => {
 /** The bundle's spec with absolute paths. EngineError "invalid" or "unsupported" tells what in it cannot be. */
 export function readBundle(bundle: string): OciSpec {
   const value = readJson(join(bundle, "config.json"));
-  require(isObject(value), "not an object");
-  // The shape of what the planner reads unconditionally is checked here; it refuses values itself.
-  const spec = value as unknown as OciSpec;
+  if (!isObject(value)) throw new EngineError("invalid", "config.json: not an object");
+  const spec = checkSpecShape(value);
   require(typeof spec.ociVersion === "string", "ociVersion is missing");
   const [, major] = /^(\d+)\.\d+\.\d+/.exec(spec.ociVersion) ?? [];
   require(major === "1", `ociVersion ${spec.ociVersion} is not a version 1 of the specification`);

@@ -4,6 +4,7 @@ import type { OciProcess } from "#core/runtime-spec.ts";
 import { launchDetached } from "#linux/detached-launch.ts";
 import { planExec, seccompProgram, slots } from "#runtime/mod.ts";
 import { checkProcess, possibleAmbient, readJson } from "./bundle.ts";
+import { checkProcessShape } from "./spec-shape.ts";
 import { cgroupManager, helperPath, hostFacts, type RuntimeContext } from "./context.ts";
 import { consoleOf, preservedOf } from "./create.ts";
 import { writePidFile } from "./files.ts";
@@ -57,7 +58,7 @@ function processOf(own: OciProcess, flags: Parsed): OciProcess {
   const file = flagValue(flags, "process");
   if (file !== undefined) {
     // Checked below; the planner refuses values itself.
-    const process = readJson(file) as OciProcess;
+    const process = checkProcessShape(readJson(file));
     checkProcess(process);
     return possibleAmbient(process);
   }

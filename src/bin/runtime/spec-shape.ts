@@ -1,0 +1,93 @@
+/**
+ * The shape of a config.json: what the planner may take for granted. As Go's decoder has it: a field of another type is an error that names it, null is
+ * the same as absent, fields that are not listed are nobody's business. Values are judged where they are used.
+ * @see https://github.com/opencontainers/runtime-spec/tree/main/schema
+ * @module
+ */
+import { EngineError } from "#core/errors.ts";
+import { isObject } from "#core/json.ts";
+import type { OciSpec } from "#core/runtime-spec.ts";
+
+type Shape = "string" | "integer" | "boolean" | { readonly list: Shape } | { readonly map: Shape } | { readonly [field: string]: Shape };
+
+const strings = { list: "string" } as const;
+const ids = { list: { containerID: "integer", hostID: "integer", size: "integer" } } as const;
+const process: Shape = {
+  terminal: "boolean",
+  consoleSize: { height: "integer", width: "integer" },
+  user: { uid: "integer", gid: "integer", umask: "integer", additionalGids: { list: "integer" } },
+  args: strings,
+  env: strings,
+  cwd: "string",
+  capabilities: { bounding: strings, effective: strings, permitted: strings, inheritable: strings, ambient: strings },
+  rlimits: { list: { type: "string", soft: "integer", hard: "integer" } },
+  noNewPrivileges: "boolean",
+  oomScoreAdj: "integer",
+  apparmorProfile: "string",
+};
+const hooks = { list: { path: "string", args: strings, env: strings, timeout: "integer" } } as const;
+const spec: Shape = {
+  ociVersion: "string",
+  process,
+  root: { path: "string", readonly: "boolean" },
+  hostname: "string",
+  domainname: "string",
+  mounts: { list: { destination: "string", type: "string", source: "string", options: strings, uidMappings: ids, gidMappings: ids } },
+  annotations: { map: "string" },
+  hooks: { prestart: hooks, createRuntime: hooks, createContainer: hooks, startContainer: hooks, poststart: hooks, poststop: hooks },
+  linux: {
+    namespaces: { list: { type: "string", path: "string" } },
+    uidMappings: ids,
+    gidMappings: ids,
+    devices: { list: { path: "string", type: "string", major: "integer", minor: "integer", fileMode: "integer", uid: "integer", gid: "integer" } },
+    cgroupsPath: "string",
+    rootfsPropagation: "string",
+    sysctl: { map: "string" },
+    maskedPaths: strings,
+    readonlyPaths: strings,
+    seccomp: {
+      defaultAction: "string",
+      defaultErrnoRet: "integer",
+      architectures: strings,
+      flags: strings,
+      syscalls: {
+        list: {
+          names: strings,
+          action: "string",
+          errnoRet: "integer",
+          args: { list: { index: "integer", value: "integer", valueTwo: "integer", op: "string" } },
+        },
+      },
+    },
+  },
+};
+
+/** Throws EngineError "invalid" that names the first field of a wrong shape; answers the spec without its nulls. */
+export function checkSpecShape(value: Readonly<Record<string, unknown>>): OciSpec {
+  return checked(value, spec, "") as OciSpec;
+}
+
+/** The same for the process of `exec --process`. */
+export function checkProcessShape(value: unknown): OciSpec["process"] {
+  return checked(value, process, "process") as OciSpec["process"];
+}
+
+function checked(value: unknown, shape: Shape, at: string): unknown {
+  const refuse = (wanted: string): never => {
+    throw new EngineError("invalid", `config.json: ${at === "" ? "it" : at} is not ${wanted}`);
+  };
+  if (shape === "string") return typeof value === "string" && !value.includes("\0") ? value : refuse("a string (without NUL)");
+  if (shape === "boolean") return typeof value === "boolean" ? value : refuse("a boolean");
+  // Numbers beyond 2^53 have been rounded by JSON.parse; they are whole all the same.
+  if (shape === "integer") return typeof value === "number" && Number.isInteger(value) && Math.abs(value) <= 2 ** 64 ? value : refuse("a whole number");
+  if ("list" in shape) return Array.isArray(value) ? value.map((item, index) => checked(item, shape["list"] as Shape, `${at}[${index}]`)) : refuse("a list");
+  if (!isObject(value)) return refuse("an object");
+  const inner = (name: string): Shape | undefined => ("map" in shape ? (shape["map"] as Shape) : Object.hasOwn(shape, name) ? shape[name] : undefined);
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, field]) => {
+      const wanted = inner(name);
+      if (field === null) return [];
+      return [[name, wanted === undefined ? field : checked(field, wanted, at === "" ? name : `${at}.${name}`)]];
+    }),
+  );
+}

@@ -1,0 +1,210 @@
+/** Attacks on the engine from within a container: what it does with a container's files, its program, its output. */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { probeHost } from "#linux/probe-host.ts";
+import { TarReader } from "#unionfs/tar/reader.ts";
+import { helperPath, TestEngine, until } from "../integration/engine-setup.ts";
+import { RuntimeUnderTest, wherryRuntime } from "../integration/oci-runtime.fixture.ts";
+import { Sandbox } from "../integration/sandbox.ts";
+import { compileAttack } from "./attack-program.fixture.ts";
+
+const needsRoot = process.getuid?.() !== 0;
+// A script of the build, in JavaScript: it has no types of its own.
+const { nativeSources } = (await import(new URL("../../scripts/build-native.mjs", import.meta.url).href)) as { nativeSources(): string[] };
+
+describe.skipIf(needsRoot)("attacks on the engine", () => {
+  let t: TestEngine;
+  let tools: string;
+  beforeAll(async () => {
+    t = await TestEngine.open();
+    tools = join(t.root, "tools");
+    mkdirSync(tools);
+    compileAttack(join(tools, "attack"));
+  });
+  afterEach(async () => await t.removeAll());
+  afterAll(async () => await t[Symbol.asyncDispose]());
+
+  const withTools = (host = {}) => ({ Binds: [`${tools}:/tools:ro`], ...host });
+  /** A container that has made itself hostile, and sleeps. */
+  const hostile = async (script: string, host = {}) => {
+    const id = await t.start(["sh", "-c", `${script}\necho up; exec sleep 60`], {}, withTools(host));
+    await until(async () => (await t.logs(id)).out.includes("up"));
+    return id;
+  };
+  const pidOf = (id: string) => t.engine.containers.get(id).state.pid;
+
+  describe("exec into a container whose root is hostile", () => {
+    it.each([
+      ["a FIFO", "rm /etc/passwd; mkfifo /etc/passwd"],
+      ["a device", "rm /etc/passwd; mknod /etc/passwd c 10 130"],
+      ["endless", "rm /etc/passwd; ln -s /dev/zero /etc/passwd"],
+      ["a loop of links", "rm /etc/passwd; ln -s passwd /etc/passwd"],
+      ["a link to the memory of a process", "rm /etc/passwd; ln -s /proc/self/mem /etc/passwd"],
+      ["a directory", "rm /etc/passwd; mkdir /etc/passwd"],
+      ["giant", "yes 'x:x:7:7::/:/x' | head -c 30000000 > /etc/passwd"],
+    ])("/etc/passwd is %s", async (_what, script) => {
+      const id = await hostile(script);
+      expect(await t.exec(id, ["/bin/echo", "works"])).toEqual({ code: 0, out: "works\n" });
+    });
+
+    it("an id of /etc/passwd that means no change to the kernel is refused: it would be root", async () => {
+      const id = await hostile("printf 'evil:x:-1:0::/:/x\\nbig:x:4294967296:0::/:/x\\ngood:x:1234:1234::/:/x\\n' > /etc/passwd");
+      expect((await t.exec(id, ["id", "-u"], { User: "good" })).out).toBe("1234\n");
+      for (const User of ["evil", "big"]) {
+        const { out } = await t.exec(id, ["id", "-u"], { User }).catch(() => ({ out: "refused" }));
+        expect(out).not.toBe("0\n");
+      }
+    });
+
+    it("the shell is a link out of the root: it stays within", async () => {
+      const id = await hostile("mkdir /x; cp /bin/busybox /x/true; ln -sf ../../../../../../x/true /bin/sh");
+      expect((await t.exec(id, ["/bin/sh"])).code).toBe(0);
+    });
+
+    it("the program is a FIFO or a device: exec fails, and does not hang", async () => {
+      const id = await hostile("mkfifo /bin/pipe; chmod 755 /bin/pipe; mknod /bin/node c 1 3; chmod 755 /bin/node");
+      for (const name of ["pipe", "node"]) expect((await t.exec(id, [`/bin/${name}`])).code).toBe(126);
+    });
+
+    it("/proc is hidden below a tmpfs", async () => {
+      const id = await hostile("mount -t tmpfs none /proc", { CapAdd: ["SYS_ADMIN"], SecurityOpt: ["seccomp=unconfined", "apparmor=unconfined"] });
+      expect((await t.exec(id, ["echo", "works"])).out).toContain("works");
+    });
+  });
+
+  it("CVE-2018-15664: cp from a path that is swapped for a link reads nothing of the host", async () => {
+    const secret = mkdtempSync(join(t.root, "secret-"));
+    writeFileSync(join(secret, "flag"), "the host's");
+    const id = await hostile(`mkdir -p /data; echo mine > /data/flag; ln -s ${secret} /link; /tools/attack swap /data /link &`);
+    const seen = new Set<string>();
+    for (let i = 0; i < 60; i++) {
+      try {
+        const { tar } = await t.engine.containers.readArchive(id, "/data/flag");
+        const reader = new TarReader(tar);
+        for (let entry = await reader.next(); entry !== undefined; entry = await reader.next())
+          if (entry.type === "file") seen.add((await reader.readAll(1 << 16)).toString());
+      } catch (error) {
+        seen.add((error as { code?: string }).code ?? "?"); // the other side of the swap: there is no such file in the container
+      }
+    }
+    expect([...seen]).not.toContain("the host's");
+    // By a path through the same root, as it was done once, it is read.
+    let naive = false;
+    for (let i = 0; i < 20_000 && !naive; i++) {
+      try {
+        naive = readFileSync(`/proc/${pidOf(id)}/root/data/flag`, "utf8") === "the host's";
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      }
+    }
+    expect(naive).toBe(true);
+  });
+
+  it("CVE-2019-14271: cp loads no library of the image, because it has nothing to load", async () => {
+    const lib = join(tools, "libevil.so");
+    writeFileSync(
+      join(tools, "evil.c"),
+      '#include <fcntl.h>\n__attribute__((constructor)) static void run(void) { open("/loaded", O_CREAT | O_WRONLY, 0600); }\n',
+    );
+    execFileSync("gcc", ["-shared", "-fPIC", "-o", lib, join(tools, "evil.c")]);
+    const names = ["libnss_files.so.2", "libc.so.6", "libnss_compat.so.2", "ld-linux-x86-64.so.2"];
+    const id = await hostile(
+      `for d in /lib /lib64 /usr/lib /lib/x86_64-linux-gnu; do mkdir -p $d; for n in ${names.join(" ")}; do cp /tools/libevil.so $d/$n; done; done; echo /lib/libc.so.6 > /etc/ld.so.preload`,
+    );
+    const { tar } = await t.engine.containers.readArchive(id, "/etc");
+    for await (const chunk of tar) void chunk;
+    expect((await t.exec(id, ["ls", "/loaded"])).code).not.toBe(0);
+    // PT_INTERP (3) names the loader: the helper has none.
+    const elf = readFileSync(helperPath);
+    const [at, size, count] = [Number(elf.readBigUInt64LE(32)), elf.readUInt16LE(54), elf.readUInt16LE(56)];
+    const types = Array.from({ length: count }, (_, i) => elf.readUInt32LE(at + i * size));
+    expect(types).not.toContain(3);
+  });
+
+  it("a container that fills its log: the log ends at its limit", async () => {
+    const size = async (Config: Record<string, string>) => {
+      const { id } = await t.run(
+        ["sh", "-c", "yes 0123456789012345678901234567890123456789 | head -c 3000000"],
+        {},
+        { LogConfig: { Type: "json-file", Config } },
+      );
+      const directory = join(t.root, "data/containers", id);
+      return readdirSync(directory, { recursive: true, encoding: "utf8" })
+        .filter((name) => name.includes("-json.log"))
+        .reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+    };
+    expect(await size({ "max-size": "64k", "max-file": "3" })).toBeLessThan(3 * 64 * 1024 + 20_000);
+    expect(await size({})).toBeGreaterThan(3_000_000);
+  });
+
+  it("fork bomb: the engine goes on, and nothing is left", async () => {
+    const id = await t.start(["sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 60"], {}, { PidsLimit: 64 });
+    await until(() => processes(id) > 30);
+    expect((await t.run(["echo", "beside"])).out).toBe("beside\n");
+    await t.engine.containers.kill(id, "SIGKILL");
+    expect(t.engine.containers.get(id).state.status).toBe("exited");
+  });
+  const processes = (id: string) => {
+    const files = Object.values(t.engine.containers.get(id).cgroup?.dirs ?? {}).map((directory) => join(directory, "pids.current"));
+    return Math.max(...files.filter(existsSync).map((file) => Number(readFileSync(file, "utf8"))));
+  };
+
+  it("a process that ignores signals is stopped after the timeout, and the record says by whom", async () => {
+    const id = await hostile("trap '' TERM INT");
+    // sleep inherits what is ignored.
+    await t.engine.containers.stop(id, { timeout: 1 });
+    expect(t.engine.containers.get(id).state).toMatchObject({ status: "exited", exitCode: 137, reason: expect.stringMatching(/SIGKILL.*stop.*timeout/) });
+  });
+
+  describe("CVE-2019-5736: the engine's own program", () => {
+    const digest = (path: string) => createHash("sha256").update(readFileSync(path)).digest("hex");
+    it("exec: what an attacker gets hold of is a sealed copy; without the seal, it is the host's file", async () => {
+      mkdirSync(join(t.root, "unsealed"));
+      const unsealed = join(t.root, "unsealed/wherry-helper");
+      execFileSync("gcc", ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-static", "-DWHERRY_UNSEALED", ...nativeSources(), "-o", unsealed]);
+      const seenOf = async (helper: string) => {
+        await using box = await Sandbox.open(await probeHost(), "/tmp", helper);
+        compileAttack(join(box.dir, "base/bin/attack"));
+        // It sees itself: the program that runs is the helper's own, as "#!/proc/self/exe" makes it.
+        writeFileSync(join(box.dir, "base/bin/hostile"), "#!/proc/self/exe\n", { mode: 0o755 });
+        const target = await box.start({ args: ["attack", "watch-exe", "3"], hostConfig: { CapAdd: ["SYS_PTRACE"] } });
+        for (let i = 0; i < 5; i++) await box.exec(target, ["/bin/hostile"]).catch(() => undefined);
+        return (await target.finish()).stdout;
+      };
+      const inode = statSync(unsealed).ino;
+      expect(await seenOf(unsealed)).toContain(` ${inode}\n`);
+      const sealed = await seenOf(helperPath);
+      expect(sealed).toMatch(/^exe \/memfd:wherry-helper/);
+      expect(sealed).toMatch(/seals (15|31|47|63)\n/);
+      expect(sealed).not.toContain("write ok");
+    });
+
+    it("wherry-runtime run and exec: the same", () => {
+      const runtime = new RuntimeUnderTest(wherryRuntime);
+      try {
+        const before = [digest(helperPath), digest(process.execPath)];
+        const bundle = runtime.bundle("/attack watch-exe 3", (spec) => {
+          spec.root.readonly = false;
+        });
+        compileAttack(join(bundle, "rootfs/attack"));
+        writeFileSync(join(bundle, "rootfs/hostile"), "#!/proc/self/exe\n", { mode: 0o755 });
+        const id = runtime.id();
+        expect(runtime.create(id, bundle).code).toBe(0);
+        expect(runtime.call(["start", id]).code).toBe(0);
+        for (let i = 0; i < 3; i++) runtime.call(["exec", id, "/hostile"]);
+        runtime.call(["run", "--bundle", runtime.bundle("exec /proc/self/exe"), runtime.id()]);
+        runtime.call(["delete", "--force", id]);
+        const out = readFileSync(join(bundle, "out"), "utf8");
+        if (out !== "" && !out.startsWith("end")) expect(out).toMatch(/^exe \/memfd:wherry-helper/);
+        expect(out).not.toContain("write ok");
+        expect([digest(helperPath), digest(process.execPath)]).toEqual(before);
+      } finally {
+        runtime.dispose();
+        rmSync(runtime.directory, { recursive: true, force: true });
+      }
+    });
+  });
+});
