@@ -2,6 +2,7 @@
  * What Docker asks for → the OCI runtime spec, as dockerd would make it. Pure.
  * @module
  */
+import { own } from "#core/own.ts";
 import type { ContainerConfig, HostConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciLinux, OciProcess, OciSpec } from "#core/runtime-spec.ts";
@@ -239,7 +240,7 @@ const UNLIMITED = 2 ** 64;
 
 function rlimitsOf(hostConfig: HostConfig, facts: HostFacts, warnings: string[]): NonNullable<OciProcess["rlimits"]> {
   return (hostConfig.Ulimits ?? []).map(({ Name, Soft, Hard }) => {
-    if (RLIMITS[Name] === undefined) throw new EngineError("invalid", `invalid ulimit type: ${Name}`);
+    if (own(RLIMITS, Name) === undefined) throw new EngineError("invalid", `invalid ulimit type: ${Name}`);
     const ceiling = facts.rlimitCaps[Name] ?? UNLIMITED;
     const [soft, hard] = [Soft < 0 ? UNLIMITED : Soft, Hard < 0 ? UNLIMITED : Hard];
     if (soft > hard) throw new EngineError("invalid", `ulimit soft limit must be less than or equal to hard limit: ${Soft} > ${Hard}`);

@@ -3,6 +3,7 @@
  * @module
  * @see mount(8), runtime-spec config.md "Mounts"
  */
+import { own } from "#core/own.ts";
 import { MOUNT_ATTR, MS } from "#linux/flags.ts";
 
 export interface MountOptions {
@@ -59,9 +60,11 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
   const data = new Map<string, string>();
   for (const option of options) {
     const recursive =
-      option.startsWith("r") && (attributes[option.slice(1)] ?? propagations[option.slice(1)]) !== undefined && attributes[option] === undefined;
+      option.startsWith("r") && (own(attributes, option.slice(1)) ?? own(propagations, option.slice(1))) !== undefined && own(attributes, option) === undefined;
     const name = recursive ? option.slice(1) : option;
-    const attribute = attributes[name];
+    const attribute = own(attributes, name);
+    const propagates = own(propagations, name);
+    const flag = own(plainFlags, option);
     if (attribute !== undefined) {
       const [ms, attr, clear] = attribute;
       flags = clear ? flags & ~ms : flags | ms;
@@ -71,13 +74,13 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
         recursiveSet = clear ? recursiveSet & ~attr : recursiveSet | attr;
         recursiveClr = clear ? recursiveClr | attr : recursiveClr & ~attr;
       }
-    } else if (propagations[name] !== undefined) {
-      propagation = propagations[name];
+    } else if (propagates !== undefined) {
+      propagation = propagates;
       propagationRecursive = recursive;
     } else if (option === "bind") recursiveBind = false;
     else if (option === "rbind") recursiveBind = true;
     else if (option === "relatime") flags |= relatime;
-    else if (plainFlags[option] !== undefined) flags |= plainFlags[option];
+    else if (flag !== undefined) flags |= flag;
     else if (!ignored.has(option)) data.set(option.split("=")[0] ?? option, option);
   }
   // An atime attribute is a field, not a bit: setting one of its values means clearing the field first.

@@ -5,6 +5,7 @@
  * furnishes its root (/proc, /dev, binds), moves into it, gives up its rights and becomes the program.
  * @module
  */
+import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciMount, OciSpec } from "#core/runtime-spec.ts";
 import { MOUNT_ATTR, MS } from "#linux/flags.ts";
@@ -214,7 +215,7 @@ function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: read
       );
   }
   draft.child({ op: "pivot_root", root: slots.root }, "the container's root becomes /, and the host's tree is gone for it");
-  const propagation = rootPropagation[spec.linux?.rootfsPropagation ?? ""];
+  const propagation = own(rootPropagation, spec.linux?.rootfsPropagation ?? "");
   if (propagation !== undefined)
     draft.child(
       { op: "mount", source: "none", dir: NO_SLOT, path: "/", fstype: "", flags: propagation, data: "" },

@@ -2,6 +2,8 @@
  * /dev: the nodes and links that every container has, and those that were asked for.
  * @module
  */
+import { EngineError } from "#core/errors.ts";
+import { own } from "#core/own.ts";
 import type { OciLinux } from "#core/runtime-spec.ts";
 import { OPEN_TREE_CLONE } from "#linux/flags.ts";
 import { NO_SLOT } from "#linux/plan.ts";
@@ -49,7 +51,9 @@ export function planDevices(draft: Draft, extra: readonly Device[], userns: bool
 }
 
 function makeNode(draft: Draft, device: Device, why: string, see: string): void {
-  const mode = (device.fileMode ?? everyone) | typeBits[device.type];
+  const type = own(typeBits, device.type);
+  if (type === undefined) throw new EngineError("invalid", `a device cannot be of type "${device.type}"`);
+  const mode = (device.fileMode ?? everyone) | type;
   draft.child(
     {
       op: "mknod",

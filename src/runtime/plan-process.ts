@@ -2,6 +2,7 @@
  * The last things before the program runs: its limits, its identity, what it may do, and `exec`. Shared by the start of a container and by exec.
  * @module
  */
+import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciProcess } from "#core/runtime-spec.ts";
 import { capabilityMask } from "#linux/capabilities.ts";
@@ -73,7 +74,7 @@ export function planOomScore(draft: Draft, process: OciProcess, fromOutside = fa
 function planRlimits(draft: Draft, process: OciProcess): void {
   for (const { type, soft, hard } of process.rlimits ?? []) {
     const name = type.replace(/^RLIMIT_/, "").toLowerCase();
-    const limit = RLIMITS[name];
+    const limit = own(RLIMITS, name);
     if (limit === undefined) throw new EngineError("invalid", `unknown rlimit "${type}"`);
     draft.child({ op: "rlimit", resource: limit.number, soft: toLimit(soft), hard: toLimit(hard) }, `limits ${limit.proc.replace(/^Max /, "")} per process`);
   }

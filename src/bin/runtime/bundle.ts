@@ -78,8 +78,8 @@ function requireDirectory(root: string): void {
   try {
     if (statSync(root).isDirectory()) return;
   } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
-    throw new EngineError("invalid", `rootfs (${root}) does not exist`);
+    if (errnoOf(error) === undefined) throw error;
+    throw new EngineError("invalid", errnoOf(error) === "ENOENT" ? `rootfs (${root}) does not exist` : `rootfs: ${(error as Error).message}`);
   }
   throw new EngineError("invalid", `rootfs (${root}) is not a directory`);
 }

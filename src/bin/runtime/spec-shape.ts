@@ -6,12 +6,14 @@
  */
 import { EngineError } from "#core/errors.ts";
 import { isObject } from "#core/json.ts";
+import { own } from "#core/own.ts";
 import type { OciSpec } from "#core/runtime-spec.ts";
 
+/** A name that ends in "!" must be there. */
 type Shape = "string" | "integer" | "boolean" | { readonly list: Shape } | { readonly map: Shape } | { readonly [field: string]: Shape };
 
 const strings = { list: "string" } as const;
-const ids = { list: { containerID: "integer", hostID: "integer", size: "integer" } } as const;
+const ids = { list: { "containerID!": "integer", "hostID!": "integer", "size!": "integer" } } as const;
 const process: Shape = {
   terminal: "boolean",
   consoleSize: { height: "integer", width: "integer" },
@@ -20,42 +22,42 @@ const process: Shape = {
   env: strings,
   cwd: "string",
   capabilities: { bounding: strings, effective: strings, permitted: strings, inheritable: strings, ambient: strings },
-  rlimits: { list: { type: "string", soft: "integer", hard: "integer" } },
+  rlimits: { list: { "type!": "string", "soft!": "integer", "hard!": "integer" } },
   noNewPrivileges: "boolean",
   oomScoreAdj: "integer",
   apparmorProfile: "string",
 };
-const hooks = { list: { path: "string", args: strings, env: strings, timeout: "integer" } } as const;
+const hooks = { list: { "path!": "string", args: strings, env: strings, timeout: "integer" } } as const;
 const spec: Shape = {
   ociVersion: "string",
   process,
   root: { path: "string", readonly: "boolean" },
   hostname: "string",
   domainname: "string",
-  mounts: { list: { destination: "string", type: "string", source: "string", options: strings, uidMappings: ids, gidMappings: ids } },
+  mounts: { list: { "destination!": "string", type: "string", source: "string", options: strings, uidMappings: ids, gidMappings: ids } },
   annotations: { map: "string" },
   hooks: { prestart: hooks, createRuntime: hooks, createContainer: hooks, startContainer: hooks, poststart: hooks, poststop: hooks },
   linux: {
-    namespaces: { list: { type: "string", path: "string" } },
+    namespaces: { list: { "type!": "string", path: "string" } },
     uidMappings: ids,
     gidMappings: ids,
-    devices: { list: { path: "string", type: "string", major: "integer", minor: "integer", fileMode: "integer", uid: "integer", gid: "integer" } },
+    devices: { list: { "path!": "string", "type!": "string", major: "integer", minor: "integer", fileMode: "integer", uid: "integer", gid: "integer" } },
     cgroupsPath: "string",
     rootfsPropagation: "string",
     sysctl: { map: "string" },
     maskedPaths: strings,
     readonlyPaths: strings,
     seccomp: {
-      defaultAction: "string",
+      "defaultAction!": "string",
       defaultErrnoRet: "integer",
       architectures: strings,
       flags: strings,
       syscalls: {
         list: {
-          names: strings,
-          action: "string",
+          "names!": strings,
+          "action!": "string",
           errnoRet: "integer",
-          args: { list: { index: "integer", value: "integer", valueTwo: "integer", op: "string" } },
+          args: { list: { "index!": "integer", "value!": "integer", valueTwo: "integer", "op!": "string" } },
         },
       },
     },
@@ -82,7 +84,11 @@ function checked(value: unknown, shape: Shape, at: string): unknown {
   if (shape === "integer") return typeof value === "number" && Number.isInteger(value) && Math.abs(value) <= 2 ** 64 ? value : refuse("a whole number");
   if ("list" in shape) return Array.isArray(value) ? value.map((item, index) => checked(item, shape["list"] as Shape, `${at}[${index}]`)) : refuse("a list");
   if (!isObject(value)) return refuse("an object");
-  const inner = (name: string): Shape | undefined => ("map" in shape ? (shape["map"] as Shape) : Object.hasOwn(shape, name) ? shape[name] : undefined);
+  const missing = Object.keys(shape)
+    .find((name) => name.endsWith("!") && (value[name.slice(0, -1)] ?? null) === null)
+    ?.slice(0, -1);
+  if (missing !== undefined) throw new EngineError("invalid", `config.json: ${at === "" ? missing : `${at}.${missing}`} is missing`);
+  const inner = (name: string): Shape | undefined => ("map" in shape ? (shape["map"] as Shape) : (own(shape, name) ?? own(shape, `${name}!`)));
   return Object.fromEntries(
     Object.entries(value).flatMap(([name, field]) => {
       const wanted = inner(name);

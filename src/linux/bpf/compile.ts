@@ -9,6 +9,7 @@
  * @module
  * @see seccomp(2), runtime-spec config-linux.md "Seccomp"
  */
+import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciSeccomp } from "#core/runtime-spec.ts";
 import { BPF, branch, DATA, encode, type Instruction, load, MAX_INSTRUCTIONS, ret } from "./instruction.ts";
@@ -50,16 +51,16 @@ const families: Readonly<Record<SeccompArch, Readonly<Record<string, { readonly 
 export function compileSeccomp(seccomp: OciSeccomp, arch: SeccompArch): Uint8Array {
   const family = families[arch];
   const native = Object.keys(family)[0] ?? "";
-  const listed = new Set([native, ...(seccomp.architectures ?? []).filter((name) => family[name] !== undefined)]);
+  const listed = new Set([native, ...(seccomp.architectures ?? []).filter((name) => own(family, name) !== undefined)]);
   const trees = new Map<string, Instruction[]>();
   for (const name of listed) {
-    const entry = family[name];
+    const entry = own(family, name);
     if (entry !== undefined) trees.set(name, compileCalls(seccomp, entry.table, entry.wide));
   }
   // Per audit architecture, the native one first.
   let program: Instruction[] = [ret(KILL_THREAD)];
   for (const name of [...listed].reverse()) {
-    const entry = family[name];
+    const entry = own(family, name);
     const tree = trees.get(name);
     if (entry === undefined || tree === undefined || name === "SCMP_ARCH_X32") continue;
     const body = name === "SCMP_ARCH_X86_64" ? withX32(tree, trees.get("SCMP_ARCH_X32")) : tree;
@@ -164,7 +165,7 @@ const actions: Readonly<Record<string, number>> = {
 };
 
 function actionOf(name: string, data: number | undefined): number {
-  const action = actions[name];
+  const action = own(actions, name);
   if (action === undefined)
     throw new EngineError(
       name === "SCMP_ACT_NOTIFY" ? "unsupported" : "invalid",
