@@ -56,14 +56,16 @@ async function create(
   const { record } = draft;
   record.name = name ?? generateName((n) => ctx.registry.nameTaken(n));
   ctx.registry.reserveName(record.name, id);
+  let stored: Promise<void>;
   try {
-    await materialize(ctx, draft);
+    stored = (await materialize(ctx, draft)).stored;
   } catch (error) {
     ctx.registry.releaseName(record.name, id);
     await discard(ctx, draft, error);
     throw error;
   }
   const container = ctx.registry.add(record);
+  container.stored = stored;
   publishContainerEvent(ctx, container, "create");
   return { id, warnings: draft.warnings };
 }
@@ -143,9 +145,11 @@ async function idMappingsOf(
   return mappings;
 }
 
-/** Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. */
-async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<void> {
-  await ctx.records.makeDirectory(record.id);
+/**
+ * Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. `stored`: the record is on disk; that of a
+ * `--rm` container may still be on its way there, while its start is being planned.
+ */
+async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<{ readonly stored: Promise<void> }> {
   const size = record.hostConfig.StorageOpt?.["size"];
   const snapshot = async () => {
     if (record.snapshot === "") return checkRootfs(record);
@@ -154,14 +158,14 @@ async function materialize(ctx: EngineContext, { record, image, wanted }: Draft)
       ...(size === undefined ? {} : { sizeBytes: sizeOption(size) }),
     });
   };
-  if (wanted.length === 0) {
-    await Promise.all([snapshot(), ctx.records.save(record)]);
-    return;
-  }
-  await snapshot();
+  // What fails is undone when both have come to their end.
+  for (const made of await Promise.allSettled([ctx.records.makeDirectory(record.id), snapshot()])) if (made.status === "rejected") throw made.reason;
   record.mounts = await Promise.all(wanted.map((mount) => makeMountPoint(ctx, record, mount)));
-  await ctx.records.save(record);
+  const stored = ctx.records.save(record);
+  if (record.hostConfig.AutoRemove) stored.catch((error: Error) => ctx.log("warn", error.message));
+  else await stored;
   for (const mount of record.mounts) if (mount.Type === "volume" && mount.CopyUp === true) await copyUp(ctx, record, mount);
+  return { stored };
 }
 
 async function discard(ctx: EngineContext, { record }: Draft, cause: unknown): Promise<void> {

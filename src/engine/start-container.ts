@@ -107,6 +107,7 @@ async function launch(
       id,
       ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
     });
+    await container.stored;
     const link = await launchPlan(ctx, container, plan, cgroup.exitReports, pending, direct);
     return { link, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {

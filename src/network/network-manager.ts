@@ -16,6 +16,7 @@ import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRe
 import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-records.ts";
 import { NetworkRegistry } from "./network-registry.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
+import { HostResolvConf } from "./host-resolv-conf.ts";
 import { buildResolvConf } from "./resolv-conf.ts";
 
 /** The default network's interface unless the daemon is told otherwise: `wherry0`, or the instance's name. */
@@ -58,6 +59,7 @@ class Networks implements NetworkManager {
   readonly #driver: BridgeDriver;
   readonly #log: NetworksOptions["log"];
   readonly #members = new Set<Member>();
+  readonly #hostResolvConf = new HostResolvConf();
 
   constructor(registry: NetworkRegistry, host: BridgeHost, log: NetworksOptions["log"]) {
     this.#registry = registry;
@@ -125,7 +127,7 @@ class Networks implements NetworkManager {
   }
 
   async resolvConf(options: Parameters<NetworkManager["resolvConf"]>[0]): Promise<string> {
-    return buildResolvConf(await hostResolvConf(), options, options.networkMode !== "host");
+    return buildResolvConf(await this.#hostResolvConf.read(), options, options.networkMode !== "host");
   }
 
   async restore(running: Parameters<NetworkManager["restore"]>[0]): Promise<void> {
@@ -199,19 +201,6 @@ function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): E
 }
 
 /** systemd-resolved's stub list names 127.0.0.53 only; the list behind it is in its own file. */
-async function hostResolvConf(): Promise<string> {
-  const read = async (path: string) => {
-    try {
-      return await readFile(path, "utf8");
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return undefined;
-      throw error;
-    }
-  };
-  const text = (await read("/etc/resolv.conf")) ?? "";
-  return /^\s*nameserver\s+127\.0\.0\.53\s*$/m.test(text) ? ((await read("/run/systemd/resolve/resolv.conf")) ?? text) : text;
-}
-
 /** Remembers over restarts of the daemon, but not of the host, that it was us who turned IP forwarding on. */
 async function forwardingMark(dataRoot: string): Promise<{ readonly turnedOn: boolean; readonly remember: () => Promise<void> }> {
   const path = join(dataRoot, "network", "ip-forward");

@@ -78,8 +78,7 @@ export class LayerDirectory {
     try {
       await mkdir(directory, { mode: 0o710 });
       made = true;
-      await fill(directory);
-      if (snapshot.volatileBoot !== undefined) await symlink(snapshot.volatileBoot, join(directory, "volatile"));
+      await Promise.all([fill(directory), ...(snapshot.volatileBoot === undefined ? [] : [symlink(snapshot.volatileBoot, join(directory, "volatile"))])]);
       await symlink(snapshot.parent === undefined ? noParent : join("..", hexOf(snapshot.parent)), join(directory, "parent"));
       this.active.set(key, snapshot);
     } catch (error) {
