@@ -18,6 +18,7 @@ export interface DaemonOptions {
   readonly logOpts: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
   readonly usernsRemap: string | undefined;
+  readonly cdiSpecDirs: readonly string[] | undefined;
 }
 
 /** Wrong flags or a wrong file: for people, without a stack. */
@@ -42,6 +43,7 @@ Options:
       --log-opt KEY=VALUE     Default for containers' logs: max-size, max-file; may be given more than once
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
       --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
+      --cdi-spec-dir DIR      Where CDI files lie; may be given more than once (default /etc/cdi and /var/run/cdi)
       --config-file FILE      JSON with the same names (default /etc/wherry/daemon.json); flags win over it
   -v, --version               Print the version and quit
       --help                  Print this and quit
@@ -62,6 +64,7 @@ const flags = {
   "log-opt": { type: "string", multiple: true },
   label: { type: "string", multiple: true },
   "userns-remap": { type: "string" },
+  "cdi-spec-dir": { type: "string", multiple: true },
   "config-file": { type: "string" },
   version: { type: "boolean", short: "v" },
   help: { type: "boolean", short: "h" },
@@ -91,6 +94,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     logOpts: { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) },
     labels: given.label ?? file.labels ?? [],
     usernsRemap: text("userns-remap"),
+    cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
   };
 }
 
@@ -107,7 +111,12 @@ const parse = (args: readonly string[]) => parseArgs({ args: [...args], options:
 type FileText = Partial<
   Record<"data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "bridge" | "bip" | "cgroup-parent" | "userns-remap", string>
 >;
-type ConfigFile = FileText & { readonly hosts?: string[]; readonly labels?: string[]; readonly "log-opts"?: Record<string, string> };
+type ConfigFile = FileText & {
+  readonly hosts?: string[];
+  readonly labels?: string[];
+  readonly "cdi-spec-dirs"?: string[];
+  readonly "log-opts"?: Record<string, string>;
+};
 
 const textKeys: readonly string[] = ["data-root", "exec-root", "pidfile", "log-level", "storage-driver", "bridge", "bip", "cgroup-parent", "userns-remap"];
 
@@ -132,7 +141,7 @@ function readConfigFile(path: string | undefined): ConfigFile {
     const isText = (v: unknown) => typeof v === "string";
     const fits = textKeys.includes(key)
       ? isText(entry)
-      : key === "hosts" || key === "labels"
+      : ["hosts", "labels", "cdi-spec-dirs"].includes(key)
         ? Array.isArray(entry) && entry.every(isText)
         : key === "log-opts"
           ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)

@@ -49,6 +49,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     defaultLogOpts: options.logOpts,
     ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
+    ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),
     ...(options.usernsRemap === undefined ? {} : { usernsRemap: options.usernsRemap }),
     ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
   });

@@ -28,10 +28,6 @@ export const resourceFlags: readonly Flag[] = [
   hidden(bytes("kernel-memory", "Kernel memory limit")),
 ];
 
-const gpuRefusal = (): never => {
-  throw new Error("GPUs are not supported by wherry");
-};
-
 /** All flags of `create`; `run` adds its own. */
 export const containerFlags: readonly Flag[] = [
   ...resourceFlags,
@@ -46,7 +42,7 @@ export const containerFlags: readonly Flag[] = [
   one("cidfile", "Write the container's id to this file"),
   hidden(int("cpu-count", "CPU count (Windows)")),
   hidden(int("cpu-percent", "CPU percent (Windows)")),
-  many("device", "Make a host device available (/dev/x[:/dev/y][:rwm])"),
+  many("device", "Make a host device available (/dev/x[:/dev/y][:rwm], or a CDI name as vendor.com/class=name)"),
   many("device-cgroup-rule", "Add a rule to the device allow list", { parse: deviceRule }),
   many("device-read-bps", "Limit reading from a device, bytes a second", { parse: parseBpsDevice }),
   many("device-read-iops", "Limit reading from a device, operations a second", { parse: parseIopsDevice }),
@@ -62,7 +58,7 @@ export const containerFlags: readonly Flag[] = [
   many("env,e", "Set environment variables", { parse: envEntry }),
   many("env-file", "Read environment variables from a file"),
   many("expose", "Expose a port or a range of ports"),
-  one("gpus", "Not supported: refused", { metavar: "gpu-request", parse: gpuRefusal }),
+  one("gpus", "GPUs to give it, found in CDI files (all, 2, device=0)", { metavar: "gpu-request" }),
   many("group-add", "Further groups to join"),
   one("health-cmd", "Command that checks health"),
   duration("health-interval", "Time between checks (ms|s|m|h)"),

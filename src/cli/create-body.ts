@@ -1,6 +1,7 @@
 /** From the flags of `create` and `run` to the body of `POST /containers/create`: what docker's CLI sends for the same command line. @module */
 import type { ContainerConfig, HostConfig, NetworkingConfig, ResourceConfig } from "#core/container-config.ts";
 import type { FlagValues } from "./flags.ts";
+import { isCdiName, parseGpus } from "./options/device-requests.ts";
 import { readEnv, readLabels } from "./options/env.ts";
 import {
   parseCapabilities,
@@ -83,7 +84,13 @@ function createResources(flags: FlagValues): Partial<ResourceConfig> {
   list("device-write-iops", "BlkioDeviceWriteIOps");
   list("device-cgroup-rule", "DeviceCgroupRules");
   list("ulimit", "Ulimits");
-  if (flags.changed("device")) result.Devices = flags.list("device").map(parseDevice);
+  const [named, paths] = [flags.list("device").filter(isCdiName), flags.list("device").filter((device) => !isCdiName(device))];
+  if (paths.length > 0) result.Devices = paths.map(parseDevice);
+  const requests = [
+    ...(flags.changed("gpus") ? [parseGpus(flags.text("gpus"))] : []),
+    ...(named.length > 0 ? [{ Driver: "cdi", Count: 0, DeviceIDs: named, Capabilities: null, Options: null }] : []),
+  ];
+  if (requests.length > 0) result.DeviceRequests = requests;
   if (swappiness !== -1) result.MemorySwappiness = swappiness;
   if (flags.on("oom-kill-disable")) result.OomKillDisable = true;
   if (flags.changed("cgroup-parent")) result.CgroupParent = flags.text("cgroup-parent");

@@ -81,6 +81,17 @@ export interface DeviceMapping {
   CgroupPermissions: string;
 }
 
+/** Devices by what they can do, or (driver "cdi") by their CDI names. */
+export interface DeviceRequest {
+  Driver: string;
+  /** -1 = all. */
+  Count: number;
+  DeviceIDs: string[] | null;
+  /** Sets of which one must be met. */
+  Capabilities: string[][] | null;
+  Options: Record<string, string> | null;
+}
+
 export interface RestartPolicy {
   Name: "" | "no" | "always" | "unless-stopped" | "on-failure";
   MaximumRetryCount: number;
@@ -111,7 +122,7 @@ export interface ResourceConfig {
   CpusetMems: string;
   Devices: DeviceMapping[] | null;
   DeviceCgroupRules: string[] | null;
-  DeviceRequests: unknown[] | null;
+  DeviceRequests: DeviceRequest[] | null;
   MemoryReservation: number;
   MemorySwap: number;
   MemorySwappiness: number | null;

@@ -9,6 +9,7 @@ import type { HostConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { listHostDevices, resolveDevice } from "#linux/devices.ts";
 import { buildSpec, devicePathsOf, type ResolvedUser, type SpecInput, type SpecResult } from "#runtime/mod.ts";
+import { cdiAdditions, defaultCdiDirs } from "./cdi-devices.ts";
 import type { EngineContext } from "./context.ts";
 
 export interface SpecContext {
@@ -21,24 +22,29 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
   const { config, hostConfig } = record;
   const needsHost = hostConfig.Privileged || (hostConfig.Devices?.length ?? 0) > 0;
   const paths = devicePathsOf(hostConfig);
-  const [devices, deviceNumbers, mounts] = await Promise.all([
+  const requests = hostConfig.DeviceRequests ?? [];
+  const [devices, deviceNumbers, mounts, cdi] = await Promise.all([
     needsHost ? devicesOf(hostConfig) : [],
     paths.length > 0 ? numbersOf(paths) : {},
     Promise.all(record.mounts.map(withKind)),
+    requests.length > 0 ? cdiAdditions(requests, ctx.options.cdiSpecDirs ?? defaultCdiDirs) : undefined,
   ]);
   return buildSpec({
     id: record.id,
-    config,
+    config: cdi === undefined ? config : { ...config, Env: [...(config.Env ?? []), ...cdi.env] },
     hostConfig,
     args: [record.path, ...record.args],
-    user,
-    mounts,
+    user:
+      cdi === undefined || cdi.additionalGids.length === 0
+        ? user
+        : { ...user, additionalGids: [...new Set([user.gid, ...user.additionalGids, ...cdi.additionalGids])] },
+    mounts: [...(cdi?.mounts ?? []), ...mounts],
     files: etcFiles(record),
     cgroupsPath: cgroupPath(ctx, record),
     join: join === "unknown" ? { pid: 1, ipc: 1, network: 1, uts: 1 } : join,
     facts: ctx.facts,
     userns: record.idMappings,
-    devices,
+    devices: [...devices, ...(cdi?.devices ?? [])],
     deviceNumbers,
   });
 }
@@ -76,7 +82,9 @@ async function devicesOf(host: HostConfig): Promise<NonNullable<SpecInput["devic
 async function numbersOf(paths: readonly string[]): Promise<NonNullable<SpecInput["deviceNumbers"]>> {
   const entries = await Promise.all(
     paths.map(async (path) => {
-      const [node] = await resolveDevice(path, path);
+      const [node] = await resolveDevice(path, path).catch((cause: unknown) => {
+        throw new EngineError("invalid", `stat ${path}: no such file or directory`, { cause });
+      });
       if (node === undefined) throw new EngineError("invalid", `no such device: "${path}"`);
       return [path, { major: node.major, minor: node.minor }] as const;
     }),

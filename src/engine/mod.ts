@@ -189,6 +189,7 @@ export interface SystemInfo {
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly securityOptions: readonly string[];
+  readonly cdiSpecDirs: readonly string[];
   readonly logDrivers: readonly string[];
   readonly networkDrivers: readonly string[];
   readonly labels: readonly string[];
@@ -255,6 +256,8 @@ export interface EngineOptions {
   readonly bridge?: { readonly name: string; readonly subnet?: string };
   readonly defaultLogOpts?: Readonly<Record<string, string>>;
   readonly labels?: readonly string[];
+  /** Where CDI files lie; default /etc/cdi and /var/run/cdi. */
+  readonly cdiSpecDirs?: readonly string[];
   /** `--userns-remap`: "default" or user[:group]; the user namespace of containers that ask for none. */
   readonly usernsRemap?: string;
 }

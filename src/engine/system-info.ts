@@ -1,6 +1,7 @@
 /** `info`: what this engine and its host are. @module */
 import { readdir, readFile } from "node:fs/promises";
 import { arch, cpus, hostname, release, totalmem } from "node:os";
+import { defaultCdiDirs } from "./cdi-devices.ts";
 import type { EngineContext } from "./context.ts";
 import type { SystemInfo } from "./mod.ts";
 import { logDrivers } from "./validate-config.ts";
@@ -36,6 +37,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     cpus: cpus().length,
     memoryBytes: totalmem(),
     securityOptions: securityOptions(ctx),
+    cdiSpecDirs: ctx.options.cdiSpecDirs ?? defaultCdiDirs,
     logDrivers,
     networkDrivers: ["bridge", "host", "null"],
     labels: ctx.options.labels ?? [],

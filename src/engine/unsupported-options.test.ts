@@ -60,7 +60,7 @@ test("refused: recursively read-only on a kernel that cannot", () => {
 });
 
 test.each<[string, object, object, object, string]>([
-  ["windows", { CpuCount: 2 }, {}, {}, "CpuCount is a limit of Windows containers. It is discarded."],
+  ["windows", { CpuCount: 2 }, {}, {}, "linux does not support CPU count. Count discarded."],
   [
     "a log option",
     { LogConfig: { Type: "json-file", Config: { labels: "a" } } },

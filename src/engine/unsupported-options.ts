@@ -59,9 +59,12 @@ function refuseMounts(host: HostConfig, facts: HostFacts): void {
 }
 
 function windowsOnly(host: HostConfig): string[] {
-  return (["CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"] as const)
-    .filter((key) => host[key] > 0)
-    .map((key) => `${key} is a limit of Windows containers. It is discarded.`);
+  if (host.IOMaximumBandwidth !== 0) refuse("Invalid QoS settings: linux does not support configuration of maximum bandwidth");
+  if (host.IOMaximumIOps !== 0) refuse("Invalid QoS settings: linux does not support configuration of maximum IOPs");
+  return [
+    ...(host.CpuPercent > 0 ? ["linux does not support CPU percent. Percent discarded."] : []),
+    ...(host.CpuCount > 0 ? ["linux does not support CPU count. Count discarded."] : []),
+  ];
 }
 
 /** json-file's options, of which rotation is done; `mode=blocking` is what there is. */

@@ -20,7 +20,6 @@ export function validateResources(r: ResourceConfig, facts: HostFacts): string[]
   if (r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000)) refuse("Range of blkio weight is from 10 to 1000");
   for (const { Path, Weight } of r.BlkioWeightDevice ?? [])
     if (Weight !== 0 && (Weight < 10 || Weight > 1000)) refuse(`invalid weight for device: ${Path}:${Weight}`);
-  if ((r.DeviceRequests?.length ?? 0) > 0) refuse('could not select device driver "" with capabilities: [[gpu]]');
   if (!facts.swapAccounting && r.Memory > 0 && r.MemorySwap !== -1) {
     if (r.MemorySwap > 0) warnings.push("Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.");
     r.MemorySwap = -1;
@@ -40,7 +39,7 @@ function validateMemory(r: ResourceConfig): void {
     refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
 }
 
-function validateCpu(r: ResourceConfig, { cpus }: HostFacts): void {
+function validateCpu(r: ResourceConfig, { cpus, memoryNodes = "" }: HostFacts): void {
   if (r.NanoCpus > 0 && r.CpuPeriod > 0) refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
   if (r.NanoCpus > 0 && r.CpuQuota > 0) refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
   if (r.NanoCpus < 0 || (r.NanoCpus > 0 && r.NanoCpus < 10_000_000) || r.NanoCpus > cpus * 1e9)
@@ -50,9 +49,13 @@ function validateCpu(r: ResourceConfig, { cpus }: HostFacts): void {
     refuse("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
   if (r.CpuQuota > 0 && r.CpuQuota < 1000) refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)");
   const wanted = parseCpuList(r.CpusetCpus);
-  if (wanted === undefined) refuse(`Invalid value ${r.CpusetCpus} for cpuset cpus`);
+  if (wanted === undefined) refuse(`Invalid value ${r.CpusetCpus} for cpuset cpus: invalid format: ${r.CpusetCpus}`);
   if (wanted.some((cpu) => cpu >= cpus)) refuse(`Requested CPUs are not available - requested ${r.CpusetCpus}, available: 0-${cpus - 1}`);
-  if (parseCpuList(r.CpusetMems) === undefined) refuse(`Invalid value ${r.CpusetMems} for cpuset mems`);
+  const nodes = parseCpuList(r.CpusetMems);
+  if (nodes === undefined) refuse(`Invalid value ${r.CpusetMems} for cpuset mems: invalid format: ${r.CpusetMems}`);
+  const known = parseCpuList(memoryNodes) ?? [];
+  if (known.length > 0 && nodes.some((node) => !known.includes(node)))
+    refuse(`Requested memory nodes are not available - requested ${r.CpusetMems}, available: ${memoryNodes}`);
 }
 
 /** "0-2,7" → [0,1,2,7]; undefined when it is no list. @see cpuset(7) */

@@ -27,6 +27,8 @@ export interface HostFacts {
   readonly capabilities: bigint | string;
   readonly lastCap: number;
   readonly cpus: number;
+  /** NUMA nodes with memory, as "0-1"; absent = not known. */
+  readonly memoryNodes?: string;
   readonly memoryBytes: number;
   readonly swapAccounting: boolean;
   /** The engine's own RLIMIT_* hard limits that cannot be exceeded without CAP_SYS_RESOURCE, by name; empty with it. */

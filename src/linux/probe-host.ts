@@ -47,6 +47,7 @@ export async function probeHost(): Promise<HostFacts> {
       parameter("redirect_dir"),
       parameter("index"),
     ]);
+  const memoryNodes = (await text("/sys/devices/system/node/has_memory")).trim();
   const kernel = parseRelease(release.trim());
   const atLeast = (major: number, minor: number) => kernel.major > major || (kernel.major === major && kernel.minor >= minor);
   const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1]?.trim() ?? "";
@@ -75,6 +76,7 @@ export async function probeHost(): Promise<HostFacts> {
     capabilities,
     lastCap: Number(lastCap.trim() || 40),
     cpus: countBits(field("Cpus_allowed")) || 1,
+    ...(memoryNodes === "" ? {} : { memoryNodes }),
     memoryBytes: Number(/^MemTotal:\s*(\d+) kB/m.exec(meminfo)?.[1] ?? 0) * 1024,
     swapAccounting: await probeSwapAccounting(cgroup, cmdline),
     rlimitCaps: mayRaise ? {} : hardLimits(limits),

@@ -33,7 +33,7 @@ function normalize(names: readonly string[] | null, flag: string): string[] {
     const upper = given.toUpperCase();
     if (upper === ALL || upper === "CAP_ALL") return ALL;
     const name = upper.startsWith("CAP_") ? upper : `CAP_${upper}`;
-    if (!capabilityNames.includes(name)) throw new EngineError("invalid", `invalid ${flag}: unknown capability: "${given}"`);
+    if (!capabilityNames.includes(name)) throw new EngineError("invalid", `invalid ${flag}: unknown capability: "${name}"`);
     return name;
   });
 }

@@ -26,7 +26,7 @@ export function parseSecurityOptions(options: readonly string[] | null): Securit
     if (option === "disable") continue; // label=disable in its old form: there are no SELinux labels to disable
     // `key:value` is the form before Docker 1.11.
     const [, key, value] = /^([^=:]+)[=:](.*)$/s.exec(option) ?? [];
-    if (key === undefined || value === undefined) throw new EngineError("invalid", `invalid --security-opt: "${option}"`);
+    if (key === undefined || value === undefined) throw new EngineError("invalid", `invalid --security-opt 1: "${option}"`);
     if (key === "seccomp") seccomp = value;
     else if (key === "apparmor") apparmor = value;
     else if (key === "no-new-privileges") noNewPrivileges = boolean(option, value);

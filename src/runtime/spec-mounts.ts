@@ -4,6 +4,7 @@
  */
 import { posix } from "node:path";
 import type { HostConfig, MountSpec } from "#core/container-config.ts";
+import { EngineError } from "#core/errors.ts";
 import type { OciMount } from "#core/runtime-spec.ts";
 import type { DeviceNode } from "#linux/devices.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
@@ -148,9 +149,25 @@ function clean(path: string): string {
   return posix.normalize(`/${path}`).replace(/(.)\/$/, "$1");
 }
 
+/** What Docker takes. */
+const tmpfsValues = new Set(["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"]);
+const tmpfsFlags = new Set(
+  "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount mand nomand atime noatime diratime nodiratime bind rbind unbindable runbindable private rprivate shared rshared slave rslave relatime norelatime strictatime nostrictatime".split(
+    " ",
+  ),
+);
+
 function tmpfs(destination: string, options: string, writable: boolean): OciMount {
   // The last of two contradicting options wins.
   const given = options.split(",").filter(Boolean);
+  for (const option of given) {
+    const [key = "", value] = option.split(/=(.*)/s);
+    if (value === undefined ? !tmpfsFlags.has(key) : !tmpfsValues.has(key))
+      throw new EngineError(
+        "invalid",
+        `invalid tmpfs option ${value === undefined ? JSON.stringify(key) : `[${JSON.stringify(key)} ${JSON.stringify(value)}]`}`,
+      );
+  }
   return { destination, type: "tmpfs", source: "tmpfs", options: ["noexec", "nosuid", "nodev", "rprivate", ...given, ...(writable ? [] : ["ro"])] };
 }
 

@@ -54,6 +54,7 @@ const info: SystemInfo = {
   cpus: 2,
   memoryBytes: 8_000_000_000,
   securityOptions: ["name=seccomp,profile=builtin"],
+  cdiSpecDirs: [],
   logDrivers: ["json-file"],
   networkDrivers: ["bridge", "host", "null"],
   labels: [],

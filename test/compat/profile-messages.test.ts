@@ -44,8 +44,8 @@ const cases: Readonly<Record<string, Host>> = {
   "security option of an unknown kind": { SecurityOpt: ["foo=bar"] },
   "no-new-privileges": { SecurityOpt: ["no-new-privileges:maybe"] },
   "no-new-privileges off": { SecurityOpt: ["no-new-privileges:false"] },
-  "systempaths": { SecurityOpt: ["systempaths=confined"] },
-  "label": { SecurityOpt: ["label=type:foo"] },
+  systempaths: { SecurityOpt: ["systempaths=confined"] },
+  label: { SecurityOpt: ["label=type:foo"] },
   "label disable": { SecurityOpt: ["label=disable"] },
   "seccomp that is no JSON": { SecurityOpt: ["seccomp={"] },
   "restart policy": { RestartPolicy: { Name: "foo" } },
@@ -71,44 +71,82 @@ const cases: Readonly<Record<string, Host>> = {
 };
 
 /** Where ours says or does something else, and why. */
-const differs: Readonly<Record<string, string>> = {};
+const later = "refused already when it is created";
+const differs: Readonly<Record<string, string>> = {
+  "nano cpus": "Docker's own text says from 0.01, and 1 billionth is less",
+  "blkio weight": "refused also where the kernel has no weights",
+  "weight of a device": "refused also where the kernel has no weights",
+  "capabilities all and prefixed": "runs where the engine itself lacks capabilities",
+  "cgroupns private and privileged": "runs where the engine itself lacks capabilities",
+  "ipc mode": later,
+  "pid mode": "dockerd takes any text for the default",
+  "uts mode": "dockerd takes any text for the default",
+  "userns mode": "dockerd takes any text for the default",
+  label: "no accepted option is ignored in silence",
+  "seccomp that is no JSON": later,
+  "restart policy": "text of Docker 25",
+  "masked path": "a relative path would mask nothing",
+  "read-only path": "a relative path would protect nothing",
+  runtime: "text of Docker 23",
+  "rate of a device": later,
+  "device driver": later,
+  "device driver by name": later,
+  "realtime runtime": "the runtimes' own words for what the kernel answers",
+  "privileged with mounts over proc": "a mount below /proc is refused as such",
+  tmpfs: later,
+  ulimit: later,
+  sysctl: later,
+};
+/** Refused by both; at another time, in the same words. */
+const sameWords = ["rate of a device", "device driver", "device driver by name", "tmpfs"];
 
-describe.skipIf(whyNot() !== undefined || Dockerd.missing !== undefined)(`profiles beside dockerd${Dockerd.missing === undefined ? "" : ` (${Dockerd.missing})`}`, () => {
-  let work: string;
-  let dockerd: Dockerd;
-  let daemon: TestDaemon;
-  beforeAll(async () => {
-    work = mkdtempSync(join(tmpdir(), "wherry-pm-"));
-    dockerd = new Dockerd(work);
-    daemon = new TestDaemon();
-    await Promise.all([daemon.start(), dockerd.start()]);
-    const tar = tarOf([{ name: "bin", type: "dir" }, { name: "bin/sh", data: "x", mode: 0o755 }]);
-    for (const socket of sockets()) expect((await httpCall(socket, "POST", "/v1.41/images/create?fromSrc=-&repo=small&tag=latest", tar)).status).toBe(200);
-  }, 60_000);
-  afterAll(async () => {
-    await dockerd?.stop();
-    await daemon?.stop();
-    rmSync(work, { recursive: true, force: true });
-  });
-  const sockets = () => [dockerd.host, daemon.host].map((host) => host.replace("unix://", ""));
+describe.skipIf(whyNot() !== undefined || Dockerd.missing !== undefined)(
+  `profiles beside dockerd${Dockerd.missing === undefined ? "" : ` (${Dockerd.missing})`}`,
+  () => {
+    let work: string;
+    let dockerd: Dockerd;
+    let daemon: TestDaemon;
+    beforeAll(async () => {
+      work = mkdtempSync(join(tmpdir(), "wherry-pm-"));
+      dockerd = new Dockerd(work);
+      daemon = new TestDaemon();
+      await Promise.all([daemon.start(), dockerd.start()]);
+      const tar = tarOf([
+        { name: "bin", type: "dir" },
+        { name: "bin/sh", data: "x", mode: 0o755 },
+      ]);
+      for (const socket of sockets()) expect((await httpCall(socket, "POST", "/v1.41/images/create?fromSrc=-&repo=small&tag=latest", tar)).status).toBe(200);
+    }, 60_000);
+    afterAll(async () => {
+      await dockerd?.stop();
+      await daemon?.stop();
+      rmSync(work, { recursive: true, force: true });
+    });
+    const sockets = () => [dockerd.host, daemon.host].map((host) => host.replace("unix://", ""));
 
-  /** What creating (and where that is answered, starting) says: the warnings, or the reason of a refusal. */
-  async function answer(socket: string, host: Host): Promise<string> {
-    const reply: Reply = await httpCall(socket, "POST", "/v1.41/containers/create", { Image: "small", Cmd: ["sh"], HostConfig: { NetworkMode: "none", ...host } });
-    const { Id: id, Warnings: warnings, message } = reply.json<{ Id?: string; Warnings?: string[]; message?: string }>();
-    if (id === undefined) return `refused: ${message}`;
-    const started = await httpCall(socket, "POST", `/v1.41/containers/${id}/start`);
-    await httpCall(socket, "DELETE", `/v1.41/containers/${id}?force=1`);
-    const why = started.status < 300 ? "" : started.json<{ message: string }>().message;
-    // The image's only program is none: whoever comes so far has been accepted.
-    return why === "" || why.includes("exec format error") ? `accepted: ${JSON.stringify(warnings ?? [])}` : `refused at start: ${why}`;
-  }
+    /** What creating (and where that is answered, starting) says: the warnings, or the reason of a refusal. */
+    async function answer(socket: string, host: Host): Promise<string> {
+      const reply: Reply = await httpCall(socket, "POST", "/v1.41/containers/create", {
+        Image: "small",
+        Cmd: ["sh"],
+        HostConfig: { NetworkMode: "none", ...host },
+      });
+      const { Id: id, Warnings: warnings, message } = reply.json<{ Id?: string; Warnings?: string[]; message?: string }>();
+      if (id === undefined) return `refused: ${message}`;
+      const started = await httpCall(socket, "POST", `/v1.41/containers/${id}/start`);
+      await httpCall(socket, "DELETE", `/v1.41/containers/${id}?force=1`);
+      const why = started.status < 300 ? "" : started.json<{ message: string }>().message;
+      // The image's only program is none: whoever comes so far has been accepted.
+      return why === "" || why.includes("exec format error") ? `accepted: ${JSON.stringify(warnings ?? [])}` : `refused at start: ${why}`;
+    }
 
-  test.each(Object.entries(cases))("%s", async (name, host) => {
-    const [docker, ours] = await Promise.all(sockets().map((socket) => answer(socket, host)));
-    const note = differs[name];
-    if (process.env["SHOW"]) console.log(`${name}\n   D ${docker}\n   O ${ours}`);
-    if (note === undefined) expect(ours).toBe(docker);
-    else expect(ours, `${note}; dockerd says: ${docker}`).not.toBe(docker);
-  });
-});
+    test.each(Object.entries(cases))("%s", async (name, host) => {
+      const [docker, ours] = await Promise.all(sockets().map((socket) => answer(socket, host)));
+      const note = differs[name];
+      if (note === undefined) expect(ours).toBe(docker);
+      else expect(ours, `${note}; dockerd says: ${docker}`).not.toBe(docker);
+      const text = (answered = "") => answered.replace(/^refused[a-z ]*: /, "");
+      if (sameWords.includes(name)) expect(text(ours)).toBe(text(docker));
+    });
+  },
+);

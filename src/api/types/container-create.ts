@@ -2,7 +2,7 @@
 import type { ContainerConfig, HostConfig, NetworkingConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { containerConfig } from "./container-config.ts";
-import { asObject } from "./fields.ts";
+import { asObject, int } from "./fields.ts";
 import { hostConfig, networkingConfig } from "./host-config.ts";
 
 export interface CreateBody {
@@ -21,6 +21,7 @@ export function parseCreateBody(body: unknown, minor: number): CreateBody {
   const networking = networkingConfig(source.NetworkingConfig, "NetworkingConfig");
   const warnings: string[] = [];
   olderClients(config, host, minor);
+  if (minor < 42) kernelMemory(source.HostConfig, warnings);
   mountRules(host, minor);
   macAddress(config, host, networking, minor, warnings);
   return { config, hostConfig: host, networkingConfig: networking, warnings };
@@ -36,6 +37,14 @@ function olderClients(config: ContainerConfig, host: HostConfig, minor: number):
       if (mount.Type === "bind" && mount.ReadOnly) mount.BindOptions = { ...mount.BindOptions, ReadOnlyNonRecursive: true };
     }
   }
+}
+
+/** Linux 5.16 has it no more, API 1.42 neither. */
+function kernelMemory(host: unknown, warnings: string[]): void {
+  const limit = typeof host === "object" && host !== null && "KernelMemory" in host ? int(host.KernelMemory, "HostConfig.KernelMemory") : 0;
+  if (limit === 0) return;
+  if (limit > 0 && limit < 4 * 1024 * 1024) throw new EngineError("invalid", "Minimum kernel memory limit allowed is 4MB");
+  warnings.push("Specifying a kernel memory limit is deprecated and will be removed in a future release.");
 }
 
 function mountRules(host: HostConfig, minor: number): void {

@@ -1,6 +1,7 @@
 /** Readers for the host's half of a container's configuration. @module */
 import type {
   DeviceMapping,
+  DeviceRequest,
   EndpointConfig,
   HostConfig,
   LogConfig,
@@ -43,7 +44,9 @@ const resourceFields: { readonly [K in keyof ResourceConfig]-?: Field<ResourceCo
   CpusetMems: text,
   Devices: orNull(list(object<DeviceMapping>({ PathOnHost: text, PathInContainer: text, CgroupPermissions: text }))),
   DeviceCgroupRules: texts,
-  DeviceRequests: orNull(list((value, path) => asObject(value, path) as unknown)),
+  DeviceRequests: orNull(
+    list(object<DeviceRequest>({ Driver: text, Count: int, DeviceIDs: texts, Capabilities: orNull(list(list(text))), Options: orNull(map(text)) })),
+  ),
   MemoryReservation: int,
   MemorySwap: int,
   MemorySwappiness: orNull(int),

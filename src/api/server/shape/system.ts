@@ -108,6 +108,6 @@ export function infoJson(info: SystemInfo, version: string, host: HostNow, minor
     InitCommit: commit,
     SecurityOptions: [...info.securityOptions],
     Warnings: info.warnings.length === 0 ? null : [...info.warnings],
-    CDISpecDirs: [],
+    CDISpecDirs: [...info.cdiSpecDirs],
   };
 }
