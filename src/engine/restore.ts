@@ -22,6 +22,7 @@ import { readPidFile } from "./pid-file.ts";
 export async function restore(ctx: EngineContext): Promise<void> {
   const { records, broken } = await ctx.records.load();
   for (const name of broken) await ctx.records.discard(name);
+  const found = new Set((await ctx.layers.driver.list()).active);
   const containers = records.map((record) => ctx.registry.add(record));
   await Promise.all(containers.map((container) => findProcess(ctx, container)));
   const running = containers.filter((c) => isRunning(c.state));
@@ -33,7 +34,7 @@ export async function restore(ctx: EngineContext): Promise<void> {
     watchExit(ctx, container, container.link);
     resumeHealthChecks(ctx, container);
   }
-  ctx.background.add("sweeping what crashes have left", sweep(ctx));
+  ctx.background.add("sweeping what crashes have left", sweep(ctx, found));
 }
 
 /** Whether the container runs is what its monitor's files say; the record may be behind them in both directions. */
@@ -114,14 +115,41 @@ export async function restartContainers(ctx: EngineContext): Promise<void> {
   }
 }
 
-/** Everything that no container names. */
-async function sweep(ctx: EngineContext): Promise<void> {
-  const ids = new Set<string>();
-  const snapshots = new Set<string>();
-  for (const { id, record } of ctx.registry.all()) {
-    ids.add(id);
-    if (record.snapshot !== "") snapshots.add(record.snapshot);
+/** The snapshots that containers have, and all that come into being after `found` was read: a container may be on its way while the sweep goes on. */
+class KeptSnapshots extends Set<string> {
+  readonly #found: ReadonlySet<string>;
+
+  constructor(found: ReadonlySet<string>, known: Iterable<string>) {
+    super(known);
+    this.#found = found;
   }
+
+  override has(key: string): boolean {
+    return super.has(key) || !this.#found.has(key);
+  }
+}
+
+/** Ids of the containers there are at the moment of the question. */
+class LiveIds extends Set<string> {
+  readonly #ctx: EngineContext;
+
+  constructor(ctx: EngineContext) {
+    super();
+    this.#ctx = ctx;
+  }
+
+  override has(id: string): boolean {
+    return this.#ctx.registry.has(id);
+  }
+}
+
+/** Everything that no container names. `found`: the snapshots that were there when nobody could have asked for one yet. */
+async function sweep(ctx: EngineContext, found: ReadonlySet<string>): Promise<void> {
+  const ids = new LiveIds(ctx);
+  const snapshots = new KeptSnapshots(
+    found,
+    [...ctx.registry.all()].map(({ record }) => record.snapshot),
+  );
   const steps: Record<string, () => Promise<unknown>> = {
     cgroups: async () => {
       for (const paths of await ctx.cgroups.orphans(ids)) {
@@ -129,7 +157,7 @@ async function sweep(ctx: EngineContext): Promise<void> {
         await ctx.cgroups.remove(paths);
       }
     },
-    "monitor files": () => sweepMonitorFiles(ctx, ids),
+    "monitor files": () => sweepMonitorFiles(ctx),
     snapshots: () => ctx.layers.driver.sweep(snapshots),
     images: () => ctx.images.sweep(),
     blobs: () => ctx.content.sweep(),
@@ -142,10 +170,11 @@ async function sweep(ctx: EngineContext): Promise<void> {
 }
 
 /** Files of containers that are gone, and of execs whose process has ended. */
-async function sweepMonitorFiles(ctx: EngineContext, ids: ReadonlySet<string>): Promise<void> {
-  const known = new Set([...ids].map((id) => id.slice(0, 24)));
+async function sweepMonitorFiles(ctx: EngineContext): Promise<void> {
   const directory = monitorDirectory(ctx.options);
   const bases = new Set((await readdir(directory)).map((name) => name.replace(/\..*$/, "")));
+  // After the files were listed: whoever has been started meanwhile is among these.
+  const known = new Set([...ctx.registry.all()].map(({ id }) => id.slice(0, 24)));
   for (const base of bases) {
     const [container = "", exec] = base.split("-");
     if (exec === undefined && known.has(container)) continue;
