@@ -98,7 +98,7 @@ const cases: Readonly<Record<string, Case>> = {
       ],
     }),
     script: "mkfifo /tmp/f 2>&1; mknod /tmp/n c 1 3 && echo node",
-    shows: /Operation not supported[^]*node/,
+    shows: /Operation not supported[\s\S]*node/,
   },
   "seccomp builtin": { host: { SecurityOpt: ["seccomp=builtin"] }, script: "grep Seccomp: /proc/self/status | cut -f2", shows: "2" },
   "seccomp unconfined": { host: { SecurityOpt: ["seccomp=unconfined"] }, script: "grep Seccomp: /proc/self/status | cut -f2", shows: "0" },
@@ -110,7 +110,7 @@ const cases: Readonly<Record<string, Case>> = {
   "cap-drop ALL, cap-add one": { host: { CapDrop: ["ALL"], CapAdd: ["chown"] }, script: caps, shows: "0000000000000001" },
   "cap-add with the prefix": { host: { CapDrop: ["all"], CapAdd: ["CAP_NET_ADMIN"] }, script: caps, shows: "0000000000001000" },
   "cap-add ALL, cap-drop one": { host: { CapAdd: ["ALL"], CapDrop: ["CHOWN"] }, script: `${caps} | tail -c 2`, shows: "e" },
-  "masked and read-only paths": { script: "wc -c < /proc/keys; (echo 1 > /proc/sys/kernel/domainname) 2>&1", shows: /^0\b[^]*Read-only/ },
+  "masked and read-only paths": { script: "wc -c < /proc/keys; (echo 1 > /proc/sys/kernel/domainname) 2>&1", shows: /^0\b[\s\S]*Read-only/ },
   "systempaths=unconfined": { host: { SecurityOpt: ["systempaths=unconfined"] }, script: "grep -c ' /proc/kcore ' /proc/self/mountinfo; true", shows: "0" },
   "cgroups are read-only": { script: "mkdir /sys/fs/cgroup/x /sys/fs/cgroup/pids/x 2>&1 | grep -c Read-only", shows: /[12]/ },
   "writable-cgroups=true": {
