@@ -400,12 +400,12 @@ static int reopen(int fd, int flags) {
 static int take_direct(struct client *c, int which, int flags) {
   int fd = DIRECT_FD + 1 + which, own = reopen(fd, flags);
   c->reopened[which] = own >= 0;
-  return own >= 0 ? own : fd_high(fcntl(fd, F_DUPFD_CLOEXEC, 200));
+  return own >= 0 ? own : fd_high(fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD));
 }
 
 void client_add_direct(uint8_t flags, const struct bytes *keys) {
   struct client *c = free_client();
-  *c = (struct client){.state = C_DIRECT, .fd = fd_high(fcntl(DIRECT_FD, F_DUPFD_CLOEXEC, 200)), .in = -1, .out = {-1, -1}};
+  *c = (struct client){.state = C_DIRECT, .fd = fd_high(fcntl(DIRECT_FD, F_DUPFD_CLOEXEC, HIGH_FD)), .in = -1, .out = {-1, -1}};
   if (!peer_is_trusted(c->fd, &c->peer)) c->peer = 0;
   set_keys(c, keys);
   if (flags & L_DIRECT_STDIN && (c->in = take_direct(c, 0, O_RDONLY)) >= 0) {

@@ -6,7 +6,7 @@
 
 enum {
   RELAY_FD = 3, /* to the helper */
-  PRESERVED_BASE = 300, /* launch.c: the program's further descriptors */
+  PRESERVED_BASE = 700, /* launch.c: the program's further descriptors */
   DIRECT_FD = 4, /* the stub's connection and its descriptors 0, 1, 2: 4..7 */
   MAX_CLIENTS = 64,
   MAX_KEYS = 16,

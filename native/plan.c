@@ -135,7 +135,7 @@ static void take_streams(struct run *run, const struct msghdr *message) {
   for (int i = 0; i < 3; i++) fds[i] = fd_high(fds[i]);
   if (run->streams.tty) {
     run->streams.out = fds[0];
-    run->streams.in = fds[0] >= 0 ? fcntl(fds[0], F_DUPFD_CLOEXEC, 200) : -1;
+    run->streams.in = fds[0] >= 0 ? fcntl(fds[0], F_DUPFD_CLOEXEC, HIGH_FD) : -1;
   } else {
     run->streams.out = fds[0];
     run->streams.err = fds[1];

@@ -27,8 +27,8 @@ pid_t sys_clone(uint64_t flags, int cgroup_fd, int *pidfd) {
 }
 
 int fd_high(int fd) {
-  if (fd < 0 || fd >= 200) return fd;
-  int high = fcntl(fd, F_DUPFD_CLOEXEC, 200);
+  if (fd < 0 || fd >= HIGH_FD) return fd;
+  int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
   int saved = errno;
   close(fd);
   errno = saved;

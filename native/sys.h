@@ -87,7 +87,9 @@ static inline int sys_pidfd_send_signal(int fd, int sig) { return (int)syscall(N
 /* sys.c */
 /* Forks with clone3 (or clone where clone3 is refused), so that flags and a pidfd can be given. Returns the pid, 0 in the child. */
 pid_t sys_clone(uint64_t flags, int cgroup_fd, int *pidfd);
-/* Moves a descriptor out of the slots' range (to 200 and up), close-on-exec; -1 keeps -1. */
+/* Above a plan's slots (wire.h): descriptors of the process itself. */
+enum { HIGH_FD = 400 };
+/* Moves a descriptor out of the slots' range (to HIGH_FD and up), close-on-exec; -1 keeps -1. */
 int fd_high(int fd);
 /* Writes all bytes to a blocking descriptor. */
 int write_all(int fd, const void *data, size_t n);

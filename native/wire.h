@@ -11,7 +11,7 @@ enum {
   MAX_PLAN = 4 << 20,   /* bytes of one plan */
   MAX_STRING = 1 << 20, /* bytes of one string or blob within it */
   MAX_COUNT = 1 << 16,  /* elements of a list */
-  MAX_SLOTS = 64,
+  MAX_SLOTS = 256,
   SLOT_BASE = 100,
 };
 #define NO_SLOT UINT32_MAX
@@ -127,14 +127,14 @@ static inline int read_u32s(struct reader *r, struct u32s *v) {
   *r = copy;
   return 0;
 }
-/* A slot to use: 0..63, or none. */
+/* A slot to use: 0..255, or none. */
 static inline int read_slot(struct reader *r, uint32_t *v) {
   uint32_t u;
   if (read_u32(r, &u) || (u >= MAX_SLOTS && u != NO_SLOT)) return -1;
   *v = u;
   return 0;
 }
-/* A slot to fill: 0..63. */
+/* A slot to fill: 0..255. */
 static inline int read_out(struct reader *r, uint32_t *v) {
   uint32_t u;
   if (read_u32(r, &u) || u >= MAX_SLOTS) return -1;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { ContainerRecord, MountPoint } from "#container/mod.ts";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { isOpaque, isOverlayXattr, isWhiteout } from "#unionfs/overlay-format.ts";
-import { directoriesOf, openCommonTree } from "#unionfs/trees.ts";
+import { directoriesOf, hasImages, openCommonTree, openUnion } from "#unionfs/trees.ts";
 import { walkUnion } from "#unionfs/union-walk.ts";
 import type { EngineContext } from "./context.ts";
 
@@ -16,8 +16,10 @@ const MAX_LINKS = 40;
 /** Does nothing when the volume holds something already, or the image has no such directory. */
 export async function copyUp(ctx: EngineContext, record: ContainerRecord, mount: MountPoint): Promise<void> {
   if (record.snapshot === "" || mount.Name === undefined || !(await ctx.volumes.isEmpty(mount.Name))) return;
-  const layers = directoriesOf(await ctx.layers.driver.mounts(record.snapshot));
-  const { tree, paths } = await openCommonTree(ctx.helper, layers);
+  const root = await ctx.layers.driver.mounts(record.snapshot);
+  const union = hasImages(root);
+  const layers = union ? [""] : directoriesOf(root);
+  const { tree, paths } = union ? { tree: await openUnion(ctx.helper, root), paths: [""] } : await openCommonTree(ctx.helper, layers);
   let found: Found | undefined;
   try {
     found = await resolveDirectory(tree, paths, mount.Destination);
@@ -25,7 +27,8 @@ export async function copyUp(ctx: EngineContext, record: ContainerRecord, mount:
     await tree.close();
   }
   if (found === undefined) return;
-  await copyUnion(ctx, layers, found, mount.Source);
+  const open = (path: string): Promise<FileTree> => (union ? openUnion(ctx.helper, root, path) : ctx.helper.openTree(path));
+  await copyUnion(layers, found, { open, destination: await ctx.helper.openTree(mount.Source) });
 }
 
 interface Found {
@@ -88,13 +91,16 @@ async function descend(
   return first === undefined ? undefined : { stat: first, parts };
 }
 
-async function copyUnion(ctx: EngineContext, layers: readonly string[], { stat, parts }: Found, destination: string): Promise<void> {
+async function copyUnion(
+  layers: readonly string[],
+  { stat, parts }: Found,
+  { open, destination: to }: { readonly open: (path: string) => Promise<FileTree>; readonly destination: FileTree },
+): Promise<void> {
   // Each is a real directory in its layer: no component of its path is a link.
   const directories = parts.map(({ layer, path }) => join(layers[layer] as string, path));
-  await using opened = new Trees();
-  const to = await opened.open(ctx, destination);
-  const walks = await Promise.all(directories.map((directory) => opened.open(ctx, directory)));
-  const readers = await Promise.all(directories.map((directory) => opened.open(ctx, directory)));
+  await using opened = new Trees(to);
+  const walks = await Promise.all(directories.map((directory) => opened.add(open(directory))));
+  const readers = await Promise.all(directories.map((directory) => opened.add(open(directory))));
   const links = new Map<string, Uint8Array>();
   const directoryMeta: [Uint8Array, FileMeta][] = [[new Uint8Array(), metaOf(stat)]];
   for await (const entry of walkUnion(walks)) {
@@ -136,10 +142,14 @@ function metaOf({ mode, uid, gid, mtimeNs, xattrs }: TreeStat): FileMeta {
 
 /** Trees that are closed together. */
 class Trees implements AsyncDisposable {
-  readonly #open: FileTree[] = [];
+  readonly #open: FileTree[];
 
-  async open(ctx: EngineContext, root: string): Promise<FileTree> {
-    const tree = await ctx.helper.openTree(root);
+  constructor(first: FileTree) {
+    this.#open = [first];
+  }
+
+  async add(opening: Promise<FileTree>): Promise<FileTree> {
+    const tree = await opening;
     this.#open.push(tree);
     return tree;
   }

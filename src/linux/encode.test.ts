@@ -29,7 +29,7 @@ describe("encodePlan", () => {
 
   it.each<[string, Step, string]>([
     ["a NUL in a path", host({ op: "rmdir", dir: NO_SLOT, path: "/a\0b" }), "step 0 (rmdir): path: "],
-    ["a slot out of range", host({ op: "close", slot: 64 }), "slot 64"],
+    ["a slot out of range", host({ op: "close", slot: 256 }), "slot 256"],
     ["no slot where one is filled", host({ op: "fsopen", fstype: "tmpfs", out: NO_SLOT }), "slot 4294967295"],
     ["a number that does not fit", host({ op: "rmdir", dir: -1, path: "/" }), "slot -1"],
     ["a negative mode", host({ op: "umask", mask: -1 }), "mask"],

@@ -13,7 +13,7 @@ import type { Op } from "./ops.gen.ts";
 export const SLOT_BASE = 100;
 /** "No slot": the path is absolute. */
 export const NO_SLOT = 0xffffffff;
-export const MAX_SLOTS = 64;
+export const MAX_SLOTS = 256;
 
 /** Where a step runs, why (one phrase for people), where to read on, and the only errnos that do not fail it. */
 export interface StepInfo {

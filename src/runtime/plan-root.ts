@@ -7,6 +7,7 @@ import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import { type LayerImage, layerImageSteps } from "#linux/layer-image.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import { mapText } from "#namespace/mod.ts";
 import type { Draft } from "./draft.ts";
@@ -31,7 +32,13 @@ const MOUNT_DATA_MAX = 4095;
  * {@link planLegacyOverlay} when the child has its own mount namespace.
  */
 export function planRoot(draft: Draft, root: RootMountData, options: RootOptions): "detached" | "in-child" {
+  const { facts } = options;
   draft.section("The root filesystem");
+  if (root.kind === "overlay" && root.images !== undefined && !(facts.overlay.lowerdirPlus && facts.overlay.layerFds)) {
+    throw new EngineError("unsupported", "layers that are images need overlay layers by descriptor, which this kernel lacks (Linux 6.13)", {
+      hint: "use --storage-driver overlay2",
+    });
+  }
   if (root.kind === "bind") planBindRoot(draft, root, options);
   else if (options.mapping !== undefined && (root.kind === "fs" || root.kind === "fuse"))
     throw new EngineError("unsupported", `a ${root.kind === "fs" ? root.fstype : "FUSE"} root cannot be used with a user namespace`, {
@@ -95,9 +102,14 @@ function planFuseRoot(draft: Draft, root: Extract<RootMountData, { kind: "fuse" 
 /** fs.overlay: the layers as one directory tree. Lower layers are shared by all containers of an image; what changes goes to the upper one. */
 function planOverlay(draft: Draft, root: Overlay, facts: HostFacts): void {
   const fs = openOverlay(draft);
+  const held: number[] = [];
   if (facts.overlay.lowerdirPlus) {
-    for (const [index, lower] of root.lower.entries())
-      draft.host({ op: "fsconfig_str", fs, key: "lowerdir+", value: lower }, lowerWhy(index, root.lower.length));
+    for (const [index, lower] of root.lower.entries()) {
+      const why = lowerWhy(index, root.lower.length);
+      const image = root.images?.[index];
+      if (image === undefined) draft.host({ op: "fsconfig_str", fs, key: "lowerdir+", value: lower }, why);
+      else held.push(useImage(draft, fs, image, why));
+    }
   } else {
     draft.host({ op: "fsconfig_str", fs, key: "lowerdir", value: root.lower.map(escapeLower).join(":") }, "the read-only layers, top-most first");
   }
@@ -106,6 +118,7 @@ function planOverlay(draft: Draft, root: Overlay, facts: HostFacts): void {
     draft.host({ op: "fsconfig_str", fs, key: "workdir", value: root.work }, "where overlayfs prepares a file before it appears");
   }
   finishOverlay(draft, fs, root);
+  letGo(draft, held);
 }
 
 /**
@@ -139,11 +152,35 @@ function planMappedOverlay(draft: Draft, root: Overlay, mapping: NonNullable<Roo
     draft.host({ op: "openat", dir: store, path: path.slice(folder.length).replace(/^\//, ""), flags: O.PATH | O.DIRECTORY, mode: 0, out: layer }, why);
     draft.host({ op: "fsconfig_fd", fs, key, fd: layer }, `used as ${key}`);
   };
-  for (const [index, lower] of root.lower.entries()) use("lowerdir+", lower, lowerWhy(index, root.lower.length));
+  const held: number[] = [];
+  for (const [index, lower] of root.lower.entries()) {
+    const why = lowerWhy(index, root.lower.length);
+    const image = root.images?.[index];
+    if (image === undefined) use("lowerdir+", lower, why);
+    else held.push(useImage(draft, fs, image, why, userns));
+  }
   for (const [key, path] of writable)
     use(key, path, key === "upperdir" ? "the writable layer: this container's own changes" : "where overlayfs prepares a file before it appears");
   finishOverlay(draft, fs, root);
-  for (const slot of [layer, store, userns]) {
+  letGo(draft, [...held, layer, store, userns]);
+}
+
+/** Mounts an image as the next lower layer, with its owners shifted where `userns` says how. The mount in the slot must live until the overlay is made. */
+function useImage(draft: Draft, fs: number, image: LayerImage, why: string, userns: number = NO_SLOT): number {
+  const [context, layer] = [draft.take(), draft.take()];
+  draft.add(...layerImageSteps(image, context, layer, why));
+  draft.release(context);
+  if (userns !== NO_SLOT)
+    draft.host(
+      { op: "mount_setattr", mnt: layer, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
+      "seen through it, the owners are the container's",
+    );
+  draft.host({ op: "fsconfig_fd", fs, key: "lowerdir+", fd: layer }, "the image is this layer");
+  return layer;
+}
+
+function letGo(draft: Draft, slots: readonly number[]): void {
+  for (const slot of slots) {
     draft.host({ op: "close", slot }, "the overlay holds what it needs");
     draft.release(slot);
   }

@@ -4,6 +4,7 @@
  */
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import { layerImageSteps } from "#linux/layer-image.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import type { RootMountData } from "./root-mount.ts";
 import { slots } from "./slots.ts";
@@ -49,6 +50,11 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
     return [
       { op: "fsopen", fstype: root.fstype, out: fs, ...host, why: "the root filesystem", section },
       { op: "fsconfig_str", fs, key: "source", value: root.source, ...host, why: "where it is stored" },
+      ...root.options.map((option): Step => {
+        const [key = "", value] = option.split(/=(.*)/s);
+        const why = "as the storage driver asks";
+        return value === undefined ? { op: "fsconfig_flag", fs, key, ...host, why } : { op: "fsconfig_str", fs, key, value, ...host, why };
+      }),
       { op: "fsmount", fs, attrs: MOUNT_ATTR.RDONLY, out, ...host, why: "mounted read-only, attached nowhere" },
     ];
   }
@@ -63,8 +69,14 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
   const joined = layers.map((layer) => layer.replace(/[\\:]/g, (c) => `\\${c}`)).join(":");
   const fits = facts.overlay.lowerdirPlus ? layers.every((layer) => Buffer.byteLength(layer) <= FSCONFIG_MAX) : Buffer.byteLength(joined) <= FSCONFIG_MAX;
   if (!fits) return mountInPrivate(root, out, section);
+  const images = root.images === undefined ? [] : [...(root.upper === undefined ? [] : [undefined]), ...root.images];
   const config: Step[] = facts.overlay.lowerdirPlus
-    ? layers.map((layer) => ({ op: "fsconfig_str", fs, key: "lowerdir+", value: layer, ...host, why: "a layer" }) as const)
+    ? layers.flatMap((layer, i): Step[] => {
+        const image = images[i];
+        if (image === undefined) return [{ op: "fsconfig_str", fs, key: "lowerdir+", value: layer, ...host, why: "a layer" }];
+        const [context, mount] = [fs + 1, fs + 2 + i] as const;
+        return [...layerImageSteps(image, context, mount, "a layer"), { op: "fsconfig_fd", fs, key: "lowerdir+", fd: mount, ...host, why: "a layer" }];
+      })
     : [{ op: "fsconfig_str", fs, key: "lowerdir", value: joined, ...host, why: "the layers, top-most first" }];
   return [
     { op: "fsopen", fstype: "overlay", out: fs, ...host, why: "the layers seen as one tree", section },

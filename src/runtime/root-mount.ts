@@ -1,8 +1,11 @@
 /** The root filesystem as the planner needs it. Structurally the same as unionfs `RootMount` (runtime may not import unionfs). @module */
+import type { LayerImage } from "#linux/layer-image.ts";
+
 export type RootMountData =
   | {
       readonly kind: "overlay";
       readonly lower: readonly string[];
+      readonly images?: readonly (LayerImage | undefined)[];
       readonly links: readonly string[];
       readonly linkDir: string;
       readonly upper?: string;

@@ -7,13 +7,22 @@ import { type Content, type DirNode, dirNode, LayerModel, type LayerNode, pathsB
 import { cleanPath, parseLayerName, refused } from "./layer-names.ts";
 import type { ApplyProgress } from "./mod.ts";
 import { isOverlayXattr, opaqueXattr } from "./overlay-format.ts";
-import type { TarEntry } from "./tar/entry.ts";
+import type { Extent, TarEntry } from "./tar/entry.ts";
 import { TarReader } from "./tar/reader.ts";
 import type { TarIndexWriter } from "./tar-index.ts";
 
+/** A tree that can take a file's content from where it lies in the archive. False = it wants it written. */
+export interface PlacingTree extends FileTree {
+  placeFile?(
+    path: Uint8Array,
+    file: { readonly size: number; readonly offset: number; readonly sparse: readonly Extent[] | undefined },
+    meta: FileMeta,
+  ): boolean;
+}
+
 export interface ApplyOptions {
   /** The directory that the layer is unpacked into. */
-  readonly tree: FileTree;
+  readonly tree: PlacingTree;
   /** "overlay": the directory holds this layer only, and what is gone is written down in overlay's way. "delete": it holds a copy of the layers below. */
   readonly whiteouts: "overlay" | "delete";
   /** lstat in the layers below; only asked for "overlay". undefined = there are none. */
@@ -23,6 +32,8 @@ export interface ApplyOptions {
   readonly keep?: (path: ByteString, number: number) => Promise<void>;
   /** The digest will be checked, so a missing end of the archive need not be an error. */
   readonly digestKnown?: boolean;
+  /** The digest, where somebody has computed it of these very bytes already. */
+  readonly diffId?: DiffID | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: ApplyProgress) => void) | undefined;
 }
@@ -37,7 +48,7 @@ const defaultDirectory = { mode: 0o755, uid: 0, gid: 0 };
  * would land outside of the layer, is an EngineError "corrupt" that names the entry. The caller throws the directory away then.
  */
 export async function applyTar(source: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<{ readonly diffId: DiffID; readonly size: number }> {
-  const hash = createHash("sha256");
+  const hash = options.diffId === undefined ? createHash("sha256") : undefined;
   const { index } = options;
   const reader = new TarReader(hashing(source, hash, options), {
     ...(index === undefined ? {} : { onMeta: (bytes) => index.meta(bytes) }),
@@ -51,19 +62,19 @@ export async function applyTar(source: AsyncIterable<Uint8Array>, options: Apply
     await reader.close();
     throw error;
   }
-  const diffId: DiffID = `sha256:${hash.digest("hex")}` as Digest;
+  const diffId: DiffID = options.diffId ?? (`sha256:${hash!.digest("hex")}` as Digest);
   return { diffId, size: unpacker.size() };
 }
 
 async function* hashing(
   source: AsyncIterable<Uint8Array>,
-  hash: ReturnType<typeof createHash>,
+  hash: ReturnType<typeof createHash> | undefined,
   { signal, onProgress }: ApplyOptions,
 ): AsyncIterable<Uint8Array> {
   let bytes = 0;
   for await (const chunk of source) {
     if (signal?.aborted) throw new EngineError("cancelled", "cancelled while unpacking a layer", { cause: signal.reason });
-    hash.update(chunk);
+    hash?.update(chunk);
     bytes += chunk.byteLength;
     onProgress?.({ bytes });
     yield chunk;
@@ -72,7 +83,7 @@ async function* hashing(
 
 class Unpacker {
   readonly #options: ApplyOptions;
-  readonly #tree: FileTree;
+  readonly #tree: PlacingTree;
   readonly #reader: TarReader;
   readonly #model = new LayerModel();
   /** Directories whose time has to be set (again) in the end, because something was made in them. */
@@ -179,6 +190,7 @@ class Unpacker {
   }
 
   async #writeFile(entry: TarEntry, path: ByteString): Promise<number | undefined> {
+    if (this.#tree.placeFile?.(toBytes(path), { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, metaOf(entry)) === true) return undefined;
     const record = entry.storedSize > 0 ? this.#options.index?.file(path, entry.storedSize, entry.sparse) : undefined;
     await this.#tree.openFile(toBytes(path), entry.sparse === undefined ? entry.size : 0);
     if (entry.sparse === undefined) {

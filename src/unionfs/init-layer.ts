@@ -4,15 +4,16 @@ import { join } from "node:path";
 import type { Helper } from "#linux/helper.ts";
 import { asStorageError } from "./layer-directory.ts";
 import { addMountPoints } from "./mount-points.ts";
+import { UnionView } from "./union-view.ts";
 
 /**
- * Makes the layer of mount points that every container on these `lowers` (relative to `root`, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.
+ * Makes the layer of mount points that every container on these `lowers` (a view of them, or directories relative to `root`, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.
  */
 export async function makeInitLayer(
   helper: Helper,
   root: string,
   name: string,
-  lowers: readonly string[],
+  lowers: readonly string[] | UnionView,
   files: { readonly link: string; readonly boot: string },
 ): Promise<void> {
   const temporary = `tmp-init-${randomBytes(8).toString("hex")}`;
@@ -21,7 +22,7 @@ export async function makeInitLayer(
     for (const [file, text] of Object.entries(files)) await writeFile(join(root, temporary, file), text);
     const tree = await helper.openTree(root);
     try {
-      await addMountPoints(tree, `${temporary}/diff`, lowers);
+      await addMountPoints(tree, `${temporary}/diff`, lowers instanceof UnionView ? lowers : new UnionView(tree, lowers));
     } finally {
       await tree.close();
     }

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { copyFile, link, mkdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { chainIds, type ChainID, type DiffID, digestOf } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
@@ -9,12 +10,12 @@ import type { Helper } from "#linux/helper.ts";
 import { applyTar } from "./apply.ts";
 import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
-import { rebuildTar } from "./layer-tar.ts";
-import type { Change, LayerStore, StorageDriver } from "./mod.ts";
+import { rebuildTar, verified } from "./layer-tar.ts";
+import type { ArchiveReceiver, Change, LayerStore, StorageDriver } from "./mod.ts";
 import { withPathBelow } from "./open-below.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
-import { directoriesOf, openCommonTree } from "./trees.ts";
+import { directoriesOf, hasImages, openCommonTree, openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
 import { type TarSource, writeTar } from "./write-tree.ts";
@@ -108,15 +109,17 @@ class Layers implements LayerStore {
     tar: AsyncIterable<Uint8Array>,
     options: ApplyOptions,
   ): Promise<{ readonly diffId: DiffID; readonly size: number }> {
+    const receiver = await this.driver.receive?.(key);
+    if (receiver !== undefined) return this.#keepArchive(receiver, key, tar, options);
     const { dir, whiteouts } = await this.driver.applyTarget(key);
-    await using lower = whiteouts === "overlay" ? await this.#lowerOf(key) : undefined;
+    await using lower = lazily(() => this.#lowerOf(key));
     await using tree = closing(await this.#helper.openTree(dir));
     const index = new TarIndexWriter(join(directory, "tar-index.gz"));
     try {
       const applied = await applyTar(tar, {
         tree: tree.tree,
         whiteouts,
-        lower: lower === undefined ? undefined : (path) => lower.lookup(path),
+        lower: (path) => lower.lookup(path),
         index,
         keep: (path, number) => keepContent(dir, path, join(directory, "superseded"), number),
         digestKnown: options.expected !== undefined,
@@ -128,6 +131,31 @@ class Layers implements LayerStore {
     } catch (error) {
       await index.discard();
       throw error;
+    }
+  }
+
+  /** For a driver that keeps the archive: its tree is indexed, not unpacked. */
+  async #keepArchive(
+    receiver: ArchiveReceiver,
+    key: string,
+    tar: AsyncIterable<Uint8Array>,
+    { expected, file, signal, onProgress }: ApplyOptions,
+  ): Promise<{ readonly diffId: DiffID; readonly size: number }> {
+    await using lower = lazily(() => this.#lowerOf(key));
+    try {
+      const applied = await applyTar(file === undefined ? receiver.keep(tar) : await receiver.adopt(file), {
+        tree: receiver.tree,
+        whiteouts: "overlay",
+        lower: (path) => lower.lookup(path),
+        digestKnown: expected !== undefined,
+        diffId: file === undefined ? undefined : expected,
+        signal,
+        onProgress,
+      });
+      await receiver.finish();
+      return applied;
+    } finally {
+      await receiver.close();
     }
   }
 
@@ -150,6 +178,8 @@ class Layers implements LayerStore {
 
   async tar(chain: ChainID): Promise<Readable> {
     const { diffId } = this.#record(chain);
+    const archive = this.driver.archive?.(chain);
+    if (archive !== undefined) return Readable.from(verified(createReadStream(archive, { highWaterMark: 256 * 1024 }), diffId), { objectMode: false });
     const [top] = directoriesOf(await this.driver.mounts(chain));
     if (top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
     return Readable.from(rebuildTar(this.#records.directory(chain), top, diffId), { objectMode: false });
@@ -168,7 +198,9 @@ class Layers implements LayerStore {
   async *exportTree(key: string): AsyncIterable<Uint8Array> {
     const layers: FileTree[] = [];
     try {
-      for (const directory of directoriesOf(await this.driver.mounts(key))) layers.push(await this.#helper.openTree(directory));
+      const mount = await this.driver.mounts(key);
+      if (hasImages(mount)) layers.push(await openUnion(this.#helper, mount));
+      else for (const directory of directoriesOf(mount)) layers.push(await this.#helper.openTree(directory));
       yield* writeTar(unionEntries(layers));
     } finally {
       for (const layer of layers) await layer.close();
@@ -184,7 +216,9 @@ class Layers implements LayerStore {
     const [first] = chains;
     if (first === undefined) return;
     // The layers' files and the records may lie on two filesystems.
-    for (const directory of [...directoriesOf(await this.driver.mounts(first)).slice(0, 1), this.#records.directory(first)]) {
+    const archive = this.driver.archive?.(first);
+    const files = archive === undefined ? directoriesOf(await this.driver.mounts(first)).slice(0, 1) : [dirname(archive)];
+    for (const directory of [...files, this.#records.directory(first)]) {
       await using tree = closing(await this.#helper.openTree(directory));
       await tree.tree.sync();
     }
@@ -260,16 +294,17 @@ class Layers implements LayerStore {
   }
 
   /** lstat in what a snapshot lies on. */
-  async #lowerOf(key: string): Promise<(AsyncDisposable & { lookup: UnionView["lookup"]; view: UnionView }) | undefined> {
+  async #lowerOf(key: string): Promise<LowerView | undefined> {
     const changes = await this.driver.changes(key);
-    const directories = changes.kind === "upper" ? directoriesOf(changes.lower) : [];
+    const lower = changes.kind === "upper" ? changes.lower : undefined;
+    if (lower !== undefined && hasImages(lower)) return viewOf(await openUnion(this.#helper, lower), [""]);
+    const directories = directoriesOf(lower);
     if (directories.length === 0) return undefined;
     const { tree, paths } = await openCommonTree(this.#helper, directories);
-    const view = new UnionView(
+    return viewOf(
       tree,
       paths.map((path) => toByteString(Buffer.from(path))),
     );
-    return { view, lookup: (path) => view.lookup(path), [Symbol.asyncDispose]: () => tree.close() };
   }
 
   async #changes(key: string): Promise<AsyncDisposable & { readonly tree: FileTree; readonly changes: AsyncIterable<TreeChange> }> {
@@ -296,6 +331,28 @@ class Layers implements LayerStore {
       },
     };
   }
+}
+
+interface LowerView extends AsyncDisposable {
+  readonly lookup: UnionView["lookup"];
+  readonly view: UnionView;
+}
+
+function viewOf(tree: FileTree, paths: readonly ByteString[]): LowerView {
+  const view = new UnionView(tree, paths);
+  return { view, lookup: (path) => view.lookup(path), [Symbol.asyncDispose]: () => tree.close() };
+}
+
+/** Looks nothing up before it is asked: most archives need nothing of what is below. */
+function lazily(open: () => Promise<LowerView | undefined>): Pick<UnionView, "lookup"> & AsyncDisposable {
+  let opened: Promise<LowerView | undefined> | undefined;
+  return {
+    lookup: async (path) => {
+      opened ??= open();
+      return (await opened)?.lookup(path);
+    },
+    [Symbol.asyncDispose]: async () => (await opened?.catch(() => undefined))?.[Symbol.asyncDispose](),
+  };
 }
 
 async function* unionEntries(layers: readonly FileTree[]): AsyncIterable<TarSource> {

@@ -20,13 +20,20 @@ const aheadPieces = 16;
  * @param record the layer's record: `tar-index.gz`, `superseded/`
  * @param files the layer's unpacked files
  */
-export async function* rebuildTar(record: string, files: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
+export function rebuildTar(record: string, files: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
+  return verified(joined(pieces(record, files)), diffId);
+}
+
+async function* joined(parts: AsyncIterable<Piece | Promise<Piece>>): AsyncGenerator<Buffer, void> {
+  for await (const piece of parts) yield* await piece;
+}
+
+/** Passes bytes on, and fails in the end when they do not have this digest (any more). */
+export async function* verified(source: AsyncIterable<Buffer>, diffId: DiffID): AsyncGenerator<Buffer, void> {
   const hash = createHash("sha256");
-  for await (const piece of pieces(record, files)) {
-    for await (const bytes of await piece) {
-      hash.update(bytes);
-      yield bytes;
-    }
+  for await (const bytes of source) {
+    hash.update(bytes);
+    yield bytes;
   }
   if (`sha256:${hash.digest("hex")}` !== diffId) throw corrupt(`layer ${diffId} no longer has the content it came with`);
 }

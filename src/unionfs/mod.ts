@@ -6,6 +6,8 @@
 import type { Readable } from "node:stream";
 import type { ChainID, DiffID } from "#core/digest.ts";
 import type { FileTree } from "#linux/file-tree.ts";
+import type { LayerImage } from "#linux/layer-image.ts";
+import type { PlacingTree } from "./apply.ts";
 
 /** A root filesystem as data: what the planner has to mount. */
 export type RootMount =
@@ -13,6 +15,8 @@ export type RootMount =
       readonly kind: "overlay";
       /** Top-most first. Absolute directories. */
       readonly lower: readonly string[];
+      /** Beside `lower`: where one is no directory but an image, which is mounted first; then its name in `lower` is the image's file. */
+      readonly images?: readonly (LayerImage | undefined)[];
       /** Short relative links (below `linkDir`) of the same layers, for kernels without lowerdir+. */
       readonly links: readonly string[];
       readonly linkDir: string;
@@ -34,6 +38,19 @@ export type RootMount =
       readonly directories: readonly string[];
     }
   | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };
+
+/** Takes a layer in whose archive is kept as it is. */
+export interface ArchiveReceiver {
+  /** Where the tree of the layer is built. */
+  readonly tree: PlacingTree;
+  /** Passes the archive on and keeps it. */
+  keep(tar: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  /** Takes a file over as the archive, and gives its bytes. */
+  adopt(path: string): Promise<AsyncIterable<Uint8Array>>;
+  /** The archive has ended and the tree is whole. */
+  finish(): Promise<void>;
+  close(): Promise<void>;
+}
 
 export interface DriverCapabilities {
   readonly nativeDiff: boolean;
@@ -65,6 +82,10 @@ export interface StorageDriver {
   usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }>;
   /** A directory into which a layer's tar is applied before commit, and how whiteouts are written there. */
   applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }>;
+  /** Drivers that keep a layer's archive itself take it here, instead of {@link applyTarget}; whiteouts are overlay's. */
+  receive?(key: string): Promise<ArchiveReceiver>;
+  /** The archive that was kept: its file. */
+  archive?(chain: ChainID): string;
   /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare (`mountPoints`: paths, one character a byte, that the driver has made and that are no change as long as they are empty). */
   changes(
     key: string,
@@ -97,7 +118,13 @@ export interface LayerStore {
   apply(
     parent: ChainID | undefined,
     tar: Readable | AsyncIterable<Uint8Array>,
-    options?: { readonly expected?: DiffID; readonly signal?: AbortSignal; readonly onProgress?: (p: ApplyProgress) => void },
+    options?: {
+      readonly expected?: DiffID;
+      /** The archive as a file, whose digest is known to be `expected`; it may be taken over instead of reading `tar`. */
+      readonly file?: string;
+      readonly signal?: AbortSignal;
+      readonly onProgress?: (p: ApplyProgress) => void;
+    },
   ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
   /** The layer's tar, byte for byte as it came in. */
   tar(chain: ChainID): Promise<Readable>;

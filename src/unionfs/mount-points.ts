@@ -1,7 +1,7 @@
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { type ByteString, joinPath, parentOf, toByteString, toBytes } from "./bytes.ts";
 import { isOverlayXattr } from "./overlay-format.ts";
-import { UnionView } from "./union-view.ts";
+import type { UnionView } from "./union-view.ts";
 
 /**
  * What a container's mounts need to exist, as Docker's init layer has it. A bind mount on a path that is missing would have to be made in the
@@ -27,11 +27,11 @@ const newDirectory: FileMeta = { mode: 0o755, uid: 0, gid: 0, mtimeNs: 0n };
  * Makes the mount points that the image lacks. What it has is left alone where it serves: a directory that something is made in keeps the image's owner and mode (in a union the
  * top-most counts), and a link on the way (`/etc` → `usr/etc`) is followed within the image.
  * @param target where to make them, within `tree`
- * @param image the image's directories within `tree`, top-most first
+ * @param image what the image has
  * @returns the paths of what was made, or replaced
  */
-export async function addMountPoints(tree: FileTree, target: ByteString, image: readonly ByteString[]): Promise<readonly ByteString[]> {
-  const layer = new MountPointLayer(tree, target, new UnionView(tree, image));
+export async function addMountPoints(tree: FileTree, target: ByteString, image: UnionView): Promise<readonly ByteString[]> {
+  const layer = new MountPointLayer(tree, target, image);
   for (const { path, kind } of mountPoints) await layer.add(path, kind);
   return layer.finish();
 }

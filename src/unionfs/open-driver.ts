@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { openBtrfs, probeBtrfs } from "./drivers/btrfs/driver.ts";
+import { openErofs, probeErofs } from "./drivers/erofs/driver.ts";
 import { openFuseOverlayfs, probeFuseOverlayfs } from "./drivers/fuse-overlayfs/driver.ts";
 import { openOverlay } from "./drivers/overlay/driver.ts";
 import { openOverlay2 } from "./drivers/overlay2/driver.ts";
@@ -18,6 +19,7 @@ interface DriverFactory {
 /** By name, in the order in which they are tried. The last two are for those who ask: `overlay` is there to compare, and vfs works anywhere. */
 const factories: Readonly<Record<string, DriverFactory>> = {
   overlay2: { probe: probeOverlay, open: openOverlay2 },
+  erofs: { probe: probeErofs, open: openErofs },
   btrfs: { probe: probeBtrfs, open: openBtrfs },
   "fuse-overlayfs": { probe: probeFuseOverlayfs, open: openFuseOverlayfs },
   overlay: { probe: probeOverlay, open: openOverlay },

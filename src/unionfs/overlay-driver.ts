@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { lstat, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
@@ -7,7 +7,11 @@ import type { Helper } from "#linux/helper.ts";
 import { bootId } from "./boot-id.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { asStorageError, exists, type LayerDirectory, openLayerDirectory, rmdirIfThere } from "./layer-directory.ts";
-import type { DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
+import type { LayerImage } from "#linux/layer-image.ts";
+import { archiveFile, ErofsReceiver, erofsLayer, spillFile } from "./erofs/receiver.ts";
+import type { ArchiveReceiver, DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
+import { openUnion } from "./trees.ts";
+import { UnionView } from "./union-view.ts";
 import { treeUsage } from "./usage.ts";
 import { makeInitLayer } from "./init-layer.ts";
 import { linkTree } from "./copy-tree.ts";
@@ -21,6 +25,7 @@ const fuseDirectory = "tmp-mnt";
 interface Lower {
   readonly directory: string;
   readonly link: string;
+  readonly image?: LayerImage;
 }
 
 /** In which way a driver stacks its directories. */
@@ -29,6 +34,8 @@ export interface OverlayKind {
   readonly capabilities: DriverCapabilities;
   /** Every layer is a whole tree, which shares the files of the one below by hard links, so that one lower directory is enough. */
   readonly flat: boolean;
+  /** Every layer is its archive and an image that points into it ({@link ErofsReceiver}), instead of a directory `diff`. */
+  readonly images?: true;
   status(root: string): Promise<readonly (readonly [string, string])[]>;
   /** Options of a mount by the kernel; or the mount by a FUSE program. */
   readonly mount: { readonly options: readonly string[] } | ((layers: FuseLayers) => RootMount);
@@ -90,6 +97,10 @@ class OverlayDriver implements StorageDriver {
 
   /** Flat: snapshots that hold a whole tree, to become a layer. */
   readonly #whole = new Set<string>();
+  /** Images: layers with a file of sparse contents beside their archive. */
+  readonly #spilled = new Set<ChainID>();
+  readonly receive?: (key: string) => Promise<ArchiveReceiver>;
+  readonly archive?: (chain: ChainID) => string;
 
   constructor(directory: LayerDirectory, boot: string, kind: OverlayKind) {
     this.name = kind.name;
@@ -97,6 +108,12 @@ class OverlayDriver implements StorageDriver {
     this.#kind = kind;
     this.#directory = directory;
     this.#boot = boot;
+    if (kind.images !== true) return;
+    this.receive = async (key) => {
+      this.#directory.snapshot(key);
+      return new ErofsReceiver(this.#directory.path(key));
+    };
+    this.archive = (chain) => join(this.#directory.path(this.#known(chain)), archiveFile);
   }
 
   /** Reads the short links, and makes those that a crash has prevented. Init layers of an earlier boot, which were not synced, go. */
@@ -113,6 +130,8 @@ class OverlayDriver implements StorageDriver {
     await Promise.all(
       Array.from(layers.keys(), async (chain) => this.#links.set(chain, (await readLink(join(root, hexOf(chain), "link"))) ?? (await this.#newLink(chain)))),
     );
+    if (this.#kind.images === true)
+      await Promise.all(Array.from(layers.keys(), async (chain) => (await exists(join(root, hexOf(chain), spillFile))) && this.#spilled.add(chain)));
     const wanted = new Map(Array.from(this.#links, ([chain, link]) => [link, hexOf(chain)]));
     for (const init of this.#inits.values()) wanted.set((await init).link, (await init).directory);
     const present = new Set(await readdir(join(root, "l")));
@@ -164,7 +183,12 @@ class OverlayDriver implements StorageDriver {
         hint: "apply its diff as a layer",
       });
     const link = newLink();
+    let spilled = false;
     const committed = await this.#directory.commit(key, chain, async (directory) => {
+      if (this.#kind.images === true) {
+        spilled = await exists(join(directory, spillFile));
+        for (const name of ["diff", "work"]) await rmdirIfThere(join(directory, name));
+      }
       await writeFile(join(directory, "link"), link);
       const below = this.#lowers(parent).map((lower) => `l/${lower.link}`);
       if (below.length > 0) await writeFile(join(directory, "lower"), below.join(":"));
@@ -172,6 +196,7 @@ class OverlayDriver implements StorageDriver {
     this.#whole.delete(key);
     if (!committed) return;
     this.#links.set(chain, link);
+    if (spilled) this.#spilled.add(chain);
     await this.#link(hexOf(chain), link);
   }
 
@@ -185,6 +210,7 @@ class OverlayDriver implements StorageDriver {
     await this.#directory.discard(key);
     const init = await this.#inits.get(key);
     this.#links.delete(key);
+    this.#spilled.delete(key);
     this.#chains.delete(key);
     this.#inits.delete(key);
     if (link !== undefined) await unlinkIfThere(join(this.#directory.root, "l", link));
@@ -206,7 +232,12 @@ class OverlayDriver implements StorageDriver {
   }
 
   async usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
-    return treeUsage(this.#directory.helper, this.#diff(key));
+    const { helper } = this.#directory;
+    if (this.#kind.images !== true || !isDigest(key)) return treeUsage(await helper.openTree(this.#diff(key)));
+    const usage = await treeUsage(await openUnion(helper, this.#layerMount(this.#lowerOf(this.#known(key)))));
+    // On the disk there are but its few files.
+    const files = await Promise.all((await readdir(this.#directory.path(key))).map((name) => lstat(join(this.#directory.path(key), name))));
+    return { ...usage, allocatedBytes: files.reduce((sum, { blocks }) => sum + blocks * 512, 0) };
   }
 
   async applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }> {
@@ -256,29 +287,40 @@ class OverlayDriver implements StorageDriver {
     if (chain === undefined) return [];
     const cached = this.#chains.get(chain);
     if (cached !== undefined) return cached;
-    const link = this.#links.get(this.#known(chain));
-    if (link === undefined) throw new EngineError("storage", `layer ${chain} has no short link`);
-    const lowers = [{ directory: hexOf(chain), link }, ...(this.#kind.flat ? [] : this.#lowers(this.#directory.layers.get(chain)))];
+    const lowers = [this.#lowerOf(this.#known(chain)), ...(this.#kind.flat ? [] : this.#lowers(this.#directory.layers.get(chain)))];
     this.#chains.set(chain, lowers);
     return lowers;
+  }
+
+  #lowerOf(chain: ChainID): Lower {
+    const link = this.#links.get(chain);
+    if (link === undefined) throw new EngineError("storage", `layer ${chain} has no short link`);
+    const image = this.#kind.images === true ? erofsLayer(this.#directory.path(chain), this.#spilled.has(chain)) : undefined;
+    return { directory: hexOf(chain), link, ...(image === undefined ? {} : { image }) };
+  }
+
+  #layerMount({ directory, image }: Lower): RootMount {
+    if (image === undefined) return { kind: "bind", source: join(this.#directory.root, directory, "diff"), readonly: true };
+    return { kind: "fs", fstype: image.fstype, source: image.source, options: image.devices.map((device) => `device=${device}`), readonly: true };
   }
 
   #chainMount(chain: ChainID): RootMount {
     const lowers = this.#lowers(chain);
     const [only] = lowers;
     // overlay without an upper directory wants two lower ones.
-    if (lowers.length === 1 && only !== undefined) return { kind: "bind", source: join(this.#directory.root, only.directory, "diff"), readonly: true };
+    if (lowers.length === 1 && only !== undefined) return this.#layerMount(only);
     return this.#overlay(lowers, { volatile: false });
   }
 
   #overlay(lowers: readonly Lower[], { volatile, ...writable }: { readonly upper?: string; readonly work?: string; readonly volatile: boolean }): RootMount {
     const { root } = this.#directory;
     const { mount } = this.#kind;
-    const lower = lowers.map(({ directory }) => join(root, directory, "diff"));
+    const lower = lowers.map(({ directory, image }) => image?.source ?? join(root, directory, "diff"));
     if (typeof mount === "function") return mount({ lower, upper: writable.upper, work: writable.work, mountpoint: join(root, fuseDirectory) });
     return {
       kind: "overlay",
       lower,
+      ...(this.#kind.images === true ? { images: lowers.map(({ image }) => image) } : {}),
       links: lowers.map(({ link }) => `l/${link}`),
       linkDir: root,
       ...writable,
@@ -298,8 +340,14 @@ class OverlayDriver implements StorageDriver {
   async #makeInit(parent: ChainID | undefined): Promise<Lower> {
     const name = initName(parent);
     const link = newLink();
-    const lowers = this.#lowers(parent).map((lower) => `${lower.directory}/diff`);
-    await makeInitLayer(this.#directory.helper, this.#directory.root, name, lowers, { link, boot: this.#boot });
+    const { helper, root } = this.#directory;
+    const union = parent !== undefined && this.#kind.images === true ? await openUnion(helper, this.#chainMount(parent)) : undefined;
+    try {
+      const lowers = union === undefined ? this.#lowers(parent).map((lower) => `${lower.directory}/diff`) : new UnionView(union, [""]);
+      await makeInitLayer(helper, root, name, lowers, { link, boot: this.#boot });
+    } finally {
+      await union?.close();
+    }
     await this.#link(name, link);
     return { directory: name, link };
   }

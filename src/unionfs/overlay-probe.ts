@@ -31,7 +31,8 @@ export async function probeOverlay(root: string, helper: Helper): Promise<Driver
   }
 }
 
-function overlaySteps(directory: string): Step[] {
+/** A detached overlay in slot 1 of `lower`, `upper` and `work` in this directory. */
+export function overlaySteps(directory: string): Step[] {
   const step = { where: "host", why: "to learn whether overlay works on this filesystem" } as const;
   const set = (key: string, value: string): Step => ({ op: "fsconfig_str", fs: 0, key, value, ...step });
   return [

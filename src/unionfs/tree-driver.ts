@@ -7,6 +7,7 @@ import { type LayerDirectory, openLayerDirectory, writeDurably } from "./layer-d
 import type { DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
 import { addMountPoints } from "./mount-points.ts";
 import { treeUsage } from "./usage.ts";
+import { UnionView } from "./union-view.ts";
 
 /** Beside a snapshot's `diff`: the paths of the mount points that were made in it, as JSON. */
 const mountPointsFile = "mount-points.json";
@@ -107,7 +108,7 @@ class TreeDriver implements StorageDriver {
   }
 
   async usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
-    return treeUsage(this.#directory.helper, this.#files(key));
+    return treeUsage(await this.#directory.helper.openTree(this.#files(key)));
   }
 
   async applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }> {
@@ -144,7 +145,7 @@ class TreeDriver implements StorageDriver {
     if ((await this.#mountPoints(key)) !== undefined) return;
     const tree = await this.#directory.helper.openTree(directory);
     try {
-      const made = await addMountPoints(tree, "", [""]);
+      const made = await addMountPoints(tree, "", new UnionView(tree, [""]));
       await writeDurably(join(this.#directory.path(key), mountPointsFile), JSON.stringify(made));
     } finally {
       await tree.close();

@@ -1,6 +1,9 @@
 import { dirname, relative } from "node:path";
 import type { FileTree } from "#linux/file-tree.ts";
+import { AT_RECURSIVE, MOUNT_ATTR, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { Helper } from "#linux/helper.ts";
+import { layerImageSteps } from "#linux/layer-image.ts";
+import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import type { RootMount } from "./mod.ts";
 
 /** The directories of a root, top-most first. */
@@ -15,6 +18,51 @@ export function directoriesOf(mount: RootMount | undefined): readonly string[] {
 export async function openCommonTree(helper: Helper, directories: readonly string[]): Promise<{ readonly tree: FileTree; readonly paths: readonly string[] }> {
   const root = directories.length === 1 ? directories[0]! : commonParent(directories);
   return { tree: await helper.openTree(root), paths: directories.map((directory) => relative(root, directory)) };
+}
+
+/** True when some of its layers are images, which a directory's path does not lead into: {@link openUnion} does. */
+export function hasImages(mount: RootMount | undefined): boolean {
+  return mount !== undefined && (mount.kind === "fs" || (mount.kind === "overlay" && mount.images !== undefined));
+}
+
+/** Opens a root as the container would see it, read-only, or a directory in it; it is mounted for this only, and nowhere to be seen. */
+export function openUnion(helper: Helper, mount: RootMount, path = ""): Promise<FileTree> {
+  return helper.openTree(`${directoriesOf(mount)[0] ?? "the root"}/${path}`, planUnion(mount, path));
+}
+
+const [rootSlot, fsSlot, firstLayerSlot] = [0, 1, 2];
+
+function planUnion(mount: RootMount, path: string): Plan {
+  const host = { where: "host" } as const;
+  const steps: Step[] = [];
+  // Its directories are there to be opened.
+  if (mount.kind === "fuse") throw new Error("a FUSE mount needs no union of images");
+  if (mount.kind === "bind") {
+    steps.push({ op: "open_tree", dir: NO_SLOT, path: mount.source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: rootSlot, ...host, why: "the root directory" });
+  } else if (mount.kind === "fs") {
+    steps.push({ op: "fsopen", fstype: mount.fstype, out: fsSlot, ...host, why: "the only layer" });
+    for (const option of [`source=${mount.source}`, ...mount.options]) {
+      const [key = "", value = ""] = option.split(/=(.*)/s);
+      steps.push({ op: "fsconfig_str", fs: fsSlot, key, value, ...host, why: "where it is stored" });
+    }
+    steps.push({ op: "fsmount", fs: fsSlot, attrs: MOUNT_ATTR.RDONLY, out: rootSlot, ...host, why: "mounted read-only, attached nowhere" });
+  } else {
+    steps.push({ op: "fsopen", fstype: "overlay", out: rootSlot, ...host, why: "the layers seen as one tree" });
+    const lower = (value: string) => steps.push({ op: "fsconfig_str", fs: rootSlot, key: "lowerdir+", value, ...host, why: "a layer" });
+    // The upper directory is read as the top-most lower one: a container may have claimed it.
+    if (mount.upper !== undefined) lower(mount.upper);
+    for (const [i, directory] of mount.lower.entries()) {
+      const image = mount.images?.[i];
+      const fd = firstLayerSlot + i;
+      // The mount must live until the overlay is made: each in a slot of its own.
+      if (image === undefined) lower(directory);
+      else steps.push(...layerImageSteps(image, fsSlot, fd, "a layer"), { op: "fsconfig_fd", fs: rootSlot, key: "lowerdir+", fd, ...host, why: "a layer" });
+    }
+    steps.push({ op: "fsmount", fs: rootSlot, attrs: MOUNT_ATTR.RDONLY, out: rootSlot, ...host, why: "mounted read-only, attached nowhere" });
+  }
+  // A byte string: "/." follows no link that the last component may be.
+  if (path !== "") steps.push({ op: "openat", dir: rootSlot, path, flags: O.PATH | O.DIRECTORY, mode: 0, out: rootSlot, ...host, why: "the directory in it" });
+  return { steps };
 }
 
 function commonParent(paths: readonly string[]): string {

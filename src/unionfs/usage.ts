@@ -1,11 +1,7 @@
-import type { Helper } from "#linux/helper.ts";
+import type { FileTree } from "#linux/file-tree.ts";
 
-/** What lies below a directory. `bytes` as Docker counts (lengths of files and link targets, hard links once), `allocatedBytes` as du(1). */
-export async function treeUsage(
-  helper: Helper,
-  directory: string,
-): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
-  const tree = await helper.openTree(directory);
+/** What lies in a tree, which is closed afterwards. `bytes` as Docker counts (lengths of files and link targets, hard links once), `allocatedBytes` as du(1). */
+export async function treeUsage(tree: FileTree): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
   try {
     let bytes = 0;
     let inodes = 0;

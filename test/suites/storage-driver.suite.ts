@@ -8,7 +8,10 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type ChainID, chainIds, digestOf } from "#core/digest.ts";
+import { MOUNT_ATTR } from "#linux/flags.ts";
 import type { Helper } from "#linux/helper.ts";
+import { layerImageSteps } from "#linux/layer-image.ts";
+import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
@@ -25,11 +28,13 @@ export interface StorageDriverHost {
 }
 
 /** Mounts a root where a test can look at it; returns the undoing. */
-export function mountRoot(root: RootMount, target: string): () => void {
+export async function mountRoot(root: RootMount, target: string, helper: Helper): Promise<() => void> {
   mkdirSync(target, { recursive: true });
   if (root.kind === "bind") {
     execFileSync("mount", ["--bind", root.source, target]);
     if (root.readonly) execFileSync("mount", ["-o", "remount,bind,ro", target]);
+  } else if (root.kind === "fs" || (root.kind === "overlay" && root.images !== undefined)) {
+    await mountByHelper(root, target, helper);
   } else if (root.kind === "overlay") {
     const options = [
       `lowerdir=${root.links.join(":")}`,
@@ -37,13 +42,40 @@ export function mountRoot(root: RootMount, target: string): () => void {
       ...root.options,
     ];
     execFileSync("mount", ["-t", "overlay", "overlay", "-o", options.join(","), target], { cwd: root.linkDir });
-  } else if (root.kind === "fuse") {
+  } else {
     execFileSync(root.argv[0]!, [...root.argv.slice(1, -1).filter((word) => word !== "-f"), target]);
     if (root.readonly) execFileSync("mount", ["-o", "remount,bind,ro", target]);
-  } else {
-    throw new Error(`a mount of kind ${root.kind}`);
   }
   return () => execFileSync("umount", [target]);
+}
+
+/** mount(8) would make loop devices of the images: the helper mounts them as the engine does. */
+async function mountByHelper(root: Extract<RootMount, { kind: "overlay" | "fs" }>, target: string, helper: Helper): Promise<void> {
+  const step = { where: "host", why: "to look at it" } as const;
+  const set = (key: string, value: string): Step => ({ op: "fsconfig_str", fs: 0, key, value, ...step });
+  const options = root.options.map((option): Step => {
+    const [key = "", value] = option.split(/=(.*)/s);
+    return value === undefined ? { op: "fsconfig_flag", fs: 0, key, ...step } : set(key, value);
+  });
+  const layers =
+    root.kind === "fs"
+      ? [set("source", root.source)]
+      : root.lower.flatMap((directory, i): Step[] => {
+          const image = root.images?.[i];
+          if (image === undefined) return [set("lowerdir+", directory)];
+          return [...layerImageSteps(image, 1, 2 + i, step.why), { op: "fsconfig_fd", fs: 0, key: "lowerdir+", fd: 2 + i, ...step }];
+        });
+  const writable = root.kind === "overlay" && root.upper !== undefined ? [set("upperdir", root.upper), set("workdir", root.work ?? "")] : [];
+  await helper.call({
+    steps: [
+      { op: "fsopen", fstype: root.kind === "fs" ? root.fstype : "overlay", out: 0, ...step },
+      ...layers,
+      ...writable,
+      ...options,
+      { op: "fsmount", fs: 0, attrs: writable.length === 0 ? MOUNT_ATTR.RDONLY : 0n, out: 0, ...step },
+      { op: "move_mount", mnt: 0, dir: NO_SLOT, path: target, ...step },
+    ],
+  });
 }
 
 export function storageDriverSuite(name: string, host: StorageDriverHost): void {
@@ -91,7 +123,7 @@ export function storageDriverSuite(name: string, host: StorageDriverHost): void 
   }
   async function mounted(key: string | ChainID): Promise<string> {
     const target = join(root, "mnt", randomBytes(4).toString("hex"));
-    undo.push(mountRoot(await driver.mounts(key), target));
+    undo.push(await mountRoot(await driver.mounts(key), target, host.helper()));
     return target;
   }
   function unmount(): void {
@@ -248,11 +280,16 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
 
     it("keep the holes of sparse files, in every form that they are archived in", async () => {
       const script = "truncate -s 40M s; printf begin | dd of=s conv=notrunc 2>/dev/null; printf middle | dd of=s conv=notrunc bs=1M seek=20 2>/dev/null";
+      // EROFS counts no blocks, but knows where the holes are.
+      const allocated =
+        name === "erofs"
+          ? `python3 -c "import os; f = os.open('s', os.O_RDONLY); assert os.lseek(f, 1 << 20, os.SEEK_DATA) >= 19 << 20; assert os.lseek(f, 0, os.SEEK_HOLE) < 1 << 20"`
+          : "test $(stat -c %b s) -lt 2000";
       for (const options of [["--format=gnu"], ["--sparse-version=0.0"], ["--sparse-version=0.1"], ["--sparse-version=1.0"]]) {
         const tar = tarOf(script, "-S", ...options);
         const { chainId } = await store.apply(undefined, chunked(tar, 10_000));
         const mount = await mounted(chainId);
-        expect(run(mount, "stat -c %s s; test $(stat -c %b s) -lt 2000; head -c 5 s; tail -c +20971521 s | head -c 6")).toBe("41943040\nbeginmiddle");
+        expect(run(mount, `stat -c %s s; ${allocated}; head -c 5 s; tail -c +20971521 s | head -c 6`)).toBe("41943040\nbeginmiddle");
         unmount();
         expect((await collect(await store.tar(chainId))).equals(tar)).toBe(true);
       }

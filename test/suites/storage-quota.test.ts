@@ -52,7 +52,7 @@ describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", () => {
         await driver.prepare("free", undefined);
         const fill = async (key: string, megabytes: number): Promise<boolean> => {
           const target = join(root, "mnt", key);
-          unmount.push(mountRoot(await driver.mounts(key), target));
+          unmount.push(await mountRoot(await driver.mounts(key), target, helper));
           try {
             execFileSync("dd", ["if=/dev/zero", `of=${target}/file`, "bs=1M", `count=${megabytes}`, "conv=fsync"], { stdio: "ignore" });
             return true;

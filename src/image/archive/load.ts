@@ -36,7 +36,12 @@ export async function applyLayers(
     const chain = image.config.chainIds[i]!;
     const report = (await layers.has(chain)) ? undefined : reporter(expected, file, onEvent);
     try {
-      await layers.apply(parent, decompress(streamSpooled(file, report)), { expected, ...(signal === undefined ? {} : { signal }) });
+      await layers.apply(parent, decompress(streamSpooled(file, report)), {
+        expected,
+        // Not compressed: the file is the layer's very archive.
+        ...(file.digest === expected ? { file: file.path } : {}),
+        ...(signal === undefined ? {} : { signal }),
+      });
     } catch (error) {
       throw layerError(error, i, file);
     }

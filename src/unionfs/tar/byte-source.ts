@@ -4,6 +4,12 @@ export class ByteSource {
   #chunk: Buffer = Buffer.alloc(0);
   #at = 0;
   #ended = false;
+  #position = 0;
+
+  /** Bytes handed out so far. */
+  get position(): number {
+    return this.#position;
+  }
 
   constructor(source: AsyncIterable<Uint8Array>) {
     this.#source = source[Symbol.asyncIterator]();
@@ -14,6 +20,7 @@ export class ByteSource {
     if (this.#at === this.#chunk.length && !(await this.#fill())) return undefined;
     const piece = this.#chunk.subarray(this.#at, this.#at + max);
     this.#at += piece.length;
+    this.#position += piece.length;
     return piece;
   }
 
@@ -22,6 +29,7 @@ export class ByteSource {
     if (this.#chunk.length - this.#at >= length) {
       const whole = this.#chunk.subarray(this.#at, this.#at + length);
       this.#at += length;
+      this.#position += length;
       return whole;
     }
     const pieces: Buffer[] = [];

@@ -33,6 +33,8 @@ export interface TarEntry {
   readonly size: number;
   /** Length of its data in the archive: less than `size` when it is sparse. */
   readonly storedSize: number;
+  /** Where that data begins in the archive, bytes. */
+  readonly dataOffset: number;
   readonly mtimeNs: bigint;
   readonly major: number;
   readonly minor: number;

@@ -191,6 +191,7 @@ export class TarReader {
       gid: checkId(pax.gid ?? header.gid, name),
       size: sparse?.size ?? (isFile ? stored : 0),
       storedSize: isFile ? this.#data : 0,
+      dataOffset: this.#source.position,
       mtimeNs: pax.mtimeNs ?? BigInt(header.mtime) * 1_000_000_000n,
       major: header.major,
       minor: header.minor,

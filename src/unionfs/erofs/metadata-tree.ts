@@ -1,0 +1,223 @@
+import type { FileHandle } from "node:fs/promises";
+import { EngineError } from "#core/errors.ts";
+import type { Bytes, FileMeta, FileTree, TreePath, TreeStat } from "#linux/file-tree.ts";
+import { baseOf, type ByteString, parentOf, printable, toByteString } from "../bytes.ts";
+import type { Extent } from "../tar/entry.ts";
+import { MAX_CHUNK_BITS, NULL_BLOCK } from "./format.ts";
+import { buildImage, type Chunks, type ErofsNode, type InodeMeta } from "./image.ts";
+
+const blockBits = 9;
+const blockSize = 1 << blockBits;
+/** A sparse file with more chunks than this (a megabyte of table) is written out instead; its holes are the host file's then. */
+const maxChunks = 1 << 17;
+const tarDevice = 1;
+const spillDevice = 2;
+
+/** A file whose content lies in the archive. */
+export interface PlacedFile {
+  /** Bytes. */
+  readonly size: number;
+  /** Where its stored data begins in the archive, bytes. */
+  readonly offset: number;
+  readonly sparse: readonly Extent[] | undefined;
+}
+
+/** A file that is being written out, and how far it is. */
+interface OpenFile {
+  readonly path: TreePath;
+  readonly start: number;
+  at: number;
+}
+
+/**
+ * A layer's tree in memory, on its way to an EROFS image: contents of files stay where they are in the archive. Only sparse files whose runs do not fall on blocks are written
+ * out, to a file of their own (`spill`, opened when the first one comes).
+ */
+export class MetadataTree implements FileTree {
+  readonly #root: ErofsNode & { kind: "dir" } = { kind: "dir", meta: { mode: 0o755, uid: 0, gid: 0, mtimeNs: 0n, xattrs: [] }, children: new Map() };
+  readonly #openSpill: () => Promise<FileHandle>;
+  #spill: FileHandle | undefined;
+  #spillEnd = 0;
+  #file: OpenFile | undefined;
+
+  constructor(openSpill: () => Promise<FileHandle>) {
+    this.#openSpill = openSpill;
+  }
+
+  get spilled(): boolean {
+    return this.#spill !== undefined;
+  }
+
+  /** The image; `tarBytes` is the archive's length. */
+  async image(tarBytes: number): Promise<Buffer> {
+    // The device ends where its last file does.
+    if (this.#spill !== undefined) await this.#spill.truncate(this.#spillEnd);
+    const devices = [Math.ceil(tarBytes / blockSize), ...(this.spilled ? [this.#spillEnd / blockSize] : [])];
+    return buildImage(this.#root, { blockBits, deviceBlocks: devices });
+  }
+
+  /** False when the content must be written ({@link openFile} …) because its runs do not lie on blocks. */
+  placeFile(path: TreePath, file: PlacedFile, meta: FileMeta): boolean {
+    const chunks = file.sparse === undefined ? contiguous(file.size, tarDevice, file.offset) : sparseChunks(file.size, file.offset, file.sparse);
+    if (chunks === undefined) return false;
+    this.#put(path, { kind: "file", meta: metaOf(meta), size: file.size, chunks });
+    return true;
+  }
+
+  async mkdir(path: TreePath, meta: FileMeta): Promise<void> {
+    const old = this.#get(path);
+    if (old?.kind === "dir") await this.setMeta(path, meta);
+    else this.#put(path, { kind: "dir", meta: metaOf(meta), children: new Map() });
+  }
+
+  async openFile(path: TreePath): Promise<void> {
+    this.#spill ??= await this.#openSpill();
+    this.#file = { path, start: this.#spillEnd, at: this.#spillEnd };
+  }
+
+  async writeData(chunk: Bytes): Promise<void> {
+    const file = this.#current();
+    for (let done = 0; done < chunk.byteLength; ) done += (await this.#spill!.write(chunk, done, chunk.byteLength - done, file.at + done)).bytesWritten;
+    file.at += chunk.byteLength;
+  }
+
+  async skip(bytes: number): Promise<void> {
+    this.#current().at += bytes;
+  }
+
+  async closeFile(meta: FileMeta): Promise<void> {
+    const { path, start, at } = this.#current();
+    this.#file = undefined;
+    this.#spillEnd = Math.ceil(at / blockSize) * blockSize;
+    this.#put(path, { kind: "file", meta: metaOf(meta), size: at - start, chunks: contiguous(at - start, spillDevice, start) });
+  }
+
+  async symlink(path: TreePath, target: TreePath, meta: FileMeta): Promise<void> {
+    this.#put(path, { kind: "symlink", meta: metaOf({ ...meta, mode: 0o777 }), target: text(target) });
+  }
+
+  async link(path: TreePath, existing: TreePath): Promise<void> {
+    const node = this.#get(existing);
+    if (node === undefined) throw notThere("link", existing);
+    this.#put(path, node);
+  }
+
+  async mknod(path: TreePath, type: "char" | "block" | "fifo", major: number, minor: number, meta: FileMeta): Promise<void> {
+    this.#put(path, type === "fifo" ? { kind: type, meta: metaOf(meta) } : { kind: type, meta: metaOf(meta), major, minor });
+  }
+
+  async setMeta(path: TreePath, meta: FileMeta): Promise<void> {
+    const node = this.#get(path);
+    if (node === undefined) throw notThere("setMeta", path);
+    const before = node.meta.xattrs.filter(({ name }) => meta.xattrs?.some((xattr) => xattr.name === name) !== true);
+    node.meta = { ...metaOf(meta), xattrs: [...before, ...(meta.xattrs ?? [])] };
+  }
+
+  async setXattr(path: TreePath, name: string, value: Bytes): Promise<void> {
+    const node = this.#get(path);
+    if (node === undefined) throw notThere("setXattr", path);
+    node.meta = { ...node.meta, xattrs: [...node.meta.xattrs.filter((xattr) => xattr.name !== name), { name, value }] };
+  }
+
+  async remove(path: TreePath): Promise<void> {
+    const at = text(path);
+    const parent = this.#get(parentOf(at));
+    if (parent?.kind === "dir") parent.children.delete(baseOf(at));
+  }
+
+  async rename(from: TreePath, to: TreePath): Promise<void> {
+    await this.link(to, from);
+    await this.remove(from);
+  }
+
+  async flush(): Promise<void> {}
+  async sync(): Promise<void> {}
+
+  async lstat(): Promise<TreeStat | undefined> {
+    throw new Error("the tree of an image is only written");
+  }
+
+  // biome-ignore lint/correctness/useYield: nothing to give
+  async *walk(): AsyncIterable<TreeStat> {
+    throw new Error("the tree of an image is only written");
+  }
+
+  // biome-ignore lint/correctness/useYield: nothing to give
+  async *readFile(): AsyncIterable<Bytes> {
+    throw new Error("the tree of an image is only written");
+  }
+
+  async close(): Promise<void> {
+    await this.#spill?.close();
+  }
+
+  #current(): OpenFile {
+    if (this.#file === undefined) throw new Error("no file is open");
+    return this.#file;
+  }
+
+  #get(path: TreePath): ErofsNode | undefined {
+    let node: ErofsNode | undefined = this.#root;
+    const at = text(path);
+    if (at === "") return node;
+    for (const part of at.split("/")) {
+      if (node?.kind !== "dir") return undefined;
+      node = node.children.get(part);
+    }
+    return node;
+  }
+
+  #put(path: TreePath, node: ErofsNode): void {
+    const at = text(path);
+    const parent = this.#get(parentOf(at));
+    if (parent?.kind !== "dir") throw notThere("create", path);
+    parent.children.set(baseOf(at), node);
+  }
+}
+
+function text(path: TreePath): ByteString {
+  return typeof path === "string" ? toByteString(Buffer.from(path)) : toByteString(path);
+}
+
+function metaOf({ mode, uid, gid, mtimeNs, xattrs = [] }: FileMeta): InodeMeta {
+  return { mode, uid, gid, mtimeNs, xattrs };
+}
+
+function notThere(op: string, path: TreePath): EngineError {
+  return new EngineError("storage", `${op}: "${printable(text(path))}" is not in the layer`, { details: { errno: "ENOENT", path: printable(text(path)) } });
+}
+
+/** One run: as few chunks as the format allows. */
+function contiguous(size: number, device: number, offset: number): Chunks {
+  let bits = 0;
+  while (bits < MAX_CHUNK_BITS && blockSize * 2 ** bits < size) bits++;
+  const chunkBlocks = 2 ** bits;
+  return { bits, device, blocks: Array.from({ length: Math.ceil(size / (blockSize * chunkBlocks)) }, (_, i) => offset / blockSize + i * chunkBlocks) };
+}
+
+/** The largest chunks that every run is made of; undefined when runs do not lie on blocks, or there would be too many chunks. */
+function sparseChunks(size: number, offset: number, extents: readonly Extent[]): Chunks | undefined {
+  const runs = extents.filter(({ length }) => length > 0);
+  let bits = MAX_CHUNK_BITS;
+  const narrow = (value: number) => {
+    while (bits >= 0 && value % (blockSize * 2 ** bits) !== 0) bits--;
+  };
+  for (const run of runs) {
+    narrow(run.offset);
+    // The end of the file need not be one of a block.
+    if (run.offset + run.length < size) narrow(run.length);
+  }
+  if (bits < 0) return undefined;
+  const chunkBytes = blockSize * 2 ** bits;
+  const count = Math.ceil(size / chunkBytes);
+  if (count > maxChunks) return undefined;
+  const blocks: number[] = new Array<number>(count).fill(NULL_BLOCK);
+  let stored = offset / blockSize;
+  for (const run of runs) {
+    for (let at = run.offset; at < run.offset + run.length; at += chunkBytes) {
+      blocks[at / chunkBytes] = stored;
+      stored += Math.min(chunkBytes, Math.ceil((run.offset + run.length - at) / blockSize) * blockSize) / blockSize;
+    }
+  }
+  return { bits, device: tarDevice, blocks };
+}
