@@ -8,6 +8,7 @@ import { EngineError } from "#core/errors.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import type { EndpointRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
+import { linkHosts } from "./links.ts";
 
 const hostsHead =
   "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
@@ -51,13 +52,15 @@ async function hostsOfHost(ctx: EngineContext, extra: readonly string[] | null):
   }
 }
 
-function hostsFile(ctx: EngineContext, { config, hostConfig }: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): string {
+/** Text of /etc/hosts for a container in networks of its own. */
+export function hostsFile(ctx: EngineContext, record: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): string {
+  const { config, hostConfig } = record;
   const names = config.Domainname === "" ? config.Hostname : `${config.Hostname}.${config.Domainname} ${config.Hostname}`;
   const own = Object.values(endpoints)
     .flatMap(({ IPAddress, GlobalIPv6Address }) => [IPAddress, GlobalIPv6Address])
     .filter((address) => address !== "")
     .map((address) => `${address}\t${names}\n`);
-  return `${hostsHead}${extraHosts(ctx, hostConfig.ExtraHosts)}${own.join("")}`;
+  return `${hostsHead}${extraHosts(ctx, hostConfig.ExtraHosts)}${linkHosts(ctx, record, endpoints)}${own.join("")}`;
 }
 
 /** `name:ip`; the address `host-gateway` is the host as seen from the default bridge. */

@@ -17,6 +17,7 @@ import { slots } from "#runtime/mod.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
+import { checkLinks } from "./links.ts";
 import { mergeImageConfig } from "./merge-image-config.ts";
 import type { Containers } from "./mod.ts";
 import { type WantedMount, wantedMounts } from "./mount-points.ts";
@@ -87,6 +88,7 @@ export async function draftContainer(
   if (config.NetworkDisabled === true && !/^(host|container:.*)$/.test(hostConfig.NetworkMode)) hostConfig.NetworkMode = "none";
   const networkingConfig = networkingOf(hostConfig, request.networkingConfig);
   warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
+  checkLinks(ctx, [...(hostConfig.Links ?? []), ...Object.values(networkingConfig.EndpointsConfig).flatMap(({ Links }) => Links ?? [])]);
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const idMappings = await idMappingsOf(ctx, id, image, config, hostConfig);

@@ -91,7 +91,10 @@ export async function startExec(ctx: EngineContext, id: string, options: Paramet
       () => undefined,
       (reason: EngineError) => reason,
     );
-    return error === undefined ? undefined : failureText(error, tty);
+    if (error !== undefined) return failureText(error, tty);
+    // Whoever has seen the stream's end may ask for the exit code.
+    await exec.ended;
+    return undefined;
   };
   const request = {
     stdin: config.AttachStdin,

@@ -5,6 +5,7 @@ import { EngineError } from "#core/errors.ts";
 import type { NetworkRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
+import { checkLinks } from "./links.ts";
 import type { Engine, Filters } from "./mod.ts";
 import { checkEndpoint } from "./unsupported-options.ts";
 
@@ -113,6 +114,7 @@ async function connect(ctx: EngineContext, network: string, name: string, endpoi
       });
     // The API has no place for warnings here.
     for (const warning of endpoint === undefined ? [] : checkEndpoint(record.Name, endpoint)) ctx.log("warn", `${container.record.name}: ${warning}`);
+    checkLinks(ctx, endpoint?.Links ?? []);
     container.set({
       networkingConfig: {
         EndpointsConfig: { ...networkingConfig.EndpointsConfig, [record.Name]: endpoint ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null } },
@@ -136,12 +138,7 @@ async function disconnect(ctx: EngineContext, network: string, name: string, for
         hint: "stop the container, disconnect it, and start it again",
       });
     const { [record.Name]: _endpoint, ...endpoints } = container.record.endpoints;
-    const { hostConfig } = container.record;
-    container.set({
-      networkingConfig: { EndpointsConfig: others },
-      endpoints,
-      ...(hostConfig.NetworkMode === record.Name ? { hostConfig: { ...hostConfig, NetworkMode: Object.keys(others)[0] ?? "none" } } : {}),
-    });
+    container.set({ networkingConfig: { EndpointsConfig: others }, endpoints });
     await ctx.records.save(container.record);
   });
 }

@@ -13,11 +13,12 @@ import type { EndpointRecord } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
-import { planContainerFiles } from "./container-files.ts";
+import { hostsFile, planContainerFiles } from "./container-files.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
 import { beginHealthChecks } from "./health-check.ts";
+import { linkEnv, refreshLinkers } from "./links.ts";
 import type { DirectStdio } from "./mod.ts";
 import { checkBindSource } from "./create-container.ts";
 import { removeEnded } from "./remove-container.ts";
@@ -63,6 +64,10 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
   beginHealthChecks(ctx, container);
   // Not waited for: that it runs, and as which process, is on the exec root already.
   ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
+  ctx.background.add(
+    `telling those with a link to ${container.record.name}`,
+    refreshLinkers(ctx, container, (record) => hostsFile(ctx, record, record.endpoints)),
+  );
   publishContainerEvent(ctx, container, "start");
   watchExit(ctx, container, link);
 }
@@ -89,7 +94,10 @@ async function launch(
       userOf(ctx, container, root, await chainOf(ctx, container), record.state.startedAt.startsWith("0001")),
       planContainerFiles(ctx, record, network.endpoints),
     ]);
-    const { spec, files } = await specOf(ctx, record, { user, join });
+    const linked = linkEnv(ctx, record);
+    const ownNames = new Set((config.Env ?? []).map((entry) => entry.split("=")[0]));
+    const env = [...linked.filter((entry) => !ownNames.has(entry.split("=")[0])), ...(config.Env ?? [])];
+    const { spec, files } = await specOf(ctx, linked.length === 0 ? record : { ...record, config: { ...config, Env: env } }, { user, join });
     await prepareCgroupParent(ctx, hostConfig.CgroupParent);
     const cgroup = ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup);
     undo.push(() => ctx.cgroups.remove(cgroup.paths));
@@ -188,7 +196,9 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
   const published = publishedPorts(record);
   const exposed = Object.fromEntries(Object.keys(config.ExposedPorts ?? {}).map((port) => [port, null]));
   if (mode.startsWith("container:")) return { endpoints: {}, ports: {}, steps: [] };
-  const names = [mode, ...Object.keys(record.networkingConfig.EndpointsConfig).filter((name) => name !== mode)];
+  const asked = Object.keys(record.networkingConfig.EndpointsConfig);
+  // Whoever was disconnected from the network of its mode and connected to another is in the other only; one that is in none joins its mode's again.
+  const names = asked.length === 0 ? [mode] : asked.sort((a, b) => Number(b === mode) - Number(a === mode));
   const result: { endpoints: Record<string, EndpointRecord>; ports: Record<string, PortBinding[] | null>; steps: Step[] } = {
     endpoints: {},
     ports: exposed,

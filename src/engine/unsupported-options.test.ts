@@ -32,8 +32,6 @@ test("what is asked for every day gives no warning", () => {
 test.each<[string, object, object, string]>([
   ["isolation", { Isolation: "hyperv" }, {}, "Invalid isolation: \"hyperv\" - linux only supports 'default'"],
   ["another's cgroup", { Cgroup: "container:x" }, {}, 'the cgroup of another container cannot be joined (Cgroup "container:x")'],
-  ["links", { Links: ["db:db"] }, {}, "links are not supported: db:db"],
-  ["an endpoint's links", {}, { Links: ["db:db"] }, "links are not supported: db:db"],
   ["a storage option", { StorageOpt: { foo: "1" } }, {}, "Unknown option foo"],
   ["a size of what is not ours", { StorageOpt: { size: "1g" }, WherryRootfs: "/x" }, {}, "conflicting options: --storage-opt and --rootfs"],
   ["IPv6", {}, { IPAMConfig: { IPv6Address: "fd00::2" } }, "the address fd00::2 cannot be given: networks of this engine are IPv4 only"],

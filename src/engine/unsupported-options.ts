@@ -36,15 +36,10 @@ function refuseForeign(host: HostConfig): void {
   if (!["", "default"].includes(host.Isolation.toLowerCase())) refuse(`Invalid isolation: "${host.Isolation}" - linux only supports 'default'`);
   if (host.Cgroup !== "") throw unsupported(`the cgroup of another container cannot be joined (Cgroup "${host.Cgroup}")`, "use CgroupParent");
   if (host.ShmSize < 0) refuse("SHM size can not be less than 0");
-  refuseLinks(host.Links);
   for (const option of Object.keys(host.StorageOpt ?? {})) {
     if (option !== "size") refuse(`Unknown option ${option}`);
     if (host.WherryRootfs !== undefined) refuse("conflicting options: --storage-opt and --rootfs");
   }
-}
-
-function refuseLinks(links: readonly string[] | null): void {
-  if (links?.length) throw unsupported(`links are not supported: ${links.join(", ")}`, "give the other container's address with --add-host");
 }
 
 function refuseMounts(host: HostConfig, facts: HostFacts): void {
@@ -100,7 +95,6 @@ function ports({ NetworkMode: mode, PortBindings: bindings, PublishAllPorts: all
 
 /** Also of `network connect`. */
 export function checkEndpoint(network: string, endpoint: EndpointConfig): string[] {
-  refuseLinks(endpoint.Links);
   const { IPv4Address: address = "", IPv6Address: address6 = "", LinkLocalIPs: linkLocal = [] } = endpoint.IPAMConfig ?? {};
   if (address6 !== "" || linkLocal.length > 0)
     throw unsupported(`the address ${address6 || linkLocal.join(", ")} cannot be given: networks of this engine are IPv4 only`, "use an IPv4 address");

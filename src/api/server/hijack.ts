@@ -5,15 +5,19 @@
  */
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { encodeJson } from "#api/types/ndjson.ts";
 import type { ApiResponse } from "#api/types/transport.ts";
 
 /** How long a client may keep its end open after the container's output has ended. */
 const lingerMs = 10_000;
+/** How long docker-py gets to read a header. */
+const headerReadMs = 50;
 
-/** Paths (without version) whose POST takes the connection over. */
-export function isHijackPath(path: string): boolean {
-  return /^\/containers\/[^/]+\/attach$/.test(path) || /^\/exec\/[^/]+\/start$/.test(path);
+/** Requests (path without version) that take the connection over. */
+export function isHijack(method: string, path: string): boolean {
+  if (method === "GET") return /^\/containers\/[^/]+\/attach\/ws$/.test(path);
+  return method === "POST" && (/^\/containers\/[^/]+\/attach$/.test(path) || /^\/exec\/[^/]+\/start$/.test(path));
 }
 
 /** A reply that is no stream (an error, a detached exec): plain HTTP on the raw socket, and the end of the connection. */
@@ -46,12 +50,21 @@ function drain(socket: Socket): void {
   socket.once("end", () => socket.destroySoon());
 }
 
+/**
+ * docker-py reads the header through a buffer and then forgets the buffer: bytes that come together with the header are lost to it. Only a replayed log is
+ * ready that early.
+ */
+export async function letHeaderBeRead(userAgent: string | undefined, query: string): Promise<void> {
+  if (userAgent?.startsWith("docker-sdk-python/") && /(^|&)logs=(1|true)\b/i.test(query)) await sleep(headerReadMs);
+}
+
 /** Joins the two. `upgraded`: the client asked for `Upgrade: tcp` and gets a 101, else a 200. Half-closing either way is kept. */
 export function joinStreams(
   socket: Socket,
   response: Extract<ApiResponse, { kind: "hijack" }>,
   upgraded: boolean,
   common: Readonly<Record<string, string>>,
+  before: Promise<void> = Promise.resolve(),
 ): void {
   const { stream } = response;
   const headers = { ...common, "Content-Type": response.contentType, ...(upgraded ? { Connection: "Upgrade", Upgrade: "tcp" } : {}) };
@@ -64,7 +77,7 @@ export function joinStreams(
   stream.on("close", () => {
     if (!stream.readableEnded) socket.destroySoon();
   });
-  stream.pipe(socket);
+  void before.then(() => stream.pipe(socket));
   stream.once("end", () => {
     socket.unpipe(stream);
     drain(socket);

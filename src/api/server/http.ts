@@ -8,10 +8,11 @@ import { Query } from "#api/types/query.ts";
 import type { ApiRequest, ApiResponse, Dispatch } from "#api/types/transport.ts";
 import { apiVersion, maxMinor, minApiVersion, minMinor, splitVersion } from "#api/types/version.ts";
 import { checkJsonType, hasBody, parseJson, readBounded, readExact } from "./body.ts";
-import { isHijackPath, joinStreams, writePlain } from "./hijack.ts";
+import { isHijack, joinStreams, letHeaderBeRead, writePlain } from "./hijack.ts";
 import { respond } from "./respond.ts";
 import { type Log, logFault } from "./router.ts";
 import { errorResponse, messageOf } from "./status.ts";
+import { joinWebSocket } from "./websocket.ts";
 
 export interface HttpOptions {
   readonly dispatch: Dispatch;
@@ -136,7 +137,8 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
     }
     if (response.kind === "hijack") {
       if (socket.destroyed) response.stream.destroy();
-      else joinStreams(socket, response, upgraded, common);
+      else if (response.webSocket === true) joinWebSocket(req, socket, response, common);
+      else joinStreams(socket, response, upgraded, common, letHeaderBeRead(req.headers["user-agent"], splitUrl(req.url ?? "").query));
     } else if (response.kind === "json" || response.kind === "empty") writePlain(socket, response, common);
     else throw new Error(`${req.method} ${req.url}: a ${response.kind} reply on a connection that was handed over`);
   };
@@ -173,7 +175,7 @@ function steerParser(socket: Socket): void {
   const original = parser?.onIncoming;
   if (!parser || !original) throw new Error("node:http no longer shows a connection's parser");
   parser.onIncoming = (request, keepAlive) => {
-    (request as IncomingMessage & { upgrade: boolean }).upgrade = request.method === "POST" && isHijackPath(pathOf(request));
+    (request as IncomingMessage & { upgrade: boolean }).upgrade = isHijack(request.method ?? "", pathOf(request));
     return original(request, keepAlive);
   };
 }

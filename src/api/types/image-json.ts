@@ -28,8 +28,7 @@ export interface ImageInspect {
   Created?: string;
   /** Below 1.45. */
   Container?: string;
-  /** Below 1.45. */
-  ContainerConfig?: unknown;
+  ContainerConfig: unknown;
   DockerVersion: string;
   Author: string;
   Config: Partial<ContainerConfig> | null;

@@ -44,8 +44,15 @@ export type ApiResponse =
    * behind the first line becomes an `{"errorDetail","error"}` line.
    */
   | { readonly kind: "lines"; readonly status: number; readonly lines: AsyncIterable<unknown>; readonly eager: boolean; readonly contentType?: string }
-  /** Both directions raw. `stdin` false: what the client sends is dropped. `framed`: Docker's 8-byte-header frames. */
-  | { readonly kind: "hijack"; readonly stream: Duplex; readonly framed: boolean; readonly stdin: boolean; readonly contentType: string };
+  /** Both directions raw. `stdin` false: what the client sends is dropped. `framed`: Docker's 8-byte-header frames. `webSocket`: within messages of a WebSocket, never framed. */
+  | {
+      readonly kind: "hijack";
+      readonly stream: Duplex;
+      readonly framed: boolean;
+      readonly stdin: boolean;
+      readonly contentType: string;
+      readonly webSocket?: boolean;
+    };
 
 /** The router as a function. Never rejects: errors are responses. */
 export type Dispatch = (request: ApiRequest) => Promise<ApiResponse>;

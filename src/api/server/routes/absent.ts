@@ -44,7 +44,6 @@ export const absentRoutes: readonly Route[] = [
   ["GET", "/images/search", later("searching a registry")],
   ["POST", "/images/{name:.*}/push", later("pushing to a registry")],
   ["GET", "/distribution/{name:.*}/json", later("asking a registry")],
-  ["GET", "/containers/{id}/attach/ws", later("attaching by websocket")],
   ["GET", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["POST", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["DELETE", "/containers/{id}/checkpoints/{name}", later("a checkpoint")],

@@ -12,6 +12,25 @@ import type { Context, Route } from "../router.ts";
 import { readHostCpu, type Sample, statsJson } from "../shape/stats.ts";
 import { messageOf } from "../status.ts";
 
+/** Over a WebSocket; without a word about streams all three are attached, as docker does it. */
+async function attachWebSocket(request: ApiRequest, { engine }: Context, name: string): Promise<ApiResponse> {
+  const { query, headers } = request;
+  const record = engine.containers.get(name);
+  if (!/\bwebsocket\b/i.test(String(headers.upgrade ?? ""))) throw new EngineError("invalid", "this route needs a WebSocket (Upgrade: websocket)");
+  const keys = parseDetachKeys(query.text("detachKeys"));
+  const all = !["stdin", "stdout", "stderr"].some((which) => query.has(which));
+  const stdin = all || query.flag("stdin");
+  const { stream, framed } = await engine.containers.attach(record.id, {
+    stdin,
+    stdout: all || query.flag("stdout"),
+    stderr: all || query.flag("stderr"),
+    stream: query.flag("stream", all),
+    logs: query.flag("logs"),
+    detachKeys: record.config.Tty ? keys : new Uint8Array(0),
+  });
+  return { kind: "hijack", stream, framed, stdin, contentType: "", webSocket: true };
+}
+
 async function attach(request: ApiRequest, { engine }: Context, name: string): Promise<ApiResponse> {
   const { query } = request;
   const record = engine.containers.get(name);
@@ -125,6 +144,7 @@ async function stats(request: ApiRequest, context: Context, name: string): Promi
 
 export const containerStreamRoutes: readonly Route[] = [
   ["POST", "/containers/{id}/attach", attach],
+  ["GET", "/containers/{id}/attach/ws", attachWebSocket],
   ["GET", "/containers/{id}/logs", logs],
   ["POST", "/containers/{id}/wait", wait],
   ["GET", "/containers/{id}/stats", stats],

@@ -35,8 +35,9 @@ export function imageInspect(image: Image, minor: number, driver: string): Image
     Parent: image.parent ?? "",
     Comment: config.comment ?? "",
     ...(config.created === undefined ? (minor < 44 ? { Created: zeroTime } : {}) : { Created: config.created }),
-    // The first config field to go (1.45): what the container of the last build step looked like.
-    ...(minor < 45 ? { Container: config.container ?? "", ContainerConfig: containerConfigOf(image) } : {}),
+    // What the container of the last build step looked like. Docker dropped both at 1.45; compose 1.29 speaks the daemon's newest version and reads the second.
+    ...(minor < 45 ? { Container: config.container ?? "" } : {}),
+    ContainerConfig: containerConfigOf(image),
     DockerVersion: config.docker_version ?? "",
     Author: config.author ?? "",
     Config: imageConfig(config.config ?? null, minor),
