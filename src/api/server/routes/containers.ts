@@ -160,7 +160,8 @@ export const containerRoutes: readonly Route[] = [
     "/containers/{id}/update",
     async (request, { engine }, name) => {
       const { resources, restartPolicy } = resourceUpdate(await request.json());
-      return { kind: "json", status: 200, value: { Warnings: (await engine.containers.update(name!, resources, restartPolicy)).warnings } };
+      const { warnings } = await engine.containers.update(name!, resources, restartPolicy);
+      return { kind: "json", status: 200, value: { Warnings: warnings.length === 0 ? null : warnings } };
     },
   ],
   ["POST", "/containers/{id}/resize", resizeContainer],
