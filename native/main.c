@@ -2,11 +2,20 @@
 #include "sys.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* argv's bytes are where ps(1) reads a title. The strings are copied by whoever needs them later: no role does. */
 static void remember_title(int argc, char **argv) {
   title_start = argv[0];
   title_size = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]) + 1;
+}
+
+/* `wherry-helper hold`: does nothing until its stdin ends. systemd makes no scope without a process. */
+static int hold_main(void) {
+  char byte;
+  while (read(0, &byte, 1) > 0) {
+  }
+  return 0;
 }
 
 int main(int argc, char **argv) {
@@ -20,6 +29,7 @@ int main(int argc, char **argv) {
       return helper_main(argc, argv);
     }
     if (argc > 1 && strcmp(argv[1], "launch") == 0) return launch_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "hold") == 0) return hold_main();
     if (argc > 1 && strcmp(argv[1], "--init") == 0) return init_main(argc - 1, argv + 1);
   }
   return stub_main(argc, argv);

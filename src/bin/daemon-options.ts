@@ -15,6 +15,7 @@ export interface DaemonOptions {
   readonly storageDriver: string | undefined;
   readonly bridge: { readonly name: string; readonly subnet?: string } | undefined;
   readonly cgroupParent: string | undefined;
+  readonly cgroupDriver: "cgroupfs" | "systemd";
   readonly logOpts: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
   readonly usernsRemap: string | undefined;
@@ -39,7 +40,8 @@ Options:
                               (default: the one that the data root was used with, else the best that works here)
       --bridge NAME           Interface of the default network (default wherry0)
       --bip SUBNET            Address and range of the default network, e.g. 172.30.0.1/16
-      --cgroup-parent PATH    Where containers' cgroups are made (default /wherry)
+      --cgroup-parent PATH    Where containers' cgroups are made (default /wherry; with the driver systemd a slice, default system.slice)
+      --exec-opt KEY=VALUE    native.cgroupdriver=cgroupfs (default) or systemd: who makes containers' cgroups
       --log-opt KEY=VALUE     Default for containers' logs: max-size, max-file; may be given more than once
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
       --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
@@ -61,6 +63,7 @@ const flags = {
   bridge: { type: "string" },
   bip: { type: "string" },
   "cgroup-parent": { type: "string" },
+  "exec-opt": { type: "string", multiple: true },
   "log-opt": { type: "string", multiple: true },
   label: { type: "string", multiple: true },
   "userns-remap": { type: "string" },
@@ -91,6 +94,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     storageDriver: text("storage-driver"),
     bridge: bridge === undefined && subnet === undefined ? undefined : { name: bridge ?? "wherry0", ...(subnet === undefined ? {} : { subnet }) },
     cgroupParent: text("cgroup-parent"),
+    cgroupDriver: cgroupDriverOf(given["exec-opt"] ?? file["exec-opts"] ?? []),
     logOpts: { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) },
     labels: given.label ?? file.labels ?? [],
     usernsRemap: text("userns-remap"),
@@ -115,6 +119,7 @@ type ConfigFile = FileText & {
   readonly hosts?: string[];
   readonly labels?: string[];
   readonly "cdi-spec-dirs"?: string[];
+  readonly "exec-opts"?: string[];
   readonly "log-opts"?: Record<string, string>;
 };
 
@@ -141,7 +146,7 @@ function readConfigFile(path: string | undefined): ConfigFile {
     const isText = (v: unknown) => typeof v === "string";
     const fits = textKeys.includes(key)
       ? isText(entry)
-      : ["hosts", "labels", "cdi-spec-dirs"].includes(key)
+      : ["hosts", "labels", "cdi-spec-dirs", "exec-opts"].includes(key)
         ? Array.isArray(entry) && entry.every(isText)
         : key === "log-opts"
           ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
@@ -161,6 +166,14 @@ function logLevelOf(text: string): LogLevel {
   const level = logLevels.find((l) => l === text);
   if (level === undefined) throw new UsageError(`invalid --log-level "${text}": use ${logLevels.join(", ")}`);
   return level;
+}
+
+function cgroupDriverOf(execOpts: readonly string[]): DaemonOptions["cgroupDriver"] {
+  const { "native.cgroupdriver": driver = "cgroupfs", ...others } = pairs("exec-opt", execOpts);
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) throw new UsageError(`invalid --exec-opt "${unknown}": only native.cgroupdriver is known`);
+  if (driver !== "cgroupfs" && driver !== "systemd") throw new UsageError(`invalid native.cgroupdriver "${driver}": use cgroupfs or systemd`);
+  return driver;
 }
 
 function pairs(flag: string, entries: readonly string[]): Record<string, string> {

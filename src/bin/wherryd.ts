@@ -51,6 +51,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
     ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),
     ...(options.usernsRemap === undefined ? {} : { usernsRemap: options.usernsRemap }),
+    cgroupDriver: options.cgroupDriver,
     ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
   });
   try {

@@ -1,17 +1,21 @@
 /**
- * cgroups: bound, account and freeze what a container uses. Two implementations (v1 incl. hybrid, v2) behind {@link CgroupManager}.
+ * cgroups: bound, account and freeze what a container uses. Two implementations (v1 incl. hybrid, v2) behind {@link CgroupManager}, and a third that has systemd
+ * own the directories of v2 (systemd/).
  * Creation and joining are plan steps (so `--explain` shows them and they cost no extra round trip); the rest acts on the files.
  * @module
  * @see cgroups(7)
  */
 import type { OciResources } from "#core/runtime-spec.ts";
 import type { Step } from "#linux/plan.ts";
+import type { TransientUnit } from "./systemd/units.ts";
 
 /** The cgroups of one container: its path in every hierarchy. Plain JSON; stored with the container. */
 export interface CgroupPaths {
   readonly version: 1 | 2;
   /** v1: controller → absolute directory; v2: {"": directory}. */
   readonly dirs: Readonly<Record<string, string>>;
+  /** systemd driver: the scope that owns the directory, e.g. "wherry-<id>.scope". */
+  readonly unit?: string;
 }
 
 export interface CgroupPlan {
@@ -29,6 +33,8 @@ export interface CgroupPlan {
   readonly exitReports: readonly string[];
   /** Limits that this host lacks, each a sentence as Docker warns. */
   readonly warnings: readonly string[];
+  /** systemd driver: the scope that {@link CgroupManager.hold} has to make before the steps are performed. */
+  readonly unit?: TransientUnit;
 }
 
 /** cpu in nanoseconds, memory in bytes; the raw counters that `stats` needs. */
@@ -60,6 +66,11 @@ export interface CgroupStats {
 }
 
 export interface CgroupManager {
+  /**
+   * systemd driver: has the plan's scope made, which takes a process in it: one of ours, until the container is there. Call `release` when the plan was
+   * performed or has failed. The other driver has no such method: its plans need nobody else.
+   */
+  hold?(plan: CgroupPlan): Promise<{ release(): void }>;
   readonly driver: "cgroupfs" | "systemd";
   readonly version: 1 | 2;
   /**
@@ -91,4 +102,4 @@ export interface CgroupManager {
   info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
 }
 
-export { type CgroupOptions, openCgroups } from "./open-cgroups.ts";
+export { type CgroupDriver, type CgroupOptions, openCgroups } from "./open-cgroups.ts";

@@ -94,6 +94,7 @@ async function numbersOf(paths: readonly string[]): Promise<NonNullable<SpecInpu
 
 /** As the OCI spec names it. */
 export function cgroupPath(ctx: EngineContext, record: ContainerRecord): string {
+  if (ctx.cgroups.driver === "systemd") return `${record.hostConfig.CgroupParent || ctx.options.cgroupParent || "system.slice"}:wherry:${record.id}`;
   const parent = record.hostConfig.CgroupParent || ctx.options.cgroupParent || "/wherry";
   return `${parent.startsWith("/") ? parent : `/${parent}`}/${record.id}`;
 }

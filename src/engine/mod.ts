@@ -5,7 +5,7 @@
  * @module
  */
 import type { Duplex, Readable } from "node:stream";
-import type { CgroupStats } from "#cgroup/mod.ts";
+import type { CgroupDriver, CgroupStats } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import type { ImageID } from "#core/digest.ts";
@@ -253,6 +253,8 @@ export interface EngineOptions {
   readonly helperPath: string;
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
   readonly cgroupParent?: string;
+  /** Default "cgroupfs". */
+  readonly cgroupDriver?: CgroupDriver;
   readonly bridge?: { readonly name: string; readonly subnet?: string };
   readonly defaultLogOpts?: Readonly<Record<string, string>>;
   readonly labels?: readonly string[];

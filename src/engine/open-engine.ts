@@ -85,7 +85,13 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     persistentId(dataRoot),
   ]);
   opened.push(() => helper.close());
-  const cgroups = openCgroups(facts, { dataRoot, helper, ...(options.cgroupParent === undefined ? {} : { parent: options.cgroupParent }) });
+  const cgroups = openCgroups(facts, {
+    dataRoot,
+    helper,
+    helperPath,
+    driver: options.cgroupDriver ?? "cgroupfs",
+    ...(options.cgroupParent === undefined ? {} : { parent: options.cgroupParent }),
+  });
   opened.push(() => cgroups.close());
   const [driver, content, volumes, networks] = await Promise.all([
     openDriver(options.storageDriver, { root: dataRoot, helper }),

@@ -116,7 +116,8 @@ async function launch(
       ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
     });
     await container.stored;
-    const link = await launchPlan(ctx, container, plan, cgroup.exitReports, pending, direct);
+    const held = await ctx.cgroups.hold?.(cgroup);
+    const link = await launchPlan(ctx, container, plan, cgroup.exitReports, pending, direct).finally(() => held?.release());
     return { link, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {
     for (const result of await Promise.allSettled(undo.map((step) => step()))) {

@@ -8,7 +8,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import { slots } from "#runtime/mod.ts";
 import { defaultDeviceRules } from "#runtime/resources.ts";
-import type { StateStore } from "./state.ts";
+import type { StateStore, StoredState } from "./state.ts";
 
 export interface RuntimeContext {
   readonly store: StateStore;
@@ -28,35 +28,51 @@ export function hostFacts(): Promise<HostFacts> {
 /** Where containers without a cgroupsPath go. */
 const DEFAULT_PARENT = "/wherry-runtime";
 
+interface Place {
+  readonly parent: string;
+  readonly name: string;
+}
+
+/** `slice:prefix:name` of the systemd driver; runc's rule: the scope is `prefix-name`. */
+function scopeOf(spec: OciSpec, id: string): Place {
+  const path = spec.linux?.cgroupsPath ?? "";
+  const [slice, prefix, name, ...more] = path === "" ? ["", "wherry-runtime", id] : path.split(":");
+  if (slice === undefined || prefix === undefined || name === undefined || name === "" || more.length > 0)
+    throw new EngineError("invalid", `expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got "${path}" instead`);
+  return { parent: slice === "" ? "system.slice" : slice, name: `${prefix === "" ? "" : `${prefix}-`}${name}.scope` };
+}
+
 /** Absolute cgroupsPaths are meant from the hierarchies' roots, relative ones below our own. */
-function placeOf(spec: OciSpec, id: string): { readonly parent: string; readonly name: string } {
+function placeOf(spec: OciSpec, id: string): Place {
   const path = spec.linux?.cgroupsPath ?? "";
   const full = posix.normalize(path === "" ? `${DEFAULT_PARENT}/${id}` : path.startsWith("/") ? path : `${DEFAULT_PARENT}/${path}`);
   return { parent: posix.dirname(full), name: posix.basename(full) };
 }
 
 /** For acting on the cgroup of a container: who starts processes in it steps out of it into its parent. */
-export async function cgroupManager({ spec, id }: { readonly spec: OciSpec; readonly id: string }): Promise<CgroupManager> {
-  return openCgroups(await hostFacts(), { parent: placeOf(spec, id).parent });
+export async function cgroupManager({ spec, id, cgroup }: Pick<StoredState, "spec" | "id" | "cgroup">): Promise<CgroupManager> {
+  const systemd = cgroup?.unit !== undefined;
+  const { parent } = systemd ? scopeOf(spec, id) : placeOf(spec, id);
+  return openCgroups(await hostFacts(), { parent, driver: systemd ? "systemd" : "cgroupfs", helperPath: helperPath() });
 }
 
-/** The cgroup that the spec names; undefined where the host has none. */
-export async function planCgroup(spec: OciSpec, id: string, { systemdCgroup }: RuntimeContext): Promise<CgroupPlan | undefined> {
-  if (systemdCgroup)
-    throw new EngineError(
-      "unsupported",
-      "the systemd cgroup driver is not supported by this runtime: configure the cgroupfs driver (leave --systemd-cgroup out)",
-    );
-  if ((await hostFacts()).cgroup.mode === "none") return undefined;
-  const { parent, name } = placeOf(spec, id);
+/** The cgroup that the spec names, and who makes it; undefined where the host has none. */
+export async function planCgroup(
+  spec: OciSpec,
+  id: string,
+  { systemdCgroup }: RuntimeContext,
+): Promise<{ readonly manager: CgroupManager; readonly plan: CgroupPlan } | undefined> {
+  const facts = await hostFacts();
+  if (facts.cgroup.mode === "none" && !systemdCgroup) return undefined;
+  const { parent, name } = systemdCgroup ? scopeOf(spec, id) : placeOf(spec, id);
   if (parent === "/")
     throw new EngineError(
       "unsupported",
       `cgroupsPath "/${name}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`,
     );
-  const manager = await cgroupManager({ spec, id });
+  const manager = openCgroups(facts, { parent, driver: systemdCgroup ? "systemd" : "cgroupfs", helperPath: helperPath() });
   await manager.prepare();
-  return manager.plan(parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup);
+  return { manager, plan: manager.plan(parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup) };
 }
 
 /** The devices that every container has (config-linux.md, "Default Devices") may be made and used, whatever the spec's rules are: as runc and crun do. */

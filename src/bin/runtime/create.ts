@@ -8,7 +8,7 @@ import type { Plan, Step } from "#linux/plan.ts";
 import { planContainer, seccompProgram } from "#runtime/mod.ts";
 import type { CgroupPlan } from "#cgroup/mod.ts";
 import { fileBinds, readBundle } from "./bundle.ts";
-import { cgroupManager, helperPath, hostFacts, planCgroup, type RuntimeContext } from "./context.ts";
+import { helperPath, hostFacts, planCgroup, type RuntimeContext } from "./context.ts";
 import { deleteContainer, startContainer } from "./lifecycle.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
 import { checkHooks, containerHooks, runHooks } from "./hooks.ts";
@@ -66,16 +66,19 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
   const tty = spec.process.terminal === true;
   const consoleSocket = consoleOf(flags, tty, wait);
   store.reserve(id);
-  let cgroup: CgroupPlan | undefined;
+  let made: Awaited<ReturnType<typeof planCgroup>>;
+  let held: { release(): void } | undefined;
   try {
     const facts = await hostFacts();
-    cgroup = await planCgroup(spec, id, context);
+    made = await planCgroup(spec, id, context);
+    const cgroup = made?.plan;
     const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
     const stored = (status: Status, pid: number): OciState => ociState({ ...base, pid }, status);
     const preserveFds = preservedOf(flags);
     // So that `delete --force` finds the cgroup of a creation that was killed half way.
     store.write({ ...base, cgroup: cgroup?.paths, paused: false });
     const plan = planFor(spec, { id, facts, cgroup, tty, fifo: store.fifo(id), preserveFds, state: stored("creating", 0) });
+    if (made !== undefined) held = await made.manager.hold?.(made.plan);
     const process = await launchDetached({
       helperPath: helperPath(),
       plan,
@@ -95,9 +98,13 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     writePidFile(flagValue(flags, "pid-file"), process.pid);
     return process;
   } catch (error) {
-    if (cgroup !== undefined) await (await cgroupManager({ spec, id })).remove(cgroup.paths);
+    held?.release();
+    if (made !== undefined) await made.manager.remove(made.plan.paths);
     store.remove(id);
     throw error;
+  } finally {
+    held?.release();
+    await made?.manager.close();
   }
 }
 

@@ -97,7 +97,7 @@ export async function features(): Promise<number> {
     linux: {
       namespaces: ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
       capabilities: capabilitiesOf((1n << BigInt(facts.lastCap + 1)) - 1n),
-      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: false },
+      cgroup: { v1: true, v2: true, systemd: facts.cgroup.mode === "v2", systemdUser: false, rdma: false },
       seccomp: { enabled: facts.seccomp.supported, actions: facts.seccomp.actions.map((name) => `SCMP_ACT_${name.toUpperCase()}`) },
       apparmor: { enabled: false },
       selinux: { enabled: false },

@@ -1,0 +1,139 @@
+/**
+ * A connection to a D-Bus peer over a unix socket: method calls and signals, nothing else.
+ * @module
+ */
+import { connect, type Socket } from "node:net";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { type DbusMessage, type DbusValue, decodeMessage, encodeMessage, MESSAGE } from "./marshal.ts";
+
+export interface DbusCall {
+  readonly destination: string;
+  readonly path: string;
+  readonly interface: string;
+  readonly member: string;
+  readonly signature?: string;
+  readonly body?: readonly DbusValue[];
+}
+
+/** How long the peer may take for an answer. */
+const TIMEOUT_MS = 30_000;
+
+/** A failed call's D-Bus error name, e.g. "org.freedesktop.systemd1.NoSuchUnit". */
+export class DbusError extends Error {
+  readonly dbusName: string;
+  constructor(name: string, message: string) {
+    super(message);
+    this.name = "DbusError";
+    this.dbusName = name;
+  }
+}
+
+interface Pending {
+  resolve(body: readonly DbusValue[]): void;
+  reject(error: Error): void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class DbusConnection {
+  readonly #socket: Socket;
+  readonly #onSignal: (message: DbusMessage) => void;
+  readonly #pending = new Map<number, Pending>();
+  #serial = 0;
+  #rest: Buffer = Buffer.alloc(0);
+  #closed = false;
+
+  private constructor(socket: Socket, onSignal: (message: DbusMessage) => void) {
+    this.#socket = socket;
+    this.#onSignal = onSignal;
+    socket.on("data", (chunk) => this.#receive(chunk));
+    socket.on("error", () => undefined); // "close" follows, and tells everybody
+    socket.on("close", () => this.#end(new EngineError("unavailable", "the D-Bus connection was closed")));
+    socket.unref();
+  }
+
+  /** Connects and authenticates as this user. EngineError "unavailable" when nobody answers there. */
+  static async open(path: string, onSignal: (message: DbusMessage) => void): Promise<DbusConnection> {
+    const socket = await authenticated(path);
+    return new DbusConnection(socket, onSignal);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The answer's values. DbusError when the peer refuses. */
+  call(call: DbusCall): Promise<readonly DbusValue[]> {
+    if (this.#closed) throw new EngineError("unavailable", "the D-Bus connection was closed");
+    const serial = ++this.#serial;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(serial);
+        reject(new EngineError("unavailable", `${call.interface}.${call.member}: no answer within ${TIMEOUT_MS / 1000} s`));
+      }, TIMEOUT_MS);
+      this.#pending.set(serial, { resolve, reject, timer });
+      this.#socket.ref();
+      this.#socket.write(encodeMessage({ body: [], ...call, type: MESSAGE.CALL, serial }));
+    });
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #receive(chunk: Buffer): void {
+    this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    try {
+      for (let next = decodeMessage(this.#rest); next !== undefined; next = decodeMessage(this.#rest)) {
+        this.#rest = this.#rest.subarray(next.length);
+        this.#dispatch(next.message);
+      }
+    } catch (error) {
+      this.#end(error as Error);
+      this.#socket.destroy();
+    }
+  }
+
+  #dispatch(message: DbusMessage): void {
+    if (message.type === MESSAGE.SIGNAL) this.#onSignal(message);
+    if (message.type !== MESSAGE.RETURN && message.type !== MESSAGE.ERROR) return;
+    const pending = this.#pending.get(message.replySerial ?? 0);
+    if (pending === undefined) return;
+    this.#pending.delete(message.replySerial ?? 0);
+    clearTimeout(pending.timer);
+    if (this.#pending.size === 0) this.#socket.unref();
+    if (message.type === MESSAGE.RETURN) pending.resolve(message.body);
+    else pending.reject(new DbusError(message.error ?? "", String(message.body[0] ?? message.error)));
+  }
+
+  #end(error: Error): void {
+    this.#closed = true;
+    for (const { reject, timer } of this.#pending.values()) {
+      clearTimeout(timer);
+      reject(error);
+    }
+    this.#pending.clear();
+  }
+}
+
+/** The SASL exchange: EXTERNAL says who we are, and the peer asks the kernel. */
+function authenticated(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    const fail = (why: string, cause?: unknown) => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(new EngineError("unavailable", `cannot talk D-Bus over ${path}: ${why}`, { cause }));
+    };
+    const timer = setTimeout(() => fail("no answer"), TIMEOUT_MS);
+    const uid = Buffer.from(String(process.getuid?.() ?? 0)).toString("hex");
+    socket.write(`\0AUTH EXTERNAL ${uid}\r\n`);
+    socket.once("error", (error) => fail(errnoOf(error) ?? error.message, error));
+    socket.once("data", (answer) => {
+      if (!answer.toString("latin1").startsWith("OK ")) return fail(`refused: ${answer.toString("latin1").trim().slice(0, 100)}`);
+      clearTimeout(timer);
+      socket.removeAllListeners("error");
+      socket.write("BEGIN\r\n");
+      resolve(socket);
+    });
+  });
+}
