@@ -70,7 +70,7 @@ export interface CgroupManager {
    * systemd driver: has the plan's scope made, which takes a process in it: one of ours, until the container is there. Call `release` when the plan was
    * performed or has failed. The other driver has no such method: its plans need nobody else.
    */
-  hold?(plan: CgroupPlan): Promise<{ release(): void }>;
+  hold?(plan: CgroupPlan): Promise<{ release(): Promise<void> }>;
   readonly driver: "cgroupfs" | "systemd";
   readonly version: 1 | 2;
   /**

@@ -24,6 +24,13 @@ export const resourceFlags: readonly Flag[] = [
   bytes("memory,m", "Memory limit"),
   bytes("memory-reservation", "Memory soft limit"),
   one("memory-swap", "Limit of memory and swap together (-1: unlimited swap)", { metavar: "bytes", initial: 0, parse: parseSwapBytes }),
+  many("cgroup-conf", "Write to a file of the container's cgroup v2 (memory.high=67108864, memory.oom.group=1)", { metavar: "map" }),
+  one("network-rate", "Limit bandwidth in both directions (20mbit; 0: no limit)", { metavar: "rate" }),
+  one("network-rate-ingress", "Limit what the container receives", { metavar: "rate" }),
+  one("network-rate-egress", "Limit what the container sends", { metavar: "rate" }),
+  one("network-burst", "Bytes that may go at once after a pause (64k)", { metavar: "bytes" }),
+  one("network-latency", "Delay every packet (10ms), where the kernel has netem", { metavar: "duration" }),
+  one("network-loss", "Lose packets (0.5%), where the kernel has netem", { metavar: "percent" }),
   int("pids-limit", "Most processes (-1: unlimited)"),
   hidden(bytes("kernel-memory", "Kernel memory limit")),
 ];

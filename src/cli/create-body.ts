@@ -44,6 +44,15 @@ function userNamespace(value: string, env: CreateContext["env"]): string {
   return uid === "0" ? mode : `${mode}${mode === "keep-id" ? ":" : ","}hostuid=${uid},hostgid=${gid}`;
 }
 
+const networkRates = [
+  ["network-rate", "rate"],
+  ["network-rate-ingress", "ingress"],
+  ["network-rate-egress", "egress"],
+  ["network-burst", "burst"],
+  ["network-latency", "latency"],
+  ["network-loss", "loss"],
+] as const;
+
 /** Limits as the API names them. */
 export function resources(flags: FlagValues): Partial<ResourceConfig> {
   const result: Partial<ResourceConfig> = {};
@@ -66,6 +75,9 @@ export function resources(flags: FlagValues): Partial<ResourceConfig> {
   add("memory-reservation", "MemoryReservation");
   add("memory-swap", "MemorySwap");
   add("pids-limit", "PidsLimit");
+  const rates = networkRates.flatMap(([flag, key]) => (flags.changed(flag) ? [[key, flags.text(flag)] as const] : []));
+  if (rates.length > 0) result.WherryNetworkRate = Object.fromEntries(rates);
+  if (flags.changed("cgroup-conf")) result.WherryUnified = toMap([...flags.list("cgroup-conf")]);
   return result;
 }
 

@@ -133,6 +133,10 @@ export interface ResourceConfig {
   CpuPercent: number;
   IOMaximumIOps: number;
   IOMaximumBandwidth: number;
+  /** Ours (`--cgroup-conf`): files of the container's cgroup v2 and what is written to them, e.g. {"memory.high": "67108864"}. */
+  WherryUnified?: Record<string, string>;
+  /** Ours (`--network-rate` and its kin): `rate`, `ingress`, `egress`, `burst`, `latency`, `loss` as the user gave them. */
+  WherryNetworkRate?: Record<string, string>;
 }
 
 /** The host's half. */

@@ -13,6 +13,7 @@ import type { ContainerConfig, HostConfig, NetworkingConfig } from "#core/contai
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
+import { parseShaping, shapingOfLabels } from "#network/mod.ts";
 import { slots } from "#runtime/mod.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
@@ -89,6 +90,7 @@ export async function draftContainer(
   const networkingConfig = networkingOf(hostConfig, request.networkingConfig);
   warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
   checkLinks(ctx, [...(hostConfig.Links ?? []), ...Object.values(networkingConfig.EndpointsConfig).flatMap(({ Links }) => Links ?? [])]);
+  await takeShaping(ctx, config, hostConfig);
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const idMappings = await idMappingsOf(ctx, id, image, config, hostConfig);
@@ -122,6 +124,22 @@ export async function draftContainer(
   const { spec, warnings: lacks } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
   warnings.push(...lacks, ...ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup).warnings);
   return { record, image, wanted, warnings: [...new Set(warnings)] };
+}
+
+/** Labels speak for clients that do not know our field. */
+async function takeShaping(ctx: EngineContext, { Labels: labels }: ContainerConfig, host: HostConfig): Promise<void> {
+  const text = host.WherryNetworkRate ?? shapingOfLabels(labels);
+  const shaping = parseShaping(text);
+  if (text === undefined || shaping === undefined) return;
+  requireCable(host);
+  await ctx.networks.checkShaping(shaping);
+  host.WherryNetworkRate = { ...text };
+}
+
+/** EngineError "invalid" for a network that is not the container's own. */
+export function requireCable({ NetworkMode: mode }: HostConfig): void {
+  if (mode === "host" || mode === "none" || mode.startsWith("container:"))
+    throw new EngineError("invalid", `conflicting options: a network rate and the network mode ${mode}: there is no cable of the container's own to limit`);
 }
 
 /** With keep-id and no user named, the process runs as the one that is kept. Changes `config`. */

@@ -9,7 +9,7 @@ import type { PortBinding } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { type MonitorLink, PlanError } from "#linux/helper.ts";
 import type { Plan, Step } from "#linux/plan.ts";
-import type { EndpointRecord } from "#network/mod.ts";
+import { type EndpointRecord, parseShaping } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
@@ -205,6 +205,7 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
     ports: exposed,
     steps: [],
   };
+  const shaping = parseShaping(hostConfig.WherryNetworkRate);
   for (const [index, networkName] of names.entries()) {
     const joined = await ctx.networks.join(
       {
@@ -214,6 +215,7 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
         networkName,
         endpoint: record.networkingConfig.EndpointsConfig[networkName],
         ports: index === 0 && mode !== "host" && mode !== "none" ? published : {},
+        ...(shaping && { shaping }),
       },
       slots.network,
     );

@@ -4,8 +4,10 @@ import { validateRestartPolicy } from "#container/restart-policy.ts";
 import { isRunning } from "#container/state.ts";
 import type { HostConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
+import { parseShaping } from "#network/mod.ts";
 import { limitsOf, slots } from "#runtime/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { requireCable } from "./create-container.ts";
 import { refuse, validateResources } from "./validate-resources.ts";
 
 export async function updateContainer(
@@ -24,6 +26,12 @@ export async function updateContainer(
     const limits = changedLimits(record.hostConfig, hostConfig, resources);
     warnings.push(...ctx.cgroups.plan(hostConfig.CgroupParent, record.id, limits, slots.cgroup).warnings);
     if (isRunning(record.state) && record.cgroup !== undefined) await ctx.cgroups.update(record.cgroup, limits);
+    const shaping = resources.WherryNetworkRate === undefined ? undefined : parseShaping(hostConfig.WherryNetworkRate);
+    if (shaping !== undefined) {
+      requireCable(hostConfig);
+      await ctx.networks.checkShaping(shaping);
+      if (isRunning(record.state)) await ctx.networks.shape(record.id, { pid: record.state.pid, startTime: BigInt(record.state.startTime) }, shaping);
+    }
     container.set({ hostConfig });
     await ctx.records.save(container.record);
     publishContainerEvent(ctx, container, "update");
@@ -44,6 +52,7 @@ function merged({ record: { hostConfig: old } }: Container, resources: Partial<R
     refuse("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
   }
   const host: HostConfig = { ...old, ...given };
+  for (const key of ["WherryUnified", "WherryNetworkRate"] as const) if (given[key] !== undefined) host[key] = { ...old[key], ...given[key] };
   if (restartPolicy !== undefined && restartPolicy.Name !== "") {
     if (old.AutoRemove) refuse("Restart policy cannot be updated because AutoRemove is enabled for the container");
     validateRestartPolicy(restartPolicy);
@@ -73,7 +82,7 @@ function changedLimits(old: HostConfig, host: HostConfig, resources: Partial<Res
     BlkioDeviceWriteIOps: null,
   });
   const changed: ReturnType<typeof limitsOf> = {};
-  for (const key of ["memory", "cpu", "pids", "blockIO"] as const)
+  for (const key of ["memory", "cpu", "pids", "blockIO", "unified"] as const)
     if (JSON.stringify(limits[key]) !== JSON.stringify(before[key])) Object.assign(changed, { [key]: limits[key] ?? {} });
   if (resources.PidsLimit !== undefined && resources.PidsLimit !== null && resources.PidsLimit <= 0) changed.pids = { limit: -1 };
   return changed;

@@ -20,6 +20,12 @@ export function validateResources(r: ResourceConfig, facts: HostFacts): string[]
   if (r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000)) refuse("Range of blkio weight is from 10 to 1000");
   for (const { Path, Weight } of r.BlkioWeightDevice ?? [])
     if (Weight !== 0 && (Weight < 10 || Weight > 1000)) refuse(`invalid weight for device: ${Path}:${Weight}`);
+  for (const file of Object.keys(r.WherryUnified ?? {})) {
+    if (!/^[a-z][a-z0-9_]*\.[A-Za-z0-9_.]+$/.test(file) || file.startsWith("cgroup."))
+      refuse(`invalid cgroup file "${file.slice(0, 60)}": want one of a controller, such as memory.high`);
+    if (facts.cgroup.mode !== "v2")
+      throw new EngineError("unsupported", `${file} is a file of cgroup v2, and this host has ${facts.cgroup.mode}`, { hint: "leave --cgroup-conf out" });
+  }
   if (!facts.swapAccounting && r.Memory > 0 && r.MemorySwap !== -1) {
     if (r.MemorySwap > 0) warnings.push("Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.");
     r.MemorySwap = -1;

@@ -4,6 +4,7 @@
  */
 import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
 import type { Step } from "#linux/plan.ts";
+import type { Shaping } from "./shaping.ts";
 
 /** Docker's network resource (`/networks`). */
 export interface NetworkRecord {
@@ -51,6 +52,8 @@ export interface JoinRequest {
   readonly endpoint: EndpointConfig | undefined;
   /** `80/tcp` → bindings; published by the driver. Empty HostPort = ephemeral. */
   readonly ports: Readonly<Record<string, readonly PortBinding[]>>;
+  /** Limits of its bandwidth, on this network as on each of its others. */
+  readonly shaping?: Shaping;
 }
 
 export interface JoinResult {
@@ -72,6 +75,10 @@ export interface NetworkManager {
   remove(nameOrId: string): Promise<void>;
   /** Reserves addresses and ports (bind is the allocation), makes bridge and rules, returns steps. `slot`: first of 4 free slots. */
   join(request: JoinRequest, slot: number): Promise<JoinResult>;
+  /** EngineError "unsupported" when this kernel cannot do what is asked for. */
+  checkShaping(shaping: Shaping): Promise<void>;
+  /** Changes the limits of a running container's bandwidth, on all of its bridge networks. `startTime` guards against a reused pid. */
+  shape(containerId: string, target: { readonly pid: number; readonly startTime: bigint }, shaping: Shaping): Promise<void>;
   /** Frees addresses, ports and rules of a container; idempotent. */
   leave(containerId: string): Promise<void>;
   /** resolv.conf content for a container (host's resolvers, or options given). */
@@ -95,4 +102,5 @@ export interface NetworkManager {
   close(): Promise<void>;
 }
 
+export { parseShaping, type Shaping, type ShapingText, shapingOfLabels } from "./shaping.ts";
 export { type NetworksOptions, openNetworks } from "./network-manager.ts";

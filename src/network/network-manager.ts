@@ -12,6 +12,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { BridgeDriver } from "./bridge/bridge-driver.ts";
 import { BridgeHost, indexOf, tableName } from "./bridge/bridge-host.ts";
 import { parseAddress } from "./ipv4.ts";
+import type { Shaping } from "./shaping.ts";
 import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord } from "./mod.ts";
 import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-records.ts";
 import { NetworkRegistry } from "./network-registry.ts";
@@ -117,6 +118,17 @@ class Networks implements NetworkManager {
     const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal: own.length, defaultRoute });
     this.#members.add({ containerId, name, network: this.#registry.get(network.Id), endpoint, publication, defaultRoute });
     return { endpoint, ports: publication.bindings, steps };
+  }
+
+  async checkShaping(shaping: Shaping): Promise<void> {
+    await this.#driver.checkShaping(shaping);
+  }
+
+  async shape(containerId: string, target: { readonly pid: number; readonly startTime: bigint }, shaping: Shaping): Promise<void> {
+    const endpoints = this.#of(containerId).flatMap(({ publication, endpoint }) => (publication === undefined ? [] : [endpoint]));
+    if (endpoints.length === 0)
+      throw new EngineError("unsupported", "the container is on no bridge network: there is no cable of its own whose bandwidth could be limited");
+    await this.#driver.shape(endpoints, target, shaping);
   }
 
   async leave(containerId: string): Promise<void> {

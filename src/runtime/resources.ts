@@ -53,6 +53,7 @@ export function limitsOf(config: ResourceConfig, numbers: DeviceNumbers = {}): O
     ...(Object.keys(cpu).length > 0 ? { cpu } : {}),
     ...(config.PidsLimit !== null ? { pids: { limit: config.PidsLimit > 0 ? config.PidsLimit : -1 } } : {}),
     ...(Object.keys(blockIO).length > 0 ? { blockIO } : {}),
+    ...(config.WherryUnified !== undefined && Object.keys(config.WherryUnified).length > 0 ? { unified: config.WherryUnified } : {}),
   };
 }
 

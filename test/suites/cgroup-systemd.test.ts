@@ -71,7 +71,7 @@ else {
       expect(readFileSync(`${dir}/memory.max`, "utf8")).toBe(`${32 << 20}\n`);
       expect(readFileSync(`${dir}/cgroup.controllers`, "utf8")).toMatch(/cpu.*memory.*pids/);
       await expect(cgroups.hold?.(plan)).rejects.toThrow(/systemd cannot start .*already/);
-      held?.release();
+      await held?.release();
       await cgroups.remove(plan.paths);
       expect(existsSync(dir)).toBe(false);
       expect(show(unit, "LoadState")).toEqual({ LoadState: "not-found" });
@@ -89,7 +89,7 @@ else {
       const cgroups = openCgroups(facts, { driver: "systemd", helperPath, dataRoot: folder });
       await cgroups.prepare();
       const plan = cgroups.plan("", id, {}, 1);
-      (await cgroups.hold?.(plan))?.release();
+      await (await cgroups.hold?.(plan))?.release();
       await expect.poll(() => existsSync(plan.paths.dirs[""] ?? ""), { timeout: 10_000 }).toBe(false);
       await cgroups.remove(plan.paths);
       await rm(folder, { recursive: true });

@@ -60,6 +60,8 @@ const resourceFields: { readonly [K in keyof ResourceConfig]-?: Field<ResourceCo
   CpuCount: int,
   CpuPercent: int,
   IOMaximumIOps: int,
+  WherryUnified: optional(map(text)),
+  WherryNetworkRate: optional(map(text)),
   IOMaximumBandwidth: int,
 };
 

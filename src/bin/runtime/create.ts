@@ -67,7 +67,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
   const consoleSocket = consoleOf(flags, tty, wait);
   store.reserve(id);
   let made: Awaited<ReturnType<typeof planCgroup>>;
-  let held: { release(): void } | undefined;
+  let held: { release(): Promise<void> } | undefined;
   try {
     const facts = await hostFacts();
     made = await planCgroup(spec, id, context);
@@ -98,12 +98,12 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     writePidFile(flagValue(flags, "pid-file"), process.pid);
     return process;
   } catch (error) {
-    held?.release();
+    await held?.release();
     if (made !== undefined) await made.manager.remove(made.plan.paths);
     store.remove(id);
     throw error;
   } finally {
-    held?.release();
+    await held?.release();
     await made?.manager.close();
   }
 }

@@ -5,7 +5,7 @@
  */
 import { spawn } from "node:child_process";
 import { basename } from "node:path";
-import { EngineError } from "#core/errors.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
 import { ServiceManager } from "./service-manager.ts";
@@ -35,7 +35,10 @@ export function openSystemd(openFiles: (parent: string) => CgroupManager, { slic
   const plan = (parent: string, name: string, resources: OciResources, slot: number): CgroupPlan => {
     const [slice, scope] = [sliceOf(parent), scopeOf(name)];
     const made = files.plan(slicePath(slice), scope, resources, slot);
-    return { ...made, paths: { ...made.paths, unit: scope }, unit: { name: scope, slice, properties: limitsOf(made) } };
+    const lonely = made.create.filter((step) => resources.pids?.limit === 1 && step.op === "write" && step.path.endsWith("/pids.max"));
+    const early = { ...made, create: made.create.filter((step) => !lonely.includes(step)) };
+    const unit = { name: scope, slice, properties: limitsOf(early), late: limitsOf({ ...made, create: lonely }) };
+    return { ...early, join: [...made.join, ...lonely], paths: { ...made.paths, unit: scope }, unit };
   };
 
   return {
@@ -53,14 +56,24 @@ export function openSystemd(openFiles: (parent: string) => CgroupManager, { slic
     async hold({ unit }) {
       if (unit === undefined) throw new EngineError("internal", "a plan of another cgroup driver");
       const holder = spawn(helperPath, ["hold"], { argv0: "wherry-helper", stdio: ["pipe", "ignore", "ignore"] });
-      const ended = new Promise<Error>((resolve) => holder.once("error", resolve));
-      const release = () => void holder.stdin.end();
+      const ended = new Promise<Error | undefined>((resolve) => {
+        holder.once("error", resolve);
+        holder.once("exit", () => resolve(undefined));
+      });
+      const release = async () => {
+        holder.stdin.end();
+        await ended;
+        // The container may have ended already.
+        await systemd.set(unit.name, unit.late).catch((error: unknown) => {
+          if (!isEngineError(error, "not-found")) throw error;
+        });
+      };
       holder.stdin.on("error", () => undefined); // it was killed: nothing is held any more
-      if (holder.pid === undefined) throw new EngineError("kernel", `cannot start ${helperPath}: ${(await ended).message}`);
+      if (holder.pid === undefined) throw new EngineError("kernel", `cannot start ${helperPath}: ${(await ended)?.message}`);
       try {
         await systemd.start(unit.name, scopeProperties(unit, holder.pid), { existing: "refuse" });
       } catch (error) {
-        release();
+        await release();
         throw error;
       }
       return { release };

@@ -40,9 +40,12 @@ export class ServiceManager {
     await this.#call("ResetFailedUnit", "s", [name], `reset ${name}`, gone);
   }
 
-  /** Changes properties of a running unit, until it ends. */
+  /** Changes properties of a running unit, until it ends. EngineError "not-found" when it has ended. */
   async set(name: string, properties: Properties): Promise<void> {
-    if (properties.length > 0) await this.#call("SetUnitProperties", "sba(sv)", [name, true, properties], `change ${name}`);
+    if (properties.length === 0) return;
+    const gone = ["org.freedesktop.systemd1.NoSuchUnit"];
+    const answer = await this.#call("SetUnitProperties", "sba(sv)", [name, true, properties], `change ${name}`, gone);
+    if (answer === undefined) throw new EngineError("not-found", `no such unit: ${name}`);
   }
 
   close(): void {
@@ -102,8 +105,9 @@ export class ServiceManager {
       await bus.call({ ...BUS, member: "Hello" });
       const rule = `type='signal',interface='${MANAGER.interface}',member='JobRemoved'`;
       await bus.call({ ...BUS, member: "AddMatch", signature: "s", body: [rule] });
+      // On a direct connection every signal comes unasked.
+      await bus.call({ ...MANAGER, member: "Subscribe" });
     }
-    await bus.call({ ...MANAGER, member: "Subscribe" });
     return bus;
   }
 

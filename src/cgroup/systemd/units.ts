@@ -13,6 +13,8 @@ export interface TransientUnit {
   readonly name: string;
   readonly slice: string;
   readonly properties: Properties;
+  /** What the process that holds the scope open would not leave room for: set when it has gone. */
+  readonly late: Properties;
 }
 
 /** The slice of a `--cgroup-parent`. EngineError "invalid" with Docker's text. */

@@ -14,7 +14,8 @@ import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
 import { type Publication, publishPorts } from "../published-ports.ts";
 import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
-import { endpointSteps } from "./endpoint-steps.ts";
+import { isImpaired, type Shaping } from "../shaping.ts";
+import { endpointSteps, reshapeSteps } from "./endpoint-steps.ts";
 
 /** Indexes inside a container: above what the kernel itself puts into a new namespace (lo, fallback tunnels). */
 const FIRST_INNER_INDEX = 100;
@@ -81,6 +82,7 @@ export class BridgeDriver {
         },
         table: this.#host.table,
         ports: publication.published,
+        shaping: request.shaping,
       });
       return { endpoint: endpointRecord(record, settings, request, { address, mac, hostName, endpointId }), publication, steps };
     } catch (error) {
@@ -88,6 +90,17 @@ export class BridgeDriver {
       this.#registry.pool(record).free(address);
       throw error;
     }
+  }
+
+  async checkShaping(shaping: Shaping): Promise<void> {
+    if (isImpaired(shaping)) await this.#host.requireNetem();
+  }
+
+  /** Changes limits on both ends of the cables of a running container. */
+  async shape(endpoints: readonly EndpointRecord[], target: { readonly pid: number; readonly startTime: bigint }, shaping: Shaping): Promise<void> {
+    const indexes = await Promise.all(endpoints.map(({ HostInterface: name = "" }) => indexOf(name)));
+    const cables = indexes.flatMap((host, ordinal) => (host === undefined ? [] : [{ host, container: FIRST_INNER_INDEX + ordinal }]));
+    await this.#host.perform(reshapeSteps(cables, target, shaping));
   }
 
   async #publish(request: JoinRequest, settings: BridgeSettings, address: number, endpointId: string): Promise<Publication> {

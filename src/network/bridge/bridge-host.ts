@@ -4,8 +4,10 @@
  */
 import { randomInt } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { errnoOf } from "#core/errors.ts";
-import type { Helper } from "#linux/helper.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { type Helper, PlanError } from "#linux/helper.ts";
+import { impairment } from "#linux/netlink/traffic-control.ts";
+import type { Step } from "#linux/plan.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
 import { deleteLink, linkUp, newAddress, newBridge } from "#linux/netlink/rtnetlink.ts";
 import { addressBytes, formatAddress, formatSubnet, lastOf } from "../ipv4.ts";
@@ -18,6 +20,10 @@ export function tableName(defaultBridge: string): string {
   if (defaultBridge === "wherry0") return "wherry";
   return defaultBridge.startsWith("wherry") ? defaultBridge : `wherry-${defaultBridge}`;
 }
+
+const CLONE_NEWNET = 0x40000000;
+/** Index of `lo` in every namespace. */
+const LOOPBACK = 1;
 
 /** Whether IP forwarding was off before this engine came. */
 export interface ForwardingMark {
@@ -64,6 +70,28 @@ export class BridgeHost {
       }
       return present;
     });
+  }
+
+  async perform(steps: readonly Step[]): Promise<void> {
+    await this.#helper.call({ steps });
+  }
+
+  /** Asks the kernel, in a namespace made for the question: late and lost packets are made by netem. EngineError "unsupported". */
+  async requireNetem(): Promise<void> {
+    const unshare: Step = { op: "unshare", where: "host", flags: BigInt(CLONE_NEWNET), why: "a network namespace to try it in" };
+    const attempt = netlinkStep("host", NETLINK_ROUTE, [impairment(LOOPBACK, { delayUs: 1, loss: 0 }, "root")], "whether the kernel has netem");
+    try {
+      await this.#helper.call({ steps: [unshare, attempt] });
+    } catch (error) {
+      if (!(error instanceof PlanError) || error.errno !== "ENOENT") throw error;
+      throw new EngineError(
+        "unsupported",
+        "network latency and loss are not supported: this kernel has no netem (it answered ENOENT to a qdisc of that kind)",
+        {
+          hint: "it takes CONFIG_NET_SCH_NETEM, or the module sch_netem",
+        },
+      );
+    }
   }
 
   /** Removes a bridge and its rules; a missing one is no error. */

@@ -107,6 +107,7 @@ describe("steps of an endpoint", () => {
     container: { name: "eth0", index: 100, mac: macOf(0xac1e0002), address: 0xac1e0002, gateway: 0xac1e0001 },
     table: "t",
     ports: [],
+    shaping: undefined,
   };
   const line = (step: Step) =>
     `${step.where} ${step.op}${

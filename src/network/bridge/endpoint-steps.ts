@@ -5,8 +5,12 @@
 import { encodeMessages, NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
 import { bridgePort, linkUp, newAddress, newDefaultRoute, newVeth } from "#linux/netlink/rtnetlink.ts";
 import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
+import { type Direction, type Shaping, shapingMessages, unshaped } from "../shaping.ts";
 import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
+
+const INWARDS = "limits what the container receives: what the host's end of its cable sends";
+const OUTWARDS = "limits what the container sends";
 
 export interface EndpointWiring {
   /** Free slot for the namespace's descriptor. */
@@ -22,6 +26,7 @@ export interface EndpointWiring {
   };
   readonly table: string;
   readonly ports: readonly PublishedPort[];
+  readonly shaping: Shaping | undefined;
 }
 
 export function netlinkStep(where: "host" | "child", protocol: number, messages: readonly NetlinkMessage[], why: string, ignore: readonly string[] = []): Step {
@@ -33,7 +38,7 @@ export function netlinkStep(where: "host" | "child", protocol: number, messages:
  * The pair is made with its far end already in the container's namespace: moving it there later costs several times as much. Both indexes are chosen here,
  * so that neither side needs to ask for them. The planner sees to it that the child's steps wait for the host's.
  */
-export function endpointSteps({ slot, bridge, host, container, table, ports }: EndpointWiring): Step[] {
+export function endpointSteps({ slot, bridge, host, container, table, ports, shaping }: EndpointWiring): Step[] {
   const { address, gateway } = container;
   const pair = newVeth(
     { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
@@ -42,6 +47,8 @@ export function endpointSteps({ slot, bridge, host, container, table, ports }: E
   // A container that calls its own published port is answered through the same port of the bridge, where bridge-nf-call-iptables is on.
   const port = { ...(ports.length > 0 && { hairpin: true }), ...(!bridge.icc && { isolated: true }) };
   const cable = [pair, ...(Object.keys(port).length > 0 ? [bridgePort(host.index, port)] : [])];
+  const [inwards, outwards] =
+    shaping === undefined ? [[], []] : [shapingMessages(host.index, shaping.ingress, shaping), shapingMessages(container.index, shaping.egress, shaping)];
   const configure = [
     newAddress({ index: container.index, address: addressBytes(address), prefix: bridge.subnet.prefix, broadcast: addressBytes(lastOf(bridge.subnet)) }),
     linkUp(container.index),
@@ -51,6 +58,7 @@ export function endpointSteps({ slot, bridge, host, container, table, ports }: E
   return [
     { op: "child_ns", where: "host", name: "net", out: slot, why: "the container's network namespace", section },
     netlinkStep("host", NETLINK_ROUTE, cable, `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`),
+    ...(inwards.length > 0 ? [netlinkStep("host", NETLINK_ROUTE, inwards, INWARDS)] : []),
     { op: "close", where: "host", slot, why: "the namespace's descriptor is not needed any more", section },
     ...publishTransactions(table, ports).map((messages) =>
       netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`),
@@ -67,11 +75,35 @@ export function endpointSteps({ slot, bridge, host, container, table, ports }: E
       ignore: ["ENOENT"],
       section,
     },
+    ...(outwards.length > 0 ? [netlinkStep("child", NETLINK_ROUTE, outwards, OUTWARDS)] : []),
     netlinkStep(
       "child",
       NETLINK_ROUTE,
       configure,
       `address ${formatAddress(address)}/${bridge.subnet.prefix}${gateway === undefined ? "" : `, default route through the bridge at ${formatAddress(gateway)}`}`,
     ),
+  ];
+}
+
+/** Steps of a call that changes the limits of a running container: the host's ends, then, in its namespace, its own. */
+export function reshapeSteps(
+  cables: readonly { readonly host: number; readonly container: number }[],
+  { pid, startTime }: { readonly pid: number; readonly startTime: bigint },
+  shaping: Shaping,
+): Step[] {
+  const change = (index: number, direction: Direction, why: string): Step[] => {
+    // What was there may be of another kind, which the kernel does not change in place; without netem on either side it does, and nothing is lost.
+    const messages = shapingMessages(index, direction, shaping);
+    const inPlace = messages.length === 1 && direction.rate !== undefined;
+    const clear = netlinkStep("host", NETLINK_ROUTE, [unshaped(index)], "takes the earlier limit off", ["ENOENT", "EINVAL"]);
+    return [...(inPlace ? [] : [clear]), ...(messages.length > 0 ? [netlinkStep("host", NETLINK_ROUTE, messages, why)] : [])];
+  };
+  const CLONE_NEWNET = 0x40000000n;
+  const slot = 0;
+  return [
+    ...cables.flatMap(({ host }) => change(host, shaping.ingress, INWARDS)),
+    { op: "pidfd_open", where: "host", pid, starttime: startTime, out: slot, why: "the container's first process" },
+    { op: "setns", where: "host", fd: slot, flags: CLONE_NEWNET, why: "the container's network namespace" },
+    ...cables.flatMap(({ container }) => change(container, shaping.egress, OUTWARDS)),
   ];
 }
