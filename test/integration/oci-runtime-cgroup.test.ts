@@ -40,7 +40,8 @@ else {
             expect(answer.code).toBe(0);
             return answer.stdout;
           };
-          ok("run", "--detach", "--bundle", bundle, id);
+          expect(runtime.create(id, bundle, [], flags)).toEqual({ code: 0, stdout: "", stderr: "" });
+          ok("start", id);
           const { pid } = JSON.parse(ok("state", id)) as { pid: number };
           const cgroups = readFileSync(`/proc/${pid}/cgroup`, "utf8");
           expect(cgroups).toContain(`:${where(name)}\n`);

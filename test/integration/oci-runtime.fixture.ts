@@ -64,10 +64,10 @@ export class RuntimeUnderTest {
   }
 
   /** As a shim calls `create`: the container's streams are files, since a pipe of ours would stay open with it. */
-  create(id: string, bundle: string, flags: readonly string[] = []): Answer {
+  create(id: string, bundle: string, flags: readonly string[] = [], global: readonly string[] = []): Answer {
     const done = spawnSync(
       "sh",
-      ["-c", 'exec "$0" "$@" >"$OUT/out" 2>"$OUT/err" </dev/null', this.program, "--root", this.root, "create", "--bundle", bundle, ...flags, id],
+      ["-c", 'exec "$0" "$@" >"$OUT/out" 2>"$OUT/err" </dev/null', this.program, "--root", this.root, ...global, "create", "--bundle", bundle, ...flags, id],
       {
         env: { ...process.env, OUT: bundle },
         encoding: "utf8",
