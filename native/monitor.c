@@ -384,6 +384,12 @@ static size_t format_exit(char *to) {
     uint8_t text[4096];
     ssize_t n = fd < 0 ? -1 : read_full(fd, text, share < sizeof text ? share : sizeof text);
     if (fd >= 0) close(fd);
+    size_t kept;
+    const char *last = n < 0 ? oom_text(path, &kept) : NULL;
+    if (last) {
+      n = (ssize_t)kept;
+      memcpy(text, last, kept);
+    }
     if (n < 0) {
       p = stpcpy(p, "null");
       continue;
@@ -418,7 +424,7 @@ static void report_exit(void) {
 
 /* --- the loop */
 
-enum source { S_SIGNALS, S_RELAY, S_LISTENER, S_STDIN, S_OUT, S_ERR, S_CLIENT };
+enum source { S_OOM, S_SIGNALS, S_RELAY, S_LISTENER, S_STDIN, S_OUT, S_ERR, S_CLIENT };
 struct source_of {
   uint8_t source, client, what; /* what: 0 connection or input, 1/2 output */
 };
@@ -489,6 +495,7 @@ static void loop(void) {
   sigaddset(&mask, SIGCHLD);
   sigprocmask(SIG_BLOCK, &mask, NULL);
   int signals = fd_high(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
+  int oom = oom_watch();
   reap(signals); /* it may have ended already */
   bool idle = false;
   for (;;) {
@@ -501,6 +508,7 @@ static void loop(void) {
     struct source_of of[8 + 4 * MAX_CLIENTS];
     nfds_t n = 0;
     n = add(fds, of, n, signals, POLLIN, (struct source_of){S_SIGNALS, 0, 0});
+    n = add(fds, of, n, oom, POLLIN, (struct source_of){S_OOM, 0, 0});
     n = add(fds, of, n, M.run.relay, POLLIN, (struct source_of){S_RELAY, 0, 0});
     n = add(fds, of, n, M.listener, POLLIN, (struct source_of){S_LISTENER, 0, 0});
     if (!queue_empty(&M.pending_stdin)) n = add(fds, of, n, M.child_stdin, POLLOUT, (struct source_of){S_STDIN, 0, 0});
@@ -518,6 +526,9 @@ static void loop(void) {
     for (nfds_t i = 0; ready > 0 && i < n; i++) {
       if (!fds[i].revents) continue;
       switch (of[i].source) {
+        case S_OOM:
+          oom_event(oom);
+          break;
         case S_SIGNALS:
           signalled = true;
           break;

@@ -136,6 +136,13 @@ bool queue_empty(const struct queue *q);
 bool queue_push(struct queue *q, const void *data, size_t n);
 void queue_free(struct queue *q);
 
+/* --- oom.c */
+/* The descriptor that tells of the OOM killer; -1 when no exit report is of that kind. */
+int oom_watch(void);
+void oom_event(int fd);
+/* What the watched file said last; NULL when that is another or nothing has happened. */
+const char *oom_text(const char *path, size_t *length);
+
 /* --- monitor.c, for the clients */
 void stdin_write(const uint8_t *data, size_t n);
 void stdin_close(void);

@@ -169,6 +169,7 @@ enum frame_type {
   F_GONE = 72,
   F_ATTACHED = 73,
   F_DIRECT = 74,
+  F_OOM = 75,
 };
 /* Report flags. */
 enum { REPORT_MISSING = 1, REPORT_MORE = 2, REPORT_CHUNK = 32 << 10 };

@@ -20,6 +20,7 @@ const LOST_CODE = 255;
 /** Waits (in the background) for the end of this run. */
 export function watchExit(ctx: EngineContext, container: Container, link: MonitorLink): void {
   const { run } = container;
+  link.onOom = () => tellOom(ctx, container, run);
   ctx.background.addEndless(
     `the end of container ${container.id}`,
     link.exited.then(
@@ -27,6 +28,13 @@ export function watchExit(ctx: EngineContext, container: Container, link: Monito
       (error: Error) => container.mutex.run(() => endLocked(ctx, container, run, { code: LOST_CODE, signal: 0, atNs: nowNs(), reports: [] }, error.message)),
     ),
   );
+}
+
+/** A process of the container was killed for want of memory; as with Docker, `inspect` says so from now on. */
+function tellOom(ctx: EngineContext, container: Container, run: number): void {
+  if (container.run !== run || !isRunning(container.state) || ctx.closing) return;
+  container.setState({ ...container.state, oomKilled: true });
+  publishContainerEvent(ctx, container, "oom");
 }
 
 /** With the mutex held. `lost`: why nobody knows how it ended. */
@@ -57,7 +65,7 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
     ports: {},
     cgroup: undefined,
   });
-  if (oomKilled) publishContainerEvent(ctx, container, "oom");
+  if (oomKilled && !record.state.oomKilled) publishContainerEvent(ctx, container, "oom");
   publishContainerEvent(ctx, container, "die", { exitCode: String(exit.code), execDuration: String(ranNs / 1_000_000_000n) });
   if (record.hostConfig.AutoRemove && !container.removing) {
     await removeEnded(ctx, container, freed);

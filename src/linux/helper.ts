@@ -60,6 +60,8 @@ export interface MonitorLink {
   readonly startTime: bigint;
   /** Settles when init has ended; never rejects except when the monitor is lost without a record (EngineError "internal"). */
   readonly exited: Promise<ExitRecord>;
+  /** Called when the OOM killer was at work in the container, which may go on. */
+  onOom?: () => void;
   /** Opens a byte stream to the container's streams. `framed`: output comes in Docker's 8-byte-header frames (never with a tty). Half-open: end() = EOF on stdin. */
   attach(options: AttachOptions): Promise<import("node:net").Socket>;
   /** Signals init through a pidfd; false when it has ended. */

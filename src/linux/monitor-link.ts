@@ -44,6 +44,7 @@ export class Monitor implements MonitorLink {
   readonly startTime: bigint;
   readonly exited: Promise<ExitRecord>;
   readonly direct: Promise<DirectEnd>;
+  onOom?: () => void;
   readonly #socketPath: string;
   readonly #exitPath: string | undefined;
   readonly #requests = new Map<number, Request>();
@@ -85,6 +86,8 @@ export class Monitor implements MonitorLink {
       request?.settle(payload.readUInt32LE(4));
     } else if (type === F.EXITED) {
       this.#settle(parseExitRecord(payload.toString("utf8")));
+    } else if (type === F.OOM) {
+      this.onOom?.();
     } else if (type === F.DIRECT) {
       this.#resolveDirect(directEnds[payload[0] ?? 0] ?? "gone");
     }

@@ -31,6 +31,7 @@ export const F = {
   GONE: 72,
   ATTACHED: 73,
   DIRECT: 74,
+  OOM: 75,
 } as const;
 
 /** A growing buffer of encoded values. */

@@ -275,6 +275,26 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     ).toEqual([]);
   });
 
+  test("a process that ran out of memory is told of while the container goes on, once, and inspect knows", async () => {
+    const events: string[] = [];
+    const stop = new AbortController();
+    const reading = (async () => {
+      for await (const { Type, Action } of t.engine.system.events({ sinceNs: undefined, untilNs: undefined, filters: {}, signal: stop.signal }))
+        if (Type === "container") events.push(Action);
+    })();
+    const script = "head -c 300m /dev/zero | tail -c 299m >/dev/null; echo survived; exec sleep 600";
+    const id = await t.start(["sh", "-c", script], {}, { Memory: 24 << 20, MemorySwap: 24 << 20 });
+    await until(() => t.engine.containers.get(id).state.oomKilled, 30_000);
+    expect(t.engine.containers.get(id).state.status).toBe("running");
+    await t.engine.containers.remove(id, { force: true, volumes: true });
+    await until(() => events.includes("destroy"));
+    stop.abort();
+    await reading.catch(() => undefined);
+    expect(events.filter((action) => action === "oom").length).toBeGreaterThan(0);
+    expect(events.indexOf("oom")).toBeLessThan(events.indexOf("die"));
+    expect(events.slice(events.indexOf("die"))).not.toContain("oom");
+  }, 60_000);
+
   test("limits: out of memory is told with its limit, update takes hold while it runs", async () => {
     const { id, code, reason } = await t.run(["sh", "-c", "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"], {}, { Memory: 24 * 2 ** 20 });
     expect([code, reason]).toEqual([137, "out of memory: limit 24 MiB"]);
