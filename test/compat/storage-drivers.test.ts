@@ -1,0 +1,87 @@
+/** Every storage driver under real containers: what a root does, that a FUSE program's mount shows nowhere, and that nothing stays. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type LoopFilesystem, loopFilesystem } from "../suites/loop-filesystem.ts";
+import { hasProgram, TestDaemon, whyNot, wherryPath } from "./daemon.ts";
+import { run } from "./run.ts";
+
+const places: readonly { readonly driver: string; readonly filesystem?: "btrfs" | "xfs"; readonly program?: string; readonly faults?: readonly string[] }[] = [
+  { driver: "overlay2" },
+  { driver: "overlay2", filesystem: "xfs" },
+  { driver: "overlay" },
+  { driver: "vfs" },
+  { driver: "btrfs", filesystem: "btrfs" },
+  // Faults of Debian 12's fuse-overlayfs 1.10, told in docs/storage-drivers.md.
+  {
+    driver: "fuse-overlayfs",
+    program: "fuse-overlayfs",
+    faults: ["made again it is empty", "a file where a directory was", "a name of 255 bytes, and none longer"],
+  },
+];
+
+const reason = whyNot() ?? (hasProgram("gcc") ? undefined : "no gcc");
+if (reason !== undefined) console.warn(`skipped: storage drivers under containers (${reason})`);
+
+describe.skipIf(reason !== undefined)("storage drivers under containers", () => {
+  const base = mkdtempSync(join(tmpdir(), "storage-c-"));
+  let image: Buffer;
+  beforeAll(() => {
+    const root = join(base, "root");
+    mkdirSync(root);
+    execFileSync("gcc", ["-O1", "-static", "-o", join(root, "semantics"), join(import.meta.dirname, "../suites/union-semantics.c")]);
+    execFileSync(
+      "sh",
+      [
+        "-euc",
+        `mkdir -p t/dir t/full t/many t/d; for n in f trunc otrunc g mode owner times xattr mapped r1 r3 gone open dir/x full/a full/b; do printf lower > t/$n; done
+        i=0; while [ $i -lt 300 ]; do : > t/many/$i; i=$((i + 1)); done; ln -s d t/sym; python3 -c 'import os; os.setxattr("t/xattr", "user.image", b"i")'`,
+      ],
+      { cwd: root },
+    );
+    image = execFileSync("tar", ["-c", "--xattrs", "--xattrs-include=*", "."], { cwd: root, maxBuffer: 1 << 26 });
+  });
+  afterAll(() => rmSync(base, { recursive: true, force: true }));
+
+  for (const { driver, filesystem, program, faults = [] } of places)
+    it(`${driver} on ${filesystem ?? "the temporary directory's filesystem"}: a container's root does what a file system does`, async (context) => {
+      for (const needed of [program, filesystem === undefined ? undefined : `mkfs.${filesystem}`])
+        if (needed !== undefined && !hasProgram(needed)) context.skip(`${needed} is not installed`);
+      let made: LoopFilesystem | undefined;
+      if (filesystem !== undefined) {
+        made = loopFilesystem(filesystem, base);
+        if (made === undefined) context.skip(`this kernel mounts no ${filesystem}`);
+      }
+      const daemon = new TestDaemon({ base: mkdtempSync(join(made?.directory ?? base, "d-")), args: ["--storage-driver", driver] });
+      const env = { WHERRY_HOST: daemon.host };
+      try {
+        await daemon.start();
+        const cli = async (...args: string[]) => {
+          const result = await run([wherryPath, ...args], { env });
+          expect(result.code, `${args.join(" ")}: ${result.stdout}${result.stderr}`).toBe(0);
+          return result.stdout;
+        };
+        expect(await cli("info", "--format", "{{.Driver}}")).toBe(`${driver}\n`);
+        const imported = await run([wherryPath, "import", "-", "semantics"], { env, input: image });
+        expect(imported.code, imported.stderr).toBe(0);
+        const semantics = async (...flags: string[]) => {
+          const result = await run([wherryPath, "run", "--network", "none", ...flags, "semantics", "/semantics"], { env });
+          expect(result.stdout.split("\n")).toEqual([...faults.map((fault) => `FAIL ${fault}`), `${faults.length} failed`, ""]);
+        };
+        await semantics("--name", "one");
+        expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(daemon.dataRoot);
+        // The same once more, in a second container, and what the first has written as an image's layer.
+        expect(await cli("diff", "one")).toContain("D /t/many");
+        await cli("commit", "one", "second");
+        await semantics("--rm");
+        await cli("rm", "one");
+        await cli("rmi", "second", "semantics");
+      } finally {
+        await daemon.stop();
+        if (filesystem !== undefined) execFileSync("rm", ["-rf", daemon.base]);
+        made?.remove();
+      }
+    });
+});
