@@ -153,6 +153,17 @@ const volume: Entry = {
   },
 };
 
+const storage: Entry = {
+  about: "Look at the storage drivers",
+  sub: {
+    compare: {
+      about: "Measure every storage driver that can run here",
+      load: async () => (await import("./storage.ts")).storageCompareCommand,
+    },
+    ls: { about: "List the storage drivers, and why one cannot run here", load: async () => (await import("./storage.ts")).storageLsCommand },
+  },
+};
+
 const system: Entry = {
   about: "Manage the engine",
   sub: {
@@ -182,6 +193,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   container,
   image,
   network,
+  storage,
   system,
   volume,
   attach,

@@ -15,6 +15,7 @@ import type { NetworkManager } from "#network/mod.ts";
 import type { Change } from "#unionfs/mod.ts";
 import type { VolumeStore } from "#volume/mod.ts";
 import type { StoreProblem } from "./check-store.ts";
+import type { DriverListing, StorageCosts } from "./compare-storage.ts";
 
 /** Docker event; `timeNano` as bigint. */
 export interface EngineEvent {
@@ -232,6 +233,14 @@ export interface Engine {
       readonly signal?: AbortSignal;
     }): AsyncIterable<EngineEvent>;
     facts(): HostFacts;
+    /** The storage drivers, and why one cannot run on this data root. */
+    storageDrivers(): Promise<DriverListing[]>;
+    /** Measures those that can, with a large file of so many bytes. */
+    compareStorage(options: {
+      readonly largeBytes: number;
+      readonly signal?: AbortSignal;
+      readonly onProgress?: (driver: string) => void;
+    }): Promise<StorageCosts[]>;
     /** Verifies the store; `repair` removes what nobody needs. */
     check(options: { readonly repair: boolean; readonly onProgress?: (what: string) => void; readonly signal?: AbortSignal }): Promise<StoreProblem[]>;
     diskUsage(): Promise<{

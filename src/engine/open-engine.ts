@@ -25,6 +25,7 @@ import { PendingAttaches } from "./attach-stream.ts";
 import { Background } from "./background.ts";
 import { commitContainer, containerChanges, containerSize, exportContainer } from "./container-content.ts";
 import { checkStore } from "./check-store.ts";
+import { compareStorage, listDrivers } from "./compare-storage.ts";
 import { containerStats } from "./container-stats.ts";
 import { type EngineContext, monitorDirectory } from "./context.ts";
 import { createContainer } from "./create-container.ts";
@@ -183,6 +184,8 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
       events: (query) => ctx.events.read(query),
       facts: () => ctx.facts,
       check: (how) => checkStore(ctx, how),
+      storageDrivers: () => listDrivers(ctx),
+      compareStorage: (options) => compareStorage(ctx, options),
       diskUsage: () => diskUsage(ctx),
     },
     close: async () => {

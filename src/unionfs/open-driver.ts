@@ -26,6 +26,19 @@ const factories: Readonly<Record<string, DriverFactory>> = {
   vfs: { probe: async () => ({ supported: true }), open: openVfs },
 };
 
+/** Drivers of Docker's that this engine lacks. */
+const absent: Readonly<Record<string, string>> = {
+  aufs: "aufs is not part of any kernel that this engine runs on; fuse-overlayfs gives a union in user space",
+  devicemapper: "thin pools are not supported by this engine; overlay2 or btrfs serve instead",
+  zfs: "zfs is not supported by this engine as a driver; on a zfs data root, fuse-overlayfs or vfs serve instead",
+};
+
+/** Every driver by name and whether it can run on the data root; those that this engine lacks too, with the reason. */
+export async function probeDrivers(root: string, helper: Helper): Promise<{ readonly name: string; readonly probe: DriverProbe }[]> {
+  const probed = await Promise.all(Object.entries(factories).map(async ([name, factory]) => ({ name, probe: await factory.probe(root, helper) })));
+  return [...probed, ...Object.entries(absent).map(([name, reason]) => ({ name, probe: { supported: false, reason } as const }))];
+}
+
 /** Names of the drivers there are, best first. */
 export const driverNames: readonly string[] = Object.keys(factories);
 
@@ -37,6 +50,8 @@ export async function openDriver(name: string | undefined, { root, helper }: { r
   await mkdir(root, { recursive: true, mode: 0o710 });
   if (name !== undefined) {
     const factory = factories[name];
+    if (factory === undefined && Object.hasOwn(absent, name))
+      throw new EngineError("unsupported", `storage driver ${name}: ${absent[name]}`, { hint: `there are ${driverNames.join(", ")}` });
     if (factory === undefined) throw new EngineError("invalid", `unknown storage driver "${name}"`, { hint: `there are ${driverNames.join(", ")}` });
     const probe = await factory.probe(root, helper);
     if (!probe.supported) throw new EngineError("unsupported", `storage driver ${name}: ${probe.reason}`, { hint: "choose another with --storage-driver" });

@@ -419,6 +419,8 @@ export function createFakeEngine(): FakeEngine {
     system: {
       info: async () => info,
       check: async () => [],
+      storageDrivers: async () => [],
+      compareStorage: async () => [],
       async *events({ signal }) {
         yield* fake.eventList;
         await new Promise<void>((resolve) => signal?.addEventListener("abort", () => resolve(), { once: true }));

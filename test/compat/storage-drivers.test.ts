@@ -76,6 +76,7 @@ describe.skipIf(reason !== undefined)("storage drivers under containers", () => 
         expect(await cli("diff", "one")).toContain("D /t/many");
         await cli("commit", "one", "second");
         await semantics("--rm");
+        if (driver === "overlay2" && filesystem === "xfs") await compared(cli);
         await cli("rm", "one");
         await cli("rmi", "second", "semantics");
       } finally {
@@ -85,3 +86,18 @@ describe.skipIf(reason !== undefined)("storage drivers under containers", () => 
       }
     });
 });
+
+/** Every driver that can run is measured, and the others say why not. */
+async function compared(cli: (...args: string[]) => Promise<string>): Promise<void> {
+  const listed = (await cli("storage", "ls", "--format", "json"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { readonly Name: string; readonly State: boolean; readonly Reason: string });
+  expect(listed.map(({ Name }) => Name)).toEqual(
+    expect.arrayContaining(["overlay2 *", "btrfs", "fuse-overlayfs", "overlay", "vfs", "aufs", "devicemapper", "zfs"]),
+  );
+  for (const { Name, State, Reason } of listed) expect(State, Name).toBe(Reason === "");
+  const costs = JSON.parse(await cli("storage", "compare", "--json", "--large", "2")) as { readonly driver: string; readonly tenContainersBytes: number }[];
+  expect(costs.map(({ driver }) => driver)).toEqual(listed.filter(({ State }) => State).map(({ Name }) => Name.replace(" *", "")));
+  for (const row of costs) for (const [name, value] of Object.entries(row)) if (name !== "driver") expect(value, `${row.driver} ${name}`).toBeGreaterThan(0);
+}

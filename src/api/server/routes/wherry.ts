@@ -53,12 +53,20 @@ async function compare(request: ApiRequest, { engine }: Context): Promise<ApiRes
   return { kind: "json", status: 200, value: await engine.images.compare(a, b) };
 }
 
+async function compareStorage(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
+  const large = Number(request.query.text("large") || "16");
+  if (!Number.isInteger(large) || large < 1 || large > 1024) throw new EngineError("invalid", "large is a number of MiB from 1 to 1024");
+  return { kind: "json", status: 200, value: await engine.system.compareStorage({ largeBytes: large << 20, signal: request.signal }) };
+}
+
 export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
   ["POST", "/wherry/system/check", check],
   ["GET", "/wherry/images/tree", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.images.tree() })],
   ["GET", "/wherry/images/diff", compare],
+  ["GET", "/wherry/storage", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.system.storageDrivers() })],
+  ["POST", "/wherry/storage/compare", compareStorage],
   /** Settles when the exec's process has ended; its reply is that of a container's wait. */
   [
     "POST",

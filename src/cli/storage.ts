@@ -1,0 +1,78 @@
+/** `wherry storage ls` and `wherry storage compare`. @module */
+import { type Command, command } from "./command.ts";
+import { ExitError } from "./errors.ts";
+import { one, onOff } from "./flags.ts";
+import { binarySize } from "./format/human.ts";
+import { type Columns, formatList } from "./format/list.ts";
+import { formatFlag } from "./list-flags.ts";
+import { write } from "./output.ts";
+
+interface Listing {
+  readonly name: string;
+  readonly inUse: boolean;
+  readonly reason?: string;
+}
+
+const listColumns: Columns<Listing> = {
+  Name: { header: "DRIVER", value: ({ name, inUse }) => (inUse ? `${name} *` : name) },
+  State: { header: "WORKS HERE", value: ({ reason }) => reason === undefined },
+  Reason: { header: "WHY NOT", value: ({ reason }) => reason ?? "" },
+};
+
+export const storageLsCommand: Command = command({
+  usage: "[OPTIONS]",
+  about: "List the storage drivers, and why one cannot run here",
+  flags: [formatFlag],
+  arity: [0, 0],
+  run: async ({ client, flags, io }) => {
+    const drivers = await client.json<Listing[]>("GET", "/wherry/storage", { signal: io.gone });
+    await write(io.stdout, formatList(drivers, { columns: listColumns, format: flags.text("format"), table: "{{.Name}}\t{{.State}}\t{{.Reason}}" }));
+    return 0;
+  },
+});
+
+interface Costs {
+  readonly driver: string;
+  readonly createMs: number;
+  readonly startMs: number;
+  readonly copyUpSmallMs: number;
+  readonly copyUpLargeMs: number;
+  readonly smallWritesMs: number;
+  readonly chain20Ms: number;
+  readonly chain120Ms: number;
+  readonly tenContainersBytes: number;
+  readonly removeMs: number;
+}
+
+const time = (header: string, of: (costs: Costs) => number) => ({ header, value: (costs: Costs) => `${of(costs).toFixed(1)} ms` });
+
+const costColumns: Columns<Costs> = {
+  Driver: { header: "DRIVER", value: ({ driver }) => driver },
+  Create: time("CREATE", (costs) => costs.createMs),
+  Start: time("START", (costs) => costs.startMs),
+  CopyUpSmall: time("COPY-UP 1 KiB", (costs) => costs.copyUpSmallMs),
+  CopyUpLarge: time("COPY-UP LARGE", (costs) => costs.copyUpLargeMs),
+  SmallWrites: time("500 FILES", (costs) => costs.smallWritesMs),
+  Chain20: time("20 LAYERS", (costs) => costs.chain20Ms),
+  Chain120: time("120 LAYERS", (costs) => costs.chain120Ms),
+  TenContainers: { header: "10 CONTAINERS", value: ({ tenContainersBytes }) => binarySize(tenContainersBytes) },
+  Remove: time("REMOVE", (costs) => costs.removeMs),
+};
+
+export const storageCompareCommand: Command = command({
+  usage: "[OPTIONS]",
+  about: "Measure every storage driver that can run on the data root's filesystem",
+  examples: [["storage compare --large 64", "with a file of 64 MiB to copy up"]],
+  flags: [onOff("json", "Print JSON: milliseconds and bytes"), one("large", "Size of the large file in MiB (1 to 1024)", { initial: "16" })],
+  arity: [0, 0],
+  run: async ({ client, flags, io }) => {
+    const large = Number(flags.text("large"));
+    if (!Number.isInteger(large) || large < 1 || large > 1024) throw new ExitError(125, "invalid --large: give a number of MiB from 1 to 1024");
+    const costs = await client.json<Costs[]>("POST", "/wherry/storage/compare", { query: { large: String(large) }, signal: io.gone });
+    const table = Object.keys(costColumns)
+      .map((name) => `{{.${name}}}`)
+      .join("\t");
+    await write(io.stdout, flags.on("json") ? `${JSON.stringify(costs, undefined, 2)}\n` : formatList(costs, { columns: costColumns, format: "", table }));
+    return 0;
+  },
+});
