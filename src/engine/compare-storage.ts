@@ -90,7 +90,11 @@ async function measure(ctx: EngineContext, name: string, scratch: string, largeB
   const one = await bench.create("one", image);
   const { tree, ms: startMs } = await bench.open("one");
   const meta = { mode: 0o600, uid: 1, gid: 1, mtimeNs: 1n };
-  const change = (path: string) => timed(async () => (await tree.setMeta(path, meta), await tree.flush()));
+  const change = (path: string) =>
+    timed(async () => {
+      await tree.setMeta(path, meta);
+      await tree.flush();
+    });
   const [copyUpSmallMs, copyUpLargeMs] = [await change("small"), await change("large")];
   const smallWritesMs = await timed(async () => {
     for (let index = 0; index < 500; index++) {
@@ -101,7 +105,10 @@ async function measure(ctx: EngineContext, name: string, scratch: string, largeB
     await tree.flush();
   });
   await tree.close();
-  const removeMs = await timed(async () => (await driver.remove("one"), await driver.idle()));
+  const removeMs = await timed(async () => {
+    await driver.remove("one");
+    await driver.idle();
+  });
   const tenContainersBytes = await bench.tenContainers(image);
   const chains: number[] = [];
   let tip: ChainID | undefined;
@@ -144,7 +151,10 @@ class Bench {
   }
 
   create(key: string, chain: ChainID): Promise<number> {
-    return timed(async () => (await this.#driver.prepare(key, chain), await this.#driver.mounts(key)));
+    return timed(async () => {
+      await this.#driver.prepare(key, chain);
+      await this.#driver.mounts(key);
+    });
   }
 
   async open(key: string): Promise<{ readonly tree: FileTree; readonly ms: number }> {

@@ -99,5 +99,7 @@ async function compared(cli: (...args: string[]) => Promise<string>): Promise<vo
   for (const { Name, State, Reason } of listed) expect(State, Name).toBe(Reason === "");
   const costs = JSON.parse(await cli("storage", "compare", "--json", "--large", "2")) as { readonly driver: string; readonly tenContainersBytes: number }[];
   expect(costs.map(({ driver }) => driver)).toEqual(listed.filter(({ State }) => State).map(({ Name }) => Name.replace(" *", "")));
-  for (const row of costs) for (const [name, value] of Object.entries(row)) if (name !== "driver") expect(value, `${row.driver} ${name}`).toBeGreaterThan(name === "tenContainersBytes" ? -1 : 0);
+  for (const row of costs)
+    for (const [name, value] of Object.entries(row))
+      if (name !== "driver") expect(value, `${row.driver} ${name}`).toBeGreaterThan(name === "tenContainersBytes" ? -1 : 0);
 }
