@@ -24,6 +24,7 @@ import type { Containers } from "./mod.ts";
 import { type WantedMount, wantedMounts } from "./mount-points.ts";
 import { specOf } from "./container-spec.ts";
 import { checkSupported } from "./unsupported-options.ts";
+import { requireIdmap } from "./idmap-support.ts";
 import { userOfImage } from "./resolve-user.ts";
 import { parseUsernsMode } from "./userns-mode.ts";
 import { validateConfig } from "./validate-config.ts";
@@ -56,6 +57,7 @@ async function create(
 ): Promise<{ readonly id: string; readonly warnings: string[] }> {
   const draft = await draftContainer(ctx, id, name ?? "", request);
   const { record } = draft;
+  if (record.idMappings !== undefined && record.snapshot !== "") await requireIdmap(ctx);
   record.name = name ?? generateName((n) => ctx.registry.nameTaken(n));
   ctx.registry.reserveName(record.name, id);
   let stored: Promise<void>;

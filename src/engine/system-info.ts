@@ -3,6 +3,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { arch, cpus, hostname, release, totalmem } from "node:os";
 import { defaultCdiDirs } from "./cdi-devices.ts";
 import type { EngineContext } from "./context.ts";
+import { whyNoIdmap } from "./idmap-support.ts";
 import type { SystemInfo } from "./mod.ts";
 import { logDrivers } from "./validate-config.ts";
 import { version } from "./version.ts";
@@ -17,6 +18,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
   }
   const [images, driverStatus, os, fds] = await Promise.all([ctx.images.list(), ctx.layers.driver.status(), operatingSystem(), readdir("/proc/self/fd")]);
   const cgroup = ctx.cgroups.info();
+  const noIdmap = await whyNoIdmap(ctx);
   return {
     id: ctx.engineId,
     name: hostname(),
@@ -29,7 +31,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     cgroupDriver: ctx.cgroups.driver,
     cgroupVersion: ctx.cgroups.version,
     cgroupFlags: cgroup.flags,
-    warnings: [...cgroup.warnings],
+    warnings: [...cgroup.warnings, ...(noIdmap === undefined ? [] : [`WARNING: No user namespaces for containers: ${noIdmap}`])],
     kernelVersion: release(),
     operatingSystem: os.name,
     osVersion: os.version,

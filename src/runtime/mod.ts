@@ -81,6 +81,7 @@ export { planExec } from "./plan-exec.ts";
 export { buildSpec, capabilitySets, environmentOf, type SpecInput, type SpecResult } from "./default-spec.ts";
 export { explainPlan, planToJson } from "./explain.ts";
 export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
+export { planMappedRoot } from "./plan-root.ts";
 export { planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
 export { planReadRootFiles, type RootFile } from "./read-root-files.ts";
 export { deviceRules, devicePathsOf, limitsOf } from "./resources.ts";

@@ -8,9 +8,9 @@ import type { IdMapping } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { type LayerImage, layerImageSteps } from "#linux/layer-image.ts";
-import { NO_SLOT } from "#linux/plan.ts";
+import { NO_SLOT, type Plan } from "#linux/plan.ts";
 import { mapText } from "#namespace/mod.ts";
-import type { Draft } from "./draft.ts";
+import { Draft } from "./draft.ts";
 import type { RootMountData } from "./root-mount.ts";
 import { slots } from "./slots.ts";
 
@@ -50,6 +50,13 @@ export function planRoot(draft: Draft, root: RootMountData, options: RootOptions
   else if (fitsFsconfig(root, options.facts)) planOverlay(draft, root, options.facts);
   else return "in-child";
   return "detached";
+}
+
+/** A call plan that makes a root for a user namespace and drops it again: to learn whether this host can. @throws EngineError "unsupported" */
+export function planMappedRoot(root: RootMountData, facts: HostFacts, mapping: NonNullable<RootOptions["mapping"]>): Plan {
+  const draft = new Draft();
+  planRoot(draft, root, { facts, mapping });
+  return draft.plan();
 }
 
 /** A directory tree as it is. */
