@@ -5,9 +5,9 @@ import { EngineError } from "#core/errors.ts";
 import { familiarString, formatReference, parseAnyReference, parseReference, type Reference, withDefaultTag } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { type ParsedConfig, parseImageConfig } from "./image-config.ts";
-import type { ImageDatabase, ImageDraft } from "./image-database.ts";
+import type { ImageDatabase, ImageDraft, ImageState } from "./image-database.ts";
 import type { Image } from "./mod.ts";
-import { referencesTo } from "./remove-image.ts";
+import { DraftIndex } from "./remove-image.ts";
 
 export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
 
@@ -32,6 +32,11 @@ export class ImageCatalog {
   readonly #layers: LayerStore;
   readonly #log: Log;
   readonly #loaded = new Map<ImageID, Loaded>();
+  /** Images by layer, counted over {@link #loaded}. */
+  readonly #uses = new Map<ChainID, number>();
+  /** Names by image; of the database's state {@link #indexed}. */
+  #index = new DraftIndex({ images: new Map(), references: new Map(), pending: new Set() });
+  #indexed: ImageState | undefined;
   /** Images whose config or layers cannot be read, and why. */
   readonly #damaged = new Map<ImageID, unknown>();
   /** Views by image, and by the names that were asked for; valid until the next change. */
@@ -86,7 +91,7 @@ export class ImageCatalog {
       const cause = this.#damaged.get(id);
       throw new EngineError("storage", `image ${id} is damaged: ${messageOf(cause)}`, { cause, hint: "remove it and load it again" });
     }
-    const names = referencesTo(this.#database.state, id);
+    const names = this.#currentIndex().namesOf(id);
     const view: Image = {
       ...loaded,
       repoTags: names.filter((name) => name.digest === undefined).map(familiarString),
@@ -111,6 +116,27 @@ export class ImageCatalog {
   /** Chain of an image, bottom first; [] when its config cannot be read. */
   chainsOf(id: ImageID): readonly ChainID[] {
     return this.#loaded.get(id)?.chainIds ?? [];
+  }
+
+  /** How many images have a layer. */
+  usesOf(chain: ChainID): number {
+    return this.#uses.get(chain) ?? 0;
+  }
+
+  #currentIndex(): DraftIndex {
+    const { state } = this.#database;
+    if (this.#indexed !== state) {
+      this.#index = new DraftIndex(state);
+      this.#indexed = state;
+    }
+    return this.#index;
+  }
+
+  #setLoaded(id: ImageID, loaded: Loaded | undefined): void {
+    for (const chain of this.#loaded.get(id)?.chainIds ?? []) this.#uses.set(chain, this.usesOf(chain) - 1);
+    for (const chain of loaded?.chainIds ?? []) this.#uses.set(chain, this.usesOf(chain) + 1);
+    if (loaded === undefined) this.#loaded.delete(id);
+    else this.#loaded.set(id, loaded);
   }
 
   /** Tips of all images' chains; undefined when damaged images keep that from being known. */
@@ -175,7 +201,7 @@ export class ImageCatalog {
     const { pending, images } = this.#database.state;
     for (const id of pending) {
       if (images.has(id)) continue;
-      this.#loaded.delete(id);
+      this.#setLoaded(id, undefined);
       this.#damaged.delete(id);
       await this.#content.remove(asBlob(id));
     }
@@ -193,10 +219,10 @@ export class ImageCatalog {
       const config = parseImageConfig(await this.#content.read(asBlob(id)));
       await this.#checkLayers(config);
       const layerSizes = await Promise.all(config.chainIds.map((chain) => this.#layers.size(chain)));
-      this.#loaded.set(id, { ...config, chainId: config.chainIds.at(-1), layerSizes, size: layerSizes.reduce((a, b) => a + b, 0) });
+      this.#setLoaded(id, { ...config, chainId: config.chainIds.at(-1), layerSizes, size: layerSizes.reduce((a, b) => a + b, 0) });
       this.#damaged.delete(id);
     } catch (error) {
-      this.#loaded.delete(id);
+      this.#setLoaded(id, undefined);
       this.#damaged.set(id, error);
       this.#log("error", `image ${id} is damaged: ${messageOf(error)}`);
     }

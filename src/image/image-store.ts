@@ -18,7 +18,7 @@ import { ImageDatabase } from "./image-database.ts";
 import type { DeleteResult, Image, ImageStore, LoadEvent } from "./mod.ts";
 import { parsePlatform } from "./platform.ts";
 import { pruneImages } from "./prune-images.ts";
-import { removeImage } from "./remove-image.ts";
+import { DraftIndex, removeImage } from "./remove-image.ts";
 import { selectToSave } from "./select-to-save.ts";
 
 export interface ImageStoreOptions {
@@ -84,7 +84,9 @@ class FileImageStore implements ImageStore {
     const results = await this.#catalog.change((draft) => {
       const id = this.#catalog.lookup(nameOrId);
       if (id === undefined) throw noSuchImage(nameOrId);
-      return removeImage(id, nameOrId, { draft, chainsOf: (image) => this.#catalog.chainsOf(image), inUse, force, prune });
+      const chainsOf = (image: ImageID) => this.#catalog.chainsOf(image);
+      const usesOf = (chain: ChainID) => this.#catalog.usesOf(chain);
+      return removeImage(id, nameOrId, { draft, index: new DraftIndex(draft), chainsOf, usesOf, inUse, force, prune });
     });
     if (results.some((result) => "Deleted" in result)) await this.#dispose();
     return results;
@@ -92,7 +94,7 @@ class FileImageStore implements ImageStore {
 
   async prune({ all, used, match }: Parameters<ImageStore["prune"]>[0]): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }> {
     const images = this.#catalog.list();
-    const deleted = await this.#catalog.change((draft) => pruneImages({ draft, images, all, used, match }));
+    const deleted = await this.#catalog.change((draft) => pruneImages({ draft, images, all, used, match, usesOf: (chain) => this.#catalog.usesOf(chain) }));
     if (deleted.length === 0) return { deleted, bytes: 0 };
     const sizes = new Map<string, number>(images.flatMap((image) => image.chainIds.map((chain, i) => [chain, image.layerSizes[i] ?? 0] as const)));
     const bytes = deleted.reduce((sum, result) => sum + ("Deleted" in result ? (sizes.get(result.Deleted) ?? 0) : 0), 0);

@@ -13,12 +13,58 @@ export interface ImageUser {
 
 export interface RemoveContext {
   readonly draft: ImageDraft;
+  /** Of {@link draft}; kept up to date here. */
+  readonly index: DraftIndex;
   /** Chain of an image, bottom first; [] when its config cannot be read. */
   readonly chainsOf: (id: ImageID) => readonly ChainID[];
+  /** How many images have a layer, before any was removed here. */
+  readonly usesOf: (chain: ChainID) => number;
   readonly inUse: (id: ImageID) => readonly ImageUser[];
   readonly force: boolean;
   /** Remove untagged parents as well. */
   readonly prune: boolean;
+}
+
+/** Names and children by image: looked for once for a whole removal, not once for each image in it. */
+export class DraftIndex {
+  readonly #names = new Map<ImageID, Set<string>>();
+  readonly #children = new Map<ImageID, Set<ImageID>>();
+  /** Images removed, by layer. */
+  readonly #dropped = new Map<ChainID, number>();
+
+  constructor({ images, references }: ImageState) {
+    for (const [name, id] of references) addTo(this.#names, id, name);
+    for (const [id, { parent }] of images) if (parent !== undefined) addTo(this.#children, parent, id);
+  }
+
+  /** Names of an image, in docker's order. */
+  namesOf(id: ImageID): Reference[] {
+    return [...(this.#names.get(id) ?? [])].sort().map(parseReference);
+  }
+
+  hasChildren(id: ImageID): boolean {
+    return (this.#children.get(id)?.size ?? 0) > 0;
+  }
+
+  removeName(name: string, id: ImageID | undefined): void {
+    if (id !== undefined) this.#names.get(id)?.delete(name);
+  }
+
+  removeImage(id: ImageID, parent: ImageID | undefined, chains: readonly ChainID[]): void {
+    if (parent !== undefined) this.#children.get(parent)?.delete(id);
+    for (const chain of chains) this.#dropped.set(chain, this.droppedOf(chain) + 1);
+  }
+
+  /** How many of the images with this layer are gone. */
+  droppedOf(chain: ChainID): number {
+    return this.#dropped.get(chain) ?? 0;
+  }
+}
+
+function addTo<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
+  const set = map.get(key);
+  if (set === undefined) map.set(key, new Set([value]));
+  else set.add(value);
 }
 
 /**
@@ -29,15 +75,15 @@ export interface RemoveContext {
 export function removeImage(id: ImageID, asked: string, context: RemoveContext): DeleteResult[] {
   const results: DeleteResult[] = [];
   if (isIdPrefix(id, asked)) {
-    if (isSingleRepository(referencesTo(context.draft, id))) {
+    if (isSingleRepository(context.index.namesOf(id))) {
       // That it has a name is no obstacle here.
       refuseConflict(context, id, { reference: false, soft: !context.force });
-      untag(context.draft, referencesTo(context.draft, id), results);
+      untag(context, context.index.namesOf(id), results);
     }
     deleteImage(context, id, results, { soft: !context.force, quiet: false });
     return results;
   }
-  const before = referencesTo(context.draft, id);
+  const before = context.index.namesOf(id);
   const [user] = context.inUse(id);
   if (!context.force && isSingleRepository(before) && user !== undefined) {
     throw new EngineError(
@@ -46,9 +92,9 @@ export function removeImage(id: ImageID, asked: string, context: RemoveContext):
     );
   }
   const name = withDefaultTag(parseReference(asked));
-  untag(context.draft, [asStored(name)], results);
-  if (name.digest === undefined) untagDigestsLeft(context.draft, id, name, results);
-  if (referencesTo(context.draft, id).length === 0) deleteImage(context, id, results, { soft: !context.force, quiet: true });
+  untag(context, [asStored(name)], results);
+  if (name.digest === undefined) untagDigestsLeft(context, id, name, results);
+  if (context.index.namesOf(id).length === 0) deleteImage(context, id, results, { soft: !context.force, quiet: true });
   return results;
 }
 
@@ -58,34 +104,37 @@ function asStored(name: Reference): Reference {
 }
 
 /** When the last tag of a repository has gone, its digests go as well. */
-function untagDigestsLeft(draft: ImageDraft, id: ImageID, name: Reference, results: DeleteResult[]): void {
-  const same = referencesTo(draft, id).filter((other) => repositoryOf(other) === repositoryOf(name));
-  if (same.every((other) => other.digest !== undefined)) untag(draft, same, results);
+function untagDigestsLeft(context: RemoveContext, id: ImageID, name: Reference, results: DeleteResult[]): void {
+  const same = context.index.namesOf(id).filter((other) => repositoryOf(other) === repositoryOf(name));
+  if (same.every((other) => other.digest !== undefined)) untag(context, same, results);
 }
 
-function untag(draft: ImageDraft, names: readonly Reference[], results: DeleteResult[]): void {
+function untag({ draft, index }: RemoveContext, names: readonly Reference[], results: DeleteResult[]): void {
   for (const name of names) {
-    draft.references.delete(formatReference(name));
+    const text = formatReference(name);
+    index.removeName(text, draft.references.get(text));
+    draft.references.delete(text);
     results.push({ Untagged: familiarString(name) });
   }
 }
 
 /** Removes an image with what names are left, and its untagged parents. `quiet`: stop without a word where there is a conflict. */
 function deleteImage(context: RemoveContext, id: ImageID, results: DeleteResult[], how: { readonly soft: boolean; readonly quiet: boolean }): void {
-  const { draft } = context;
+  const { draft, index } = context;
   const conflict = findConflict(context, id, { reference: how.soft, soft: how.soft });
   if (conflict !== undefined) {
-    const dangling = referencesTo(draft, id).length === 0 && childrenOf(draft, id).length === 0;
+    const dangling = index.namesOf(id).length === 0 && !index.hasChildren(id);
     if (how.quiet && (!dangling || conflict.used)) return;
     throw conflict.error;
   }
   const parent = draft.images.get(id)?.parent;
-  untag(draft, referencesTo(draft, id), results);
+  untag(context, index.namesOf(id), results);
   draft.images.delete(id);
   draft.pending.add(id);
   results.push({ Deleted: id });
-  const needed = new Set([...draft.images.keys()].flatMap((other) => context.chainsOf(other)));
-  for (const chain of context.chainsOf(id).toReversed()) if (!needed.has(chain)) results.push({ Deleted: chain });
+  const chains = context.chainsOf(id);
+  index.removeImage(id, parent, chains);
+  for (const chain of chains.toReversed()) if (index.droppedOf(chain) >= context.usesOf(chain)) results.push({ Deleted: chain });
   if (context.prune && parent !== undefined && draft.images.has(parent)) deleteImage(context, parent, results, { soft: true, quiet: true });
 }
 
@@ -105,25 +154,14 @@ function findConflict(context: RemoveContext, id: ImageID, ask: { readonly refer
     error: new EngineError("conflict", `conflict: unable to delete ${shortId(id)} (${how}) - ${why}`),
     used,
   });
-  if (childrenOf(context.draft, id).length > 0) return conflict("cannot be forced", "image has dependent child images", false);
+  if (context.index.hasChildren(id)) return conflict("cannot be forced", "image has dependent child images", false);
   const users = context.inUse(id);
   const running = users.find((user) => user.running);
   if (running !== undefined) return conflict("cannot be forced", `image is being used by running container ${shortId(running.id)}`, true);
-  if (ask.reference && referencesTo(context.draft, id).length > 0) return conflict("must be forced", "image is referenced in multiple repositories", false);
+  if (ask.reference && context.index.namesOf(id).length > 0) return conflict("must be forced", "image is referenced in multiple repositories", false);
   const [stopped] = users;
   if (ask.soft && stopped !== undefined) return conflict("must be forced", `image is being used by stopped container ${shortId(stopped.id)}`, true);
   return undefined;
-}
-
-/** Names of an image, in docker's order. */
-export function referencesTo({ references }: Pick<ImageState, "references">, id: ImageID): Reference[] {
-  const names: string[] = [];
-  for (const [name, target] of references) if (target === id) names.push(name);
-  return names.sort().map(parseReference);
-}
-
-function childrenOf(draft: ImageDraft, id: ImageID): ImageID[] {
-  return [...draft.images].filter(([, record]) => record.parent === id).map(([child]) => child);
 }
 
 function isIdPrefix(id: ImageID, asked: string): boolean {

@@ -47,12 +47,16 @@ export class LayerDirectory {
   /** Committed layers and their parents. */
   readonly layers: Map<ChainID, ChainID | undefined> = new Map();
   readonly active: Map<string, ActiveSnapshot> = new Map();
+  /** How many layers and snapshots lie on a layer. */
+  readonly #onTop = new Map<ChainID, number>();
   readonly #trash: string;
   readonly #untouched: Untouched;
   readonly #preparing = new Set<string>();
   readonly #committing = new Map<ChainID, Promise<void>>();
   #removals: Promise<void> = Promise.resolve();
   readonly #queue: string[] = [];
+  /** Of the queue, layers. */
+  readonly #full = new Set<string>();
   #failures: unknown[] = [];
 
   constructor(root: string, helper: Helper, untouched: Untouched) {
@@ -80,7 +84,7 @@ export class LayerDirectory {
       made = true;
       await Promise.all([fill(directory), ...(snapshot.volatileBoot === undefined ? [] : [symlink(snapshot.volatileBoot, join(directory, "volatile"))])]);
       await symlink(snapshot.parent === undefined ? noParent : join("..", hexOf(snapshot.parent)), join(directory, "parent"));
-      this.active.set(key, snapshot);
+      this.addSnapshot(key, snapshot);
     } catch (error) {
       if (made) await this.#throwAway(key);
       if (errnoOf(error) === "EEXIST") throw new EngineError("conflict", `snapshot "${key}" exists already`, { cause: error });
@@ -123,15 +127,41 @@ export class LayerDirectory {
     const json: LayerJson = { version: 1, chain, parent: parent ?? null };
     await writeFile(join(directory, "layer.json"), `${JSON.stringify(json)}\n`);
     await rename(directory, this.path(chain));
-    this.active.delete(key);
-    this.layers.set(chain, parent);
+    this.#dropSnapshot(key);
+    this.addLayer(chain, parent);
   }
 
   /** True while a layer or snapshot lies on top of this one. */
   isParent(chain: ChainID): boolean {
-    for (const parent of this.layers.values()) if (parent === chain) return true;
-    for (const { parent } of this.active.values()) if (parent === chain) return true;
-    return false;
+    return (this.#onTop.get(chain) ?? 0) > 0;
+  }
+
+  /** For {@link openLayerDirectory}: what it has found. */
+  addLayer(chain: ChainID, parent: ChainID | undefined): void {
+    this.layers.set(chain, parent);
+    this.#count(parent, 1);
+  }
+
+  /** For {@link openLayerDirectory}: what it has found. */
+  addSnapshot(key: string, snapshot: ActiveSnapshot): void {
+    this.active.set(key, snapshot);
+    this.#count(snapshot.parent, 1);
+  }
+
+  /** Forgets a layer; its directory stays. */
+  dropLayer(chain: ChainID): void {
+    this.#count(this.layers.get(chain), -1);
+    this.layers.delete(chain);
+  }
+
+  /** False when there was no such snapshot. */
+  #dropSnapshot(key: string): boolean {
+    this.#count(this.active.get(key)?.parent, -1);
+    return this.active.delete(key);
+  }
+
+  #count(parent: ChainID | undefined, change: number): void {
+    if (parent !== undefined) this.#onTop.set(parent, (this.#onTop.get(parent) ?? 0) + change);
   }
 
   /** Out of view at once, deleted in the background. */
@@ -139,9 +169,9 @@ export class LayerDirectory {
     if (isDigest(key)) {
       if (!this.layers.has(key)) return;
       if (this.isParent(key)) throw new EngineError("conflict", `layer ${key} is in use by a layer or snapshot on top of it`);
-      this.layers.delete(key);
-      await this.#throwAway(hexOf(key));
-    } else if (this.active.delete(key)) {
+      this.dropLayer(key);
+      await this.#throwAway(hexOf(key), { full: true });
+    } else if (this.#dropSnapshot(key)) {
       await this.#throwAway(key);
     }
   }
@@ -156,7 +186,7 @@ export class LayerDirectory {
     for (const name of await readdir(this.root)) {
       if (name === "trash" || keep(name) || this.layers.has(`sha256:${name}` as ChainID) || this.#preparing.has(name)) continue;
       if (this.active.has(name) && active.has(name)) continue;
-      this.active.delete(name);
+      this.#dropSnapshot(name);
       await this.#throwAway(name);
     }
     for (const name of await readdir(this.#trash)) if (!this.#queue.includes(name)) this.#remove(name);
@@ -171,7 +201,8 @@ export class LayerDirectory {
       throw new EngineError("storage", `could not delete from ${this.#trash}: ${failures.map(String).join("; ")}`, { cause: failures[0] });
   }
 
-  async #throwAway(name: string): Promise<void> {
+  /** `full`: it surely is no snapshot that nothing was written to. */
+  async #throwAway(name: string, { full = false }: { readonly full?: boolean } = {}): Promise<void> {
     const target = `${name}.${randomBytes(6).toString("hex")}`;
     try {
       await rename(join(this.root, name), join(this.#trash, target));
@@ -179,6 +210,7 @@ export class LayerDirectory {
       if (errnoOf(error) === "ENOENT") return;
       throw asStorageError(error, `removing ${name}`);
     }
+    if (full) this.#full.add(target);
     this.#remove(target);
   }
 
@@ -193,7 +225,7 @@ export class LayerDirectory {
     for (let name = this.#queue[0]; name !== undefined; name = this.#queue[0]) {
       try {
         await this.#untouched.destroy?.(join(this.#trash, name));
-        if (!(await removeUntouched(this.helper, join(this.#trash, name), this.#untouched))) {
+        if (this.#full.delete(name) || !(await removeUntouched(this.helper, join(this.#trash, name), this.#untouched))) {
           tree ??= await this.helper.openTree(this.#trash);
           await tree.remove(name);
           await tree.flush();
@@ -215,7 +247,7 @@ export async function openLayerDirectory(root: string, helper: Helper, untouched
   // Without what it lies on, a layer is none: a crash of the machine, before LayerStore.sync, may have left such.
   for (let before = -1; before !== directory.layers.size; ) {
     before = directory.layers.size;
-    for (const [chain, parent] of directory.layers) if (parent !== undefined && !directory.layers.has(parent)) directory.layers.delete(chain);
+    for (const [chain, parent] of directory.layers) if (parent !== undefined && !directory.layers.has(parent)) directory.dropLayer(chain);
   }
   return directory;
 }
@@ -225,12 +257,12 @@ async function readOne(directory: LayerDirectory, name: string): Promise<void> {
   const json = await readLayerJson(join(directory.root, name, "layer.json"));
   if (json !== undefined) {
     // With the name of another chain, or not readable, it is what a crash has left of a commit: neither a layer nor a snapshot.
-    if (json !== "damaged" && json.chain === `sha256:${name}`) directory.layers.set(json.chain, json.parent ?? undefined);
+    if (json !== "damaged" && json.chain === `sha256:${name}`) directory.addLayer(json.chain, json.parent ?? undefined);
     return;
   }
   const [parent, volatileBoot] = await Promise.all([linkTarget(join(directory.root, name, "parent")), linkTarget(join(directory.root, name, "volatile"))]);
   if (parent === undefined) return;
-  directory.active.set(name, {
+  directory.addSnapshot(name, {
     parent: parent === noParent ? undefined : (`sha256:${parent.slice(3)}` as Digest),
     ...(volatileBoot === undefined ? {} : { volatileBoot }),
   });

@@ -260,22 +260,30 @@ class Layers implements LayerStore {
 
   /** Removes layers, those on top first; keeps what a layer or snapshot on top still needs. */
   async #removeLayers(chains: readonly ChainID[]): Promise<number> {
+    const doomed = new Set(chains);
+    const onTop = new Map<ChainID, number>();
+    const below = new Map<ChainID, ChainID>();
+    for (const chain of doomed) {
+      const parent = await this.driver.parent(chain);
+      if (parent === undefined || !doomed.has(parent)) continue;
+      below.set(chain, parent);
+      onTop.set(parent, (onTop.get(parent) ?? 0) + 1);
+    }
+    const free = chains.filter((chain) => !onTop.has(chain));
     let bytes = 0;
-    for (let left = chains, before = -1; left.length !== before; ) {
-      before = left.length;
-      const kept: ChainID[] = [];
-      for (const chain of left) {
-        try {
-          await this.driver.remove(chain);
-        } catch (error) {
-          if (!isEngineError(error, "conflict")) throw error;
-          kept.push(chain);
-          continue;
-        }
-        bytes += this.#records.get(chain)?.size ?? 0;
-        await this.#records.remove(chain);
+    for (let chain = free.pop(); chain !== undefined; chain = free.pop()) {
+      try {
+        await this.driver.remove(chain);
+      } catch (error) {
+        if (!isEngineError(error, "conflict")) throw error;
+        continue;
       }
-      left = kept;
+      bytes += this.#records.get(chain)?.size ?? 0;
+      await this.#records.remove(chain);
+      const parent = below.get(chain);
+      const left = parent === undefined ? 0 : (onTop.get(parent) ?? 0) - 1;
+      if (parent !== undefined) onTop.set(parent, left);
+      if (parent !== undefined && left === 0) free.push(parent);
     }
     return bytes;
   }
