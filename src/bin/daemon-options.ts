@@ -20,6 +20,7 @@ export interface DaemonOptions {
   readonly labels: readonly string[];
   readonly usernsRemap: string | undefined;
   readonly cdiSpecDirs: readonly string[] | undefined;
+  readonly storageBudgetBytes: number | undefined;
 }
 
 /** Wrong flags or a wrong file: for people, without a stack. */
@@ -38,6 +39,9 @@ Options:
       --log-level LEVEL       debug, info, warn or error (default info)
       --storage-driver NAME   overlay2, btrfs, fuse-overlayfs, overlay or vfs
                               (default: the one that the data root was used with, else the best that works here)
+      --storage-driver NAME   overlay2 or vfs (default: the best that works here)
+      --storage-budget SIZE   Bytes that images may take, e.g. 20G: before one is added, those that no container uses are removed, the least
+                              recently used first (default: no limit)
       --bridge NAME           Interface of the default network (default wherry0)
       --bip SUBNET            Address and range of the default network, e.g. 172.30.0.1/16
       --cgroup-parent PATH    Where containers' cgroups are made (default /wherry; with the driver systemd a slice, default system.slice)
@@ -60,6 +64,7 @@ const flags = {
   pidfile: { type: "string" },
   "log-level": { type: "string" },
   "storage-driver": { type: "string" },
+  "storage-budget": { type: "string" },
   bridge: { type: "string" },
   bip: { type: "string" },
   "cgroup-parent": { type: "string" },
@@ -99,6 +104,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     labels: given.label ?? file.labels ?? [],
     usernsRemap: text("userns-remap"),
     cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
+    storageBudgetBytes: budgetOf(text("storage-budget")),
   };
 }
 
@@ -113,7 +119,10 @@ function parseFlags(args: readonly string[]): ReturnType<typeof parse> {
 const parse = (args: readonly string[]) => parseArgs({ args: [...args], options: flags, strict: true }).values;
 
 type FileText = Partial<
-  Record<"data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "bridge" | "bip" | "cgroup-parent" | "userns-remap", string>
+  Record<
+    "data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "storage-budget" | "bridge" | "bip" | "cgroup-parent" | "userns-remap",
+    string
+  >
 >;
 type ConfigFile = FileText & {
   readonly hosts?: string[];
@@ -123,7 +132,18 @@ type ConfigFile = FileText & {
   readonly "log-opts"?: Record<string, string>;
 };
 
-const textKeys: readonly string[] = ["data-root", "exec-root", "pidfile", "log-level", "storage-driver", "bridge", "bip", "cgroup-parent", "userns-remap"];
+const textKeys: readonly string[] = [
+  "data-root",
+  "exec-root",
+  "pidfile",
+  "log-level",
+  "storage-driver",
+  "storage-budget",
+  "bridge",
+  "bip",
+  "cgroup-parent",
+  "userns-remap",
+];
 
 function readConfigFile(path: string | undefined): ConfigFile {
   const file = path ?? DEFAULT_CONFIG_FILE;
@@ -160,6 +180,15 @@ function readConfigFile(path: string | undefined): ConfigFile {
 function absolute(flag: string, path: string): string {
   if (path === "") throw new UsageError(`--${flag} must not be empty`);
   return isAbsolute(path) ? resolve(path) : resolve(process.cwd(), path);
+}
+
+/** Units of 1024, as docker's sizes: 20G, 500m, 1073741824. */
+function budgetOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, digits = "", unit = ""] = /^([0-9]{1,12})([kmgt]?)b?$/i.exec(text) ?? [];
+  const bytes = Number(digits) * 1024 ** " kmgt".indexOf(unit.toLowerCase() || " ");
+  if (digits === "" || bytes === 0) throw new UsageError(`invalid --storage-budget "${text}": use a size such as 20G`);
+  return bytes;
 }
 
 function logLevelOf(text: string): LogLevel {

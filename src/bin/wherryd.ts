@@ -47,6 +47,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     log,
     labels: options.labels,
     defaultLogOpts: options.logOpts,
+    ...(options.storageBudgetBytes === undefined ? {} : { storageBudgetBytes: options.storageBudgetBytes }),
     ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
     ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),

@@ -42,6 +42,7 @@ export async function commitContainer(ctx: EngineContext, name: string, options:
   const snapshot = snapshotOf(container);
   const pauses = options.pause && container.state.status === "running";
   const base = container.record.imageId === "" ? undefined : await ctx.images.get(container.record.imageId);
+  await ctx.budget.makeRoom(async () => (await ctx.layers.driver.usage(snapshot)).bytes);
   // Until the image is recorded, no prune may take the new layer.
   const held = ctx.layers.hold();
   try {

@@ -22,6 +22,7 @@ import type { IdRanges } from "./id-ranges.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
+import type { StorageBudget } from "./storage-budget.ts";
 
 export interface EngineContext {
   readonly options: EngineOptions;
@@ -36,6 +37,7 @@ export interface EngineContext {
   readonly layers: LayerStore;
   readonly images: ImageStore;
   readonly imageIndex: ImageIndex;
+  readonly budget: StorageBudget;
   readonly volumes: VolumeStore;
   readonly registry: ContainerRegistry;
   readonly records: RecordStore;

@@ -98,6 +98,7 @@ export async function draftContainer(
   const idMappings = await idMappingsOf(ctx, id, image, config, hostConfig);
   const directory = ctx.records.directory(id);
   const [path = "", ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
+  if (image !== undefined) ctx.budget.noteUse(image.id, nowNs());
   const record: ContainerRecord = {
     version: 1,
     id,

@@ -46,9 +46,11 @@ export function imagesOf(ctx: EngineContext): Images {
             onEvent(event);
           },
           signal,
+          (bytes) => ctx.budget.makeRoom(async () => bytes),
         ),
       ),
     import: async (tar, options) => {
+      await ctx.budget.makeRoom(async () => 0);
       const id = await changing(images.import(tar, options));
       publish("import", id, options.reference ?? id);
       return id;

@@ -258,6 +258,8 @@ export interface EngineOptions {
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly storageDriver?: string;
+  /** What images may take, as Docker counts their layers. Before one is added, unused ones go, the least recently used first. */
+  readonly storageBudgetBytes?: number;
   /** Path of the native helper binary. */
   readonly helperPath: string;
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;

@@ -49,6 +49,7 @@ import { RootFileCache } from "./resolve-user.ts";
 import { restartContainers, restore } from "./restore.ts";
 import { startContainer, startLocked } from "./start-container.ts";
 import { killContainer, restartContainer, stopContainer } from "./stop-container.ts";
+import { StorageBudget } from "./storage-budget.ts";
 import { systemInfo } from "./system-info.ts";
 import { topContainer } from "./top-container.ts";
 import { updateContainer } from "./update-container.ts";
@@ -105,8 +106,14 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const images = await openImageStore({ root: dataRoot, content, layers, log });
   const imageIndex = new ImageIndex(images);
   await imageIndex.refresh();
-  const background = new Background((message) => log("warn", message));
   const registry = new ContainerRegistry();
+  const budget = new StorageBudget({
+    budgetBytes: options.storageBudgetBytes,
+    images,
+    used: () => new Set([...registry.all()].flatMap(({ record: { imageId } }) => (imageId === "" ? [] : [imageId]))),
+    onRemoved: (id) => log("info", `image ${id} removed for the storage budget`),
+  });
+  const background = new Background((message) => log("warn", message));
   const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
   const ctx: EngineContext = {
     options,
@@ -120,6 +127,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     layers,
     images,
     imageIndex,
+    budget,
     volumes,
     records,
     registry,

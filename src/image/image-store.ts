@@ -8,6 +8,7 @@ import type { ImageConfigJson } from "#core/image-spec.ts";
 import { familiarString, formatReference, parseAnyReference, withDefaultTag } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
+import type { ArchiveImage } from "./archive/archive-image.ts";
 import { applyLayers, readArchive } from "./archive/load.ts";
 import { Receiving } from "./archive/receiving.ts";
 import { saveArchive } from "./archive/save.ts";
@@ -102,11 +103,17 @@ class FileImageStore implements ImageStore {
     return { deleted, bytes };
   }
 
-  async load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void> {
+  async load(
+    archive: AsyncIterable<Uint8Array>,
+    onEvent: (event: LoadEvent) => void,
+    signal?: AbortSignal,
+    makeRoom?: (bytes: number) => Promise<void>,
+  ): Promise<void> {
     await using spool = await this.#receiving.begin();
     const images = await readArchive(await spoolArchive(archive, spool.directory, signal));
     const chains = images.flatMap((image) => image.config.chainIds);
     await this.#holding(chains, async () => {
+      await makeRoom?.(await this.#newBytes(images));
       for (const image of images) await applyLayers(image, this.#layers, onEvent, signal);
       const before = new Map(images.flatMap(({ names }) => names).map((name) => [name, this.#catalog.lookup(formatReference(name))]));
       await this.#catalog.register(images);
@@ -119,6 +126,15 @@ class FileImageStore implements ImageStore {
         }
       }
     });
+  }
+
+  /** What the layers that are not here yet take in the archive. */
+  async #newBytes(images: readonly ArchiveImage[]): Promise<number> {
+    const bytes = new Map<ChainID, number>();
+    for (const { config, layers } of images) {
+      for (const [i, chain] of config.chainIds.entries()) if (!(await this.#layers.has(chain))) bytes.set(chain, layers[i]?.size ?? 0);
+    }
+    return [...bytes.values()].reduce((sum, size) => sum + size, 0);
   }
 
   async import(tar: AsyncIterable<Uint8Array>, options: Parameters<ImageStore["import"]>[1]): Promise<ImageID> {

@@ -53,8 +53,16 @@ export interface ImageStore {
       readonly inUse: (id: ImageID) => readonly { readonly id: string; readonly running: boolean }[];
     },
   ): Promise<DeleteResult[]>;
-  /** docker-archive or OCI layout as tar, plain, gzip or zstd. Nothing is stored when it fails. */
-  load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void>;
+  /**
+   * docker-archive or OCI layout as tar, plain, gzip or zstd. Nothing is stored when it fails. `makeRoom` is told what the layers that are new take in the archive (bytes) before the first is
+   * unpacked; when it fails, nothing is.
+   */
+  load(
+    archive: AsyncIterable<Uint8Array>,
+    onEvent: (event: LoadEvent) => void,
+    signal?: AbortSignal,
+    makeRoom?: (bytes: number) => Promise<void>,
+  ): Promise<void>;
   /** One tar (maybe compressed) becomes a one-layer image. */
   import(
     tar: AsyncIterable<Uint8Array>,

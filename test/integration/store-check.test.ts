@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { describe as describeComparison } from "../../src/cli/image-diff.ts";
 import { drawTree } from "../../src/cli/image-tree.ts";
 import { dockerArchive, rootLayer, streamOf, tarOf } from "../fixtures.ts";
+import { openEngine } from "#engine/open-engine.ts";
 import { TestEngine } from "./engine-setup.ts";
 
 describe.runIf(process.getuid?.() === 0)("the store, checked and compared", () => {
@@ -89,5 +90,31 @@ describe.runIf(process.getuid?.() === 0)("the store, checked and compared", () =
     ]);
     expect(describeComparison(JSON.parse(JSON.stringify(comparison)), ["app:1", "app:2"])).toContain("C /big 3kB → 5B\nA /etc/motd 5B\nA /only 1B\n");
     expect((await test.engine.images.compare("app:1", "app:1")).files).toEqual([]);
+  });
+
+  it("with a budget, loading takes unused images away first, and refuses what cannot fit", async () => {
+    const { engine, options } = test;
+    const archive = (text: string) =>
+      streamOf(dockerArchive([{ layers: [tarOf([{ name: text, data: text.repeat(1_000_000) }])], tags: [`${text}:1`] }]), 64 * 1024);
+    const names = async () => (await test.engine.images.list()).flatMap(({ repoTags }) => repoTags).sort();
+    const before = await names();
+    await engine.close();
+    test.engine = await openEngine({ ...options, storageBudgetBytes: 3_500_000 });
+    try {
+      for (const text of ["x", "y", "z"]) await test.engine.images.load(archive(text), () => undefined);
+      await test.engine.containers.create(test.request("z:1", ["true"], {}, {}, "holds-z"));
+      await test.engine.images.load(archive("v"), () => undefined);
+      await test.engine.images.load(archive("w"), () => undefined);
+      const left = await names();
+      expect(left).toContain("z:1");
+      expect(left).toContain("w:1");
+      expect(left).not.toContain("x:1");
+      await expect(test.engine.images.load(archive("12345678"), () => undefined)).rejects.toMatchObject({ code: "storage" });
+      expect(await names()).toEqual(left);
+    } finally {
+      await test.engine.containers.remove("holds-z", { force: true, volumes: false }).catch(() => undefined);
+      await test.reopen();
+    }
+    expect(before).toContain("app:1");
   });
 });
