@@ -1,4 +1,5 @@
 /** `system check`, `image tree` and `image diff` on a real store. @module */
+import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -74,6 +75,33 @@ describe.runIf(process.getuid?.() === 0)("the store, checked and compared", () =
     expect(drawn.match(new RegExp(shared!.slice(7, 19), "g"))).toHaveLength(1);
     expect(drawn).toMatch(/├─ [0-9a-f]{12} 3kB {2}app:1 \[3\.0[0-9]*kB\]\n/);
     expect(drawn).toMatch(/└─ [0-9a-f]{12} 5kB\n.* {3}└─ [0-9a-f]{12} 5B {2}app:2/);
+  });
+
+  it("what df tells adds up to what du counts", async () => {
+    const id = await test.create(["true"], {}, {}, "written");
+    await test.engine.containers.writeArchive("written", "/", streamOf(tarOf([{ name: "data", data: "d".repeat(70_000) }])), {
+      noOverwriteDirNonDir: false,
+      copyUidGid: false,
+    });
+    const volume = await test.engine.volumes.create({ name: "filled" });
+    writeFileSync(join(volume.Mountpoint, "file"), "v".repeat(12_345));
+    const { layersBytes, containers, volumes } = await test.engine.system.diskUsage();
+    /** du's count of the files below: lengths, hard links once, without directories. */
+    const du = (...paths: string[]) =>
+      Number(
+        execFileSync("sh", ["-c", 'find "$@" ! -type d -printf "%D:%i %s\\n" | sort -u | awk "{n += \\$2} END {print n + 0}"', "sh", ...paths], {
+          encoding: "utf8",
+        })
+          .trim()
+          .split("\n")
+          .at(-1),
+      );
+    const { dataRoot } = test.options;
+    const { layers, active } = { layers: readdirSync(join(dataRoot, "overlay2")).filter((name) => /^[0-9a-f]{64}$/.test(name) && name !== id), active: [id] };
+    expect(layersBytes).toBe(du(...layers.map((name) => join(dataRoot, "overlay2", name, "diff"))));
+    expect(containers[id]?.rw).toBe(du(...active.map((name) => join(dataRoot, "overlay2", name, "diff"))));
+    expect(volumes["filled"]).toBe(du(volume.Mountpoint));
+    await test.engine.containers.remove(id, { force: true, volumes: false });
   });
 
   it("two images are compared by layer and by file", async () => {

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { nowNs } from "#core/clock.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
+import type { ImageBranch } from "#image/mod.ts";
 import type { DiskUsage, EventJson } from "#api/types/system-json.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import type { Context, Route } from "../router.ts";
@@ -45,6 +46,14 @@ function eventsResponse(request: ApiRequest, context: Context): ApiResponse {
   return { kind: "lines", status: 200, lines: events(request, context) as AsyncIterable<EventJson>, eager: true };
 }
 
+/** By image id: bytes of its layers that other images have as well. */
+function sharedSizes(branches: readonly ImageBranch[]): ReadonlyMap<string, number> {
+  const users = new Map<string, number>();
+  for (const { layers } of branches) for (const { chainId } of layers) users.set(chainId, (users.get(chainId) ?? 0) + 1);
+  const sum = (layers: ImageBranch["layers"]) => layers.reduce((bytes, { chainId, size }) => bytes + ((users.get(chainId) ?? 0) > 1 ? size : 0), 0);
+  return new Map(branches.map(({ id, layers }) => [id, sum(layers)]));
+}
+
 /** Sizes of everything, or of the kinds that `type` names. */
 async function diskUsage(request: ApiRequest, context: Context): Promise<DiskUsage> {
   const { engine } = context;
@@ -57,8 +66,10 @@ async function diskUsage(request: ApiRequest, context: Context): Promise<DiskUsa
   const result: DiskUsage = {};
   if (wanted("image")) {
     result.LayersSize = usage.layersBytes;
+    const shared = sharedSizes(await engine.images.tree());
     result.Images = (await imageSummaries(request, context)).map((image) => ({
       ...image,
+      SharedSize: shared.get(image.Id) ?? -1,
       Containers: engine.images.users(image.Id as `sha256:${string}`).length,
     }));
   }
