@@ -4,7 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { OciSpec } from "#core/runtime-spec.ts";
-import { consoleServer, RuntimeUnderTest, whyNot, wherryRuntime } from "./oci-runtime.fixture.ts";
+import { commandOf, consoleServer, RuntimeUnderTest, whyNot, wherryRuntime } from "./oci-runtime.fixture.ts";
 
 const able = process.getuid?.() === 0 && existsSync(wherryRuntime) && existsSync("/bin/busybox");
 if (!able) console.warn("skipped: wherry-runtime needs root, a build and busybox-static");
@@ -218,7 +218,7 @@ const others = (["runc", "crun"] as const).filter((name) => {
 
 describe.skipIf(others.length === 0).each(others)("beside %s", (name) => {
   const ours = new RuntimeUnderTest(wherryRuntime);
-  const theirs = new RuntimeUnderTest(name);
+  const theirs = new RuntimeUnderTest(commandOf(name));
   afterAll(() => {
     ours.dispose();
     theirs.dispose();
