@@ -68,6 +68,12 @@ enum op_code {
   OP_IOCTL = 110,
   OP_QUOTACTL = 111,
   OP_FUSE = 112,
+  OP_PERSONALITY = 100,
+  OP_SCHED_ATTR = 101,
+  OP_IOPRIO = 102,
+  OP_AFFINITY = 103,
+  OP_SECCOMP_NOTIFY = 104,
+  OP_COPY_TREE = 105,
 };
 
 /* openat2(2): opens a path into a slot */
@@ -484,6 +490,47 @@ struct op_fuse {
   uint32_t out;
 };
 
+/* personality(2): sets the execution domain */
+struct op_personality {
+  uint32_t persona;
+};
+
+/* sched_setattr(2): sets the scheduling policy and its parameters */
+struct op_sched_attr {
+  uint32_t policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime;
+  uint64_t deadline;
+  uint64_t period;
+};
+
+/* ioprio_set(2): sets the I/O priority (class and level in one number) */
+struct op_ioprio {
+  uint32_t value;
+};
+
+/* sched_setaffinity(2): sets the CPUs that the process may run on (a bit each, little endian) */
+struct op_affinity {
+  struct bytes mask;
+};
+
+/* seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
+struct op_seccomp_notify {
+  uint32_t flags;
+  struct bytes filter;
+  struct str socket;
+  struct bytes head;
+  struct bytes tail;
+};
+
+/* tmpfs(5): copies what is in one directory into another (tmpcopyup) */
+struct op_copy_tree {
+  uint32_t from;
+  uint32_t to;
+};
+
 union op {
   struct op_openat openat;
   struct op_close close;
@@ -549,6 +596,12 @@ union op {
   struct op_ioctl ioctl;
   struct op_quotactl quotactl;
   struct op_fuse fuse;
+  struct op_personality personality;
+  struct op_sched_attr sched_attr;
+  struct op_ioprio ioprio;
+  struct op_affinity affinity;
+  struct op_seccomp_notify seccomp_notify;
+  struct op_copy_tree copy_tree;
 };
 
 /* Decodes the fields of one operation; nonzero when a field is out of bounds or the code is unknown. */
@@ -682,6 +735,18 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_slot(r, &op->quotactl.fd) || read_str(r, &op->quotactl.special) || read_u32(r, &op->quotactl.cmd) || read_u32(r, &op->quotactl.id) || read_bytes(r, &op->quotactl.arg) || read_u32(r, &op->quotactl.tag);
     case OP_FUSE:
       return read_strs(r, &op->fuse.argv) || read_str(r, &op->fuse.path) || read_out(r, &op->fuse.out);
+    case OP_PERSONALITY:
+      return read_u32(r, &op->personality.persona);
+    case OP_SCHED_ATTR:
+      return read_u32(r, &op->sched_attr.policy) || read_u64(r, &op->sched_attr.flags) || read_i32(r, &op->sched_attr.nice) || read_u32(r, &op->sched_attr.priority) || read_u64(r, &op->sched_attr.runtime) || read_u64(r, &op->sched_attr.deadline) || read_u64(r, &op->sched_attr.period);
+    case OP_IOPRIO:
+      return read_u32(r, &op->ioprio.value);
+    case OP_AFFINITY:
+      return read_bytes(r, &op->affinity.mask);
+    case OP_SECCOMP_NOTIFY:
+      return read_u32(r, &op->seccomp_notify.flags) || read_bytes(r, &op->seccomp_notify.filter) || read_str(r, &op->seccomp_notify.socket) || read_bytes(r, &op->seccomp_notify.head) || read_bytes(r, &op->seccomp_notify.tail);
+    case OP_COPY_TREE:
+      return read_slot(r, &op->copy_tree.from) || read_slot(r, &op->copy_tree.to);
     default:
       return -1;
   }
@@ -752,6 +817,12 @@ int do_child_proc(struct run *run, const struct op_child_proc *op);
 int do_ioctl(struct run *run, const struct op_ioctl *op);
 int do_quotactl(struct run *run, const struct op_quotactl *op);
 int do_fuse(struct run *run, const struct op_fuse *op);
+int do_personality(struct run *run, const struct op_personality *op);
+int do_sched_attr(struct run *run, const struct op_sched_attr *op);
+int do_ioprio(struct run *run, const struct op_ioprio *op);
+int do_affinity(struct run *run, const struct op_affinity *op);
+int do_seccomp_notify(struct run *run, const struct op_seccomp_notify *op);
+int do_copy_tree(struct run *run, const struct op_copy_tree *op);
 
 /* Performs one decoded operation; 0, or -1 with errno. */
 static inline int perform_op(struct run *run, uint16_t code, const union op *op) {
@@ -884,6 +955,18 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_quotactl(run, &op->quotactl);
     case OP_FUSE:
       return do_fuse(run, &op->fuse);
+    case OP_PERSONALITY:
+      return do_personality(run, &op->personality);
+    case OP_SCHED_ATTR:
+      return do_sched_attr(run, &op->sched_attr);
+    case OP_IOPRIO:
+      return do_ioprio(run, &op->ioprio);
+    case OP_AFFINITY:
+      return do_affinity(run, &op->affinity);
+    case OP_SECCOMP_NOTIFY:
+      return do_seccomp_notify(run, &op->seccomp_notify);
+    case OP_COPY_TREE:
+      return do_copy_tree(run, &op->copy_tree);
     default:
       errno = ENOSYS;
       return -1;
@@ -1020,6 +1103,18 @@ static inline const char *op_name(uint16_t code) {
       return "quotactl";
     case OP_FUSE:
       return "fuse";
+    case OP_PERSONALITY:
+      return "personality";
+    case OP_SCHED_ATTR:
+      return "sched_attr";
+    case OP_IOPRIO:
+      return "ioprio";
+    case OP_AFFINITY:
+      return "affinity";
+    case OP_SECCOMP_NOTIFY:
+      return "seccomp_notify";
+    case OP_COPY_TREE:
+      return "copy_tree";
     default:
       return "?";
   }

@@ -233,7 +233,7 @@ _Noreturn static void run_child(struct run *run);
 
 static int start_child(struct run *run, const struct op_clone *op) {
   int pair[2], cgroup = op->cgroup == NO_SLOT ? -1 : SLOT_BASE + (int)op->cgroup;
-  run->progress = mmap(NULL, sizeof *run->progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  run->progress = mmap(NULL, 2 * sizeof *run->progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (run->progress == MAP_FAILED) return -1;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -1;
   run->ctl = pair[0];
@@ -256,6 +256,7 @@ static int start_child(struct run *run, const struct op_clone *op) {
   }
   close(pair[1]);
   run->child_pid = pid;
+  run->progress[1] = (uint32_t)pid;
   run->child_pidfd = fd_high(run->child_pidfd);
   return run->on_cloned ? run->on_cloned(run) : 0;
 }
@@ -304,6 +305,6 @@ int run_release(struct run *run) {
   if (run->child_step != NO_STEP) return -1;
   close(run->ctl);
   run->ctl = -1;
-  munmap((void *)run->progress, sizeof *run->progress);
+  munmap((void *)run->progress, 2 * sizeof *run->progress);
   return 0;
 }

@@ -51,7 +51,7 @@ struct run {
   bool umask_set, stdio_made;
   int child_step, child_errno; /* the child's failure; NO_STEP = none */
   struct streams streams;
-  volatile uint32_t *progress; /* shared page: the step that the child is at */
+  volatile uint32_t *progress; /* shared page: the step that the child is at, and the pid that it has outside */
   /* Monitor only: called after the clone, and to wait for attach clients. */
   int (*on_cloned)(struct run *run);
   int (*wait_gate)(struct run *run);

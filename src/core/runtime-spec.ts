@@ -26,6 +26,10 @@ export interface OciProcess {
   rlimits?: { type: string; soft: number; hard: number }[];
   noNewPrivileges?: boolean;
   oomScoreAdj?: number;
+  scheduler?: { policy: string; nice?: number; priority?: number; flags?: string[]; runtime?: number; deadline?: number; period?: number };
+  ioPriority?: { class: string; priority?: number };
+  /** Lists such as "0-3,7": while exec prepares a process, and when it runs. */
+  execCPUAffinity?: { initial?: string; final?: string };
   apparmorProfile?: string;
   selinuxLabel?: string;
 }
@@ -60,6 +64,8 @@ export interface OciLinux {
   maskedPaths?: string[];
   readonlyPaths?: string[];
   mountLabel?: string;
+  personality?: { domain: string; flags?: string[] };
+  intelRdt?: object;
   timeOffsets?: Record<string, { secs?: number; nanosecs?: number }>;
 }
 
@@ -89,6 +95,7 @@ export interface OciResources {
   };
   hugepageLimits?: { pageSize: string; limit: number }[];
   network?: { classID?: number; priorities?: { name: string; priority: number }[] };
+  rdma?: Record<string, { hcaHandles?: number; hcaObjects?: number }>;
   unified?: Record<string, string>;
 }
 
@@ -103,6 +110,9 @@ export interface OciSeccomp {
   defaultErrnoRet?: number;
   architectures?: string[];
   flags?: string[];
+  /** Unix socket of an agent that answers calls with the action SCMP_ACT_NOTIFY. */
+  listenerPath?: string;
+  listenerMetadata?: string;
   syscalls?: {
     names: string[];
     action: string;

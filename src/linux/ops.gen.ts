@@ -474,6 +474,53 @@ export interface FuseOp {
   readonly out: number;
 }
 
+/** personality(2): sets the execution domain */
+export interface PersonalityOp {
+  readonly op: "personality";
+  readonly persona: number;
+}
+
+/** sched_setattr(2): sets the scheduling policy and its parameters */
+export interface SchedAttrOp {
+  readonly op: "sched_attr";
+  readonly policy: number;
+  readonly flags: bigint;
+  readonly nice: number;
+  readonly priority: number;
+  readonly runtime: bigint;
+  readonly deadline: bigint;
+  readonly period: bigint;
+}
+
+/** ioprio_set(2): sets the I/O priority (class and level in one number) */
+export interface IoprioOp {
+  readonly op: "ioprio";
+  readonly value: number;
+}
+
+/** sched_setaffinity(2): sets the CPUs that the process may run on (a bit each, little endian) */
+export interface AffinityOp {
+  readonly op: "affinity";
+  readonly mask: Uint8Array;
+}
+
+/** seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
+export interface SeccompNotifyOp {
+  readonly op: "seccomp_notify";
+  readonly flags: number;
+  readonly filter: Uint8Array;
+  readonly socket: string;
+  readonly head: Uint8Array;
+  readonly tail: Uint8Array;
+}
+
+/** tmpfs(5): copies what is in one directory into another (tmpcopyup) */
+export interface CopyTreeOp {
+  readonly op: "copy_tree";
+  readonly from: number;
+  readonly to: number;
+}
+
 /** One operation of a plan. */
 export type Op =
   | OpenatOp
@@ -539,7 +586,13 @@ export type Op =
   | ChildProcOp
   | IoctlOp
   | QuotactlOp
-  | FuseOp;
+  | FuseOp
+  | PersonalityOp
+  | SchedAttrOp
+  | IoprioOp
+  | AffinityOp
+  | SeccompNotifyOp
+  | CopyTreeOp;
 
 /** Wire type of a field. */
 export type FieldType = "u32" | "i32" | "u64" | "str" | "bytes" | "strs" | "u32s" | "slot" | "out";
@@ -610,4 +663,10 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   ioctl: { code: 110, man: "ioctl(2)", fields: [["fd", "slot"], ["request", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
   quotactl: { code: 111, man: "quotactl(2)", fields: [["fd", "slot"], ["special", "str"], ["cmd", "u32"], ["id", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
   fuse: { code: 112, man: "fuse(4)", fields: [["argv", "strs"], ["path", "str"], ["out", "out"]] },
+  personality: { code: 100, man: "personality(2)", fields: [["persona", "u32"]] },
+  sched_attr: { code: 101, man: "sched_setattr(2)", fields: [["policy", "u32"], ["flags", "u64"], ["nice", "i32"], ["priority", "u32"], ["runtime", "u64"], ["deadline", "u64"], ["period", "u64"]] },
+  ioprio: { code: 102, man: "ioprio_set(2)", fields: [["value", "u32"]] },
+  affinity: { code: 103, man: "sched_setaffinity(2)", fields: [["mask", "bytes"]] },
+  seccomp_notify: { code: 104, man: "seccomp_unotify(2)", fields: [["flags", "u32"], ["filter", "bytes"], ["socket", "str"], ["head", "bytes"], ["tail", "bytes"]] },
+  copy_tree: { code: 105, man: "tmpfs(5)", fields: [["from", "slot"], ["to", "slot"]] },
 };

@@ -182,6 +182,18 @@ export class OpDescriber {
         return `quotactl ${op.special === "" ? this.#slot(op.fd) : op.special} 0x${op.cmd.toString(16)} id ${op.id}`;
       case "fuse":
         return `run ${op.argv.map(quote).join(" ")} on ${op.path}`;
+      case "personality":
+        return `personality ${op.persona.toString(16)}`;
+      case "sched_attr":
+        return `scheduling policy ${op.policy}, nice ${op.nice}, priority ${op.priority}`;
+      case "ioprio":
+        return `I/O priority class ${op.value >> 13}, level ${op.value & 0x1fff}`;
+      case "affinity":
+        return `CPUs by mask ${Buffer.from(op.mask).reverse().toString("hex")}`;
+      case "seccomp_notify":
+        return op.filter.length === 0 ? `connect to ${op.socket}` : `seccomp: a filter of ${op.filter.length / 8} instructions, its listener sent away`;
+      case "copy_tree":
+        return `copy what is in ${this.#slot(op.from)} into ${this.#slot(op.to)}`;
       case "exec":
         return `exec ${op.argv.map(quote).join(" ")}`;
     }

@@ -2,10 +2,11 @@
  * OCI runtime spec → plan. Pure: no I/O, no clock, no host beyond {@link HostFacts}.
  * @module
  */
-import type { OciSpec } from "#core/runtime-spec.ts";
+import type { OciLinux, OciSpec } from "#core/runtime-spec.ts";
 import type { CgroupPlan } from "#cgroup/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { Plan, Step } from "#linux/plan.ts";
+import type { SeccompListener } from "./seccomp.ts";
 import type { RootMountData } from "./root-mount.ts";
 
 export interface PlanInput {
@@ -42,6 +43,8 @@ export interface DetachedProcess {
   /** Hooks that run inside: before pivot_root, and before the program. */
   readonly createContainer?: readonly HookRun[];
   readonly startContainer?: readonly HookRun[];
+  /** The agent that the filter's listener goes to. */
+  readonly listener?: SeccompListener | undefined;
 }
 
 /** A hook, and what it reads: `head`, its caller's pid, `tail`. */
@@ -68,6 +71,9 @@ export interface ExecPlanInput {
   readonly cgroup: Pick<CgroupPlan, "cloneInto" | "join">;
   readonly tty: boolean;
   readonly seccomp: Uint8Array | undefined;
+  /** Flags for seccomp(2); default: {@link seccompFlags} of no profile. */
+  readonly seccompFlags?: number;
+  readonly personality?: OciLinux["personality"];
   readonly attachGate: boolean;
   readonly userns: boolean;
   /** The container's id, for its session keyring. */
@@ -85,6 +91,6 @@ export { planMappedRoot } from "./plan-root.ts";
 export { planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
 export { planReadRootFiles, type RootFile } from "./read-root-files.ts";
 export { deviceRules, devicePathsOf, limitsOf } from "./resources.ts";
-export { seccompFor, seccompProgram } from "./seccomp.ts";
+export { seccompFlags, seccompFor, seccompListener, seccompProgram } from "./seccomp.ts";
 export { points, slots } from "./slots.ts";
 export { type ResolvedUser, resolveUser } from "./users.ts";

@@ -19,6 +19,10 @@ export interface MountOptions {
   readonly recursiveSet: bigint;
   readonly recursiveClr: bigint;
   readonly recursiveBind: boolean;
+  /** The owners of all below are shifted, too: "ridmap", and a recursive bind that does not say "idmap". */
+  readonly recursiveIdmap: boolean;
+  /** "tmpcopyup": a tmpfs begins with what the directory below it holds. */
+  readonly copyUp: boolean;
   /** What is left is for the filesystem: "size=64m,mode=755". */
   readonly data: string;
 }
@@ -77,6 +81,11 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
     } else if (propagates !== undefined) {
       propagation = propagates;
       propagationRecursive = recursive;
+    } else if (option === "rrelatime" || option === "rnostrictatime" || option === "rnorelatime") {
+      // Relative atime is the atime field's 0.
+      set &= ~MOUNT_ATTR.ATIME;
+      recursiveSet &= ~MOUNT_ATTR.ATIME;
+      recursiveClr |= MOUNT_ATTR.ATIME;
     } else if (option === "bind") recursiveBind = false;
     else if (option === "rbind") recursiveBind = true;
     else if (option === "relatime") flags |= relatime;
@@ -86,5 +95,18 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
   // An atime attribute is a field, not a bit: setting one of its values means clearing the field first.
   if ((set & MOUNT_ATTR.ATIME) !== 0n) clr |= MOUNT_ATTR.ATIME;
   if ((clr & MOUNT_ATTR.ATIME) !== 0n) clr |= MOUNT_ATTR.ATIME;
-  return { flags, propagation, propagationRecursive, set, clr, recursiveSet, recursiveClr, recursiveBind, data: [...data.values()].join(",") };
+  if (((recursiveSet | recursiveClr) & MOUNT_ATTR.ATIME) !== 0n) recursiveClr |= MOUNT_ATTR.ATIME;
+  return {
+    flags,
+    propagation,
+    propagationRecursive,
+    set,
+    clr,
+    recursiveSet,
+    recursiveClr,
+    recursiveBind,
+    recursiveIdmap: options.includes("ridmap") || (recursiveBind && !options.includes("idmap")),
+    copyUp: options.includes("tmpcopyup"),
+    data: [...data.values()].join(","),
+  };
 }

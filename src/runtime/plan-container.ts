@@ -18,8 +18,9 @@ import { planDevices } from "./plan-devices.ts";
 import { inRoot, isBind, openBinds, planMounts } from "./plan-mounts.ts";
 import { closeKernelTrees, type KernelTrees, kernelPath, openKernelTrees } from "./kernel-trees.ts";
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
-import { planHooks, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
+import { planHooks, planListener, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";
+import { seccompFlags } from "./seccomp.ts";
 import { points, slots } from "./slots.ts";
 
 /** Where `--init` is seen. */
@@ -41,6 +42,7 @@ export const planContainer: Planner = (input) => {
   const root = planRoot(draft, input.root, { facts, mapping });
   const binds = openBinds(draft, mounts, context);
   const fifo = planStartFifo(draft, input.detached);
+  planListener(draft, input.detached);
   const hostSlots = planClone(draft, input, namespaces);
   draft.release(joinSlot);
   const waits = planHostAfterClone(draft, input, namespaces, userns);
@@ -69,6 +71,8 @@ export const planContainer: Planner = (input) => {
   planProcess(draft, {
     process: spec.process,
     seccomp: input.seccomp,
+    seccompFlags: seccompFlags(spec.linux?.seccomp),
+    personality: spec.linux?.personality,
     ...(input.detached === undefined ? {} : { detached: input.detached, fifo }),
     ...(input.initBinary === undefined ? {} : { init: { path: INIT_PATH, argv: [INIT_PATH, "--", ...spec.process.args] } }),
   });
@@ -215,7 +219,9 @@ function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: read
       );
   }
   draft.child({ op: "pivot_root", root: slots.root }, "the container's root becomes /, and the host's tree is gone for it");
-  const propagation = own(rootPropagation, spec.linux?.rootfsPropagation ?? "");
+  const wanted = spec.linux?.rootfsPropagation ?? "";
+  const propagation = own(rootPropagation, wanted);
+  if (wanted !== "" && propagation === undefined) throw new EngineError("invalid", `rootfsPropagation "${wanted}" is unknown`);
   if (propagation !== undefined)
     draft.child(
       { op: "mount", source: "none", dir: NO_SLOT, path: "/", fstype: "", flags: propagation, data: "" },

@@ -5,7 +5,7 @@
 import { EngineError } from "#core/errors.ts";
 import { own } from "#core/own.ts";
 import type { OciLinux } from "#core/runtime-spec.ts";
-import { OPEN_TREE_CLONE } from "#linux/flags.ts";
+import { O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
 import { inRoot } from "./plan-mounts.ts";
@@ -33,7 +33,7 @@ const links: readonly (readonly [path: string, target: string, why: string])[] =
   ["dev/ptmx", "pts/ptmx", "opens a new terminal in the container's own devpts"],
 ];
 
-const typeBits = { c: 0o020000, u: 0o020000, b: 0o060000, p: 0o010000 } as const;
+const typeBits: Readonly<Record<string, number>> = { c: 0o020000, u: 0o020000, b: 0o060000, p: 0o010000 };
 
 /** Fills /dev. In a user namespace mknod(2) is refused, so the host's own nodes are bound. */
 export function planDevices(draft: Draft, extra: readonly Device[], userns: boolean): void {
@@ -44,15 +44,27 @@ export function planDevices(draft: Draft, extra: readonly Device[], userns: bool
     if (own.has(device.path)) continue;
     const parent = inRoot(device.path).split("/").slice(0, -1).join("/");
     if (parent !== "dev") draft.child({ op: "mkdir", dir: slots.root, path: parent, mode: 0o755, uid: 0, gid: 0, parents: 1 }, `the folder of ${device.path}`);
-    (userns ? bindNode : makeNode)(draft, device, "a device that was asked for", "mknod(2)");
+    if (userns) bindNode(draft, device, "a device that was asked for", "mknod(2)");
+    else if (device.type === "c" || device.type === "u") makeAskedFor(draft, device);
+    else makeNode(draft, device, "a device that was asked for", "mknod(2)", []);
   }
   // With a /dev that is the image's own, links may be there already.
   for (const [path, target, why] of links) draft.child({ op: "symlink", dir: slots.root, path, target }, why, { ignore: ["EEXIST"] });
 }
 
-function makeNode(draft: Draft, device: Device, why: string, see: string): void {
+/** A file that is there already must be that device (config-linux.md "Devices"). */
+function makeAskedFor(draft: Draft, device: Device): void {
+  makeNode(draft, device, "a device that was asked for", "mknod(2)");
+  const node = draft.take();
+  draft.child({ op: "openat", dir: slots.root, path: inRoot(device.path), flags: O.PATH | O.NOFOLLOW, mode: 0, out: node }, "made now, or the image's own");
+  draft.child({ op: "expect_device", slot: node, major: device.major ?? 0, minor: device.minor ?? 0 }, "it is the device that was asked for");
+  draft.child({ op: "close", slot: node }, "looked at");
+  draft.release(node);
+}
+
+function makeNode(draft: Draft, device: Device, why: string, see: string, ignore: readonly string[] = ["EEXIST"]): void {
   const type = own(typeBits, device.type);
-  if (type === undefined) throw new EngineError("invalid", `a device cannot be of type "${device.type}"`);
+  if (type === undefined) throw new EngineError("invalid", `device ${device.path}: type "${device.type}" is none of c, b, u, p`);
   const mode = (device.fileMode ?? everyone) | type;
   draft.child(
     {
@@ -66,7 +78,7 @@ function makeNode(draft: Draft, device: Device, why: string, see: string): void 
       gid: device.gid ?? 0,
     },
     why,
-    { see, ignore: ["EEXIST"] },
+    { see, ignore },
   );
 }
 

@@ -7,7 +7,8 @@ import { NO_SLOT } from "#linux/plan.ts";
 import { namespaceKinds } from "#namespace/mod.ts";
 import { Draft } from "./draft.ts";
 import type { ExecPlanInput } from "./mod.ts";
-import { planOomScore, planProcess } from "./plan-process.ts";
+import { planAffinity } from "./process-attributes.ts";
+import { planListener, planOomScore, planProcess } from "./plan-process.ts";
 import { points } from "./slots.ts";
 import type { Plan } from "#linux/plan.ts";
 
@@ -29,6 +30,7 @@ export function planExec(input: ExecPlanInput): Plan {
     draft.add(...cgroup.cloneInto.steps.map(({ section: _section, ...step }) => step));
     if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
   }
+  planListener(draft, input.detached);
   draft.section("The new process");
   draft.host({ op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT }, "a child, in the container's limits and among its processes");
   draft.add(...cgroup.join.map(({ section: _section, ...step }) => step));
@@ -38,6 +40,7 @@ export function planExec(input: ExecPlanInput): Plan {
 
   draft.section("Into the container");
   if (waits) draft.child({ op: "await", id: points.ready }, "until it is in the container's cgroups");
+  planAffinity(draft, process.execCPUAffinity?.initial, "CPUs while it is prepared");
   planOomScore(draft, process);
   const flags = inChild.reduce((all, kind) => all | kind.flag, input.userns ? CLONE.NEWUSER : 0n);
   if (flags !== 0n) draft.child({ op: "setns", fd: pidfd, flags }, "sees what the container sees: its root, its network, its name", { see: "namespaces(7)" });
@@ -57,6 +60,13 @@ export function planExec(input: ExecPlanInput): Plan {
     see: "session-keyring(7)",
     ignore: ["ENOSYS"],
   });
-  planProcess(draft, { process, seccomp: input.seccomp, ...(input.detached === undefined ? {} : { detached: input.detached }) });
+  planAffinity(draft, process.execCPUAffinity?.final, "CPUs that it may run on");
+  planProcess(draft, {
+    process,
+    seccomp: input.seccomp,
+    seccompFlags: input.seccompFlags,
+    personality: input.personality,
+    ...(input.detached === undefined ? {} : { detached: input.detached }),
+  });
   return draft.plan();
 }

@@ -118,7 +118,7 @@ class Idmaps {
       this.#draft.host({ op: "userns_open", uidmap, gidmap, out: userns }, "how owners on disk relate to the container's users", { see: "mount_setattr(2)" });
     }
     this.#draft.host(
-      { op: "mount_setattr", mnt, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: options.recursiveBind ? 1 : 0, userns },
+      { op: "mount_setattr", mnt, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: options.recursiveIdmap ? 1 : 0, userns },
       "files of root on disk belong to the container's root here",
     );
   }
@@ -173,13 +173,25 @@ function mountFresh(draft: Draft, mount: OciMount): void {
   const options = parseMountOptions(mount.options ?? []);
   const path = inRoot(mount.destination);
   makeMountPoint(draft, mount.destination, false);
+  const below = mount.type === "tmpfs" && options.copyUp ? draft.take() : undefined;
+  if (below !== undefined)
+    draft.child({ op: "openat", dir: slots.root, path, flags: O.PATH | O.DIRECTORY, mode: 0, out: below }, `what ${mount.destination} holds in the image`);
   draft.child(
-    { op: "mount", source: mount.source ?? mount.type, dir: slots.root, path, fstype: mount.type, flags: options.flags, data: options.data },
+    {
+      op: "mount",
+      source: mount.source ?? mount.type,
+      dir: slots.root,
+      path,
+      fstype: mount.type,
+      flags: below === undefined ? options.flags : options.flags & ~MS.RDONLY,
+      data: options.data,
+    },
     destinationWhy[mount.destination] ??
       mountWhy[mount.type] ??
       (mount.type === "tmpfs" ? "files here live in memory and go with the container" : `a ${mount.type} filesystem, as the spec asks`),
     { see: fsPage[mount.type] ?? "mount(2)" },
   );
+  if (below !== undefined) copyUp(draft, path, below, options);
   if (options.propagation !== 0n && options.propagation !== MS.PRIVATE) {
     draft.child(
       { op: "mount", source: "none", dir: slots.root, path, fstype: "", flags: options.propagation | (options.propagationRecursive ? MS.REC : 0n), data: "" },
@@ -187,6 +199,19 @@ function mountFresh(draft: Draft, mount: OciMount): void {
     );
   }
 }
+/** tmpcopyup; a read-only tmpfs becomes so afterwards. */
+function copyUp(draft: Draft, path: string, from: number, { flags }: MountOptions): void {
+  const to = draft.take();
+  draft.child({ op: "openat", dir: slots.root, path, flags: O.DIRECTORY, mode: 0, out: to }, "the tmpfs itself");
+  draft.child({ op: "copy_tree", from, to }, "it begins with what the directory below it holds");
+  for (const slot of [from, to]) {
+    draft.child({ op: "close", slot }, "copied");
+    draft.release(slot);
+  }
+  if ((flags & MS.RDONLY) !== 0n)
+    draft.child({ op: "mount", source: "none", dir: slots.root, path, fstype: "", flags: MS.BIND | MS.REMOUNT | flags, data: "" }, "read-only from here on");
+}
+
 const fsPage: Readonly<Record<string, string>> = {
   proc: "proc(5)",
   sysfs: "sysfs(5)",

@@ -4,16 +4,20 @@
  */
 import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
-import type { OciProcess } from "#core/runtime-spec.ts";
+import type { OciLinux, OciProcess } from "#core/runtime-spec.ts";
 import { capabilityMask } from "#linux/capabilities.ts";
 import { O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
 import type { DetachedProcess, HookRun } from "./mod.ts";
+import { planLabels, planPersonality, planScheduling } from "./process-attributes.ts";
+import { seccompFlags } from "./seccomp.ts";
 
 export interface ProcessOptions {
   readonly process: OciProcess;
   readonly seccomp: Uint8Array | undefined;
+  readonly seccompFlags?: number | undefined;
+  readonly personality?: OciLinux["personality"];
   /** docker-init, and its arguments: it runs the program. */
   readonly init?: { readonly path: string; readonly argv: readonly string[] };
   readonly detached?: DetachedProcess;
@@ -90,8 +94,19 @@ function toLimit(value: number): bigint {
   return value < 0 || value >= 2 ** 63 ? RLIM_INFINITY : BigInt(value);
 }
 
-/** SECCOMP_FILTER_FLAG_SPEC_ALLOW: no slow-down of speculative stores for a process only because it is filtered, as runc does. */
-const SECCOMP_SPEC_ALLOW = 4;
+/** There is one thread, but for the messenger of the listener, which must stay outside. */
+const TSYNC = 1;
+
+/** Host step before `clone`: the socket's path is the host's. */
+export function planListener(draft: Draft, detached: DetachedProcess | undefined): void {
+  const listener = detached?.listener;
+  if (listener === undefined) return;
+  const empty = new Uint8Array();
+  draft.host(
+    { op: "seccomp_notify", flags: 0, filter: empty, socket: listener.socket, head: empty, tail: empty },
+    "the agent that will answer for system calls",
+  );
+}
 
 /** Working directory, identity, capabilities, filter, exec. Every descriptor that is not the program's must be closed before. */
 export function planProcess(draft: Draft, options: ProcessOptions): void {
@@ -106,15 +121,22 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
   ) as [bigint, bigint, bigint];
   const late = process.noNewPrivileges === true;
   const filter = () => {
-    if (seccomp !== undefined)
+    if (seccomp === undefined) return;
+    const flags = options.seccompFlags ?? seccompFlags(undefined);
+    const listener = options.detached?.listener;
+    if (listener !== undefined)
       draft.child(
-        { op: "seccomp", flags: SECCOMP_SPEC_ALLOW, filter: seccomp },
-        "from here on the kernel refuses the system calls that a container does not need",
+        { op: "seccomp_notify", flags: flags & ~TSYNC, filter: seccomp, socket: "", head: listener.head, tail: listener.tail },
+        "from here on the kernel refuses some system calls, and asks an agent about others",
       );
+    else draft.child({ op: "seccomp", flags, filter: seccomp }, "from here on the kernel refuses the system calls that a container does not need");
   };
   draft.section("Who it is");
   draft.child({ op: "chdir", path: process.cwd }, "the working directory");
+  planScheduling(draft, process);
+  planPersonality(draft, options.personality);
   planRlimits(draft, process);
+  planLabels(draft, process);
   draft.child({ op: "umask", mask: user.umask ?? 0o022 }, "files that it makes are writable by their owner only");
   if (late) draft.child({ op: "prctl", option: PR.SET_NO_NEW_PRIVS, arg: 1n }, "set-uid programs give no rights here");
   draft.child({ op: "cap_bset", keep: bounding }, "even a set-uid root program can never get more than these capabilities");

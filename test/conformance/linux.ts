@@ -1,6 +1,6 @@
 /** config-linux.md: namespaces, users, devices, sysctl, personality, resctrl; runtime-linux.md. @module */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readlinkSync } from "node:fs";
 import { type Case, type Lab, Skip, set } from "./case.ts";
 import { consoleServer } from "../integration/oci-runtime.fixture.ts";
@@ -110,11 +110,15 @@ const namespaces: Case[] = [
   {
     section: "config-linux.md User namespace mappings",
     must: "a new user namespace has the mappings",
-    check: (lab) =>
-      lab.shows("0 100000 65536|0 100000 65536", "echo $(cat /proc/self/uid_map)'|'$(cat /proc/self/gid_map)", (spec) => {
+    check(lab) {
+      const bundle = lab.make("cat /proc/self/uid_map /proc/self/gid_map", (spec) => {
         spec.linux.namespaces.push({ type: "user" });
         set(spec.linux, { uidMappings: map, gidMappings: map });
-      }),
+      });
+      spawnSync("chown", ["-R", "100000:100000", `${bundle}/rootfs`]);
+      const { stdout, stderr } = lab.call(["run", "--bundle", bundle, lab.id()]);
+      assert.match(stdout, /^(\s*0\s+100000\s+65536\n){2}$/, stderr);
+    },
   },
   {
     section: "config-linux.md Namespaces",

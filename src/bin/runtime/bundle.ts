@@ -3,6 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { isObject } from "#core/json.ts";
+import { capabilityNames } from "#linux/capabilities.ts";
 import type { OciProcess, OciSpec } from "#core/runtime-spec.ts";
 import { checkSpecShape } from "./spec-shape.ts";
 
@@ -39,7 +40,6 @@ export function readBundle(bundle: string): OciSpec {
   require(isObject(spec.process), "process is missing");
   require(isObject(spec.linux), "linux is missing");
   checkProcess(spec.process);
-  refuseUnsupported(spec);
   const root = resolve(bundle, spec.root.path);
   requireDirectory(root);
   const mounts = (spec.mounts ?? []).map((mount) => {
@@ -53,11 +53,20 @@ export function readBundle(bundle: string): OciSpec {
   });
   return {
     ...spec,
-    process: possibleAmbient(spec.process),
+    process: possibleAmbient(knownCapabilities(spec.process)),
     root: { ...spec.root, path: root },
     mounts,
     linux: { ...spec.linux, namespaces: spec.linux?.namespaces ?? [] },
   };
+}
+
+/** A capability that does not exist is left out and told (config.md "Linux Process"). */
+export function knownCapabilities(process: OciProcess): OciProcess {
+  const sets = Object.entries(process.capabilities ?? {}) as [keyof NonNullable<OciProcess["capabilities"]>, string[] | null][];
+  const unknown = new Set(sets.flatMap(([, names]) => (names ?? []).filter((name) => !capabilityNames.includes(name))));
+  if (unknown.size === 0) return process;
+  globalThis.process.stderr.write(`warning: unknown capabilities are left out: ${[...unknown].join(" ")}\n`);
+  return { ...process, capabilities: Object.fromEntries(sets.map(([set, names]) => [set, (names ?? []).filter((name) => !unknown.has(name))])) };
 }
 
 /** The kernel raises only what is permitted and inheritable; the rest is left out, as runc does (its own `runc spec` asks for more). */
@@ -72,6 +81,8 @@ export function checkProcess(process: OciProcess): void {
   require(Array.isArray(process.args) && process.args.length > 0 && process.args.every((arg) => typeof arg === "string"), "args must not be empty");
   require(typeof process.cwd === "string" && process.cwd.startsWith("/"), "Cwd must be an absolute path");
   require(isObject(process.user), "process.user is missing");
+  const limits = (process.rlimits ?? []).map(({ type }) => type);
+  require(new Set(limits).size === limits.length, `rlimits: a type twice: ${limits.join(" ")}`);
 }
 
 function requireDirectory(root: string): void {
@@ -82,25 +93,6 @@ function requireDirectory(root: string): void {
     throw new EngineError("invalid", errnoOf(error) === "ENOENT" ? `rootfs (${root}) does not exist` : `rootfs: ${(error as Error).message}`);
   }
   throw new EngineError("invalid", `rootfs (${root}) is not a directory`);
-}
-
-/** What the spec may ask for and this runtime does not do: refused, so that nobody believes it was done. */
-function refuseUnsupported(spec: OciSpec): void {
-  const linux = spec.linux as unknown as Readonly<Record<string, unknown>>;
-  const process = spec.process as unknown as Readonly<Record<string, unknown>>;
-  const refuse = (holder: Readonly<Record<string, unknown>>, key: string, why: string) => {
-    if (holder[key] !== undefined && holder[key] !== null && holder[key] !== "") throw new EngineError("unsupported", `${key} is not supported: ${why}`);
-  };
-  refuse(linux, "intelRdt", "this runtime does not manage resctrl");
-  refuse(linux, "personality", "the execution domain is not changed");
-  refuse(linux, "mountLabel", "this kernel runs without SELinux");
-  refuse(process, "scheduler", "scheduling attributes are not set");
-  refuse(process, "ioPriority", "I/O priorities are not set");
-  refuse(process, "execCPUAffinity", "CPU affinity is not set");
-  refuse(process, "selinuxLabel", "this kernel runs without SELinux");
-  // dockerd and podman name a profile even where it has no effect; "unconfined" is what such a host gives.
-  const seccomp = spec.linux?.seccomp as unknown as Readonly<Record<string, unknown>> | undefined;
-  if (seccomp !== undefined && seccomp !== null) refuse(seccomp, "listenerPath", "there is no seccomp notify agent support");
 }
 
 /** Destinations of binds whose source is not a directory. EngineError "invalid" when a source is missing. */

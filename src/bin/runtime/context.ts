@@ -65,14 +65,12 @@ export async function planCgroup(
   const facts = await hostFacts();
   if (facts.cgroup.mode === "none" && !systemdCgroup) return undefined;
   const { parent, name } = systemdCgroup ? scopeOf(spec, id) : placeOf(spec, id);
-  if (parent === "/")
-    throw new EngineError(
-      "unsupported",
-      `cgroupsPath "/${name}" is not supported: a container's cgroup needs a parent of its own, such as /containers/${name}`,
-    );
   const manager = openCgroups(facts, { parent, driver: systemdCgroup ? "systemd" : "cgroupfs", helperPath: helperPath() });
-  await manager.prepare();
-  return { manager, plan: manager.plan(parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup) };
+  // Directly below the root nobody hands down CPUs and nodes: it is made as a parent is.
+  await manager.prepare(parent === "/" ? `/${name}` : undefined);
+  const plan = manager.plan(parent === "/" ? "" : parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup);
+  for (const warning of plan.warnings) process.stderr.write(`warning: ${warning}\n`);
+  return { manager, plan };
 }
 
 /** The devices that every container has (config-linux.md, "Default Devices") may be made and used, whatever the spec's rules are: as runc and crun do. */

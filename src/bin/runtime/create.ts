@@ -5,7 +5,7 @@ import type { OciSpec } from "#core/runtime-spec.ts";
 import { type Detached, launchDetached } from "#linux/detached-launch.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { Plan, Step } from "#linux/plan.ts";
-import { planContainer, seccompProgram } from "#runtime/mod.ts";
+import { planContainer, seccompListener, seccompProgram } from "#runtime/mod.ts";
 import type { CgroupPlan } from "#cgroup/mod.ts";
 import { fileBinds, readBundle } from "./bundle.ts";
 import { helperPath, hostFacts, planCgroup, type RuntimeContext } from "./context.ts";
@@ -15,6 +15,7 @@ import { checkHooks, containerHooks, runHooks } from "./hooks.ts";
 import { type OciState, ociState, type Status, type StoredState } from "./state.ts";
 import { writePidFile } from "./files.ts";
 import { foreground } from "./foreground.ts";
+import { validate } from "./validate.ts";
 
 export async function create(context: RuntimeContext, flags: Parsed): Promise<number> {
   await createContainer(context, flags, { wait: false });
@@ -70,6 +71,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
   let held: { release(): Promise<void> } | undefined;
   try {
     const facts = await hostFacts();
+    validate(spec, facts);
     made = await planCgroup(spec, id, context);
     const cgroup = made?.plan;
     const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
@@ -119,7 +121,6 @@ interface PlanParts {
 }
 
 function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, state }: PlanParts): Plan {
-  refuseProfile(spec, facts);
   const gate: Step = { op: "engine_gate", where: "host", why: "hooks of the spec run, in the runtime's namespaces", section: "Hooks" };
   const hooked = (spec.hooks?.["prestart"]?.length ?? 0) + (spec.hooks?.["createRuntime"]?.length ?? 0) > 0;
   return planContainer({
@@ -137,14 +138,13 @@ function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, sta
       fifo,
       preserveFds,
       createContainer: containerHooks(spec, "createContainer", state),
+      listener: seccompListener(spec.linux?.seccomp, withoutPid(state)),
       startContainer: containerHooks(spec, "startContainer", { ...state, status: "created" }),
     },
   });
 }
 
-/** A profile that is not applied would be a promise broken silently; on a kernel without AppArmor it means nothing, for any runtime. */
-function refuseProfile(spec: OciSpec, facts: HostFacts): void {
-  const profile = spec.process.apparmorProfile ?? "";
-  if (profile !== "" && profile !== "unconfined" && facts.lsm.includes("apparmor"))
-    throw new EngineError("unsupported", `apparmorProfile "${profile}" is not supported: this runtime does not apply AppArmor profiles`);
+/** Which pid it will be is not known yet. */
+function withoutPid({ pid: _pid, ...state }: OciState): Omit<OciState, "pid"> {
+  return state;
 }

@@ -2,14 +2,16 @@
 import { EngineError } from "#core/errors.ts";
 import type { OciProcess } from "#core/runtime-spec.ts";
 import { launchDetached } from "#linux/detached-launch.ts";
-import { planExec, seccompProgram, slots } from "#runtime/mod.ts";
-import { checkProcess, possibleAmbient, readJson } from "./bundle.ts";
+import { planExec, seccompFlags, seccompListener, seccompProgram, slots } from "#runtime/mod.ts";
+import { checkProcess, knownCapabilities, possibleAmbient, readJson } from "./bundle.ts";
 import { checkProcessShape } from "./spec-shape.ts";
 import { cgroupManager, helperPath, hostFacts, type RuntimeContext } from "./context.ts";
 import { consoleOf, preservedOf } from "./create.ts";
 import { writePidFile } from "./files.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
 import { foreground } from "./foreground.ts";
+import { ociState } from "./state.ts";
+import { checkLabels } from "./validate.ts";
 
 export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<number> {
   const id = idOf(flags);
@@ -20,10 +22,11 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
   if (status === "paused" && !isSet(flags, "ignore-paused"))
     throw new EngineError("conflict", "cannot exec in a paused container (use --ignore-paused to override)");
   const process = processOf(state.spec.process, flags);
+  const facts = await hostFacts();
+  checkLabels(process, facts);
   const tty = process.terminal === true;
   const wait = !isSet(flags, "detach");
   const consoleSocket = consoleOf(flags, tty, wait);
-  const facts = await hostFacts();
   const namespaces = (state.spec.linux?.namespaces ?? []).map((entry) => entry.type);
   const preserveFds = preservedOf(flags);
   const plan = planExec({
@@ -37,7 +40,9 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
     attachGate: false,
     userns: namespaces.includes("user"),
     id,
-    detached: { preserveFds },
+    seccompFlags: seccompFlags(state.spec.linux?.seccomp),
+    personality: state.spec.linux?.personality,
+    detached: { preserveFds, listener: seccompListener(state.spec.linux?.seccomp, ociState(state, status)) },
   });
   const detached = await launchDetached({
     helperPath: helperPath(),
@@ -60,7 +65,7 @@ function processOf(own: OciProcess, flags: Parsed): OciProcess {
     // Checked below; the planner refuses values itself.
     const process = checkProcessShape(readJson(file));
     checkProcess(process);
-    return possibleAmbient(process);
+    return possibleAmbient(knownCapabilities(process));
   }
   const args = flags.rest.slice(1);
   if (args.length === 0) throw new EngineError("invalid", "process args cannot be empty");

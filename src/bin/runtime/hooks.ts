@@ -23,6 +23,17 @@ export function checkHooks(spec: OciSpec): void {
   for (const kind of ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] as const) hooksOf(spec, kind);
 }
 
+/** poststart and poststop: a failure is told, and the others run (runtime.md "Lifecycle"). */
+export async function runHooksAnyway(spec: OciSpec, kind: "poststart" | "poststop", state: OciState): Promise<void> {
+  for (const hook of hooksOf(spec, kind)) {
+    try {
+      await runHook(hook, kind, JSON.stringify(state));
+    } catch (error) {
+      process.stderr.write(`${(error as Error).message}\n`);
+    }
+  }
+}
+
 /** Runs them in order, here in the runtime's namespaces. The first failure rejects. */
 export async function runHooks(spec: OciSpec, kind: HookKind, state: OciState): Promise<void> {
   for (const hook of hooksOf(spec, kind)) await runHook(hook, kind, JSON.stringify(state));

@@ -5,7 +5,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import { signalNumber } from "#linux/signals.ts";
 import { cgroupManager, type RuntimeContext } from "./context.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
-import { runHooks } from "./hooks.ts";
+import { runHooksAnyway } from "./hooks.ts";
 import { isAlive, ociState, type StoredState } from "./state.ts";
 
 /** How long the kernel may take to end a process after SIGKILL, and a program to begin after the word to. */
@@ -53,12 +53,7 @@ export async function startContainer({ store }: RuntimeContext, id: string): Pro
   const begun = await until(() => !isWaiting(fifo), hooked ? 2 ** 30 : END_TIMEOUT_MS);
   if (!begun) throw new EngineError("kernel", "the container's process does not start its program");
   rmSync(fifo, { force: true });
-  try {
-    await runHooks(state.spec, "poststart", ociState(state, isAlive(state) ? "running" : "stopped"));
-  } catch (error) {
-    // runtime.md: an error of poststart is logged, and the lifecycle goes on as if it had succeeded.
-    process.stderr.write(`${(error as Error).message}\n`);
-  }
+  await runHooksAnyway(state.spec, "poststart", ociState(state, isAlive(state) ? "running" : "stopped"));
 }
 
 export async function start(context: RuntimeContext, flags: Parsed): Promise<number> {
@@ -127,11 +122,7 @@ export async function deleteContainer({ store }: RuntimeContext, id: string, for
     await cgroups?.remove(cgroup);
   }
   store.remove(id);
-  try {
-    await runHooks(stored.spec, "poststop", ociState(stored, "stopped"));
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n`);
-  }
+  await runHooksAnyway(stored.spec, "poststop", ociState(stored, "stopped"));
 }
 
 export async function remove(context: RuntimeContext, flags: Parsed): Promise<number> {

@@ -83,6 +83,10 @@ function otherWrites(resources: OciResources): ControlWrite[] {
   if (resources.network?.classID) writes.push(write("net_cls", "net_cls.classid", resources.network.classID, "tags its packets"));
   for (const { name, priority } of resources.network?.priorities ?? [])
     writes.push(write("net_prio", "net_prio.ifpriomap", `${name} ${priority}`, "priority of its packets"));
+  for (const [device, { hcaHandles, hcaObjects }] of Object.entries(resources.rdma ?? {})) {
+    const parts = [hcaHandles === undefined ? "" : ` hca_handle=${hcaHandles}`, hcaObjects === undefined ? "" : ` hca_object=${hcaObjects}`];
+    writes.push(write("rdma", "rdma.max", `${device}${parts.join("")}`, "bounds what it opens of an RDMA device"));
+  }
   return writes;
 }
 

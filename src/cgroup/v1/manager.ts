@@ -10,7 +10,7 @@ import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { removeTogether } from "#linux/remove-together.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
-import { ancestry, parentPath } from "../cgroup-path.ts";
+import { ancestry, homePath, parentPath } from "../cgroup-path.ts";
 import { mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
 import { killOnce, processesOf, removed, removeTree, until } from "../processes.ts";
@@ -37,7 +37,7 @@ export function openV1(
   facts: HostFacts,
   options: { readonly parent: string; readonly ownParent: boolean; readonly helper?: Pick<Helper, "call"> },
 ): CgroupManager {
-  const home = parentPath(options.parent, "");
+  const home = homePath(options.parent);
   const homeDirs = distinct(directories(facts.cgroup, home));
   let known: LimitSupport | undefined;
   const support = (): LimitSupport => {

@@ -9,7 +9,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
-import { ancestry, parentPath } from "../cgroup-path.ts";
+import { ancestry, homePath, parentPath } from "../cgroup-path.ts";
 import { keyedIn, mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
 import { devicePolicy } from "../device-rules.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
@@ -27,7 +27,7 @@ const WANTED: readonly string[] = ["cpuset", "cpu", "io", "memory", "hugetlb", "
 
 export function openV2(facts: HostFacts, options: { readonly parent: string; readonly ownParent: boolean }): CgroupManager {
   const root = (facts.cgroup.v2Root ?? "/sys/fs/cgroup").replace(/\/+$/, "");
-  const home = parentPath(options.parent, "");
+  const home = homePath(options.parent);
   let known: LimitSupport | undefined;
   const support = (): LimitSupport => {
     known ??= probeSupport(facts, root + home);

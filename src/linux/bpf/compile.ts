@@ -159,6 +159,7 @@ const actions: Readonly<Record<string, number>> = {
   SCMP_ACT_KILL_PROCESS: 0x80000000,
   SCMP_ACT_TRAP: 0x00030000,
   SCMP_ACT_ERRNO: ERRNO,
+  SCMP_ACT_NOTIFY: 0x7fc00000,
   SCMP_ACT_TRACE: 0x7ff00000,
   SCMP_ACT_LOG: 0x7ffc0000,
   SCMP_ACT_ALLOW: 0x7fff0000,
@@ -166,11 +167,7 @@ const actions: Readonly<Record<string, number>> = {
 
 function actionOf(name: string, data: number | undefined): number {
   const action = own(actions, name);
-  if (action === undefined)
-    throw new EngineError(
-      name === "SCMP_ACT_NOTIFY" ? "unsupported" : "invalid",
-      `seccomp action ${name} is ${name === "SCMP_ACT_NOTIFY" ? "not supported" : "unknown"}`,
-    );
+  if (action === undefined) throw new EngineError("invalid", `seccomp action ${name} is unknown`);
   if (name !== "SCMP_ACT_ERRNO" && name !== "SCMP_ACT_TRACE") return action;
   const value = data ?? EPERM;
   if (!Number.isInteger(value) || value < 0 || value > 0xffff) throw new EngineError("invalid", `seccomp errnoRet ${value} is out of range`);
