@@ -18,6 +18,15 @@ static int hold_main(void) {
   return 0;
 }
 
+/* The file's own name: callers give runtimes other names by links. */
+static bool is_runtime(const char *name) {
+  static const char own[] = "/wherry-runtime";
+  char self[4096];
+  if (strcmp(name, own + 1) == 0) return true;
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self);
+  return n >= (ssize_t)sizeof own && n < (ssize_t)sizeof self && memcmp(self + n - (sizeof own - 1), own, sizeof own - 1) == 0;
+}
+
 int main(int argc, char **argv) {
   if (argc < 1) return 125;
   const char *slash = strrchr(argv[0], '/');
@@ -32,5 +41,6 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "hold") == 0) return hold_main();
     if (argc > 1 && strcmp(argv[1], "--init") == 0) return init_main(argc - 1, argv + 1);
   }
+  if (is_runtime(name)) return runtime_main(argc, argv);
   return stub_main(argc, argv);
 }

@@ -9,6 +9,8 @@ int launch_main(int argc, char **argv);
 /* Executes this program anew from a sealed copy in memory, unless it runs from one. */
 void seal(char **argv);
 int stub_main(int argc, char **argv);
+/* `wherry-runtime`, the OCI command: starts Node with it. */
+int runtime_main(int argc, char **argv);
 /* `docker-init -- COMMAND…`: a small pid 1. */
 int init_main(int argc, char **argv);
 /* File work below one directory, for one engine connection. Runs in a process forked by the helper. With a plan (not empty), its steps are performed

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
@@ -104,7 +105,7 @@ static void hand_over_descriptors(const char *directory) {
 
 /* --- the command line in a Node of its own */
 
-_Noreturn static void run_in_node(int argc, char **argv) {
+_Noreturn static void run_in_node(const char *program, int argc, char **argv) {
   char self[PATH_MAX], script[PATH_MAX + 16];
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   if (n > 0) {
@@ -114,8 +115,8 @@ _Noreturn static void run_in_node(int argc, char **argv) {
       if (slash) *slash = 0;
     }
   }
-  if (n <= 0 || (size_t)snprintf(script, sizeof script, "%s/cli.js", self) >= sizeof script || access(script, R_OK) < 0) {
-    say("wherry: the program cli.js is missing beside this one: build or install wherry again\n");
+  if (n <= 0 || (size_t)snprintf(script, sizeof script, "%s/%s", self, program) >= sizeof script || access(script, R_OK) < 0) {
+    fprintf(stderr, "wherry: the program %s is missing beside this one: build or install wherry again\n", program);
     exit(LOST);
   }
   /* It costs every start of Node 60 ms; clients of registries find it under the other name. */
@@ -336,7 +337,7 @@ static void take_frames(int argc, char **argv) {
       sigemptyset(&none);
       sigprocmask(SIG_SETMASK, &none, NULL);
       signal(SIGPIPE, SIG_DFL);
-      run_in_node(argc, argv);
+      run_in_node("cli.js", argc, argv);
     }
   }
 }
@@ -385,10 +386,10 @@ int stub_main(int argc, char **argv) {
   /* A program may be started with descriptors closed; they must not become our sockets. */
   for (int fd = 0; fd < 3; fd++)
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return LOST;
-  if (socket_directory(named_host(argc, argv), directory)) run_in_node(argc, argv);
+  if (socket_directory(named_host(argc, argv), directory)) run_in_node("cli.js", argc, argv);
   hand_over_descriptors(directory);
   S.socket = connect_to(directory, "cli.sock");
-  if (S.socket < 0) run_in_node(argc, argv);
+  if (S.socket < 0) run_in_node("cli.js", argc, argv);
   static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGALRM, SIGCONT, SIGTSTP, SIGWINCH};
   sigset_t mask;
   sigemptyset(&mask);
@@ -404,4 +405,13 @@ int stub_main(int argc, char **argv) {
   send_hello(argc, argv);
   converse(signals, argc, argv);
   return LOST;
+}
+
+/* `wherry-runtime`: an OCI runtime is called by programs that go away meanwhile. Go's start their children with PDEATHSIG, which strikes when the thread
+ * that did so ends: a `delete` would be killed half way. And containerd's shim may stand in a directory that is gone, where Node does not start. */
+int runtime_main(int argc, char **argv) {
+  char here[PATH_MAX];
+  prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+  if (!getcwd(here, sizeof here) && chdir("/") < 0) return LOST;
+  run_in_node("runtime.js", argc, argv);
 }

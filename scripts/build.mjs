@@ -3,9 +3,9 @@
 //   dist/bin/wherry        the C stub (runs the CLI in the warm daemon, or dist/cli.js)
 //   dist/bin/wherry-helper the C helper (the same program)
 //   dist/bin/wherryd       starts dist/wherryd.js
-//   dist/bin/wherry-runtime starts dist/runtime.js, the OCI runtime
+//   dist/bin/wherry-runtime the same program: starts dist/runtime.js, the OCI runtime
 //   dist/cli.js dist/wherryd.js dist/runtime.js dist/index.js
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execFileSync } from "node:child_process";
@@ -77,10 +77,12 @@ export async function buildAll({ fast = false } = {}) {
   for (const data of readdirSync(join(root, "src"), { recursive: true }).filter((f) => String(f).endsWith(".data.json"))) {
     cpSync(join(root, "src", String(data)), join(dist, "data", String(data)));
   }
-  for (const [name, program] of Object.entries({ wherryd: "wherryd.js", "wherry-runtime": "runtime.js" })) {
-    writeFileSync(join(dist, "bin", name), launcher(program));
-    chmodSync(join(dist, "bin", name), 0o755);
-  }
+  const [daemon, runtime, fresh] = ["wherryd", "wherry-runtime", "wherry-runtime.new"].map((name) => join(dist, "bin", name));
+  writeFileSync(daemon, launcher("wherryd.js"));
+  chmodSync(daemon, 0o755);
+  // A new file and a rename: the old one may be running.
+  cpSync(join(dist, "bin/wherry-helper"), fresh);
+  renameSync(fresh, runtime);
   if (!fast) declarations();
 }
 
