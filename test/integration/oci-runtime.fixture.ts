@@ -79,7 +79,20 @@ export class RuntimeUnderTest {
   create(id: string, bundle: string, flags: readonly string[] = [], global: readonly string[] = []): Answer {
     const done = spawnSync(
       "sh",
-      ["-c", 'exec "$@" >"$OUT/out" 2>"$OUT/err" </dev/null', "sh", ...this.command, "--root", this.root, ...global, "create", "--bundle", bundle, ...flags, id],
+      [
+        "-c",
+        'exec "$@" >"$OUT/out" 2>"$OUT/err" </dev/null',
+        "sh",
+        ...this.command,
+        "--root",
+        this.root,
+        ...global,
+        "create",
+        "--bundle",
+        bundle,
+        ...flags,
+        id,
+      ],
       {
         env: { ...process.env, OUT: bundle },
         encoding: "utf8",
