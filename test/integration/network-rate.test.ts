@@ -76,6 +76,13 @@ else {
     expect(Math.max(...seen), text).toBeGreaterThanOrEqual(0.95 * mbit);
   }
 
+  /** Not limited: on a machine that is busy it may take some tries to show. */
+  async function exceeds(id: string, direction: "in" | "out", mbit: number): Promise<void> {
+    const seen: number[] = [];
+    while (seen.length < 20 && !seen.some((rate) => rate > mbit)) seen.push((await measure(id, direction, 0.5)) / 1e6);
+    expect(Math.max(...seen)).toBeGreaterThan(mbit);
+  }
+
   test.each(["in", "out"] as const)(
     "1, 20 and 100 Mbit/s %s, changed while it runs, and the neighbour is free",
     async (direction) => {
@@ -89,7 +96,7 @@ else {
         await holds(id, direction, mbit);
       }
       expect(t.engine.containers.get(id).hostConfig.WherryNetworkRate).toEqual({ rate: "100mbit" });
-      expect((await measure(neighbour, direction, 0.5)) / 1e6).toBeGreaterThan(150);
+      await exceeds(neighbour, direction, 150);
       await t.engine.containers.remove(neighbour, { force: true, volumes: true });
       await t.engine.containers.update(id, { WherryNetworkRate: { rate: "unlimited" } }, undefined);
       await sleep(500);
@@ -106,8 +113,7 @@ else {
     await t.exec(id, ["sh", "-c", `nc ${gateway(id)} ${portOf(sink)} </dev/zero 2>/dev/null &`], { AttachStdout: false, AttachStderr: false });
     await holds(id, "out", 8);
     await t.exec(id, ["sh", "-c", `sleep 600 | nc ${gateway(id)} ${portOf(source)} >/dev/null 2>&1 &`], { AttachStdout: false, AttachStderr: false });
-    await sleep(300);
-    expect((await measure(id, "in", 0.5)) / 1e6).toBeGreaterThan(20);
+    await exceeds(id, "in", 20);
     await t.engine.containers.remove(id, { force: true, volumes: true });
   }, 60_000);
 
