@@ -21,6 +21,15 @@ export interface DaemonOptions {
   readonly usernsRemap: string | undefined;
   readonly cdiSpecDirs: readonly string[] | undefined;
   readonly storageBudgetBytes: number | undefined;
+  /** For TCP addresses; the flags are dockerd's. */
+  readonly tls: TlsFiles | undefined;
+}
+
+/** PEM files. `ca`: clients must have a certificate that it has signed. */
+export interface TlsFiles {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string | undefined;
 }
 
 /** Wrong flags or a wrong file: for people, without a stack. */
@@ -33,7 +42,8 @@ The wherry daemon: a container engine behind the Docker Engine API.
 Options:
       --data-root DIR         Images, containers, volumes (default /var/lib/wherry)
       --exec-root DIR         Sockets and the state of what runs; a tmpfs (default /run/wherry)
-  -H, --host ADDRESS          Where to listen: unix:///path or tcp://address:port; may be given more than once
+  -H, --host ADDRESS          Where to listen: unix:///path, tcp://address:port, or fd:// (the sockets of a systemd
+                              socket unit); may be given more than once
                               (default unix://EXEC-ROOT/wherry.sock)
       --pidfile FILE          Write the process id there
       --log-level LEVEL       debug, info, warn or error (default info)
@@ -50,6 +60,11 @@ Options:
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
       --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
       --cdi-spec-dir DIR      Where CDI files lie; may be given more than once (default /etc/cdi and /var/run/cdi)
+      --tls                   TCP speaks TLS; needs --tlscert and --tlskey
+      --tlsverify             TCP speaks TLS, and clients need a certificate signed by --tlscacert
+      --tlscacert FILE        Whose certificates are trusted (PEM)
+      --tlscert FILE          This daemon's certificate (PEM)
+      --tlskey FILE           Its key (PEM)
       --config-file FILE      JSON with the same names (default /etc/wherry/daemon.json); flags win over it
   -v, --version               Print the version and quit
       --help                  Print this and quit
@@ -73,6 +88,11 @@ const flags = {
   label: { type: "string", multiple: true },
   "userns-remap": { type: "string" },
   "cdi-spec-dir": { type: "string", multiple: true },
+  tls: { type: "boolean" },
+  tlsverify: { type: "boolean" },
+  tlscacert: { type: "string" },
+  tlscert: { type: "string" },
+  tlskey: { type: "string" },
   "config-file": { type: "string" },
   version: { type: "boolean", short: "v" },
   help: { type: "boolean", short: "h" },
@@ -102,10 +122,22 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     cgroupDriver: cgroupDriverOf(given["exec-opt"] ?? file["exec-opts"] ?? []),
     logOpts: { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) },
     labels: given.label ?? file.labels ?? [],
+    tls: tlsFiles(given.tls ?? file.tls ?? false, given.tlsverify ?? file.tlsverify ?? false, text),
     usernsRemap: text("userns-remap"),
     cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
     storageBudgetBytes: budgetOf(text("storage-budget")),
   };
+}
+
+function tlsFiles(tls: boolean, verify: boolean, text: (flag: "tlscacert" | "tlscert" | "tlskey") => string | undefined): TlsFiles | undefined {
+  const [ca, cert, key] = [text("tlscacert"), text("tlscert"), text("tlskey")];
+  if (!tls && !verify) {
+    if (ca !== undefined || cert !== undefined || key !== undefined) throw new UsageError("--tlscacert, --tlscert and --tlskey need --tls or --tlsverify");
+    return undefined;
+  }
+  if (cert === undefined || key === undefined) throw new UsageError("TLS needs --tlscert and --tlskey");
+  if (verify && ca === undefined) throw new UsageError("--tlsverify needs --tlscacert");
+  return { cert, key, ca: verify ? ca : undefined };
 }
 
 function parseFlags(args: readonly string[]): ReturnType<typeof parse> {
@@ -120,11 +152,25 @@ const parse = (args: readonly string[]) => parseArgs({ args: [...args], options:
 
 type FileText = Partial<
   Record<
-    "data-root" | "exec-root" | "pidfile" | "log-level" | "storage-driver" | "storage-budget" | "bridge" | "bip" | "cgroup-parent" | "userns-remap",
+    | "data-root"
+    | "exec-root"
+    | "pidfile"
+    | "log-level"
+    | "storage-driver"
+    | "storage-budget"
+    | "bridge"
+    | "bip"
+    | "cgroup-parent"
+    | "userns-remap"
+    | "tlscacert"
+    | "tlscert"
+    | "tlskey",
     string
   >
 >;
 type ConfigFile = FileText & {
+  readonly tls?: boolean;
+  readonly tlsverify?: boolean;
   readonly hosts?: string[];
   readonly labels?: string[];
   readonly "cdi-spec-dirs"?: string[];
@@ -143,6 +189,9 @@ const textKeys: readonly string[] = [
   "bip",
   "cgroup-parent",
   "userns-remap",
+  "tlscacert",
+  "tlscert",
+  "tlskey",
 ];
 
 function readConfigFile(path: string | undefined): ConfigFile {
@@ -166,11 +215,13 @@ function readConfigFile(path: string | undefined): ConfigFile {
     const isText = (v: unknown) => typeof v === "string";
     const fits = textKeys.includes(key)
       ? isText(entry)
-      : ["hosts", "labels", "cdi-spec-dirs", "exec-opts"].includes(key)
-        ? Array.isArray(entry) && entry.every(isText)
-        : key === "log-opts"
-          ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
-          : undefined;
+      : key === "tls" || key === "tlsverify"
+        ? typeof entry === "boolean"
+        : ["hosts", "labels", "cdi-spec-dirs", "exec-opts"].includes(key)
+          ? Array.isArray(entry) && entry.every(isText)
+          : key === "log-opts"
+            ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
+            : undefined;
     if (fits === undefined) throw bad(`the following directives don't match any configuration option: ${key}`);
     if (!fits) throw bad(`${key} has a value of the wrong type`);
   }

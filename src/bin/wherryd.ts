@@ -2,17 +2,17 @@
  * The daemon: an engine over its data root, behind the API server and the stub's command line.
  * @module
  */
-import { unlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createInProcessClient } from "#api/client/in-process.ts";
-import { createApiServer } from "#api/server/mod.ts";
+import { createApiServer, type TlsSecrets } from "#api/server/mod.ts";
 import { isEngineError } from "#core/errors.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { version } from "#engine/version.ts";
 import { serveCli } from "./cli-server.ts";
-import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, UsageError } from "./daemon-options.ts";
+import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, type TlsFiles, UsageError } from "./daemon-options.ts";
 
 const started = performance.now();
 const severities: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
@@ -56,7 +56,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
   });
   try {
-    const server = createApiServer(engine, { version, log });
+    const server = createApiServer(engine, { version, log, ...(options.tls === undefined ? {} : { tls: readTls(options.tls) }) });
     const listening = await server.listen(options.hosts);
     const cli = await serveCli({
       socketPath: join(options.execRoot, "cli.sock"),
@@ -75,6 +75,17 @@ async function serve(options: DaemonOptions): Promise<void> {
     await engine.close();
     if (options.pidFile !== undefined) removeFile(options.pidFile);
   }
+}
+
+function readTls({ cert, key, ca }: TlsFiles): TlsSecrets {
+  const read = (path: string): Buffer => {
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
+    }
+  };
+  return { cert: read(cert), key: read(key), ...(ca === undefined ? {} : { ca: read(ca) }) };
 }
 
 function removeFile(path: string): void {

@@ -3,6 +3,7 @@
  * @module
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type ServerOptions as TlsServerOptions } from "node:https";
 import type { Socket } from "node:net";
 import { Query } from "#api/types/query.ts";
 import type { ApiRequest, ApiResponse, Dispatch } from "#api/types/transport.ts";
@@ -18,6 +19,14 @@ export interface HttpOptions {
   readonly dispatch: Dispatch;
   readonly version: string;
   readonly log: Log;
+  readonly tls?: TlsSecrets;
+}
+
+/** PEM. `ca`: who has no certificate signed by it is refused in the handshake. */
+export interface TlsSecrets {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca?: Buffer;
 }
 
 /** node:http hands a connection over ("upgrade") when its parser says so. This is where it is told. */
@@ -93,14 +102,25 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
   const { dispatch, log } = options;
   const common = { "Api-Version": apiVersion, "Docker-Experimental": "false", Ostype: "linux", Server: `wherry/${options.version} (linux)` };
   const hijacked = new Set<Socket>();
-  const server = createServer({
+  const http = {
     // Slow headers are cut off; how long a body or a reply takes is up to the route (JSON bodies have their own limit).
     headersTimeout: 30_000,
     requestTimeout: 0,
     keepAliveTimeout: 75_000,
     maxHeaderSize: 128 * 1024,
     noDelay: true,
-  });
+  };
+  const { tls } = options;
+  const server: Server =
+    tls === undefined
+      ? createServer(http)
+      : (createTlsServer({
+          ...http,
+          ...tls,
+          allowHalfOpen: true,
+          minVersion: "TLSv1.2",
+          ...(tls.ca === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
+        } as TlsServerOptions) as unknown as Server); // both have what is used here: events of requests, listen, close, closeAllConnections
   // A client may send its request, shut down its writing side and still want the answer.
   (server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
 
@@ -146,7 +166,7 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
   const crash = (what: string) => (error: unknown) => log("error", `${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   server.on("request", (req, res) => void onRequest(req, res).catch(crash(`${req.method} ${req.url}`)));
   server.on("upgrade", (req: IncomingMessage, socket: Socket, head: Buffer) => void onHijack(req, socket, head).catch(crash(`${req.method} ${req.url}`)));
-  server.on("connection", (socket: Socket) => steerParser(socket));
+  server.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => steerParser(socket));
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
     const status =

@@ -6,7 +6,10 @@ import { type AddressInfo, connect } from "node:net";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Log } from "./router.ts";
 
-export type HostAddress = { readonly kind: "unix"; readonly path: string } | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+export type HostAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "fd"; readonly fd: number }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 /** `unix:///run/x.sock`, `tcp://127.0.0.1:2375`. Throws EngineError invalid. */
 export function parseHost(text: string): HostAddress {
@@ -17,7 +20,26 @@ export function parseHost(text: string): HostAddress {
   }
   const tcp = /^tcp:\/\/(?:\[([0-9a-fA-F:.]+)\]|([^:/]*)):(\d{1,5})\/?$/.exec(text);
   if (tcp && Number(tcp[3]) <= 65535) return { kind: "tcp", host: tcp[1] ?? (tcp[2] === "" ? "127.0.0.1" : tcp[2]!), port: Number(tcp[3]) };
-  throw new EngineError("invalid", `invalid host "${text.slice(0, 200)}": expected unix:///path or tcp://address:port`);
+  const fd = /^fd:\/\/(\d{1,4})$/.exec(text)?.[1];
+  if (fd !== undefined) return { kind: "fd", fd: Number(fd) };
+  throw new EngineError("invalid", `invalid host "${text.slice(0, 200)}": expected unix:///path, tcp://address:port or fd://`);
+}
+
+/** The first descriptor that a service manager passes. */
+const firstPassed = 3;
+
+/**
+ * `fd://` stands for every socket that systemd has passed (LISTEN_FDS, for this LISTEN_PID): `fd://3`, `fd://4`, …
+ * @throws EngineError invalid when there is none
+ * @see sd_listen_fds(3)
+ */
+export function resolveHosts(hosts: readonly string[], env: Readonly<Record<string, string | undefined>>, pid: number): string[] {
+  return hosts.flatMap((host) => {
+    if (host !== "fd://") return [host];
+    const count = env.LISTEN_PID === String(pid) ? Number(env.LISTEN_FDS) : 0;
+    if (!(count > 0)) throw new EngineError("invalid", "no sockets found via socket activation: make sure the service was started by systemd");
+    return Array.from({ length: count }, (_, i) => `fd://${firstPassed + i}`);
+  });
 }
 
 /** A socket file without a listener is a leftover; one with a listener belongs to another daemon. */
@@ -52,15 +74,21 @@ async function dockerGroup(): Promise<number | undefined> {
 }
 
 /** Starts listening; resolves with the address as clients write it. */
-export async function listenOn(server: Server, text: string, log: Log): Promise<string> {
+export async function listenOn(server: Server, text: string, log: Log, encrypted = false): Promise<string> {
   const address = parseHost(text);
   if (address.kind === "unix") await removeStaleSocket(address.path);
   const listening = once(server, "listening");
+  if (address.kind === "fd") {
+    server.listen({ fd: address.fd });
+    await listening;
+    const bound = server.address();
+    return typeof bound === "string" ? `unix://${bound}` : text;
+  }
   if (address.kind === "tcp") {
     server.listen({ host: address.host, port: address.port });
     await listening;
     const { address: host, port, family } = server.address() as AddressInfo; // a TCP server has one
-    log("warn", `the API on ${host}:${port} is not encrypted and gives root on this machine to whoever reaches it`);
+    if (!encrypted) log("warn", `the API on ${host}:${port} is not encrypted and gives root on this machine to whoever reaches it`);
     return `tcp://${family === "IPv6" ? `[${host}]` : host}:${port}`;
   }
   // bind(2) happens within this call: the socket never exists with wider permissions than rw-rw----.

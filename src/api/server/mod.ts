@@ -5,8 +5,8 @@
  */
 import type { Engine } from "#engine/mod.ts";
 import type { Dispatch } from "#api/types/transport.ts";
-import { createHttpServer } from "./http.ts";
-import { listenOn } from "./listen.ts";
+import { createHttpServer, type TlsSecrets } from "./http.ts";
+import { listenOn, resolveHosts } from "./listen.ts";
 import { createDispatch, type Log, type Route } from "./router.ts";
 import { absentRoutes } from "./routes/absent.ts";
 import { archiveRoutes } from "./routes/archive.ts";
@@ -39,7 +39,11 @@ export interface ApiServerOptions {
   /** wherry's version. */
   readonly version: string;
   readonly log: Log;
+  /** For TCP addresses. */
+  readonly tls?: TlsSecrets;
 }
+
+export type { TlsSecrets };
 
 export interface Listening {
   /** Addresses as clients write them; a TCP port of 0 has become a real one. */
@@ -49,7 +53,7 @@ export interface Listening {
 }
 
 export interface ApiServer {
-  /** `unix:///path`, `tcp://address:port`. All or none. */
+  /** `unix:///path`, `tcp://address:port`, `fd://` (sockets that were passed to this process). All or none. */
   listen(hosts: readonly string[]): Promise<Listening>;
   /** The routes without a socket. */
   readonly dispatch: Dispatch;
@@ -62,8 +66,13 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
   const open = new Set<() => Promise<void>>();
 
   const listenOne = async (host: string): Promise<{ readonly address: string; readonly close: () => Promise<void> }> => {
-    const { server, closeHijacked } = createHttpServer({ dispatch, version: options.version, log: options.log });
-    const address = await listenOn(server, host, options.log);
+    const { server, closeHijacked } = createHttpServer({
+      dispatch,
+      version: options.version,
+      log: options.log,
+      ...(options.tls !== undefined && host.startsWith("tcp:") ? { tls: options.tls } : {}),
+    });
+    const address = await listenOn(server, host, options.log, options.tls !== undefined);
     const close = async (): Promise<void> => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       closeHijacked();
@@ -82,7 +91,7 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
         await Promise.all(listeners.map((listener) => listener.close()));
       };
       try {
-        for (const host of hosts) listeners.push(await listenOne(host));
+        for (const host of resolveHosts(hosts, process.env, process.pid)) listeners.push(await listenOne(host));
       } catch (error) {
         await close();
         throw error;

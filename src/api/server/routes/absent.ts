@@ -17,12 +17,27 @@ const later =
     throw new EngineError("unsupported", `${what} is not supported by this version of wherry`);
   };
 
+const noPlugin: Handler = (_request, _context, name) => {
+  throw new EngineError("not-found", `plugin "${name ?? ""}" not found`);
+};
+
 const swarmKinds = ["nodes", "services", "tasks", "secrets", "configs"] as const;
 
 export const absentRoutes: readonly Route[] = [
   ["GET", "/plugins", emptyList],
-  ["GET", "/plugins/{name:.*}/json", later("a plugin")],
-  ["POST", "/plugins/{name:.*}", later("a plugin")],
+  ["GET", "/plugins/privileges", later("a plugin")],
+  ["GET", "/plugins/{name:.*}/json", noPlugin],
+  ["POST", "/plugins/create", later("a plugin")],
+  ["POST", "/plugins/pull", later("a plugin")],
+  ...["disable", "enable", "push", "set", "upgrade"].map((verb): Route => ["POST", `/plugins/{name:.*}/${verb}`, noPlugin]),
+  ["DELETE", "/plugins/{name:.*}", noPlugin],
+  [
+    "PUT",
+    "/volumes/{name}",
+    () => {
+      throw new EngineError("unavailable", "volume update only valid for cluster volumes, but swarm is unavailable");
+    },
+  ],
   ...swarmKinds.flatMap((kind): Route[] => [
     ["GET", `/${kind}`, noSwarm],
     ["GET", `/${kind}/{id:.*}`, noSwarm],
