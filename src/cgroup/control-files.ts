@@ -37,6 +37,17 @@ export async function writeControl(path: string, value: string): Promise<void> {
   }
 }
 
+/** False: the cgroup is not there any more. @throws EngineError as {@link writeControl} */
+export async function writeUnlessGone(path: string, value: string): Promise<boolean> {
+  try {
+    await writeControl(path, value);
+    return true;
+  } catch (error) {
+    if (error instanceof EngineError && error.code === "not-found") return false;
+    throw error;
+  }
+}
+
 const reasons: Readonly<Record<string, string>> = {
   EINVAL: "the kernel takes no such value",
   ERANGE: "the value is out of range",

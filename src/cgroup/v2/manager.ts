@@ -10,7 +10,7 @@ import type { OciResources } from "#core/runtime-spec.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { ancestry, homePath, parentPath } from "../cgroup-path.ts";
-import { keyedIn, mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
+import { keyedIn, mkdirStep, readControl, writeControl, writeStep, writeUnlessGone } from "../control-files.ts";
 import { devicePolicy } from "../device-rules.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
 import { killOnce, processesOf, removed, removeTree, until } from "../processes.ts";
@@ -104,8 +104,9 @@ export function openV2(facts: HostFacts, options: { readonly parent: string; rea
       // SIGKILL reaches frozen processes too. Without cgroup.kill (before 5.14), a fork may slip between list and signal: hence the loop.
       const empty = await until(async () => {
         if ((await processesOf(dir)).length === 0) return true;
-        if (facts.cgroup.kill) await writeControl(`${dir}/cgroup.kill`, "1");
-        else await killOnce(dir);
+        if (!facts.cgroup.kill) await killOnce(dir);
+        // systemd removes a scope as soon as it is empty: perhaps since we looked.
+        else if (!(await writeUnlessGone(`${dir}/cgroup.kill`, "1"))) return true;
         return false;
       }, KILL_TIMEOUT_MS);
       if (!empty) throw new EngineError("kernel", `processes in ${dir} do not end after SIGKILL: ${(await processesOf(dir)).slice(0, 10).join(", ")}`);
