@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { alternate, table } from "./measure.mjs";
+import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
 import { api, run, startDocker, startPodman, startWherry } from "./peers.mjs";
 
@@ -15,7 +16,7 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start,images] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
@@ -128,6 +129,17 @@ try {
       ),
     );
     for (const e of engines) await e.cli(["rm", "-f", "bench-logs"]);
+  }
+  // Minutes: only for who asks. podman has no daemon to load into.
+  if (only.includes("images")) {
+    const erofs = await startWherry(dist, base, id, "erofs").catch((e) => console.error(`note: erofs is left out: ${e.message}`));
+    try {
+      await erofs?.cli(["image", "bootstrap", "busybox"]);
+      const list = [...(erofs ? [erofs] : []), wherry, ...engines.filter((e) => e.name === "docker")];
+      for (const { title, rows } of await measureImages(list, base, Math.min(runs, 5))) show(title, rows);
+    } finally {
+      await erofs?.stop();
+    }
   }
   if (only.includes("start")) {
     results.start = Object.fromEntries(engines.filter((e) => e.startMs).map((e) => [e.name, e.startMs]));

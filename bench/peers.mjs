@@ -1,6 +1,6 @@
 // The engines that are compared: wherry always, dockerd and podman where they are installed. Each gets roots of its own and is ended afterwards.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, openSync } from "node:fs";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
@@ -12,9 +12,11 @@ delete env.WHERRY_HOST;
 const has = (program) => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
 
 /** Runs a program quietly; rejects unless it exits 0. Resolves to its standard output. */
-export function run(command, args, { env: extra = {}, input, stdout = "pipe" } = {}) {
+export function run(command, args, { env: extra = {}, input, inputFile, stdout = "pipe" } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: { ...env, ...extra }, stdio: [input === undefined ? "ignore" : "pipe", stdout, "pipe"] });
+    const file = inputFile === undefined ? undefined : openSync(inputFile, "r");
+    const child = spawn(command, args, { env: { ...env, ...extra }, stdio: [file ?? (input === undefined ? "ignore" : "pipe"), stdout, "pipe"] });
+    if (file !== undefined) closeSync(file);
     let out = "";
     let err = "";
     child.stdout?.on("data", (d) => (out += d));
@@ -63,8 +65,9 @@ const stopChild = (child) =>
   });
 
 /** Starts our daemon on its own roots. */
-export async function startWherry(dist, root, id) {
-  const dir = join(root, "wherry");
+export async function startWherry(dist, root, id, driver) {
+  const name = driver === undefined ? "wherry" : `wherry ${driver}`;
+  const dir = join(root, name.replace(" ", "-"));
   mkdirSync(join(dir, "run"), { recursive: true });
   const socket = join(dir, "run/wherry.sock");
   const log = openSync(join(dir, "wherryd.log"), "a");
@@ -79,9 +82,10 @@ export async function startWherry(dist, root, id) {
       "--host",
       `unix://${socket}`,
       "--bridge",
-      `whb${id}`,
+      `wh${(driver ?? "b")[0]}${id}`,
       "--cgroup-parent",
-      `/wherry-bench-${id}`,
+      `/wherry-bench-${driver ?? ""}${id}`,
+      ...(driver === undefined ? [] : ["--storage-driver", driver]),
     ],
     { env, stdio: ["ignore", log, log] },
   );
@@ -90,7 +94,7 @@ export async function startWherry(dist, root, id) {
   const cli = join(dist, "bin/wherry");
   const host = { env: { WHERRY_HOST: `unix://${socket}` } };
   return {
-    name: "wherry",
+    name,
     directory: dir,
     socket,
     pid: child.pid,

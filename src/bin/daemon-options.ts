@@ -47,7 +47,7 @@ Options:
                               (default unix://EXEC-ROOT/wherry.sock)
       --pidfile FILE          Write the process id there
       --log-level LEVEL       debug, info, warn or error (default info)
-      --storage-driver NAME   overlay2, btrfs, fuse-overlayfs, overlay or vfs
+      --storage-driver NAME   overlay2, erofs, btrfs, fuse-overlayfs, overlay or vfs
                               (default: the one that the data root was used with, else the best that works here)
       --storage-driver NAME   overlay2 or vfs (default: the best that works here)
       --storage-budget SIZE   Bytes that images may take, e.g. 20G: before one is added, those that no container uses are removed, the least

@@ -18,12 +18,13 @@ export class TestEngine implements AsyncDisposable {
   readonly warnings: string[] = [];
   engine!: Engine;
 
-  private constructor(root: string, name: string) {
+  private constructor(root: string, name: string, storageDriver: string | undefined) {
     this.root = root;
     this.options = {
       dataRoot: join(root, "data"),
       execRoot: join(root, "run"),
       helperPath,
+      ...(storageDriver === undefined ? {} : { storageDriver }),
       cgroupParent: `/wherry-test-${name}`,
       bridge: { name: `wt${name.slice(0, 10)}` },
       log: (level, message) => {
@@ -33,10 +34,10 @@ export class TestEngine implements AsyncDisposable {
   }
 
   /** Only root can; the caller skips otherwise. */
-  static async open(): Promise<TestEngine> {
+  static async open(storageDriver?: string): Promise<TestEngine> {
     if (!existsSync(helperPath)) throw new Error("build first: npm run build");
     const root = await mkdtemp(join(tmpdir(), "wherry-e-"));
-    const test = new TestEngine(root, root.slice(-6).toLowerCase());
+    const test = new TestEngine(root, root.slice(-6).toLowerCase(), storageDriver);
     test.engine = await openEngine(test.options);
     await test.engine.images.bootstrap("busybox", () => undefined);
     return test;

@@ -1,0 +1,123 @@
+// What is done with whole images: load, save, rmi, commit and cp. Ours with each storage driver beside dockerd, alternating.
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { busyCpuMs, median } from "./measure.mjs";
+
+const sha256 = (data) => createHash("sha256").update(data).digest("hex");
+
+function header(name, size, type) {
+  const block = Buffer.alloc(512);
+  block.write(name);
+  block.write(type === "5" ? "0000755\0" : "0000644\0", 100);
+  block.write("0000000\x000000000\0", 108);
+  block.write(`${size.toString(8).padStart(11, "0")}\0`, 124);
+  block.write("14000000000\0        ", 136);
+  block.write(`${type}\0`, 156);
+  block.write("ustar\x0000", 257);
+  block.write(
+    `${[...block]
+      .reduce((sum, byte) => sum + byte)
+      .toString(8)
+      .padStart(6, "0")}\0 `,
+    148,
+  );
+  return block;
+}
+const member = (name, data) => [header(name, data.length, "0"), data, Buffer.alloc((512 - (data.length % 512)) % 512)];
+const tar = (...members) => Buffer.concat([...members.flat(), Buffer.alloc(1024)]);
+
+/** A layer of `files` files of `bytes` random bytes each, in directories of a hundred. */
+function layer(label, files, bytes) {
+  const noise = randomBytes(bytes + files);
+  const members = [header(`${label}/`, 0, "5")];
+  for (let i = 0; i < files; i++) {
+    if (i % 100 === 0) members.push(header(`${label}/d${i / 100}/`, 0, "5"));
+    members.push(...member(`${label}/d${Math.floor(i / 100)}/f${i}`, noise.subarray(i, i + bytes)));
+  }
+  return tar(...members);
+}
+
+/** A docker-archive of these layers. */
+function archive(name, layers) {
+  const config = Buffer.from(
+    JSON.stringify({
+      architecture: process.arch === "arm64" ? "arm64" : "amd64",
+      os: "linux",
+      config: { Cmd: ["/bin/true"] },
+      rootfs: { type: "layers", diff_ids: layers.map((l) => `sha256:${sha256(l)}`) },
+    }),
+  );
+  const names = layers.map((_, i) => `${i}/layer.tar`);
+  const manifest = [{ Config: `${sha256(config)}.json`, RepoTags: [`${name}:latest`], Layers: names }];
+  return tar(
+    ...layers.map((l, i) => member(names[i], l)),
+    member(`${sha256(config)}.json`, config),
+    member("manifest.json", Buffer.from(JSON.stringify(manifest))),
+  );
+}
+
+/** Times each named case for each engine, in turns; cases run in order, once a round. */
+async function rounds(engines, runs, cases) {
+  const times = new Map();
+  for (let round = 0; round <= runs; round++) {
+    for (const engine of engines) {
+      for (const [title, work] of Object.entries(cases)) {
+        const cpu = busyCpuMs();
+        const from = performance.now();
+        await work(engine);
+        // The first round warms up.
+        if (round === 0) continue;
+        const key = `${title}\n${engine.name}`;
+        const list = times.get(key) ?? times.set(key, []).get(key);
+        list.push({ ms: performance.now() - from, cpu: busyCpuMs() - cpu });
+      }
+    }
+  }
+  return Object.keys(cases).map((title) => ({
+    title,
+    rows: engines.map(({ name }, i) => {
+      const list = times.get(`${title}\n${name}`);
+      const ms = list.map((x) => x.ms);
+      const base = median(times.get(`${title}\n${engines[0].name}`).map((x) => x.ms));
+      return {
+        name,
+        medianMs: median(ms),
+        minMs: Math.min(...ms),
+        maxMs: Math.max(...ms),
+        ratio: i === 0 ? 1 : median(ms) / base,
+        cpuMs: median(list.map((x) => x.cpu)),
+        runs,
+      };
+    }),
+  }));
+}
+
+/** Each case for each engine (which has `busybox`): [{title, rows}]. */
+export async function measureImages(engines, base, runs) {
+  const dir = join(base, "images");
+  mkdirSync(dir, { recursive: true });
+  const big = join(dir, "big.tar");
+  writeFileSync(
+    big,
+    archive(
+      "bench-big",
+      Array.from({ length: 5 }, (_, i) => layer(`l${i}`, 4000, 10_240)),
+    ),
+  );
+  const tree = join(dir, "tree.tar");
+  writeFileSync(tree, layer("tree", 5000, 2048));
+  const cases = {
+    "load: 5 layers of 4,000 files, 205 MB": (e) => e.cli(["load", "-q", "-i", big]),
+    "save of the same": (e) => e.cli(["save", "-o", join(dir, "saved.tar"), "bench-big"]),
+    "rmi of the same": (e) => e.cli(["rmi", "bench-big"]),
+    "(create a container)": (e) => e.cli(["create", "--name", "bench-cp", "busybox", "true"]),
+    "cp of 5,000 files into a container": (e) => e.cli(["cp", "-", "bench-cp:/tmp"], { inputFile: tree }),
+    "commit of 5,000 files": (e) => e.cli(["commit", "bench-cp", "bench-committed"]),
+    "(remove both)": async (e) => {
+      await e.cli(["rm", "bench-cp"]);
+      await e.cli(["rmi", "bench-committed"]);
+    },
+  };
+  return (await rounds(engines, runs, cases)).filter(({ title }) => !title.startsWith("("));
+}
