@@ -10,7 +10,7 @@ import { overlayOptions, overlaySteps, probeOverlay } from "../../overlay-probe.
 
 /**
  * Snapshots are overlay's; a layer is no directory but its archive and an EROFS image that points into it, which the overlay is laid on: no file of a layer is ever made on the
- * host's filesystem. @see docs/adr/0020-erofs-layers.md
+ * host's filesystem. @see docs/adr/0014-erofs-layers.md
  */
 export async function openErofs(dataRoot: string, helper: Helper): Promise<StorageDriver> {
   return openOverlayDriver(dataRoot, helper, {
