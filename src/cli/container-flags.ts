@@ -111,7 +111,7 @@ export const containerFlags: readonly Flag[] = [
   onOff("rm", "Remove the container and its anonymous volumes when it exits"),
   one("rootfs", "Use this directory tree as root; there is no IMAGE argument then"),
   one("runtime", "OCI runtime"),
-  many("security-opt", "Security options (seccomp=FILE, no-new-privileges, …)"),
+  many("security-opt", "Security options (seccomp=FILE, seccomp-audit=true, no-new-privileges, …)"),
   bytes("shm-size", "Size of /dev/shm"),
   one("stop-signal", "Signal that stops the container"),
   int("stop-timeout", "Seconds to wait before killing"),

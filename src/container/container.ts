@@ -84,9 +84,9 @@ export class Container {
 
   /** Without the error of a start: whoever started it has been told. */
   #settle(waiters: Set<Waiter>): void {
-    const { exitCode, oomKilled, reason } = this.record.state;
+    const { exitCode, oomKilled, reason, refused } = this.record.state;
     const all = [...waiters];
     waiters.clear();
-    for (const waiter of all) waiter({ exitCode, ...(oomKilled ? { reason } : {}) });
+    for (const waiter of all) waiter({ exitCode, ...(oomKilled || refused !== undefined ? { reason } : {}) });
   }
 }

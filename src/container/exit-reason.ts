@@ -26,9 +26,20 @@ export function exitReason(exit: {
   readonly oomKilled: boolean;
   readonly memoryLimit: number;
   readonly sentBy: string | undefined;
+  /** Bytes of memory that were used at most; undefined = not known. */
+  readonly memoryPeak?: number | undefined;
+  /** System calls that the seccomp filter refused, when that was asked for. */
+  readonly refused?: readonly string[];
 }): string {
+  const { refused = [] } = exit;
+  return `${ending(exit)}${refused.length === 0 ? "" : `; seccomp refused ${refused.join(", ")}`}`;
+}
+
+function ending(exit: Parameters<typeof exitReason>[0]): string {
   if (exit.oomKilled && exit.signal === constants.signals.SIGKILL)
-    return exit.memoryLimit > 0 ? `out of memory: limit ${humanBytes(exit.memoryLimit)}` : "out of memory";
+    return exit.memoryLimit > 0
+      ? `out of memory: limit ${humanBytes(exit.memoryLimit)}${exit.memoryPeak === undefined ? "" : `, used ${humanBytes(exit.memoryPeak)}`}`
+      : "out of memory";
   if (exit.signal !== 0) return `killed by ${signalName(exit.signal)}${exit.sentBy === undefined ? "" : ` (${exit.sentBy})`}`;
   const oom = exit.oomKilled ? ", after a process ran out of memory" : "";
   return `exited ${exit.code}${exit.sentBy === undefined ? "" : ` after ${exit.sentBy}`}${oom}`;

@@ -47,6 +47,8 @@ export interface ContainerState {
   health?: HealthState;
   /** Why it ended, for people: "exited 3", "killed by SIGKILL (wherry kill)", "out of memory: limit 64 MiB". */
   reason: string;
+  /** System calls that its seccomp filter refused in its last run, if that was asked for (`--security-opt seccomp-audit=true`). */
+  refused?: readonly string[];
 }
 
 /** Docker's health check of a container that has one. */

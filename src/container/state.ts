@@ -33,8 +33,9 @@ export function isActive(state: ContainerState): boolean {
 }
 
 export function toRunning(state: ContainerState, process: { readonly pid: number; readonly startTime: bigint; readonly at: string }): ContainerState {
+  const { refused: _before, ...rest } = state;
   return {
-    ...state,
+    ...rest,
     status: "running",
     oomKilled: false,
     dead: false,
@@ -49,9 +50,20 @@ export function toRunning(state: ContainerState, process: { readonly pid: number
 
 export function toExited(
   state: ContainerState,
-  exit: { readonly code: number; readonly oomKilled: boolean; readonly at: string; readonly reason: string },
+  exit: { readonly code: number; readonly oomKilled: boolean; readonly at: string; readonly reason: string; readonly refused?: readonly string[] },
 ): ContainerState {
-  return { ...state, status: "exited", pid: 0, startTime: "", exitCode: exit.code, oomKilled: exit.oomKilled, finishedAt: exit.at, reason: exit.reason };
+  const { refused: _before, ...rest } = state;
+  return {
+    ...rest,
+    ...(exit.refused === undefined ? {} : { refused: exit.refused }),
+    status: "exited",
+    pid: 0,
+    startTime: "",
+    exitCode: exit.code,
+    oomKilled: exit.oomKilled,
+    finishedAt: exit.at,
+    reason: exit.reason,
+  };
 }
 
 /** A start that failed: the container stays what it was, with the error and Docker's code for it. */

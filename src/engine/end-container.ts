@@ -4,6 +4,9 @@
  */
 import type { Container } from "#container/container.ts";
 import { exitReason } from "#container/exit-reason.ts";
+import { memoryPeak } from "#cgroup/memory-peak.ts";
+import { refusedCalls } from "#linux/seccomp-log.ts";
+import { parseSecurityOptions } from "#runtime/security-options.ts";
 import { planRestart } from "#container/restart-policy.ts";
 import { isRunning, toExited } from "#container/state.ts";
 import { nowNs, rfc3339Nano, systemClock } from "#core/clock.ts";
@@ -44,7 +47,18 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
   const { record } = container;
   const oomKilled = ctx.cgroups.wasOomKilled(exit.reports);
   const sentBy = container.sentBy !== undefined && (exit.signal === 0 || exit.signal === container.sentBy.signal) ? container.sentBy.by : undefined;
-  const reason = lost ?? exitReason({ code: exit.code, signal: exit.signal, oomKilled, memoryLimit: record.hostConfig.Memory, sentBy });
+  const refused = await refusedOf(ctx, record, exit);
+  const reason =
+    lost ??
+    exitReason({
+      code: exit.code,
+      signal: exit.signal,
+      oomKilled,
+      memoryLimit: record.hostConfig.Memory,
+      memoryPeak: memoryPeak(exit.reports),
+      sentBy,
+      refused,
+    });
   container.link = undefined;
   const ranNs = exit.atNs - (parseRfc3339Nano(record.state.startedAt) ?? exit.atNs);
   const restart = record.hostConfig.AutoRemove
@@ -57,7 +71,7 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
         ranMs: Number(ranNs / 1_000_000n),
         lastDelayMs: container.lastDelayMs,
       });
-  const exited = toExited(record.state, { code: exit.code, oomKilled, at: rfc3339Nano(exit.atNs), reason });
+  const exited = toExited(record.state, { code: exit.code, oomKilled, at: rfc3339Nano(exit.atNs), reason, ...(refused.length === 0 ? {} : { refused }) });
   const freed = free(ctx, container);
   container.set({
     state: restart === undefined ? exited : { ...exited, status: "restarting" },
@@ -66,6 +80,7 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
     cgroup: undefined,
   });
   if (oomKilled && !record.state.oomKilled) publishContainerEvent(ctx, container, "oom");
+  if (refused.length > 0) publishContainerEvent(ctx, container, "seccomp", { refused: refused.join(",") });
   publishContainerEvent(ctx, container, "die", { exitCode: String(exit.code), execDuration: String(ranNs / 1_000_000_000n) });
   if (record.hostConfig.AutoRemove && !container.removing) {
     await removeEnded(ctx, container, freed);
@@ -77,6 +92,23 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
   if (restart !== undefined) scheduleRestart(ctx, container, restart);
   await stored;
 }
+
+/** Which system calls its filter refused; only of a container that was started with `seccomp-audit`, whose last report is its audit session. */
+async function refusedOf(ctx: EngineContext, { hostConfig, name }: Container["record"], exit: ExitRecord): Promise<string[]> {
+  const session = exit.reports.at(-1)?.trim() ?? "";
+  if (!parseSecurityOptions(hostConfig.SecurityOpt).seccompAudit || !/^[0-9]+$/.test(session)) return [];
+  try {
+    const calls = await refusedCalls(session);
+    return calls.filter((call) => !absentCalls.has(call));
+  } catch (error) {
+    if (!isEngineError(error)) throw error;
+    ctx.log("warn", `which system calls were refused to ${name} is not known: ${error.message}`);
+    return [];
+  }
+}
+
+/** Answered with ENOSYS on purpose: libc does it another way, and nobody misses it. */
+const absentCalls = new Set(["clone3"]);
 
 /** Gives back what only a running container has. Failures are told to the log: the sweep of the next start tries again. */
 async function free(ctx: EngineContext, { record }: Container): Promise<void> {

@@ -2,13 +2,14 @@
  * `start`: from a record to a running process. Whatever fails is undone, and the container says why.
  * @module
  */
+import { parseSecurityOptions } from "#runtime/security-options.ts";
 import type { Container } from "#container/container.ts";
 import { toRunning, toStartFailed } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import type { PortBinding } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { type MonitorLink, PlanError } from "#linux/helper.ts";
-import type { Plan, Step } from "#linux/plan.ts";
+import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import { type EndpointRecord, parseShaping } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
@@ -101,6 +102,7 @@ async function launch(
     await prepareCgroupParent(ctx, hostConfig.CgroupParent);
     const cgroup = ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup);
     undo.push(() => ctx.cgroups.remove(cgroup.paths));
+    const audited = parseSecurityOptions(hostConfig.SecurityOpt).seccompAudit;
     const plan = planContainer({
       spec,
       root,
@@ -111,13 +113,14 @@ async function launch(
       seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
       attachGate: pending.length > 0,
       files,
-      preparation,
+      preparation: audited ? [...preparation, auditSession] : preparation,
       id,
       ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
     });
     await container.stored;
     const held = await ctx.cgroups.hold?.(cgroup);
-    const link = await launchPlan(ctx, container, plan, cgroup.exitReports, pending, direct).finally(() => held?.release());
+    const exitReports = [...cgroup.exitReports, ...(audited ? [AUDIT_SESSION] : [])];
+    const link = await launchPlan(ctx, container, plan, exitReports, pending, direct).finally(() => held?.release());
     return { link, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {
     for (const result of await Promise.allSettled(undo.map((step) => step()))) {
@@ -126,6 +129,20 @@ async function launch(
     throw error;
   }
 }
+
+/** Of the monitor, which its container inherits. */
+const AUDIT_SESSION = "/proc/self/sessionid";
+const auditSession: Step = {
+  op: "write",
+  where: "host",
+  dir: NO_SLOT,
+  path: "/proc/self/loginuid",
+  flags: 0n,
+  data: Buffer.from("0"),
+  why: "an audit session of its own, by which the kernel's log tells whose system call was refused",
+  section: "To tell which system calls are refused",
+  see: "proc(5)",
+};
 
 function launchPlan(
   ctx: EngineContext,

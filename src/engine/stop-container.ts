@@ -43,7 +43,7 @@ async function intendStop(ctx: EngineContext, container: Container): Promise<"ru
 
 export async function restartContainer(ctx: EngineContext, name: string, options: StopOptions = {}): Promise<void> {
   const container = ctx.registry.get(name);
-  if ((await intendStop(ctx, container)) === "running") await stopRunning(ctx, container, options);
+  if ((await intendStop(ctx, container)) === "running") await stopRunning(ctx, container, options, "wherry restart");
   await container.mutex.run(async () => {
     await ctx.start(container).catch((error: unknown) => {
       if (!isEngineError(error, "not-modified")) throw error; // somebody else has started it meanwhile
@@ -64,13 +64,13 @@ function cancelRestart(ctx: EngineContext, container: Container): boolean {
   return true;
 }
 
-async function stopRunning(ctx: EngineContext, container: Container, { timeout, signal }: StopOptions): Promise<void> {
+async function stopRunning(ctx: EngineContext, container: Container, { timeout, signal }: StopOptions, by = "wherry stop"): Promise<void> {
   const { config } = container.record;
   const number = parseSignal(signal || config.StopSignal || "SIGTERM");
   const seconds = timeout ?? config.StopTimeout ?? DEFAULT_TIMEOUT_S;
   const ended = nextEnd(container);
-  await send(ctx, container, number, "wherry stop");
-  if (!(await within(ended, seconds < 0 ? undefined : seconds * 1000))) await killAndWait(ctx, container, "wherry stop, after its timeout");
+  await send(ctx, container, number, by);
+  if (!(await within(ended, seconds < 0 ? undefined : seconds * 1000))) await killAndWait(ctx, container, `${by}, after its timeout`);
   publishContainerEvent(ctx, container, "stop");
 }
 

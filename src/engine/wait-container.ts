@@ -7,9 +7,9 @@ import type { WaitCondition } from "./mod.ts";
 
 export function waitContainer(ctx: EngineContext, name: string, condition: WaitCondition, signal?: AbortSignal): Promise<WaitResult> {
   const container = ctx.registry.get(name);
-  const { exitCode, error, oomKilled, reason } = container.state;
+  const { exitCode, error, oomKilled, reason, refused } = container.state;
   if (condition === "not-running" && !isActive(container.state))
-    return Promise.resolve({ exitCode, ...(error === "" ? {} : { error }), ...(oomKilled ? { reason } : {}) });
+    return Promise.resolve({ exitCode, ...(error === "" ? {} : { error }), ...(oomKilled || refused !== undefined ? { reason } : {}) });
   return new Promise((resolve, reject) => {
     const cancelled = () => {
       stop();

@@ -12,7 +12,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { type IdMappings, mapLine, toHost } from "#namespace/id-mappings.ts";
 import { containerCapabilities } from "./capabilities.ts";
 import { type DeviceNumbers, deviceRules, limitsOf } from "./resources.ts";
-import { seccompFor } from "./seccomp.ts";
+import { SECCOMP_LOG, seccompFor } from "./seccomp.ts";
 import { parseSecurityOptions, type SecurityOptions } from "./security-options.ts";
 import { type SpecMountPoint, specMounts } from "./spec-mounts.ts";
 import type { ResolvedUser } from "./users.ts";
@@ -65,7 +65,12 @@ export function buildSpec(input: SpecInput): SpecResult {
   );
   warnings.push(...capabilities.warnings);
   const { mounts, files } = specMounts({ ...input, userns: mapping, writableCgroups: security.writableCgroups });
-  const seccomp = hostConfig.Privileged && security.seccomp === "builtin" ? undefined : seccompFor(security.seccomp, capabilities.names, facts);
+  const filter = hostConfig.Privileged && security.seccomp === "builtin" ? undefined : seccompFor(security.seccomp, capabilities.names, facts);
+  if (security.seccompAudit && filter === undefined)
+    throw new EngineError("invalid", "seccomp-audit has nothing to tell: no system call of this container is filtered", {
+      hint: "it needs a seccomp profile: neither seccomp=unconfined nor --privileged",
+    });
+  const seccomp = security.seccompAudit && filter !== undefined ? { ...filter, flags: [...(filter.flags ?? []), SECCOMP_LOG] } : filter;
   if (!facts.seccomp.supported && !hostConfig.Privileged && security.seccomp !== "unconfined")
     warnings.push("This kernel has no seccomp: the container's system calls are not filtered.");
   const privateUts = hostConfig.UTSMode !== "host";

@@ -10,6 +10,9 @@ import type { HostFacts } from "#linux/host-facts.ts";
 // Docker's default profile, as dockerd embeds it: github.com/moby/profiles seccomp/default.json, commit cd3bed8061c7, Apache-2.0.
 import builtin from "./seccomp-default.json" with { type: "json" };
 
+/** The OCI flag that makes the kernel log each call that the filter does not allow. */
+export const SECCOMP_LOG = "SECCOMP_FILTER_FLAG_LOG";
+
 const resolved = new Map<string, OciSeccomp>();
 const programs = new WeakMap<OciSeccomp, Uint8Array>();
 

@@ -159,6 +159,17 @@ describe.skipIf(needsRoot)("attacks on the engine", () => {
     expect(t.engine.containers.get(id).state).toMatchObject({ status: "exited", exitCode: 137, reason: expect.stringMatching(/SIGKILL.*stop.*timeout/) });
   });
 
+  it("which system calls the filter refused is told when it was asked for, and only of this container", async () => {
+    const script = ["sh", "-c", "mount -t tmpfs x /tmp; unshare -U true; exit 3"];
+    const { id, code, reason } = await t.run(script, {}, { SecurityOpt: ["seccomp-audit=true"] });
+    expect({ code, reason }).toEqual({ code: 3, reason: "exited 3; seccomp refused mount, unshare" });
+    expect(t.engine.containers.get(id).state.refused).toEqual(["mount", "unshare"]);
+    expect(await t.run(["true"], {}, { SecurityOpt: ["seccomp-audit=true"] })).toMatchObject({ reason: undefined });
+    const silent = await t.run(script);
+    expect(t.engine.containers.get(silent.id).state).toMatchObject({ reason: "exited 3" });
+    await expect(t.run(["true"], {}, { SecurityOpt: ["seccomp-audit=true", "seccomp=unconfined"] })).rejects.toThrow("nothing to tell");
+  });
+
   describe("CVE-2019-5736: the engine's own program", () => {
     const digest = (path: string) => createHash("sha256").update(readFileSync(path)).digest("hex");
     it("exec: what an attacker gets hold of is a sealed copy; without the seal, it is the host's file", async () => {

@@ -297,8 +297,8 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
 
   test("limits: out of memory is told with its limit, update takes hold while it runs", async () => {
     const { id, code, reason } = await t.run(["sh", "-c", "x=$(head -c 100m /dev/zero | tr '\\0' x); echo $x | wc -c"], {}, { Memory: 24 * 2 ** 20 });
-    expect([code, reason]).toEqual([137, "out of memory: limit 24 MiB"]);
-    expect(t.engine.containers.get(id).state).toMatchObject({ oomKilled: true, reason: "out of memory: limit 24 MiB" });
+    expect([code, reason]).toEqual([137, "out of memory: limit 24 MiB, used 24 MiB"]);
+    expect(t.engine.containers.get(id).state).toMatchObject({ oomKilled: true, reason: "out of memory: limit 24 MiB, used 24 MiB" });
     const live = await t.start(["sleep", "100"], {}, { Memory: 64 * 2 ** 20 });
     const limit = async () => (await t.engine.containers.stats(live))?.memory.limit;
     expect(await limit()).toBe(64 * 2 ** 20);

@@ -83,6 +83,8 @@ export interface ContainerStateJson {
   Health?: HealthJson;
   /** Ours: why it ended, for people. */
   Reason?: string;
+  /** Ours: system calls that the seccomp filter refused, with `seccomp-audit=true`. */
+  SeccompRefused?: string[];
 }
 
 /** `GET /containers/{id}/json`. */

@@ -85,7 +85,7 @@ export function openV1(
         ],
         ...(cloneInto && { cloneInto }),
         join: [...join, ...writes.filter(({ write }) => late(write.file, write.value)).map(({ step }) => step)],
-        exitReports: dirs["memory"] === undefined ? [] : [`${dirs["memory"]}/memory.oom_control`],
+        exitReports: dirs["memory"] === undefined ? [] : [`${dirs["memory"]}/memory.oom_control`, `${dirs["memory"]}/memory.max_usage_in_bytes`],
         warnings,
       };
     },

@@ -53,7 +53,7 @@ describe("plan", () => {
     expect(show(plan.cloneInto?.steps ?? [])).toEqual(all.map((name) => `write ${name}/C/tasks 0`));
     expect(plan.cloneInto?.slot).toBe(NO_SLOT);
     expect(show(plan.join)).toEqual(all.map((name) => `write ${name}/wherry/tasks 0`));
-    expect(plan.exitReports).toEqual(["/absent/memory/wherry/c1/memory.oom_control"]);
+    expect(plan.exitReports).toEqual(["/absent/memory/wherry/c1/memory.oom_control", "/absent/memory/wherry/c1/memory.max_usage_in_bytes"]);
     expect(plan.warnings).toEqual([]);
     expect(plan.paths.dirs["cpuacct"]).toBe("/absent/cpu,cpuacct/wherry/c1");
   });

@@ -73,7 +73,7 @@ export function openV2(facts: HostFacts, options: { readonly parent: string; rea
         paths: { version: 2, dirs: { "": dir } },
         create: [mkdirStep(dir, "the container's cgroup"), ...limitWrites(possible, has).map((write) => writeStep(dir, write)), ...deviceSteps(dir, possible)],
         ...born(dir, slot),
-        exitReports: has.memory ? [`${dir}/memory.events`] : [],
+        exitReports: has.memory ? [`${dir}/memory.events`, `${dir}/memory.peak`] : [],
         warnings,
       };
     },

@@ -189,6 +189,7 @@ export function containerInspect(record: ContainerRecord, options: InspectOption
       FinishedAt: state.finishedAt,
       ...(state.health === undefined ? {} : { Health: healthJson(state.health) }),
       ...(state.reason === "" ? {} : { Reason: state.reason }),
+      ...(state.refused === undefined ? {} : { SeccompRefused: [...state.refused] }),
     },
     Image: record.imageId,
     ResolvConfPath: record.resolvConfPath,
