@@ -1,7 +1,7 @@
 /**
  * What seccomp filters have refused, from the kernel's log. A filter that is installed with SECCOMP_FILTER_FLAG_LOG leaves an audit line for each call that
  * it did not allow; the line names the audit session, which a container's processes share and nobody else has.
- * @see seccomp(2), https://docs.kernel.org/userspace-api/seccomp_filter.html, docs/adr/0013-seccomp-audit.md
+ * @see seccomp(2), https://docs.kernel.org/userspace-api/seccomp_filter.html, docs/adr/0016-seccomp-audit.md
  * @module
  */
 import { open } from "node:fs/promises";
