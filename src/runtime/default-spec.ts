@@ -70,7 +70,8 @@ export function buildSpec(input: SpecInput): SpecResult {
     throw new EngineError("invalid", "seccomp-audit has nothing to tell: no system call of this container is filtered", {
       hint: "it needs a seccomp profile: neither seccomp=unconfined nor --privileged",
     });
-  const seccomp = security.seccompAudit && filter !== undefined ? { ...filter, flags: [...(filter.flags ?? ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]), SECCOMP_LOG] } : filter;
+  const seccomp =
+    security.seccompAudit && filter !== undefined ? { ...filter, flags: [...(filter.flags ?? ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]), SECCOMP_LOG] } : filter;
   if (!facts.seccomp.supported && !hostConfig.Privileged && security.seccomp !== "unconfined")
     warnings.push("This kernel has no seccomp: the container's system calls are not filtered.");
   const privateUts = hostConfig.UTSMode !== "host";
