@@ -1,11 +1,12 @@
 /** An engine of its own for a test file: own roots, own bridge, own cgroups; a busybox image in it. */
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { hostConfig, networkingConfig } from "#api/types/host-config.ts";
 import { containerConfig } from "#api/types/container-config.ts";
+import { errnoOf } from "#core/errors.ts";
 import type { ContainerConfig, HostConfig } from "#core/container-config.ts";
 import type { Engine, EngineOptions } from "#engine/mod.ts";
 import { openEngine } from "#engine/open-engine.ts";
@@ -143,7 +144,25 @@ export class TestEngine implements AsyncDisposable {
     await this.removeAll();
     await this.engine.close();
     await rm(this.root, { recursive: true, force: true });
+    await this.#removeCgroupParent();
   }
+
+  /** The engine leaves a parent that it was given by name; this one is ours. A monitor in it may still wait for a client to see the end. */
+  async #removeCgroupParent(): Promise<void> {
+    const hierarchies = ["", ...(await readdir("/sys/fs/cgroup", { withFileTypes: true })).filter((e) => e.isDirectory()).map((e) => e.name)];
+    for (const hierarchy of hierarchies) await until(() => isRemoved(join("/sys/fs/cgroup", hierarchy, this.options.cgroupParent ?? "")), 12_000);
+  }
+}
+
+/** False while it is in use. */
+async function isRemoved(cgroup: string): Promise<boolean> {
+  try {
+    await rmdir(cgroup);
+  } catch (error) {
+    if (errnoOf(error) === "EBUSY") return false;
+    if (errnoOf(error) !== "ENOENT") throw error;
+  }
+  return true;
 }
 
 /** Everything of a stream; of a framed one the payloads only. */
