@@ -138,7 +138,9 @@ describe.runIf(process.getuid?.() === 0)("hard archives", () => {
         throw new Error(`${what}: ${error.message}`, { cause: error });
       });
       const expected = await reference(lower === undefined ? [layer] : [lower, layer], gone);
-      expect.soft({ what, tree: withoutLostTimes(await mounted(await driver.mounts(chainId)), expected) }).toEqual({ what, tree: expected });
+      // EROFS counts no blocks: that a hole takes none is tested in the storage drivers' suite.
+      const seen = (await mounted(await driver.mounts(chainId))).map((line) => (name === "erofs" ? line.replace(/ full$/, " ") : line));
+      expect.soft({ what, tree: withoutLostTimes(seen, expected) }).toEqual({ what, tree: expected });
       expect((await collect(await store.tar(chainId))).equals(layer), `${what}: its tar`).toBe(true);
     }
     await store.prune(new Set());

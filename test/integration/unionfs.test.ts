@@ -115,7 +115,7 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", () =>
     expect(readFileSync(join(mountOverlay(await driver.mounts("one")), "f"), "utf8")).toBe("content");
   });
 
-  it("on an overlay, overlay2 is refused with the reason, and vfs is chosen", async () => {
+  it("on an overlay, overlay2 is refused with the reason, and a driver that can is chosen", async () => {
     for (const name of ["lower", "upper", "work"]) mkdirSync(join(root, name));
     const over = mount(join(root, "over"), "-t", "overlay", "-o", `lowerdir=${root}/lower,upperdir=${root}/upper,workdir=${root}/work`, "overlay");
     await expect(openDriver("overlay2", { root: over, helper })).rejects.toMatchObject({
@@ -123,14 +123,14 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", () =>
       message: expect.stringContaining("upper directory on overlayfs"),
     });
     const { driver, store } = await open(over);
-    expect(driver.name).toBe("vfs");
+    expect(["fuse-overlayfs", "vfs"]).toContain(driver.name); // the first where the program is installed
     const { chainId } = await layer(store, undefined, "f", "content");
-    expect(readFileSync(join(over, "vfs", chainId.slice(7), "diff/f"), "utf8")).toBe("content");
-    expect(readdirSync(over).sort()).toEqual(["layerdb", "vfs"]);
+    expect(readFileSync(join(over, driver.name, chainId.slice(7), "diff/f"), "utf8")).toBe("content");
+    expect(readdirSync(over).sort()).toEqual([driver.name, "layerdb"].sort());
   });
 
   it("an unknown driver is refused; without a name, the one that has layers is chosen", async () => {
-    await expect(openDriver("aufs", { root, helper })).rejects.toMatchObject({ code: "invalid", message: 'unknown storage driver "aufs"' });
+    await expect(openDriver("nosuch", { root, helper })).rejects.toMatchObject({ code: "invalid", message: expect.stringContaining('"nosuch"') });
     const { store } = await open(root, "vfs");
     await layer(store, undefined, "f", "x");
     expect((await open(root)).driver.name).toBe("vfs");
