@@ -112,10 +112,16 @@ static int is_program(const char *pid) {
   char path[64], name[8] = "";
   snprintf(path, sizeof path, "/proc/%s/comm", pid);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
+  if (fd < 0) return 1; /* it has ended */
   ssize_t n = read(fd, name, sizeof name - 1);
   close(fd);
-  return n > 0 && (strcmp(name, "true\n") == 0 || strcmp(name, "sleep\n") == 0);
+  return n <= 0 || (strcmp(name, "true\n") == 0 || strcmp(name, "sleep\n") == 0);
+}
+
+/* The name follows the new program by a moment. */
+static int is_early(const char *pid) {
+  usleep(3000);
+  return !is_program(pid);
 }
 
 /* Tells what it can do to a process of the engine that it sees among its own; `seconds` long. */
@@ -131,11 +137,14 @@ static void watch(int seconds) {
       static const char *const parts[] = {"root/etc", "fd/0", "mem", "environ"};
       for (int i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "/proc/%s/%s", e->d_name, parts[i]);
-        if (open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) >= 0 && !(got & 1 << i)) got |= 1 << i, told(parts[i], 0);
+        if (open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) >= 0 && !(got & 1 << i) && is_early(e->d_name)) got |= 1 << i, told(parts[i], 0);
       }
       pid_t pid = atoi(e->d_name);
       if (!is_program(e->d_name) && ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
-        if (!(got & 16) && !is_program(e->d_name)) got |= 16, told("ptrace", 0);
+        if (!(got & 16) && is_early(e->d_name)) got |= 16, told("ptrace", 0);
+        /* Let go of it: whoever waits for its end would wait for us. */
+        ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+        waitpid(pid, NULL, __WALL);
         ptrace(PTRACE_DETACH, pid, 0, 0);
       }
     }
