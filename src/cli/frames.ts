@@ -1,9 +1,9 @@
 /** Docker's 8-byte-header frames, taken apart with back-pressure. @module */
 import type { Writable } from "node:stream";
 import { copyBytes } from "#core/copy-bytes.ts";
+import { frameHeadBytes } from "#core/stream-frame.ts";
 import { write } from "./output.ts";
 
-const headerBytes = 8;
 /** Stream numbers: 0 stdin (echoed), 1 stdout, 2 stderr, 3 an error of the daemon. */
 const stderrStream = 2;
 const errorStream = 3;
@@ -14,7 +14,7 @@ const errorStream = 3;
  * frame and for a stream that ends within a frame.
  */
 export async function demultiplex(source: AsyncIterable<Uint8Array>, stdout: Writable, stderr: Writable): Promise<void> {
-  const header = Buffer.alloc(headerBytes);
+  const header = Buffer.alloc(frameHeadBytes);
   let have = 0; // bytes of the header
   let left = 0; // bytes of the payload still to come
   let failure = "";
@@ -29,10 +29,10 @@ export async function demultiplex(source: AsyncIterable<Uint8Array>, stdout: Wri
     };
     let at = 0;
     while (at < chunk.length) {
-      if (have < headerBytes) {
-        const take = Math.min(headerBytes - have, chunk.length - at);
+      if (have < frameHeadBytes) {
+        const take = Math.min(frameHeadBytes - have, chunk.length - at);
         for (const end = at + take; at < end; at++) header[have++] = chunk[at]!;
-        if (have < headerBytes) break;
+        if (have < frameHeadBytes) break;
         if (header[0]! > errorStream) {
           await flush();
           throw new Error(`Unrecognized input header: ${header[0]}`);

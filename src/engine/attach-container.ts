@@ -5,6 +5,7 @@ import { readLog } from "#container/logs/read-log.ts";
 import type { LogEntry, LogQuery } from "#container/mod.ts";
 import { isRunning } from "#container/state.ts";
 import { EngineError } from "#core/errors.ts";
+import { frameHead } from "#core/stream-frame.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import type { AttachedStream, AttachRequest } from "./mod.ts";
 
@@ -52,14 +53,6 @@ async function begun(source: AsyncGenerator<Uint8Array>): Promise<AsyncGenerator
     yield* source;
   }
   return all();
-}
-
-/** Docker's frame header: stream, three zeros, length (big endian). */
-export function frameHead(stream: "stdout" | "stderr", length: number): Buffer {
-  const head = Buffer.alloc(8);
-  head[0] = stream === "stdout" ? 1 : 2;
-  head.writeUInt32BE(length, 4);
-  return head;
 }
 
 /** Reads the past and then the present; what is written goes to the present at once. */

@@ -5,6 +5,7 @@
  */
 import type { LogEntry } from "#container/mod.ts";
 import { copyBytes } from "#core/copy-bytes.ts";
+import { frameHeadBytes, writeFrameHead } from "#core/stream-frame.ts";
 
 export interface FrameOptions {
   readonly framed: boolean;
@@ -28,8 +29,6 @@ function fixedTime(): (ns: bigint) => string {
   };
 }
 
-const headerBytes = 8;
-
 /** A batch of entries as one piece of bytes. */
 export function frameEncoder(options: FrameOptions): (entries: readonly LogEntry[]) => Uint8Array {
   const time = fixedTime();
@@ -37,7 +36,7 @@ export function frameEncoder(options: FrameOptions): (entries: readonly LogEntry
   const prefixOf = (entry: LogEntry): Uint8Array => encoder.encode(`${timestamps ? `${time(entry.timeNs)} ` : ""}${details ? " " : ""}`);
   return (entries) => {
     const prefixes = timestamps || details ? entries.map(prefixOf) : undefined;
-    let size = framed ? headerBytes * entries.length : 0;
+    let size = framed ? frameHeadBytes * entries.length : 0;
     for (const entry of entries) size += entry.log.length;
     for (const prefix of prefixes ?? []) size += prefix.length;
     const bytes = Buffer.allocUnsafe(size);
@@ -45,11 +44,7 @@ export function frameEncoder(options: FrameOptions): (entries: readonly LogEntry
     for (let i = 0; i < entries.length; i++) {
       const { log, stream } = entries[i]!;
       const prefix = prefixes?.[i];
-      if (framed) {
-        bytes.writeUInt32LE(stream === "stderr" ? 2 : 1, at); // the stream's number and three zeros
-        bytes.writeUInt32BE((prefix?.length ?? 0) + log.length, at + 4);
-        at += headerBytes;
-      }
+      if (framed) at = writeFrameHead(bytes, at, stream, (prefix?.length ?? 0) + log.length);
       if (prefix !== undefined) at = copyBytes(prefix, 0, prefix.length, bytes, at);
       at = copyBytes(log, 0, log.length, bytes, at);
     }
