@@ -11,7 +11,8 @@ const may = {
   unionfs: ["content", "linux", "core"],
   image: ["content", "unionfs", "linux", "core"],
   container: ["runtime", "cgroup", "linux", "core"],
-  engine: ["container", "image", "unionfs", "content", "runtime", "namespace", "cgroup", "network", "volume", "linux", "core"],
+  build: ["image", "unionfs", "content", "core"],
+  engine: ["build", "container", "image", "unionfs", "content", "runtime", "namespace", "cgroup", "network", "volume", "linux", "core"],
   "api/types": ["core"],
   "api/server": ["engine", "api/types", "core"],
   "api/client": ["api/types", "core"],
@@ -21,12 +22,14 @@ const may = {
 /** Types may come from further folders where the table says so. */
 const typesOnly = {
   container: ["unionfs", "network", "volume"],
-  "api/server": ["container", "image", "unionfs", "network", "volume", "cgroup", "linux"],
+  build: ["linux"],
+  "api/server": ["build", "container", "image", "unionfs", "network", "volume", "cgroup", "linux"],
   "api/types": ["container", "image", "unionfs", "network", "volume", "cgroup", "engine", "linux"],
 };
 const advice = {
   core: "core holds no I/O and knows nobody: move the code to the folder that needs it",
   linux: "linux is mechanism: policy belongs to runtime, cgroup, network or unionfs",
+  build: "a build asks for containers and trees through the port that it declares itself (build/solver/host.ts): engine/ implements it",
   runtime: "the planner is pure: pass what it needs as data (engine gathers it)",
   engine: "use cases know neither HTTP nor terminals: shape answers in api/server or cli",
   cli: "a command only talks to the API: add a route in api/server and a call in api/client",
