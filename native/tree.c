@@ -22,10 +22,12 @@ struct meta {
 
 static struct {
   int socket, root;
-  int fds; /* guarded: our /proc/self/fd, opened before the chroot */
+  int fds; /* our /proc/self/fd, opened before the chroot */
   bool guarded;
   uint8_t *in;
   size_t start, end;
+  uint8_t *answers; /* the first `answered` bytes wait to be sent; an answer is built behind them */
+  size_t answered;
   struct answer out;
   int file; /* the open file; -1 = none */
   bool hole_at_end;
@@ -41,12 +43,19 @@ static struct {
 
 /* --- answers */
 
-static void send_answer(uint8_t type, uint32_t id) {
-  put_head(T.out.data, type, id, T.out.n - FRAME_HEAD);
-  if (write_all(T.socket, T.out.data, T.out.n) < 0) _exit(0);
+static void flush_answers(void) {
+  if (T.answered > 0 && write_all(T.socket, T.answers, T.answered) < 0) _exit(0);
+  T.answered = 0;
 }
 
-static void begin_answer(void) { T.out = (struct answer){T.out.data, FRAME_HEAD, false}; }
+/* Sent with those after it, at the latest when there is nothing to do. */
+static void send_answer(uint8_t type, uint32_t id) {
+  put_head(T.out.data, type, id, T.out.n - FRAME_HEAD);
+  T.answered += T.out.n;
+  if (T.answered > 2 * TREE_BATCH) flush_answers();
+}
+
+static void begin_answer(void) { T.out = (struct answer){T.answers + T.answered, FRAME_HEAD, false}; }
 
 static void send_plain(uint8_t type, uint32_t id) {
   begin_answer();
@@ -356,15 +365,22 @@ static void answer_flush(uint32_t id, bool sync) {
   T.failed_errno = 0;
 }
 
+static int describe(const char *path) {
+  bool descend;
+  if (!T.guarded) return answer_named(&T.out, T.root, path, strcmp(path, ".") ? path : "", &descend);
+  int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int result = answer_opened(&T.out, fd, T.fds, strcmp(path, ".") ? path : "", &descend), saved = errno;
+  close(fd);
+  return errno = saved, result;
+}
+
 static void answer_lstat(uint32_t id, struct reader *r) {
   const char *path = "";
-  bool descend;
   begin_answer();
-  int dir = -1;
-  if (take_path(r, &path) == 0 && (dir = T.guarded ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : T.root) >= 0 && answer_entry(&T.out, dir, path, strcmp(path, ".") ? path : "", &descend) == 0) send_answer(T_DATA_OUT, id);
+  if (take_path(r, &path) == 0 && describe(path) == 0) send_answer(T_DATA_OUT, id);
   else if (errno == ENOENT || errno == ENOTDIR) send_plain(T_MISSING, id);
   else send_error(id, T_LSTAT, errno, path);
-  if (dir >= 0 && dir != T.root) close(dir);
 }
 
 /* A number that the engine gave to a walk or a read. */
@@ -392,7 +408,7 @@ static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
     send_plain(T_OK, id);
     return;
   }
-  if (op == T_WALK) *walk = walk_open(asked, T.guarded ? path : NULL);
+  if (op == T_WALK) *walk = walk_open(asked, T.guarded ? path : asked, T.guarded ? T.fds : -1);
   begin_answer();
   answer_u8(&T.out, 0);
   int result = *walk ? walk_next(*walk, &T.out) : (errno = EBADF, -1);
@@ -449,14 +465,26 @@ static void answer_read(uint32_t id, uint8_t op, struct reader *r) {
   if (op == T_READ) *fd = open_regular(path);
   else if (*fd < 0) errno = EBADF;
   begin_answer();
-  ssize_t n = *fd < 0 ? -1 : read_full(*fd, T.out.data + FRAME_HEAD + 1, 2 * TREE_BATCH);
+  answer_u8(&T.out, 0);
+  bool descend;
+  ssize_t n = -1;
+  size_t most = 0;
+  /* What the file is and what it holds come from one descriptor: the path may lead elsewhere the next moment. */
+  if (*fd >= 0 && (op != T_READ || answer_opened(&T.out, *fd, T.fds, path, &descend) == 0)) {
+    most = TREE_OUT - T.out.n;
+    if (most > 2 * TREE_BATCH) most = 2 * TREE_BATCH;
+    n = read_full(*fd, T.out.data + T.out.n, most);
+  }
   if (n < 0) {
-    send_error(id, op, errno, path);
+    int saved = errno;
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+    send_error(id, op, saved, path);
     return;
   }
-  bool end = n < 2 * TREE_BATCH;
+  bool end = (size_t)n < most;
   T.out.data[FRAME_HEAD] = end;
-  T.out.n = FRAME_HEAD + 1 + (size_t)n;
+  T.out.n += (size_t)n;
   if (end) {
     close(*fd);
     *fd = -1;
@@ -508,6 +536,7 @@ static void serve(void) {
       T.end -= T.start;
       T.start = 0;
     }
+    flush_answers();
     ssize_t n = recv(T.socket, T.in + T.end, TREE_FRAME - T.end, 0);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return;
@@ -574,8 +603,6 @@ static int open_planned(uint32_t id, struct reader plan, uint32_t *step) {
   if (plan_check(plan, &facts) || facts.clones || read_u32(&run.rest, &run.total)) return errno = EBADMSG, -1;
   signal(SIGCHLD, SIG_DFL);
   T.guarded = true;
-  T.fds = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (T.fds < 0) return -1;
   if (run_steps(&run) < 0) return *step = run.index, -1;
   int fd = openat(PLAN_ROOT, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), saved = errno;
   sys_close_range(SLOT_BASE, SLOT_BASE + MAX_SLOTS - 1, 0);
@@ -588,10 +615,11 @@ _Noreturn void tree_main(uint32_t id, const char *root, const char *socket_path,
   T.file = -1;
   for (int i = 0; i < MAX_OPEN; i++) T.reads[i] = -1;
   T.in = mmap(NULL, TREE_FRAME, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  T.out.data = mmap(NULL, TREE_OUT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  T.answers = mmap(NULL, 2 * TREE_OUT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   uint32_t step = UINT32_MAX;
   struct door door = {-1, -1, NULL};
-  if (T.in == MAP_FAILED || T.out.data == MAP_FAILED || open_door(&door, socket_path) < 0 ||
+  T.fds = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (T.in == MAP_FAILED || T.answers == MAP_FAILED || T.fds < 0 || open_door(&door, socket_path) < 0 ||
       (T.root = left(&plan) > 0 ? open_planned(id, plan, &step) : open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
     int saved = errno;
     close_door(&door);

@@ -41,7 +41,7 @@ enum {
   TREE_OUT = 1 << 20,                   /* the longest frame out */
   TREE_BATCH = 128 << 10,               /* entries of a walk, bytes of a read */
   TREE_PATH = 4096,
-  MAX_OPEN = 16,                        /* walks and reads at once */
+  MAX_OPEN = 64,                        /* walks and reads at once */
 };
 
 /* An answer being built; fields that do not fit set `full`. */
@@ -61,9 +61,11 @@ int remove_tree(const char *path);
 /* walk.c */
 struct walk;
 /* Appends what `name` in the directory `dir` is, under the given path. 0, or -1 with errno. The working directory is changed to `dir`. */
-int answer_entry(struct answer *a, int dir, const char *name, const char *path, bool *descend);
-/* `name`: where it is below the working directory, for a guarded tree; NULL = `path` below the root, not crossing mounts. */
-struct walk *walk_open(const char *path, const char *name);
+int answer_named(struct answer *a, int dir, const char *name, const char *path, bool *descend);
+/* The same of what a descriptor (O_PATH will do) is open on; `fds` is /proc/self/fd, and the working directory afterwards. */
+int answer_opened(struct answer *a, int fd, int fds, const char *path, bool *descend);
+/* `name`: where it is below the root, or (guarded: with `fds`, else -1) below the working directory, where mounts are crossed. */
+struct walk *walk_open(const char *path, const char *name, int fds);
 /* Whether the descriptor's filesystem is the kernel's own: nothing in it is a container's file. */
 bool is_kernel_filesystem(int fd);
 /* Appends entries until the batch is full; 1 when the walk has ended, 0 when there is more, -1 with errno. */

@@ -63,16 +63,16 @@ static uint8_t type_of(mode_t mode) {
   }
 }
 
-/* Appends count, then name and value of each xattr of `name` in the working directory. */
-static int answer_xattrs(struct answer *a, const char *name) {
+/* Appends count, then name and value of each xattr of `name` in the working directory; what a link there leads to is meant when `follow`. */
+static int answer_xattrs(struct answer *a, const char *name, bool follow) {
   static char names[XATTR_NAMES], value[XATTR_NAMES];
   size_t count_at = a->n;
   uint32_t count = 0;
   answer_u32(a, 0);
-  ssize_t n = llistxattr(name, names, sizeof names);
+  ssize_t n = follow ? listxattr(name, names, sizeof names) : llistxattr(name, names, sizeof names);
   if (n < 0 && errno != ENOTSUP) return -1;
   for (const char *p = names; n > 0 && p < names + n; p += strlen(p) + 1) {
-    ssize_t length = lgetxattr(name, p, value, sizeof value);
+    ssize_t length = follow ? getxattr(name, p, value, sizeof value) : lgetxattr(name, p, value, sizeof value);
     if (length < 0 && errno == ENODATA) continue; /* listed, but not for us (or just removed) */
     if (length < 0) return -1;
     answer_bytes(a, p, strlen(p));
@@ -85,7 +85,25 @@ static int answer_xattrs(struct answer *a, const char *name) {
 
 static uint64_t ns(const struct statx_timestamp *t) { return (uint64_t)t->tv_sec * 1000000000u + t->tv_nsec; }
 
-int answer_entry(struct answer *a, int dir, const char *name, const char *path, bool *descend) {
+static void answer_stat(struct answer *a, const struct statx *st, const char *path, const char *target, size_t target_length) {
+  answer_u8(a, type_of(st->stx_mode));
+  answer_u32(a, st->stx_mode & 07777);
+  answer_u32(a, st->stx_uid);
+  answer_u32(a, st->stx_gid);
+  answer_u64(a, st->stx_size);
+  answer_u64(a, ns(&st->stx_mtime));
+  answer_u64(a, ns(&st->stx_ctime));
+  answer_u64(a, st->stx_ino);
+  answer_u64(a, makedev(st->stx_dev_major, st->stx_dev_minor));
+  answer_u32(a, st->stx_nlink);
+  answer_u32(a, st->stx_rdev_major);
+  answer_u32(a, st->stx_rdev_minor);
+  answer_u64(a, st->stx_blocks);
+  answer_bytes(a, path, strlen(path));
+  answer_bytes(a, target, target_length);
+}
+
+int answer_named(struct answer *a, int dir, const char *name, const char *path, bool *descend) {
   struct statx st;
   char target[TREE_PATH];
   ssize_t target_length = 0;
@@ -94,22 +112,22 @@ int answer_entry(struct answer *a, int dir, const char *name, const char *path, 
   if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) < 0) return -1;
   if (S_ISLNK(st.stx_mode) && (target_length = readlink(name, target, sizeof target)) < 0) return -1;
   *descend = S_ISDIR(st.stx_mode) && !(st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
-  answer_u8(a, type_of(st.stx_mode));
-  answer_u32(a, st.stx_mode & 07777);
-  answer_u32(a, st.stx_uid);
-  answer_u32(a, st.stx_gid);
-  answer_u64(a, st.stx_size);
-  answer_u64(a, ns(&st.stx_mtime));
-  answer_u64(a, ns(&st.stx_ctime));
-  answer_u64(a, st.stx_ino);
-  answer_u64(a, makedev(st.stx_dev_major, st.stx_dev_minor));
-  answer_u32(a, st.stx_nlink);
-  answer_u32(a, st.stx_rdev_major);
-  answer_u32(a, st.stx_rdev_minor);
-  answer_u64(a, st.stx_blocks);
-  answer_bytes(a, path, strlen(path));
-  answer_bytes(a, target, (size_t)target_length);
-  if (answer_xattrs(a, name) < 0) return -1;
+  answer_stat(a, &st, path, target, (size_t)target_length);
+  if (answer_xattrs(a, name, false) < 0) return -1;
+  return a->full ? (errno = E2BIG, -1) : 0;
+}
+
+int answer_opened(struct answer *a, int fd, int fds, const char *path, bool *descend) {
+  struct statx st;
+  char target[TREE_PATH], self[24];
+  ssize_t target_length = 0;
+  if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st) < 0) return -1;
+  if (S_ISLNK(st.stx_mode) && (target_length = readlinkat(fd, "", target, sizeof target)) < 0) return -1;
+  *descend = S_ISDIR(st.stx_mode);
+  answer_stat(a, &st, path, target, (size_t)target_length);
+  /* fgetxattr(2) takes no O_PATH descriptor. */
+  *put_decimal(self, (uint64_t)fd) = 0;
+  if (fchdir(fds) < 0 || answer_xattrs(a, self, true) < 0) return -1;
   return a->full ? (errno = E2BIG, -1) : 0;
 }
 
@@ -125,7 +143,8 @@ struct level {
 struct walk {
   struct level *levels;
   size_t depth, capacity;
-  bool started, guarded;
+  bool started;
+  int fds; /* -1 = not guarded */
   char path[TREE_PATH], name[TREE_PATH];
 };
 
@@ -186,17 +205,17 @@ static int push(struct walk *walk, int at, const char *name) {
   *level = (struct level){.fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME), .path_length = strlen(walk->path)};
   if (level->fd < 0 && errno == EPERM) level->fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (level->fd < 0) return -1;
-  if (walk->guarded && is_kernel_filesystem(level->fd)) return close(level->fd), 0;
+  if (walk->fds >= 0 && is_kernel_filesystem(level->fd)) return close(level->fd), 0;
   walk->depth++;
   return read_names(level);
 }
 
-struct walk *walk_open(const char *path, const char *name) {
+struct walk *walk_open(const char *path, const char *name, int fds) {
   struct walk *walk = calloc(1, sizeof *walk);
   if (!walk) return NULL;
   strcpy(walk->path, path);
-  strcpy(walk->name, name ? name : path);
-  walk->guarded = name;
+  strcpy(walk->name, name);
+  walk->fds = fds;
   return walk;
 }
 
@@ -217,25 +236,37 @@ void walk_close(struct walk *walk) {
   free(walk);
 }
 
-static int visit(struct walk *walk, struct answer *a, int dir, const char *name, bool must_exist) {
+static int visit_named(struct walk *walk, struct answer *a, int dir, const char *name) {
   bool descend;
+  if (answer_named(a, dir, name, walk->path, &descend) < 0) return -1;
+  return descend ? push(walk, dir, name) : 0;
+}
+
+/* Guarded: all that is told, and what is entered, is one object. A container's volumes belong to its tree. */
+static int visit_opened(struct walk *walk, struct answer *a, int dir, const char *name) {
+  bool descend;
+  int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int result = answer_opened(a, fd, walk->fds, walk->path, &descend);
+  if (result == 0 && descend) result = push(walk, fd, ".");
+  int saved = errno;
+  close(fd);
+  return errno = saved, result;
+}
+
+static int visit(struct walk *walk, struct answer *a, int dir, const char *name, bool must_exist) {
   size_t before = a->n;
-  if (answer_entry(a, dir, name, walk->path, &descend) < 0) {
-    a->n = before;
-    a->full = false;
-    return !must_exist && errno == ENOENT ? 0 : -1; /* removed while we walk */
-  }
-  enum { DIRECTORY = 2 };
-  /* A container's volumes belong to its tree. */
-  if (walk->guarded) descend = a->data[before] == DIRECTORY;
-  if (!descend) return 0;
-  if (push(walk, dir, name) == 0) return 0;
-  return !must_exist && errno == ENOENT ? 0 : -1;
+  if ((walk->fds >= 0 ? visit_opened : visit_named)(walk, a, dir, name) == 0) return 0;
+  if (must_exist || errno != ENOENT) return -1;
+  /* Removed while we walk. */
+  a->n = before;
+  a->full = false;
+  return 0;
 }
 
 static int start(struct walk *walk, struct answer *a) {
   walk->started = true;
-  int root = open(walk->guarded ? "." : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int root = open(walk->fds >= 0 ? "." : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) return -1;
   int result = visit(walk, a, root, walk->name[0] ? walk->name : ".", true);
   int saved = errno;

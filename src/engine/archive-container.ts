@@ -1,7 +1,7 @@
 /** `cp`: what a path in a container is, its tree as a tar, and a tar unpacked there. @module */
 import type { Container } from "#container/container.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
-import type { TreeStat } from "#linux/file-tree.ts";
+import type { FileTree, TreeStat } from "#linux/file-tree.ts";
 import { resolveUser } from "#runtime/mod.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import { type TarSource, writeTar } from "#unionfs/write-tree.ts";
@@ -32,7 +32,13 @@ export async function readContainerArchive(
     const asked = archivePath(path);
     const found = await statPath(opened, name, asked);
     publishContainerEvent(ctx, container, "archive-path");
-    return { stat: shown(found), tar: closedAtEnd(writeTar(entries(opened, asked)), () => opened.close()) };
+    return {
+      stat: shown(found),
+      tar: closedAtEnd(
+        writeTar(entries(opened, asked), (what) => ctx.log("warn", `cp from ${name}: ${what}`)),
+        () => opened.close(),
+      ),
+    };
   } catch (error) {
     await opened.close();
     throw error;
@@ -85,11 +91,17 @@ function shown({ asked, stat, linkTarget }: Found): PathStat {
 async function* entries({ tree, fromTree }: ContainerTree, { base, inTree }: ArchivePath): AsyncIterable<TarSource> {
   // "/" is the root's own name; below it, one slash is enough.
   const prefix = base === "/" ? "" : base;
+  const mapped: Pick<FileTree, "readFile"> = {
+    readFile: async (path) => {
+      const file = await tree.readFile(path);
+      return { ...file, stat: fromTree(file.stat) };
+    },
+  };
   for await (const stat of tree.walk(inTree)) {
     const below = Buffer.from(stat.path).toString("latin1").slice(Buffer.byteLength(inTree)).replace(/^\/+/, "");
     const name = Buffer.from(prefix, "utf8").toString("latin1");
     // writeTar puts the slash behind a directory's name: the root's becomes "/".
-    yield { kind: "entry", path: below === "" ? name : `${name}/${below}`, stat: fromTree(stat), tree };
+    yield { kind: "entry", path: below === "" ? name : `${name}/${below}`, stat: fromTree(stat), tree: mapped };
   }
 }
 
@@ -144,7 +156,7 @@ async function ownerOf({ tree }: ContainerTree, user: string): Promise<{ readonl
     const parts: Uint8Array[] = [];
     let bytes = 0;
     try {
-      for await (const part of tree.readFile(path)) {
+      for await (const part of (await tree.readFile(path)).data) {
         parts.push(part);
         bytes += part.byteLength;
         if (bytes > MAX_USER_FILE) break;

@@ -127,7 +127,7 @@ async function copyEntry(reader: FileTree, to: FileTree, stat: TreeStat, meta: F
       return to.symlink(path, stat.target ?? new Uint8Array(), meta);
     case "file":
       await to.openFile(path, stat.size);
-      if (stat.size > 0) for await (const chunk of reader.readFile(path)) await to.writeData(chunk);
+      if (stat.size > 0) for await (const chunk of (await reader.readFile(path)).data) await to.writeData(chunk);
       return to.closeFile(meta);
     case "socket":
       return; // means nothing without its listener

@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import { EngineError } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { Bytes, FileMeta, FileTree, TreePath, TreeStat } from "./file-tree.ts";
+import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "./file-tree.ts";
 import { EntryReader, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
 import { FrameParser, Writer } from "./wire.ts";
 
@@ -13,7 +13,7 @@ import { FrameParser, Writer } from "./wire.ts";
 const BATCH_BYTES = 128 << 10;
 const DATA_BYTES = 256 << 10;
 const COPY_BYTES = 32 << 10;
-const MAX_OPEN = 16;
+const MAX_OPEN = 64;
 
 /** Connects to the worker that listens for us at this path. */
 export function connectTree(socketPath: string, root: string): Promise<FileTree> {
@@ -30,6 +30,12 @@ export function connectTree(socketPath: string, root: string): Promise<FileTree>
 interface Answer {
   readonly type: number;
   readonly data: Buffer;
+}
+interface Batches {
+  readonly first: Buffer;
+  /** Once only. */
+  all(): AsyncGenerator<Buffer, void, undefined>;
+  end(): Promise<void>;
 }
 interface Waiting {
   resolve(answer: Answer): void;
@@ -131,10 +137,11 @@ class TreeClient implements FileTree {
     });
   }
 
-  #ask(op: number, path: TreePath, fill: (w: Writer) => void): Promise<Answer> {
+  /** `together`: it need not be sent before the end of the event loop's turn, with others. */
+  #ask(op: number, path: TreePath, fill: (w: Writer) => void, together = false): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const id = this.#put(op, fill, path);
-      this.#send();
+      if (!together) this.#send();
       this.#waiting.set(id, { resolve, reject });
     });
   }
@@ -266,45 +273,83 @@ class TreeClient implements FileTree {
     throw new EngineError("internal", `more than ${MAX_OPEN} ${what} at once on one file tree`);
   }
 
-  /** Batches of a walk or read; the next one is under way while the caller works on this one. The first byte tells the last. */
-  async *#batches(ops: { first: number; next: number; end: number }, path: TreePath): AsyncGenerator<Buffer, void, undefined> {
-    const number = this.#takeNumber("walks and reads");
-    const next = () => {
-      const answer = this.#ask(ops.next, path, (w) => w.u32(number));
-      answer.catch(() => {}); // a caller that stops early never looks at it
-      return answer;
-    };
-    let finished = false;
-    try {
-      let answer = await this.#ask(ops.first, path, (w) => {
-        w.u32(number);
-        w.str(path);
-      });
-      for (;;) {
-        finished = answer.data[0] === 1;
-        const following = finished ? undefined : next();
-        yield answer.data;
-        if (following === undefined) return;
-        answer = await following;
-      }
-    } catch (error) {
-      finished = true;
-      throw error;
-    } finally {
-      if (!finished && this.#lost === undefined) await this.#ask(ops.end, path, (w) => w.u32(number)).catch(() => {});
-      this.#numbers.delete(number);
-    }
-  }
-
   async *walk(path: TreePath): AsyncGenerator<TreeStat, void, undefined> {
-    for await (const batch of this.#batches({ first: T.WALK, next: T.WALK_NEXT, end: T.WALK_END }, path)) {
+    const batches = await this.#begin({ first: T.WALK, next: T.WALK_NEXT, end: T.WALK_END }, path);
+    for await (const batch of batches.all()) {
       const reader = new EntryReader(batch, 1);
       while (!reader.done) yield reader.next();
     }
   }
 
-  async *readFile(path: TreePath): AsyncGenerator<Bytes, void, undefined> {
-    for await (const batch of this.#batches({ first: T.READ, next: T.READ_NEXT, end: T.READ_END }, path)) if (batch.length > 1) yield batch.subarray(1);
+  async readFile(path: TreePath): Promise<OpenedFile> {
+    const batches = await this.#begin({ first: T.READ, next: T.READ_NEXT, end: T.READ_END }, path);
+    const first = new EntryReader(batches.first, 1);
+    const stat = first.next();
+    const data = async function* () {
+      let at = first.at;
+      for await (const batch of batches.all()) {
+        if (batch.length > at) yield batch.subarray(at);
+        at = 1;
+      }
+    };
+    return { stat, data: { [Symbol.asyncIterator]: data }, close: () => batches.end() };
+  }
+
+  /** A walk or read: its first batch, and the further ones; the next one is under way while the caller works on this one. A batch's first byte tells the last. */
+  async #begin(ops: { first: number; next: number; end: number }, path: TreePath): Promise<Batches> {
+    const number = this.#takeNumber("walks and reads");
+    let open = true;
+    const end = async () => {
+      if (!open) return;
+      open = false;
+      if (this.#lost === undefined) await this.#ask(ops.end, path, (w) => w.u32(number)).catch(() => {});
+      this.#numbers.delete(number);
+    };
+    const finished = (batch?: Buffer) => {
+      if (batch !== undefined && batch[0] !== 1) return false;
+      open = false;
+      this.#numbers.delete(number);
+      return true;
+    };
+    const next = () => {
+      const answer = this.#ask(ops.next, path, (w) => w.u32(number));
+      answer.catch(() => {}); // a caller that stops early never looks at it
+      return answer;
+    };
+    let first: Buffer;
+    try {
+      const answer = await this.#ask(
+        ops.first,
+        path,
+        (w) => {
+          w.u32(number);
+          w.str(path);
+        },
+        true,
+      );
+      first = answer.data;
+    } catch (error) {
+      finished();
+      throw error;
+    }
+    let last = finished(first);
+    const all = async function* () {
+      try {
+        for (let batch = first; ; ) {
+          const following = last ? undefined : next();
+          yield batch;
+          if (following === undefined) return;
+          batch = (await following).data;
+          last = finished(batch);
+        }
+      } catch (error) {
+        finished();
+        throw error;
+      } finally {
+        await end();
+      }
+    };
+    return { first, all, end };
   }
 
   async close(): Promise<void> {

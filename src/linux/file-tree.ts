@@ -41,6 +41,15 @@ export interface FileMeta {
   readonly xattrs?: readonly { readonly name: string; readonly value: Bytes }[];
 }
 
+/** A file that is being read: what it is and what it holds are of the same one, whatever its path leads to meanwhile. */
+export interface OpenedFile {
+  readonly stat: TreeStat;
+  /** To its end, which may be before or after `stat.size` when somebody writes to it. */
+  readonly data: AsyncIterable<Bytes>;
+  /** Gives the file up; needless once `data` has been read to its end. */
+  close(): Promise<void>;
+}
+
 export interface FileTree {
   /** mkdir, or set the metadata of an existing directory; replaces a non-directory. */
   mkdir(path: TreePath, meta: FileMeta): Promise<void>;
@@ -68,8 +77,7 @@ export interface FileTree {
   lstat(path: TreePath): Promise<TreeStat | undefined>;
   /** Pre-order, siblings in byte order; back-pressured. Does not cross mounts. */
   walk(path: TreePath): AsyncIterable<TreeStat>;
-  /** Bytes of a regular file. */
-  readFile(path: TreePath): AsyncIterable<Bytes>;
-  /** Data extents of a sparse file (SEEK_DATA/SEEK_HOLE). */
+  /** Opens a regular file; what is none (any more) is an error (EINVAL, EISDIR, ENOENT). Some 60 may be open at once; many small ones asked for together come together. */
+  readFile(path: TreePath): Promise<OpenedFile>;
   close(): Promise<void>;
 }

@@ -88,6 +88,11 @@ export class EntryReader {
     this.#at = at;
   }
 
+  /** Where the next entry begins. */
+  get at(): number {
+    return this.#at;
+  }
+
   get done(): boolean {
     return this.#at >= this.#data.length;
   }

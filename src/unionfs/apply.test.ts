@@ -29,7 +29,7 @@ async function list(tree: MemoryTree): Promise<string[]> {
     const details = entry.target === undefined ? "" : ` -> ${Buffer.from(entry.target)}`;
     const opaque = entry.xattrs.some(({ name }) => name === "trusted.overlay.opaque") ? " opaque" : "";
     const device = entry.type === "char" ? ` ${entry.major}:${entry.minor}` : "";
-    const content = entry.type === "file" ? ` "${await collect(tree.readFile(entry.path))}"` : "";
+    const content = entry.type === "file" ? ` "${await collect((await tree.readFile(entry.path)).data)}"` : "";
     lines.push(`${entry.type} ${path}${details}${device}${content}${opaque}`);
   }
   return lines;
@@ -81,7 +81,7 @@ describe("unpacking", () => {
   it("writes the holes of sparse files", async () => {
     const tree = new MemoryTree();
     await apply(tree, [pax({ "GNU.sparse.size": "20", "GNU.sparse.map": "5,3,10,2" }), { name: "s", data: "abcde" }]);
-    expect((await collect(tree.readFile("s"))).toString("latin1")).toBe(`${"\0".repeat(5)}abc\0\0de${"\0".repeat(8)}`);
+    expect((await collect((await tree.readFile("s")).data)).toString("latin1")).toBe(`${"\0".repeat(5)}abc\0\0de${"\0".repeat(8)}`);
   });
 
   it("makes missing parents as they are below, or as root's", async () => {
@@ -314,7 +314,8 @@ describe("the archive comes back byte for byte", () => {
     mkdirSync(join(record, "superseded"), { recursive: true });
     const tree = new MemoryTree();
     const index = new TarIndexWriter(join(record, "tar-index.gz"));
-    const keep = async (path: string, number: number) => writeFileSync(join(record, "superseded", String(number)), await collect(tree.readFile(toBytes(path))));
+    const keep = async (path: string, number: number) =>
+      writeFileSync(join(record, "superseded", String(number)), await collect((await tree.readFile(toBytes(path))).data));
     let applied: Awaited<ReturnType<typeof applyTar>>;
     try {
       applied = await applyTar(chunked(archive, chunk), { tree, whiteouts: "overlay", index, keep });
@@ -327,7 +328,7 @@ describe("the archive comes back byte for byte", () => {
     for await (const entry of tree.walk("")) {
       const at = Buffer.concat([Buffer.from(`${record}/files/`), entry.path]);
       if (entry.type === "dir") mkdirSync(at, { recursive: true });
-      else if (entry.type === "file") writeFileSync(at, await collect(tree.readFile(entry.path)));
+      else if (entry.type === "file") writeFileSync(at, await collect((await tree.readFile(entry.path)).data));
     }
     return collect(rebuildTar(record, join(record, "files"), applied.diffId));
   }

@@ -69,7 +69,7 @@ async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileM
   }
   await to.tree.openFile(stat.path, sparse ? 0 : stat.size);
   if (stat.size > 0) {
-    for await (const chunk of from.tree.readFile(stat.path)) {
+    for await (const chunk of (await from.tree.readFile(stat.path)).data) {
       if (sparse && isZero(chunk)) await to.tree.skip(chunk.byteLength);
       else await to.tree.writeData(chunk);
     }

@@ -114,7 +114,7 @@ export async function listChanges(changes: AsyncIterable<TreeChange>): Promise<C
 /**
  * The changes as a layer's entries. Directories come before what has changed in them, with their owner and mode. `tree` is the snapshot's.
  */
-export async function* layerEntries(changes: AsyncIterable<TreeChange>, tree: FileTree): AsyncIterable<TarSource> {
+export async function* layerEntries(changes: AsyncIterable<TreeChange>, tree: Pick<FileTree, "readFile">): AsyncIterable<TarSource> {
   const open: (TarSource & { kind: "entry" })[] = [];
   for await (const change of changes) {
     const { path } = change;

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { TreePath } from "#linux/file-tree.ts";
 import { applyTar } from "./apply.ts";
 import { compareWalkOrder, printable } from "./bytes.ts";
 import { MemoryTree } from "./testing/memory-tree.ts";
@@ -163,7 +164,9 @@ describe("a diff, applied again, gives the same tree", () => {
   const contents = async (tree: MemoryTree) => {
     const lines: string[] = [];
     for await (const { path, stat } of walkUnion([tree]))
-      lines.push(`${stat.type} ${printable(path)} ${stat.mode.toString(8)} ${stat.type === "file" ? await collect(tree.readFile(stat.path)) : ""}`);
+      lines.push(
+        `${stat.type} ${printable(path)} ${stat.mode.toString(8)} ${stat.type === "file" ? await collect((await tree.readFile(stat.path)).data) : ""}`,
+      );
     return lines;
   };
 
@@ -214,14 +217,29 @@ describe("a diff, applied again, gives the same tree", () => {
     expect(await union(again, lower)).toEqual(await union(changed, lower));
   });
 
-  it("hard links stay links, sockets are left out, a file that shrinks is filled up", async () => {
-    const tree = await layer("a=same", "z=0123456789");
+  it("hard links stay links, sockets are left out, a file that changes meanwhile keeps its length", async () => {
+    const tree = await layer("a=same", "g=01", "r=", "z=0123456789");
     await tree.link("b", "a");
-    const reader = await layer("a=same", "z=012");
+    const now = await layer("a=same", "g=01234", "r/", "z=012");
     const out = new MemoryTree();
-    await applyTar(chunked(await collect(writeTar(layerEntries(comparedChanges(tree, undefined), reader)))), { tree: out, whiteouts: "delete" });
+    const told: string[] = [];
+    // What is opened has the size that it had; its content comes from later.
+    const reader = { readFile: async (path: TreePath) => ({ ...(await tree.readFile(path)), data: (await now.readFile(path)).data }) };
+    const archive = await collect(
+      writeTar(layerEntries(comparedChanges(tree, undefined), reader), (what) => {
+        told.push(what);
+      }),
+    );
+    await applyTar(chunked(archive), { tree: out, whiteouts: "delete" });
     expect(await out.lstat("a")).toMatchObject({ nlink: 2 });
-    expect(await collect(out.readFile("b"))).toEqual(Buffer.from("same"));
-    expect(await collect(out.readFile("z"))).toEqual(Buffer.from("012\0\0\0\0\0\0\0"));
+    expect(await collect((await out.readFile("b")).data)).toEqual(Buffer.from("same"));
+    expect(await collect((await out.readFile("g")).data)).toEqual(Buffer.from("01"));
+    expect(await out.lstat("r")).toBeUndefined();
+    expect(await collect((await out.readFile("z")).data)).toEqual(Buffer.from("012\0\0\0\0\0\0\0"));
+    expect(told).toEqual([
+      '"g" has grown while it was read: it is cut to the 2 bytes that it had',
+      '"r" was removed or replaced before it was read',
+      '"z" has shrunk by 7 bytes while it was read: it is padded with zeros',
+    ]);
   });
 });

@@ -1,21 +1,23 @@
 import { errnoOf, isEngineError } from "#core/errors.ts";
-import type { FileTree, TreeStat } from "#linux/file-tree.ts";
-import { type ByteString, baseOf, joinPath, parentOf, toByteString } from "./bytes.ts";
+import type { FileTree, OpenedFile, TreeStat } from "#linux/file-tree.ts";
+import { type ByteString, baseOf, joinPath, parentOf, printable, toByteString } from "./bytes.ts";
+import { readAhead } from "./read-ahead.ts";
 import type { Xattr } from "./tar/entry.ts";
 import { endBlocks, formatHeader, padding, type WriteEntry } from "./tar/writer.ts";
 
 /** Something to put into a tar: an entry of a tree (its content is read at `stat.path`), or that a name is gone. */
 export type TarSource =
-  | { readonly kind: "entry"; readonly path: ByteString; readonly stat: TreeStat; readonly tree: FileTree }
+  | { readonly kind: "entry"; readonly path: ByteString; readonly stat: TreeStat; readonly tree: Pick<FileTree, "readFile"> }
   | { readonly kind: "whiteout"; readonly path: ByteString; readonly mtimeNs: bigint }
   | { readonly kind: "opaque"; readonly path: ByteString; readonly mtimeNs: bigint };
 
 /**
  * Writes entries as a tar, in the order they come. The second name of a file within it becomes a hard link to the first. Sockets are left out: an archive cannot hold them.
+ * @param onChanged told of each file that somebody changed while it was read, as GNU tar tells: it is in the archive with the length that it had when it was opened, cut or padded with zeros; one that is gone is left out
  */
-export async function* writeTar(sources: AsyncIterable<TarSource>): AsyncIterable<Uint8Array> {
+export async function* writeTar(sources: AsyncIterable<TarSource>, onChanged: (message: string) => void = () => undefined): AsyncIterable<Uint8Array> {
   const names = new Map<string, ByteString>();
-  for await (const source of sources) {
+  for await (const { source, opened } of readAhead(sources)) {
     if (source.kind !== "entry") {
       const name = source.kind === "opaque" ? joinPath(source.path, ".wh..wh..opq") : joinPath(parentOf(source.path), `.wh.${baseOf(source.path)}`);
       yield formatHeader({ name, type: "file", linkname: "", mode: 0o600, uid: 0, gid: 0, size: 0, mtimeNs: source.mtimeNs, major: 0, minor: 0, xattrs: [] });
@@ -23,48 +25,66 @@ export async function* writeTar(sources: AsyncIterable<TarSource>): AsyncIterabl
     }
     const { path, stat, tree } = source;
     if (stat.type === "socket") continue;
-    const inode = stat.nlink > 1 && stat.type !== "dir" ? `${stat.dev}:${stat.ino}` : undefined;
+    const inode = inodeOf(stat);
     const first = inode === undefined ? undefined : names.get(inode);
-    if (inode !== undefined && first === undefined) names.set(inode, path);
-    if (first !== undefined) yield formatHeader({ ...entryOf(path, stat), type: "link", linkname: first, size: 0, xattrs: [] });
-    else if (stat.type === "file") yield* writeFile(path, stat, tree);
-    else yield formatHeader(entryOf(path, stat));
+    if (first !== undefined) {
+      yield formatHeader({ ...entryOf(path, stat), type: "link", linkname: first, size: 0, xattrs: [] });
+      continue;
+    }
+    if (stat.type === "file") {
+      const file = await ifThere(opened ?? tree.readFile(stat.path));
+      if (file === undefined) {
+        onChanged(`"${printable(path)}" was removed or replaced before it was read`);
+        continue;
+      }
+      yield* writeFile(path, file, onChanged);
+      if (inodeOf(file.stat) !== inode) continue;
+    } else {
+      yield formatHeader(entryOf(path, stat));
+    }
+    if (inode !== undefined) names.set(inode, path);
   }
   yield endBlocks();
 }
 
-/** A file of a running container may change meanwhile: the archive holds as many bytes as the header has said. */
-async function* writeFile(path: ByteString, stat: TreeStat, tree: FileTree): AsyncIterable<Uint8Array> {
-  const header = formatHeader(entryOf(path, stat));
-  let missing = stat.size;
-  if (missing > 0) {
-    const data = tree.readFile(stat.path)[Symbol.asyncIterator]();
-    try {
-      let next = await data.next();
-      yield header;
-      for (; next.done !== true && missing > 0; next = await data.next()) {
-        const piece = next.value.subarray(0, missing);
-        missing -= piece.byteLength;
-        yield piece;
-      }
-    } catch (error) {
-      // Gone since the walk saw it: then it is not part of the archive. Anything else, or later, is a failure.
-      if (missing === stat.size && isGone(error)) return;
-      throw error;
-    } finally {
-      await data.return?.();
+/** What a file with further names is known by. */
+function inodeOf(stat: TreeStat): string | undefined {
+  return stat.nlink > 1 && stat.type !== "dir" ? `${stat.dev}:${stat.ino}` : undefined;
+}
+
+/** Header and content are of one opened file. Somebody may write to it: the archive holds as many bytes as the header has said. */
+async function* writeFile(path: ByteString, file: OpenedFile, onChanged: (message: string) => void): AsyncIterable<Uint8Array> {
+  const { size } = file.stat;
+  yield formatHeader(entryOf(path, file.stat));
+  let missing = size;
+  try {
+    for await (const piece of file.data) {
+      if (missing < piece.byteLength) onChanged(`"${printable(path)}" has grown while it was read: it is cut to the ${size} bytes that it had`);
+      const part = piece.subarray(0, missing);
+      missing -= part.byteLength;
+      yield part;
+      if (part.byteLength < piece.byteLength) break;
     }
-    for (; missing > 0; missing -= Math.min(missing, zeros.length)) yield zeros.subarray(0, missing);
-  } else {
-    yield header;
+  } finally {
+    await file.close();
   }
-  yield padding(stat.size);
+  if (missing > 0) onChanged(`"${printable(path)}" has shrunk by ${missing} bytes while it was read: it is padded with zeros`);
+  for (; missing > 0; missing -= Math.min(missing, zeros.length)) yield zeros.subarray(0, missing);
+  yield padding(size);
 }
 
 const zeros = Buffer.alloc(64 * 1024);
 
-function isGone(error: unknown): boolean {
-  return (isEngineError(error) ? error.details.errno : errnoOf(error)) === "ENOENT";
+/** What opening a path says that is no regular file any more: nothing, a directory, something else, or below a file. */
+const gone = ["ENOENT", "EISDIR", "EINVAL", "ENOTDIR", "ELOOP"];
+
+async function ifThere(opening: Promise<OpenedFile>): Promise<OpenedFile | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (gone.includes((isEngineError(error) ? error.details.errno : errnoOf(error)) ?? "")) return undefined;
+    throw error;
+  }
 }
 
 function entryOf(path: ByteString, stat: TreeStat): WriteEntry {

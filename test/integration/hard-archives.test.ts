@@ -68,7 +68,7 @@ function withoutLostTimes(tree: readonly string[], expected: readonly string[]):
 async function contentOf(tree: FileTree, path: Uint8Array, size: number): Promise<string> {
   const hash = createHash("sha256");
   let bytes = 0;
-  for await (const piece of tree.readFile(path)) {
+  for await (const piece of (await tree.readFile(path)).data) {
     hash.update(piece);
     bytes += piece.byteLength;
     if (size > 2 ** 24 && bytes >= 2 ** 20) break;

@@ -96,7 +96,7 @@ describe("launches", () => {
       let seen = 0;
       for await (const stat of tree.walk("")) seen += stat.path.length;
       expect(seen).toBeGreaterThan(10);
-      for await (const chunk of tree.readFile("a/b/c")) seen += chunk.length;
+      for await (const chunk of (await tree.readFile("a/b/c")).data) seen += chunk.length;
       await tree.remove("a");
       await tree.flush();
       await tree.close();

@@ -1,6 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { EngineError } from "#core/errors.ts";
-import type { Bytes, FileMeta, FileTree, TreePath, TreeStat } from "#linux/file-tree.ts";
+import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "#linux/file-tree.ts";
 import { baseOf, type ByteString, parentOf, printable, toByteString } from "../bytes.ts";
 import type { Extent } from "../tar/entry.ts";
 import { MAX_CHUNK_BITS, NULL_BLOCK } from "./format.ts";
@@ -142,8 +142,7 @@ export class MetadataTree implements FileTree {
     throw new Error("the tree of an image is only written");
   }
 
-  // biome-ignore lint/correctness/useYield: nothing to give
-  async *readFile(): AsyncIterable<Bytes> {
+  async readFile(): Promise<OpenedFile> {
     throw new Error("the tree of an image is only written");
   }
 

@@ -1,6 +1,6 @@
 /** A {@link FileTree} in memory, for tests without root: behaves as the helper's does, for one directory without mounts. @module */
 import { EngineError } from "#core/errors.ts";
-import type { Bytes, FileMeta, FileTree, TreePath, TreeStat } from "#linux/file-tree.ts";
+import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "#linux/file-tree.ts";
 import { type ByteString, baseOf, joinPath, parentOf, printable, toByteString } from "../bytes.ts";
 
 interface Inode {
@@ -115,9 +115,15 @@ export class MemoryTree implements FileTree {
     }
   }
 
-  async *readFile(path: TreePath): AsyncIterable<Bytes> {
+  async readFile(path: TreePath): Promise<OpenedFile> {
     const at = bytesOf(path);
-    yield* this.#get("readFile", at).data;
+    const inode = this.#get("readFile", at);
+    if (inode.type !== "file") throw failure("readFile", at, inode.type === "dir" ? "EISDIR" : "EINVAL");
+    const stat = statOf(at, inode);
+    const data = async function* () {
+      yield* inode.data;
+    };
+    return { stat, data: data(), close: async () => undefined };
   }
 
   #inode(type: TreeStat["type"], meta: FileMeta): Inode {
