@@ -194,6 +194,9 @@ export interface EndpointConfig {
   GwPriority?: number;
 }
 
+/** An endpoint of which nothing is asked. */
+export const plainEndpoint: EndpointConfig = { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null };
+
 export interface NetworkingConfig {
   EndpointsConfig: Record<string, EndpointConfig>;
 }

@@ -54,13 +54,18 @@ async function hostsOfHost(ctx: EngineContext, extra: readonly string[] | null):
 
 /** Text of /etc/hosts for a container in networks of its own. */
 export function hostsFile(ctx: EngineContext, record: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): string {
-  const { config, hostConfig } = record;
+  const own = hostLines(record, Object.values(endpoints));
+  return `${hostsHead}${extraHosts(ctx, record.hostConfig.ExtraHosts)}${linkHosts(ctx, record, endpoints)}${own}`;
+}
+
+/** The container's own addresses in its hosts file. */
+export function hostLines({ config }: ContainerRecord, endpoints: readonly EndpointRecord[]): string {
   const names = config.Domainname === "" ? config.Hostname : `${config.Hostname}.${config.Domainname} ${config.Hostname}`;
-  const own = Object.values(endpoints)
+  return endpoints
     .flatMap(({ IPAddress, GlobalIPv6Address }) => [IPAddress, GlobalIPv6Address])
     .filter((address) => address !== "")
-    .map((address) => `${address}\t${names}\n`);
-  return `${hostsHead}${extraHosts(ctx, hostConfig.ExtraHosts)}${linkHosts(ctx, record, endpoints)}${own.join("")}`;
+    .map((address) => `${address}\t${names}\n`)
+    .join("");
 }
 
 /** `name:ip`; the address `host-gateway` is the host as seen from the default bridge. */

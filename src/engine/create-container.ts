@@ -9,7 +9,7 @@ import type { ContainerRecord, MountPoint } from "#container/mod.ts";
 import { generateName, parseContainerName } from "#container/names.ts";
 import { createdState } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
-import type { ContainerConfig, HostConfig, NetworkingConfig } from "#core/container-config.ts";
+import { type ContainerConfig, type HostConfig, type NetworkingConfig, plainEndpoint } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
@@ -340,7 +340,7 @@ function networkingOf(host: HostConfig, networking: NetworkingConfig): Networkin
   const own = networking.EndpointsConfig;
   // "default" names the default network in requests of older clients.
   const { default: byOldName, ...others } = own;
-  const main = others[mode] ?? byOldName ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null };
+  const main = others[mode] ?? byOldName ?? plainEndpoint;
   return { EndpointsConfig: { [mode]: main, ...others } };
 }
 

@@ -1,13 +1,10 @@
-/** The networks, with filters, events, and what connects a container to one more. @module */
-import { isRunning } from "#container/state.ts";
-import type { EndpointConfig } from "#core/container-config.ts";
+/** The networks, with filters and events. @module */
 import { EngineError } from "#core/errors.ts";
 import type { NetworkRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
-import { checkLinks } from "./links.ts";
 import type { Engine, Filters } from "./mod.ts";
-import { checkEndpoint } from "./unsupported-options.ts";
+import { connect, disconnect } from "./network-endpoints.ts";
 
 const predefined = new Set(["bridge", "host", "none"]);
 
@@ -41,13 +38,16 @@ export function networksOf(ctx: EngineContext): Engine["networks"] {
       events.publish("network", "prune", "", { reclaimed: "0" });
       return deleted;
     },
-    connect: async (network, container, endpoint) => {
-      await connect(ctx, network, container, endpoint);
-      publish("connect", networks.get(network), { container: ctx.registry.get(container).id });
+    connect: async (network, name, endpoint) => {
+      const container = ctx.registry.get(name);
+      await connect(ctx, networks.get(network), container, endpoint);
+      publish("connect", networks.get(network), { container: container.id });
     },
-    disconnect: async (network, container, force) => {
-      await disconnect(ctx, network, container, force);
-      publish("disconnect", networks.get(network), { container: ctx.registry.get(container).id });
+    disconnect: async (network, name, force) => {
+      const record = networks.get(network);
+      const container = ctx.registry.get(name);
+      await disconnect(ctx, record, container, force);
+      publish("disconnect", record, { container: container.id });
     },
   };
 }
@@ -95,50 +95,4 @@ function checkFor(ctx: EngineContext, key: string, values: readonly string[]): (
     default:
       throw new EngineError("invalid", `invalid filter '${key}'`);
   }
-}
-
-async function connect(ctx: EngineContext, network: string, name: string, endpoint: EndpointConfig | undefined): Promise<void> {
-  const container = ctx.registry.get(name);
-  const record = ctx.networks.get(network);
-  await container.mutex.run(async () => {
-    const { hostConfig, networkingConfig } = container.record;
-    if (hostConfig.NetworkMode === "host" || record.Name === "host")
-      throw new EngineError("denied", "cannot connect container to host network - container must be created in host network mode");
-    if (hostConfig.NetworkMode.startsWith("container:"))
-      throw new EngineError("denied", "container sharing network namespace with another container or host cannot be connected to any other network");
-    if (record.Name in networkingConfig.EndpointsConfig)
-      throw new EngineError("denied", `endpoint with name ${container.record.name} already exists in network ${record.Name}`);
-    if (isRunning(container.state))
-      throw new EngineError("unsupported", "a running container cannot be connected to a further network yet", {
-        hint: "stop the container, connect it, and start it again",
-      });
-    // The API has no place for warnings here.
-    for (const warning of endpoint === undefined ? [] : checkEndpoint(record.Name, endpoint)) ctx.log("warn", `${container.record.name}: ${warning}`);
-    checkLinks(ctx, endpoint?.Links ?? []);
-    container.set({
-      networkingConfig: {
-        EndpointsConfig: { ...networkingConfig.EndpointsConfig, [record.Name]: endpoint ?? { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null } },
-      },
-    });
-    await ctx.records.save(container.record);
-  });
-}
-
-async function disconnect(ctx: EngineContext, network: string, name: string, force: boolean): Promise<void> {
-  const container = ctx.registry.get(name);
-  const record = ctx.networks.get(network);
-  await container.mutex.run(async () => {
-    const { [record.Name]: gone, ...others } = container.record.networkingConfig.EndpointsConfig;
-    if (gone === undefined) {
-      if (force) return;
-      throw new EngineError("denied", `container ${container.id} is not connected to network ${record.Name}`);
-    }
-    if (isRunning(container.state))
-      throw new EngineError("unsupported", "a running container cannot be disconnected from a network yet", {
-        hint: "stop the container, disconnect it, and start it again",
-      });
-    const { [record.Name]: _endpoint, ...endpoints } = container.record.endpoints;
-    container.set({ networkingConfig: { EndpointsConfig: others }, endpoints });
-    await ctx.records.save(container.record);
-  });
 }

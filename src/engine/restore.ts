@@ -27,7 +27,13 @@ export async function restore(ctx: EngineContext): Promise<void> {
   await Promise.all(containers.map((container) => findProcess(ctx, container)));
   const running = containers.filter((c) => isRunning(c.state));
   await ctx.networks.restore(
-    running.map(({ record }) => ({ containerId: record.id, containerName: record.name, endpoints: Object.values(record.endpoints), ports: record.ports })),
+    running.map(({ record: { id, name, endpoints, ports, networkingConfig } }) => ({
+      containerId: id,
+      containerName: name,
+      endpoints: Object.values(endpoints),
+      ports,
+      asked: networkingConfig.EndpointsConfig,
+    })),
   );
   for (const container of containers) {
     if (container.link === undefined) continue;

@@ -6,11 +6,11 @@ import { parseSecurityOptions } from "#runtime/security-options.ts";
 import type { Container } from "#container/container.ts";
 import { toRunning, toStartFailed } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
-import type { PortBinding } from "#core/container-config.ts";
+import { type PortBinding, plainEndpoint } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { type MonitorLink, PlanError } from "#linux/helper.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
-import { type EndpointRecord, parseShaping } from "#network/mod.ts";
+import { type EndpointRecord, type JoinRequest, parseShaping } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
@@ -222,20 +222,11 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
     ports: exposed,
     steps: [],
   };
-  const shaping = parseShaping(hostConfig.WherryNetworkRate);
-  for (const [index, networkName] of names.entries()) {
-    const joined = await ctx.networks.join(
-      {
-        containerId: record.id,
-        containerName: record.name,
-        hostname: config.Hostname,
-        networkName,
-        endpoint: record.networkingConfig.EndpointsConfig[networkName],
-        ports: index === 0 && mode !== "host" && mode !== "none" ? published : {},
-        ...(shaping && { shaping }),
-      },
-      slots.network,
-    );
+  const together = Object.fromEntries(names.map((name) => [name, record.networkingConfig.EndpointsConfig[name] ?? plainEndpoint]));
+  const gateway = ctx.networks.gatewayOf(together);
+  for (const networkName of names) {
+    const ports = networkName === (gateway ?? names[0]) && mode !== "host" && mode !== "none" ? published : {};
+    const joined = await ctx.networks.join({ ...joinRequest(record, networkName, ports), together }, slots.network);
     result.endpoints[joined.endpoint.NetworkName] = joined.endpoint;
     Object.assign(result.ports, joined.ports);
     result.steps.push(...joined.steps);
@@ -243,8 +234,22 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
   return result;
 }
 
+/** What a network is asked for. */
+export function joinRequest(record: Container["record"], networkName: string, ports: JoinRequest["ports"]): JoinRequest {
+  const shaping = parseShaping(record.hostConfig.WherryNetworkRate);
+  return {
+    containerId: record.id,
+    containerName: record.name,
+    hostname: record.config.Hostname,
+    networkName,
+    endpoint: record.networkingConfig.EndpointsConfig[networkName],
+    ports,
+    ...(shaping && { shaping }),
+  };
+}
+
 /** `-p` bindings, and with `-P` every exposed port at a port that is free. */
-function publishedPorts({ hostConfig, config }: Container["record"]): Record<string, readonly PortBinding[]> {
+export function publishedPorts({ hostConfig, config }: Container["record"]): Record<string, readonly PortBinding[]> {
   const ports: Record<string, readonly PortBinding[]> = {};
   if (hostConfig.PublishAllPorts) for (const port of Object.keys(config.ExposedPorts ?? {})) ports[port] = [{ HostIp: "", HostPort: "" }];
   for (const [port, bindings] of Object.entries(hostConfig.PortBindings ?? {})) ports[port] = bindings?.length ? bindings : [{ HostIp: "", HostPort: "" }];

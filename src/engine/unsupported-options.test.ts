@@ -78,7 +78,6 @@ test.each<[string, object, object, object, string]>([
   ["SELinux", { SecurityOpt: ["label=type:x"] }, {}, {}, 'SELinux labels are not applied by this engine: "label=type:x" is discarded.'],
   ["ports without a network", { NetworkMode: "none", PublishAllPorts: true }, {}, {}, "Published ports are discarded when using none network mode"],
   ["driver options", {}, { DriverOpts: { a: "b" } }, {}, "DriverOpts of the endpoint on network bridge is not supported by this engine. It is discarded."],
-  ["a gateway's priority", {}, { GwPriority: 1 }, {}, "GwPriority of the endpoint on network bridge is not supported by this engine. It is discarded."],
   [
     "an unknown health check",
     {},

@@ -104,7 +104,6 @@ export function checkEndpoint(network: string, endpoint: EndpointConfig): string
     given ? [`${what} of the endpoint on network ${network} is not supported by this engine. It is discarded.`] : [];
   return [
     ...discarded("DriverOpts", Object.keys(endpoint.DriverOpts ?? {}).length > 0),
-    ...discarded("GwPriority", (endpoint.GwPriority ?? 0) !== 0),
     ...discarded("MacAddress", bare && endpoint.MacAddress !== undefined && endpoint.MacAddress !== ""),
   ];
 }

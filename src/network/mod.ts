@@ -42,6 +42,14 @@ export interface EndpointRecord {
   DNSNames: string[];
   /** Host side interface name. */
   HostInterface?: string;
+  /** Its name inside the container (`eth0`). */
+  Interface?: string;
+}
+
+/** A running container's first process. `startTime` guards against a reused pid. */
+export interface RunningProcess {
+  readonly pid: number;
+  readonly startTime: bigint;
 }
 
 export interface JoinRequest {
@@ -52,6 +60,8 @@ export interface JoinRequest {
   readonly endpoint: EndpointConfig | undefined;
   /** `80/tcp` → bindings; published by the driver. Empty HostPort = ephemeral. */
   readonly ports: Readonly<Record<string, readonly PortBinding[]>>;
+  /** All networks that the container joins together with this one: its default route goes through the best of them. */
+  readonly together?: Readonly<Record<string, EndpointConfig>>;
   /** Limits of its bandwidth, on this network as on each of its others. */
   readonly shaping?: Shaping;
 }
@@ -75,10 +85,16 @@ export interface NetworkManager {
   remove(nameOrId: string): Promise<void>;
   /** Reserves addresses and ports (bind is the allocation), makes bridge and rules, returns steps. `slot`: first of 4 free slots. */
   join(request: JoinRequest, slot: number): Promise<JoinResult>;
+  /** The same for a container that runs: it is wired when this resolves. */
+  plug(request: JoinRequest, target: RunningProcess): Promise<JoinResult>;
+  /** Takes a running container off one network. The published ports, when they led through it and now lead through another. */
+  unplug(containerId: string, networkId: string, target: RunningProcess): Promise<{ readonly ports?: Record<string, PortBinding[] | null> }>;
+  /** Through which of these networks the default route (and what is published) goes; undefined: through none. */
+  gatewayOf(endpoints: Readonly<Record<string, EndpointConfig>>): string | undefined;
   /** EngineError "unsupported" when this kernel cannot do what is asked for. */
   checkShaping(shaping: Shaping): Promise<void>;
-  /** Changes the limits of a running container's bandwidth, on all of its bridge networks. `startTime` guards against a reused pid. */
-  shape(containerId: string, target: { readonly pid: number; readonly startTime: bigint }, shaping: Shaping): Promise<void>;
+  /** Changes the limits of a running container's bandwidth, on all of its bridge networks. */
+  shape(containerId: string, target: RunningProcess, shaping: Shaping): Promise<void>;
   /** Frees addresses, ports and rules of a container; idempotent. */
   leave(containerId: string): Promise<void>;
   /** resolv.conf content for a container (host's resolvers, or options given). */
@@ -95,6 +111,8 @@ export interface NetworkManager {
       readonly containerName?: string;
       readonly endpoints: readonly EndpointRecord[];
       readonly ports: Readonly<Record<string, readonly PortBinding[] | null>>;
+      /** What was asked of its endpoints, by network name. */
+      readonly asked?: Readonly<Record<string, EndpointConfig>>;
     }[],
   ): Promise<void>;
   /** Which containers are on a network. */

@@ -4,16 +4,17 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { BridgeDriver } from "./bridge/bridge-driver.ts";
+import { BridgeDriver, ordinalOf } from "./bridge/bridge-driver.ts";
 import { BridgeHost, indexOf, tableName } from "./bridge/bridge-host.ts";
 import { parseAddress } from "./ipv4.ts";
 import type { Shaping } from "./shaping.ts";
-import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord } from "./mod.ts";
+import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord, RunningProcess } from "./mod.ts";
 import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-records.ts";
 import { NetworkRegistry } from "./network-registry.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
@@ -41,8 +42,9 @@ interface Member {
   readonly network: NetworkRecord;
   readonly endpoint: EndpointRecord;
   /** Bridge networks only. */
-  readonly publication: Publication | undefined;
-  readonly defaultRoute: boolean;
+  publication: Publication | undefined;
+  defaultRoute: boolean;
+  readonly priority: number;
 }
 
 /** Opens the networks kept under `dataRoot`; touches no interface before a container needs one. */
@@ -108,24 +110,99 @@ class Networks implements NetworkManager {
     const { containerId, containerName: name } = request;
     if (network.Driver !== "bridge") {
       const endpoint = bareEndpoint(network, request);
-      this.#members.add({ containerId, name, network, endpoint, publication: undefined, defaultRoute: false });
+      this.#members.add({ containerId, name, network, endpoint, publication: undefined, defaultRoute: false, priority: 0 });
       return { endpoint, ports: {}, steps: [] };
     }
-    const own = this.#of(containerId).filter((member) => member.publication !== undefined);
-    if (own.some((member) => member.network.Id === network.Id))
-      throw new EngineError("denied", `endpoint with name ${name} already exists in network ${network.Name}`);
-    const defaultRoute = !network.Internal && !own.some((member) => member.defaultRoute);
-    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal: own.length, defaultRoute });
-    this.#members.add({ containerId, name, network: this.#registry.get(network.Id), endpoint, publication, defaultRoute });
+    const ordinal = this.#freeOrdinal(request, network);
+    const gateway = request.together === undefined ? undefined : this.gatewayOf(request.together);
+    const defaultRoute = request.together === undefined ? !network.Internal : gateway !== undefined && this.#registry.get(gateway).Id === network.Id;
+    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal, defaultRoute });
+    this.#add(request, { network, endpoint, publication, defaultRoute });
     return { endpoint, ports: publication.bindings, steps };
+  }
+
+  #add(
+    { containerId, containerName: name, endpoint: asked }: JoinRequest,
+    made: Pick<Member, "network" | "endpoint" | "publication" | "defaultRoute">,
+  ): Member {
+    // the default network may have got another range while it was joined
+    const member = { ...made, containerId, name, network: this.#registry.get(made.network.Id), priority: asked?.GwPriority ?? 0 };
+    this.#members.add(member);
+    return member;
+  }
+
+  /** The lowest number that no interface of the container has. */
+  #freeOrdinal({ containerId, containerName }: JoinRequest, network: NetworkRecord): number {
+    const own = this.#onBridges(containerId);
+    if (own.some((member) => member.network.Id === network.Id))
+      throw new EngineError("denied", `endpoint with name ${containerName} already exists in network ${network.Name}`);
+    const taken = new Set(own.map(({ endpoint }) => ordinalOf(endpoint.Interface)));
+    let ordinal = 0;
+    while (taken.has(ordinal)) ordinal++;
+    return ordinal;
+  }
+
+  gatewayOf(endpoints: Readonly<Record<string, EndpointConfig>>): string | undefined {
+    const candidates = Object.entries(endpoints).flatMap(([name, { GwPriority: priority = 0 }]) => {
+      const network = this.#registry.get(name);
+      return network.Driver === "bridge" && !network.Internal ? [{ name, network, priority }] : [];
+    });
+    return candidates.sort(byGateway)[0]?.name;
+  }
+
+  async plug(request: JoinRequest, target: RunningProcess): Promise<JoinResult> {
+    const network = this.#registry.get(request.networkName);
+    if (network.Driver !== "bridge") throw new EngineError("denied", `a running container cannot be connected to a network of the driver ${network.Driver}`);
+    const ordinal = this.#freeOrdinal(request, network);
+    const before = this.#onBridges(request.containerId);
+    const old = before.find((member) => member.defaultRoute);
+    const priority = request.endpoint?.GwPriority ?? 0;
+    const defaultRoute = !network.Internal && (old === undefined || byGateway({ network, priority }, old) < 0);
+    // Ports of a container that had no way out until now are published for the first time.
+    const asked = old === undefined && defaultRoute ? request : { ...request, ports: {} };
+    const made = await this.#driver.plug(network, { request: asked, slot: 0, ordinal, defaultRoute }, target);
+    const member = this.#add(request, { ...made, network, defaultRoute });
+    if (defaultRoute && old !== undefined) {
+      old.defaultRoute = false;
+      await this.#movePorts(old, member);
+    }
+    return { endpoint: made.endpoint, ports: member.publication?.bindings ?? {}, steps: [] };
+  }
+
+  async unplug(containerId: string, networkId: string, target: RunningProcess): Promise<{ readonly ports?: Record<string, PortBinding[] | null> }> {
+    const member = this.#of(containerId).find(({ network }) => network.Id === networkId);
+    if (member === undefined) return {};
+    this.#members.delete(member);
+    const { network, endpoint, publication } = member;
+    if (publication === undefined) return {};
+    const next = this.#onBridges(containerId)
+      .filter((other) => !other.network.Internal)
+      .sort(byGateway)[0];
+    const bindings = publication.bindings;
+    if (!member.defaultRoute || next === undefined) {
+      await this.#driver.unplug(network, endpoint, publication);
+      return member.defaultRoute ? { ports: Object.fromEntries(Object.keys(bindings).map((port) => [port, null])) } : {};
+    }
+    await this.#driver.reroute(next.network, next.endpoint, target);
+    next.defaultRoute = true;
+    await this.#movePorts(member, next);
+    await this.#driver.unplug(network, endpoint, unpublished);
+    return { ports: next.publication?.bindings ?? {} };
+  }
+
+  async #movePorts(from: Member, to: Member): Promise<void> {
+    if (from.publication === undefined || from.publication.held.length === 0) return;
+    const publication = await this.#driver.movePorts(from.publication, to.endpoint, this.#lostPort(to.name));
+    from.publication = unpublished;
+    to.publication = publication;
   }
 
   async checkShaping(shaping: Shaping): Promise<void> {
     await this.#driver.checkShaping(shaping);
   }
 
-  async shape(containerId: string, target: { readonly pid: number; readonly startTime: bigint }, shaping: Shaping): Promise<void> {
-    const endpoints = this.#of(containerId).flatMap(({ publication, endpoint }) => (publication === undefined ? [] : [endpoint]));
+  async shape(containerId: string, target: RunningProcess, shaping: Shaping): Promise<void> {
+    const endpoints = this.#onBridges(containerId).map(({ endpoint }) => endpoint);
     if (endpoints.length === 0)
       throw new EngineError("unsupported", "the container is on no bridge network: there is no cable of its own whose bandwidth could be limited");
     await this.#driver.shape(endpoints, target, shaping);
@@ -143,28 +220,43 @@ class Networks implements NetworkManager {
   }
 
   async restore(running: Parameters<NetworkManager["restore"]>[0]): Promise<void> {
-    for (const { containerId, containerName = containerId.slice(0, 12), endpoints, ports } of running) {
-      let unpublished = ports;
-      for (const endpoint of endpoints) {
-        const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
-        if (network === undefined) {
-          this.#log("warn", `container ${containerName} is on network ${endpoint.NetworkName}, which does not exist any more`);
-          continue;
-        }
-        const address = parseAddress(endpoint.IPAddress);
-        const onBridge = network.Driver === "bridge" && address !== undefined;
-        if (onBridge) this.#registry.pool(network).adopt(address, containerName);
-        const lost = (error: unknown) => this.#log("warn", `port of container ${containerName}: ${error instanceof Error ? error.message : String(error)}`);
-        const publication = onBridge ? await restorePorts(unpublished, address, lost) : undefined;
-        if (onBridge) unpublished = {}; // ports are published by the first of its networks
-        this.#members.add({ containerId, name: containerName, network, endpoint, publication, defaultRoute: onBridge });
-      }
-    }
+    for (const each of running) await this.#restoreOne(each);
     const members = [...this.#members].filter((member) => member.publication !== undefined);
     const used = new Set(members.map(({ network }) => network.Id));
     const ports = members.flatMap(({ publication }) => publication?.published ?? []);
     await this.#host.restore(await this.#bridges(used), ports);
     await this.#driver.sweep(this.#registry.bridges(), new Set(members.flatMap(({ endpoint }) => endpoint.HostInterface ?? [])));
+  }
+
+  async #restoreOne({
+    containerId,
+    containerName: name = containerId.slice(0, 12),
+    endpoints,
+    ports,
+    asked,
+  }: Parameters<NetworkManager["restore"]>[0][number]): Promise<void> {
+    for (const endpoint of endpoints) {
+      const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
+      if (network === undefined) {
+        this.#log("warn", `container ${name} is on network ${endpoint.NetworkName}, which does not exist any more`);
+        continue;
+      }
+      const address = parseAddress(endpoint.IPAddress);
+      const publication = network.Driver === "bridge" && address !== undefined ? unpublished : undefined;
+      if (address !== undefined && publication !== undefined) this.#registry.pool(network).adopt(address, name);
+      const priority = asked?.[endpoint.NetworkName]?.GwPriority ?? 0;
+      this.#members.add({ containerId, name, network, endpoint, publication, defaultRoute: false, priority });
+    }
+    // the same choice as when it was joined
+    const own = this.#onBridges(containerId);
+    const gateway = own.filter(({ network }) => !network.Internal).sort(byGateway)[0];
+    if (gateway === undefined) return;
+    gateway.defaultRoute = true;
+    gateway.publication = await restorePorts(ports, parseAddress(gateway.endpoint.IPAddress) ?? 0, this.#lostPort(name));
+  }
+
+  #lostPort(name: string): (error: unknown) => void {
+    return (error) => this.#log("warn", `port of container ${name}: ${error instanceof Error ? error.message : String(error)}`);
   }
 
   /** Bridges that exist or must. */
@@ -192,6 +284,20 @@ class Networks implements NetworkManager {
   #of(containerId: string): Member[] {
     return [...this.#members].filter((member) => member.containerId === containerId);
   }
+
+  /** In the order of its interfaces. */
+  #onBridges(containerId: string): Member[] {
+    return this.#of(containerId)
+      .filter((member) => member.publication !== undefined)
+      .sort((a, b) => ordinalOf(a.endpoint.Interface) - ordinalOf(b.endpoint.Interface));
+  }
+}
+
+const unpublished: Publication = { held: [], published: [], bindings: {} };
+
+/** Of two networks of a container, the one that its default route goes through comes first: the higher priority, then the name, as Docker has it. */
+function byGateway(a: Pick<Member, "network" | "priority">, b: Pick<Member, "network" | "priority">): number {
+  return b.priority - a.priority || (a.network.Name < b.network.Name ? -1 : 1);
 }
 
 /** `host` and `none` have nothing to give. */
@@ -212,7 +318,6 @@ function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): E
   };
 }
 
-/** systemd-resolved's stub list names 127.0.0.53 only; the list behind it is in its own file. */
 /** Remembers over restarts of the daemon, but not of the host, that it was us who turned IP forwarding on. */
 async function forwardingMark(dataRoot: string): Promise<{ readonly turnedOn: boolean; readonly remember: () => Promise<void> }> {
   const path = join(dataRoot, "network", "ip-forward");

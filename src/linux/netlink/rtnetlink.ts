@@ -114,8 +114,8 @@ export function newAddress(options: {
   return { type: RTM.NEWADDR, flags: CREATE, body: concat([ifaddrmsg, ...attributes]) };
 }
 
-/** The IPv4 default route. */
+/** The IPv4 default route; one that is there is replaced. */
 export function newDefaultRoute(gateway: Uint8Array, index: number): NetlinkMessage {
   const rtmsg = Uint8Array.of(AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0);
-  return { type: RTM.NEWROUTE, flags: CREATE, body: concat([rtmsg, bytes(RTA.GATEWAY, gateway), u32(RTA.OIF, index)]) };
+  return { type: RTM.NEWROUTE, flags: NLM_F.ACK | NLM_F.CREATE | NLM_F.REPLACE, body: concat([rtmsg, bytes(RTA.GATEWAY, gateway), u32(RTA.OIF, index)]) };
 }

@@ -8,14 +8,14 @@ import { EngineError, isEngineError } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Step } from "#linux/plan.ts";
 import { formatAddress, parseAddress } from "../ipv4.ts";
-import type { EndpointRecord, JoinRequest, NetworkRecord } from "../mod.ts";
+import type { EndpointRecord, JoinRequest, NetworkRecord, RunningProcess } from "../mod.ts";
 import { type BridgeSettings, bridgeSettings } from "../network-records.ts";
 import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
-import { type Publication, publishPorts } from "../published-ports.ts";
+import { type Publication, publishPorts, restorePorts } from "../published-ports.ts";
 import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
 import { isImpaired, type Shaping } from "../shaping.ts";
-import { endpointSteps, reshapeSteps } from "./endpoint-steps.ts";
+import { type EndpointWiring, endpointSteps, plugSteps, rerouteSteps, reshapeSteps } from "./endpoint-steps.ts";
 
 /** Indexes inside a container: above what the kernel itself puts into a new namespace (lo, fallback tunnels). */
 const FIRST_INNER_INDEX = 100;
@@ -24,17 +24,20 @@ const CABLE_TIMEOUT_MS = 1_000;
 /** How long a join waits for an address that an ended container still holds. */
 const ADDRESS_TIMEOUT_MS = 2_000;
 
-/** What `join` does for one container. */
+/** What a join has taken for one container. */
 export interface BridgeEndpoint {
   readonly endpoint: EndpointRecord;
   readonly publication: Publication;
-  readonly steps: readonly Step[];
+}
+
+interface Prepared extends BridgeEndpoint {
+  readonly wiring: EndpointWiring;
 }
 
 export interface BridgeJoin {
   readonly request: JoinRequest;
   readonly slot: number;
-  /** Bridge networks that the container is on already. */
+  /** Number of its interface inside. */
   readonly ordinal: number;
   /** Whether this network gives the default route. */
   readonly defaultRoute: boolean;
@@ -55,7 +58,39 @@ export class BridgeDriver {
     this.#log = log;
   }
 
-  async join(network: NetworkRecord, { request, slot, ordinal, defaultRoute }: BridgeJoin): Promise<BridgeEndpoint> {
+  /** Takes what the endpoint needs; the steps wire it. */
+  async join(network: NetworkRecord, join: BridgeJoin): Promise<BridgeEndpoint & { readonly steps: readonly Step[] }> {
+    const { wiring, ...made } = await this.#prepare(network, join);
+    return { ...made, steps: endpointSteps(wiring) };
+  }
+
+  /** Joins a container that runs. */
+  async plug(network: NetworkRecord, join: BridgeJoin, target: RunningProcess): Promise<BridgeEndpoint> {
+    const { wiring, ...made } = await this.#prepare(network, join);
+    try {
+      await this.#host.perform(plugSteps(wiring, target));
+      return made;
+    } catch (error) {
+      await this.unplug(network, made.endpoint, made.publication);
+      throw error;
+    }
+  }
+
+  /** The default route of a running container goes through this endpoint from now on. */
+  async reroute(network: NetworkRecord, { Interface }: EndpointRecord, target: RunningProcess): Promise<void> {
+    await this.#host.perform(rerouteSteps(target, bridgeSettings(network).gateway, FIRST_INNER_INDEX + ordinalOf(Interface)));
+  }
+
+  /** Ports that led to one endpoint of a container lead to another one. `onLost` is told of those that somebody else has taken in between. */
+  async movePorts(from: Publication, to: EndpointRecord, onLost: (error: unknown) => void): Promise<Publication> {
+    await releaseAll(from.held);
+    await this.#host.unpublish(from.published);
+    const publication = await restorePorts(from.bindings, parseAddress(to.IPAddress) ?? 0, onLost);
+    await this.#host.publish(publication.published, to.HostInterface);
+    return publication;
+  }
+
+  async #prepare(network: NetworkRecord, { request, slot, ordinal, defaultRoute }: BridgeJoin): Promise<Prepared> {
     const present = await indexOf(bridgeSettings(network).interfaceName);
     const record = network.Name === "bridge" && present === undefined ? await this.#registry.settleDefaultBridge() : network;
     const settings = bridgeSettings(record);
@@ -69,12 +104,13 @@ export class BridgeDriver {
       const bridgeIndex = await this.#host.ensure(settings, present);
       const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(address);
       const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
-      const steps = endpointSteps({
+      const name = `eth${ordinal}`;
+      const wiring: EndpointWiring = {
         slot,
         bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, subnet: settings.subnet, icc: settings.icc },
         host: { name: hostName, index: this.#host.takeIndex() },
         container: {
-          name: `eth${ordinal}`,
+          name,
           index: FIRST_INNER_INDEX + ordinal,
           mac,
           address,
@@ -83,8 +119,8 @@ export class BridgeDriver {
         table: this.#host.table,
         ports: publication.published,
         shaping: request.shaping,
-      });
-      return { endpoint: endpointRecord(record, settings, request, { address, mac, hostName, endpointId }), publication, steps };
+      };
+      return { endpoint: endpointRecord(record, settings, request, { address, mac, hostName, endpointId, name }), publication, wiring };
     } catch (error) {
       if (publication !== undefined) await releaseAll(publication.held);
       this.#registry.pool(record).free(address);
@@ -97,9 +133,14 @@ export class BridgeDriver {
   }
 
   /** Changes limits on both ends of the cables of a running container. */
-  async shape(endpoints: readonly EndpointRecord[], target: { readonly pid: number; readonly startTime: bigint }, shaping: Shaping): Promise<void> {
-    const indexes = await Promise.all(endpoints.map(({ HostInterface: name = "" }) => indexOf(name)));
-    const cables = indexes.flatMap((host, ordinal) => (host === undefined ? [] : [{ host, container: FIRST_INNER_INDEX + ordinal }]));
+  async shape(endpoints: readonly EndpointRecord[], target: RunningProcess, shaping: Shaping): Promise<void> {
+    const ends = await Promise.all(
+      endpoints.map(async ({ HostInterface, Interface }) => ({
+        host: await indexOf(HostInterface ?? ""),
+        container: FIRST_INNER_INDEX + ordinalOf(Interface),
+      })),
+    );
+    const cables = ends.flatMap(({ host, container }) => (host === undefined ? [] : [{ host, container }]));
     await this.#host.perform(reshapeSteps(cables, target, shaping));
   }
 
@@ -140,6 +181,15 @@ export class BridgeDriver {
     this.#later(this.#leaving, `remove the interface ${endpoint.HostInterface}`, unplugged);
   }
 
+  /** The same for a container that goes on: its cable is pulled out. */
+  async unplug(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication): Promise<void> {
+    await releaseAll(publication.held);
+    await this.#host.unpublish(publication.published);
+    if (endpoint.HostInterface !== undefined) await this.#host.removeInterface(endpoint.HostInterface);
+    const address = parseAddress(endpoint.IPAddress);
+    if (address !== undefined) this.#registry.pool(network).free(address);
+  }
+
   #later(where: Set<Promise<void>>, what: string, work: Promise<void>): void {
     const done = work
       .catch((error: unknown) => this.#log(`cannot ${what}: ${error instanceof Error ? error.message : String(error)}`))
@@ -177,7 +227,7 @@ function endpointRecord(
   { Name, Id }: NetworkRecord,
   { gateway, subnet, internal }: BridgeSettings,
   { containerId, containerName, hostname, endpoint }: JoinRequest,
-  made: { readonly address: number; readonly mac: Uint8Array; readonly hostName: string; readonly endpointId: string },
+  made: { readonly address: number; readonly mac: Uint8Array; readonly hostName: string; readonly endpointId: string; readonly name: string },
 ): EndpointRecord {
   const aliases = endpoint?.Aliases ?? null;
   return {
@@ -195,8 +245,12 @@ function endpointRecord(
     // names are resolved on user-defined networks only
     DNSNames: Name === "bridge" ? [] : [...new Set([containerName, ...(aliases ?? []), shortId(containerId), hostname])].filter((name) => name !== ""),
     HostInterface: made.hostName,
+    Interface: made.name,
   };
 }
+
+/** `eth3` → 3. Records of before there were several have none. */
+export const ordinalOf = (name: string | undefined): number => Number(/^eth(\d+)$/.exec(name ?? "")?.[1] ?? 0);
 
 /** EngineError "invalid" for what is no unicast MAC address. */
 function parseMac(text: string): Uint8Array {

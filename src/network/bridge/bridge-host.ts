@@ -9,7 +9,7 @@ import { type Helper, PlanError } from "#linux/helper.ts";
 import { impairment } from "#linux/netlink/traffic-control.ts";
 import type { Step } from "#linux/plan.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
-import { deleteLink, linkUp, newAddress, newBridge } from "#linux/netlink/rtnetlink.ts";
+import { bridgePort, deleteLink, linkUp, newAddress, newBridge } from "#linux/netlink/rtnetlink.ts";
 import { addressBytes, formatAddress, formatSubnet, lastOf } from "../ipv4.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { netlinkStep } from "./endpoint-steps.ts";
@@ -121,6 +121,15 @@ export class BridgeHost {
       await this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports)], "rules and published ports as they were");
       this.#tableReady = true;
     });
+  }
+
+  /** Makes ports lead to a container whose cable's end here is `port`. */
+  async publish(ports: readonly PublishedPort[], port: string | undefined): Promise<void> {
+    if (ports.length === 0) return;
+    const index = port === undefined ? undefined : await indexOf(port);
+    if (index !== undefined)
+      await this.perform([netlinkStep("host", NETLINK_ROUTE, [bridgePort(index, { hairpin: true })], "it may call its own published ports")]);
+    await this.#transactions(publishTransactions(this.table, ports), "published ports lead to another of its addresses");
   }
 
   /** The kernel waits for an RCU grace period (5–20 ms). */

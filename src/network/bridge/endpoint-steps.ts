@@ -7,6 +7,7 @@ import { bridgePort, linkUp, newAddress, newDefaultRoute, newVeth } from "#linux
 import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { type Direction, type Shaping, shapingMessages, unshaped } from "../shaping.ts";
 import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
+import type { RunningProcess } from "../mod.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
 
 const INWARDS = "limits what the container receives: what the host's end of its cable sends";
@@ -34,12 +35,53 @@ export function netlinkStep(where: "host" | "child", protocol: number, messages:
   return { op: "netlink", where, protocol, messages: encodeMessages(messages), why, see, section: "network", ...(ignore.length > 0 && { ignore }) };
 }
 
+const CLONE_NEWNET = 0x40000000n;
+const section = "network";
+
 /**
  * The pair is made with its far end already in the container's namespace: moving it there later costs several times as much. Both indexes are chosen here,
  * so that neither side needs to ask for them. The planner sees to it that the child's steps wait for the host's.
  */
-export function endpointSteps({ slot, bridge, host, container, table, ports, shaping }: EndpointWiring): Step[] {
-  const { address, gateway } = container;
+export function endpointSteps(wiring: EndpointWiring): Step[] {
+  return [
+    { op: "child_ns", where: "host", name: "net", out: wiring.slot, why: "the container's network namespace", section },
+    ...cableSteps(wiring),
+    { op: "close", where: "host", slot: wiring.slot, why: "the namespace's descriptor is not needed any more", section },
+    ...publishSteps(wiring),
+    ...innerSteps(wiring, "child"),
+  ];
+}
+
+/** Steps of a call that connects a running container. `wiring.slot` and the one after it are free. */
+export function plugSteps(wiring: EndpointWiring, target: RunningProcess): Step[] {
+  return [
+    ...openNamespace(wiring.slot + 1, wiring.slot, target),
+    ...cableSteps(wiring),
+    ...publishSteps(wiring),
+    { op: "setns", where: "host", fd: wiring.slot, flags: CLONE_NEWNET, why: "the container's network namespace" },
+    ...innerSteps(wiring, "host"),
+  ];
+}
+
+/** The process's network namespace in `slot`: opened by its pid, while a descriptor of the process in `process` tells that it is the one that is meant. */
+function openNamespace(process: number, slot: number, { pid, startTime }: RunningProcess): Step[] {
+  return [
+    {
+      op: "openat",
+      where: "host",
+      dir: NO_SLOT,
+      path: `/proc/${pid}/ns/net`,
+      flags: 0n,
+      mode: 0,
+      out: slot,
+      why: "the network namespace of the container's first process",
+    },
+    { op: "pidfd_open", where: "host", pid, starttime: startTime, out: process, why: "which is still the same" },
+  ];
+}
+
+/** The host's side: the pair, its place in the bridge, its limits. */
+function cableSteps({ slot, bridge, host, container, ports, shaping }: EndpointWiring): Step[] {
   const pair = newVeth(
     { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
     { name: container.name, index: container.index, mac: container.mac, mtu: bridge.mtu, namespaceFd: SLOT_BASE + slot },
@@ -47,25 +89,29 @@ export function endpointSteps({ slot, bridge, host, container, table, ports, sha
   // A container that calls its own published port is answered through the same port of the bridge, where bridge-nf-call-iptables is on.
   const port = { ...(ports.length > 0 && { hairpin: true }), ...(!bridge.icc && { isolated: true }) };
   const cable = [pair, ...(Object.keys(port).length > 0 ? [bridgePort(host.index, port)] : [])];
-  const [inwards, outwards] =
-    shaping === undefined ? [[], []] : [shapingMessages(host.index, shaping.ingress, shaping), shapingMessages(container.index, shaping.egress, shaping)];
+  const inwards = shaping === undefined ? [] : shapingMessages(host.index, shaping.ingress, shaping);
+  return [
+    netlinkStep("host", NETLINK_ROUTE, cable, `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`),
+    ...(inwards.length > 0 ? [netlinkStep("host", NETLINK_ROUTE, inwards, INWARDS)] : []),
+  ];
+}
+
+const publishSteps = ({ table, ports, container: { address } }: EndpointWiring): Step[] =>
+  publishTransactions(table, ports).map((messages) => netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`));
+
+/** What is done in the container's namespace. */
+function innerSteps({ bridge, container, shaping }: EndpointWiring, where: "host" | "child"): Step[] {
+  const { address, gateway } = container;
+  const outwards = shaping === undefined ? [] : shapingMessages(container.index, shaping.egress, shaping);
   const configure = [
     newAddress({ index: container.index, address: addressBytes(address), prefix: bridge.subnet.prefix, broadcast: addressBytes(lastOf(bridge.subnet)) }),
     linkUp(container.index),
     ...(gateway === undefined ? [] : [newDefaultRoute(addressBytes(gateway), container.index)]),
   ];
-  const section = "network";
   return [
-    { op: "child_ns", where: "host", name: "net", out: slot, why: "the container's network namespace", section },
-    netlinkStep("host", NETLINK_ROUTE, cable, `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`),
-    ...(inwards.length > 0 ? [netlinkStep("host", NETLINK_ROUTE, inwards, INWARDS)] : []),
-    { op: "close", where: "host", slot, why: "the namespace's descriptor is not needed any more", section },
-    ...publishTransactions(table, ports).map((messages) =>
-      netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`),
-    ),
     {
       op: "write",
-      where: "child",
+      where,
       dir: NO_SLOT,
       path: `/proc/sys/net/ipv6/conf/${container.name}/disable_ipv6`,
       flags: 0n,
@@ -75,9 +121,9 @@ export function endpointSteps({ slot, bridge, host, container, table, ports, sha
       ignore: ["ENOENT"],
       section,
     },
-    ...(outwards.length > 0 ? [netlinkStep("child", NETLINK_ROUTE, outwards, OUTWARDS)] : []),
+    ...(outwards.length > 0 ? [netlinkStep(where, NETLINK_ROUTE, outwards, OUTWARDS)] : []),
     netlinkStep(
-      "child",
+      where,
       NETLINK_ROUTE,
       configure,
       `address ${formatAddress(address)}/${bridge.subnet.prefix}${gateway === undefined ? "" : `, default route through the bridge at ${formatAddress(gateway)}`}`,
@@ -85,12 +131,24 @@ export function endpointSteps({ slot, bridge, host, container, table, ports, sha
   ];
 }
 
+/** Steps of a call that leads a running container's default route through another of its networks. */
+export function rerouteSteps(target: RunningProcess, gateway: number, index: number): Step[] {
+  return [
+    ...enterNamespace(target),
+    netlinkStep("host", NETLINK_ROUTE, [newDefaultRoute(addressBytes(gateway), index)], `default route through ${formatAddress(gateway)}`),
+  ];
+}
+
+function enterNamespace({ pid, startTime }: RunningProcess): Step[] {
+  const slot = 0;
+  return [
+    { op: "pidfd_open", where: "host", pid, starttime: startTime, out: slot, why: "the container's first process" },
+    { op: "setns", where: "host", fd: slot, flags: CLONE_NEWNET, why: "the container's network namespace" },
+  ];
+}
+
 /** Steps of a call that changes the limits of a running container: the host's ends, then, in its namespace, its own. */
-export function reshapeSteps(
-  cables: readonly { readonly host: number; readonly container: number }[],
-  { pid, startTime }: { readonly pid: number; readonly startTime: bigint },
-  shaping: Shaping,
-): Step[] {
+export function reshapeSteps(cables: readonly { readonly host: number; readonly container: number }[], target: RunningProcess, shaping: Shaping): Step[] {
   const change = (index: number, direction: Direction, why: string): Step[] => {
     // What was there may be of another kind, which the kernel does not change in place; without netem on either side it does, and nothing is lost.
     const messages = shapingMessages(index, direction, shaping);
@@ -98,12 +156,9 @@ export function reshapeSteps(
     const clear = netlinkStep("host", NETLINK_ROUTE, [unshaped(index)], "takes the earlier limit off", ["ENOENT", "EINVAL"]);
     return [...(inPlace ? [] : [clear]), ...(messages.length > 0 ? [netlinkStep("host", NETLINK_ROUTE, messages, why)] : [])];
   };
-  const CLONE_NEWNET = 0x40000000n;
-  const slot = 0;
   return [
     ...cables.flatMap(({ host }) => change(host, shaping.ingress, INWARDS)),
-    { op: "pidfd_open", where: "host", pid, starttime: startTime, out: slot, why: "the container's first process" },
-    { op: "setns", where: "host", fd: slot, flags: CLONE_NEWNET, why: "the container's network namespace" },
+    ...enterNamespace(target),
     ...cables.flatMap(({ container }) => change(container, shaping.egress, OUTWARDS)),
   ];
 }
