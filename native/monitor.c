@@ -120,6 +120,11 @@ static void reap_child(struct run *run) {
   kill(run->child_pid, SIGKILL);
   while (waitpid(run->child_pid, NULL, 0) < 0 && errno == EINTR) {
   }
+  pid_t reborn = run->progress ? (pid_t)run->progress[2] : 0;
+  if (reborn <= 0 || reborn == run->child_pid) return;
+  kill(reborn, SIGKILL);
+  while (waitpid(reborn, NULL, 0) < 0 && errno == EINTR) {
+  }
 }
 
 /* The launch has failed: nothing may be left running, and the engine learns which step it was. */

@@ -39,6 +39,7 @@ enum op_code {
   OP_NETLINK = 49,
   OP_ATTACH_GATE = 50,
   OP_ENGINE_GATE = 52,
+  OP_REBIRTH = 53,
   OP_BPF_DEVICE = 51,
   OP_SETHOSTNAME = 60,
   OP_SETDOMAINNAME = 61,
@@ -315,6 +316,11 @@ struct op_engine_gate {
   char none; /* no fields */
 };
 
+/* clone(2): closes every descriptor but 0-2 and `keep` more, and goes on as a new process (CLONE_PARENT: the monitor's child, too) in a session of its own, born in the PID namespace that setns chose; with a tty descriptor 0 becomes its controlling terminal */
+struct op_rebirth {
+  uint32_t keep;
+};
+
 /* bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
 struct op_bpf_device {
   uint32_t dir;
@@ -403,7 +409,7 @@ struct op_keyring {
   struct str name;
 };
 
-/* dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal, and with console=1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
+/* dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal (console=2: `rebirth` does), and with console=1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
 struct op_stdio {
   uint32_t console;
 };
@@ -567,6 +573,7 @@ union op {
   struct op_netlink netlink;
   struct op_attach_gate attach_gate;
   struct op_engine_gate engine_gate;
+  struct op_rebirth rebirth;
   struct op_bpf_device bpf_device;
   struct op_sethostname sethostname;
   struct op_setdomainname setdomainname;
@@ -677,6 +684,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return 0;
     case OP_ENGINE_GATE:
       return 0;
+    case OP_REBIRTH:
+      return read_u32(r, &op->rebirth.keep);
     case OP_BPF_DEVICE:
       return read_slot(r, &op->bpf_device.dir) || read_str(r, &op->bpf_device.path) || read_bytes(r, &op->bpf_device.program);
     case OP_SETHOSTNAME:
@@ -788,6 +797,7 @@ int do_child_ns(struct run *run, const struct op_child_ns *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_attach_gate(struct run *run, const struct op_attach_gate *op);
 int do_engine_gate(struct run *run, const struct op_engine_gate *op);
+int do_rebirth(struct run *run, const struct op_rebirth *op);
 int do_bpf_device(struct run *run, const struct op_bpf_device *op);
 int do_sethostname(struct run *run, const struct op_sethostname *op);
 int do_setdomainname(struct run *run, const struct op_setdomainname *op);
@@ -897,6 +907,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_attach_gate(run, &op->attach_gate);
     case OP_ENGINE_GATE:
       return do_engine_gate(run, &op->engine_gate);
+    case OP_REBIRTH:
+      return do_rebirth(run, &op->rebirth);
     case OP_BPF_DEVICE:
       return do_bpf_device(run, &op->bpf_device);
     case OP_SETHOSTNAME:
@@ -1045,6 +1057,8 @@ static inline const char *op_name(uint16_t code) {
       return "attach_gate";
     case OP_ENGINE_GATE:
       return "engine_gate";
+    case OP_REBIRTH:
+      return "rebirth";
     case OP_BPF_DEVICE:
       return "bpf_device";
     case OP_SETHOSTNAME:

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -57,6 +58,7 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
       case OP_ENGINE_GATE:
         if (child || !facts->clones) return -1;
         break;
+      case OP_REBIRTH:
       case OP_STDIO:
       case OP_EXEC_GATE:
       case OP_HOOK:
@@ -233,7 +235,7 @@ _Noreturn static void run_child(struct run *run);
 
 static int start_child(struct run *run, const struct op_clone *op) {
   int pair[2], cgroup = op->cgroup == NO_SLOT ? -1 : SLOT_BASE + (int)op->cgroup;
-  run->progress = mmap(NULL, 2 * sizeof *run->progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  run->progress = mmap(NULL, PROGRESS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (run->progress == MAP_FAILED) return -1;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -1;
   run->ctl = pair[0];
@@ -291,6 +293,31 @@ _Noreturn static void run_child(struct run *run) {
   _exit(127);
 }
 
+/* The child may have gone on as another process, which is ours as well. */
+static int follow_rebirth(struct run *run) {
+  if (run->progress[2] == 0) return 0;
+  while (waitpid(run->child_pid, NULL, 0) < 0 && errno == EINTR) {
+  }
+  run->child_pid = (pid_t)run->progress[2];
+  close(run->child_pidfd);
+  run->child_pidfd = fd_high(sys_pidfd_open(run->child_pid));
+  if (run->child_pidfd < 0) return -1;
+  return run->on_cloned ? run->on_cloned(run) : 0;
+}
+
+int do_rebirth(struct run *run, const struct op_rebirth *op) {
+  if (op->keep > HIGH_FD - 3) return errno = EINVAL, -1;
+  run->ctl = fd_high(run->ctl);
+  if (sys_close_range(3 + op->keep, (unsigned)run->ctl - 1, 0) < 0 || sys_close_range((unsigned)run->ctl + 1, ~0u, 0) < 0) return -1;
+  /* The old call: a filter may be in force that hides clone3. The kernel writes the pid before the new process runs. */
+  long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, NULL, &run->progress[2], NULL, NULL);
+  if (pid < 0) return -1;
+  if (pid > 0) _exit(0);
+  /* Its parent's end is also the end of run->ctl, which it reads before exec. */
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || setsid() < 0) return -1;
+  return run->streams.tty ? ioctl(0, TIOCSCTTY, 0) : 0;
+}
+
 int run_release(struct run *run) {
   /* A child that has failed already does not listen. */
   if (ctl_send(run, CTL_GO, 0, 0, NULL, 0) < 0 && errno != EPIPE && errno != ECONNRESET) return -1;
@@ -302,9 +329,10 @@ int run_release(struct run *run) {
     run->child_step = (int)*run->progress;
     run->child_errno = ECHILD;
   }
-  if (run->child_step != NO_STEP) return -1;
+  if (run->child_step != NO_STEP || follow_rebirth(run) < 0) return -1;
   close(run->ctl);
   run->ctl = -1;
-  munmap((void *)run->progress, 2 * sizeof *run->progress);
+  munmap((void *)run->progress, PROGRESS_SIZE);
+  run->progress = NULL;
   return 0;
 }

@@ -4,7 +4,7 @@
 #include "sys.h"
 #include "ops.gen.h"
 
-enum { WHERE_HOST = 0, WHERE_CHILD = 1, MAX_IGNORE = 4, MAX_POINTS = 64, NO_STEP = -1 };
+enum { WHERE_HOST = 0, WHERE_CHILD = 1, MAX_IGNORE = 4, MAX_POINTS = 64, NO_STEP = -1, PROGRESS_SIZE = 3 * sizeof(uint32_t) };
 
 struct step {
   uint16_t code;
@@ -51,7 +51,7 @@ struct run {
   bool umask_set, stdio_made;
   int child_step, child_errno; /* the child's failure; NO_STEP = none */
   struct streams streams;
-  volatile uint32_t *progress; /* shared page: the step that the child is at, and the pid that it has outside */
+  volatile uint32_t *progress; /* shared page: the step that the child is at, the pid that it has outside, and the one after `rebirth` (0 = none) */
   /* Monitor only: called after the clone, and to wait for attach clients. */
   int (*on_cloned)(struct run *run);
   int (*wait_gate)(struct run *run);

@@ -10,6 +10,8 @@
 #define TIOCGPTPEER _IO('T', 0x41)
 #endif
 
+enum { CONSOLE_BIND = 1, CONSOLE_LATER = 2 };
+
 static int point_stdio_at(int fd0, int fd1, int fd2) {
   return dup2(fd0, 0) < 0 || dup2(fd1, 1) < 0 || dup2(fd2, 2) < 0 ? -1 : 0;
 }
@@ -44,7 +46,7 @@ static int bind_console(int terminal) {
   return result;
 }
 
-static int make_terminal(struct run *run, bool console) {
+static int make_terminal(struct run *run, uint32_t console) {
   int unlock = 0;
   int master = open_below_root("dev/pts/ptmx", O_RDWR | O_NOCTTY);
   if (master < 0 && (errno == ENOENT || errno == EACCES)) master = open_below_root("dev/ptmx", O_RDWR | O_NOCTTY);
@@ -54,9 +56,11 @@ static int make_terminal(struct run *run, bool console) {
   /* By descriptor, not by name: no path of the container is trusted (4.13). */
   int terminal = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (terminal < 0) return -1;
-  if (setsid() < 0 && getsid(0) != getpid()) return -1;
-  if (ioctl(terminal, TIOCSCTTY, 0) < 0) return -1;
-  if (console && bind_console(terminal) < 0) return -1;
+  if (console != CONSOLE_LATER) {
+    if (setsid() < 0 && getsid(0) != getpid()) return -1;
+    if (ioctl(terminal, TIOCSCTTY, 0) < 0) return -1;
+  }
+  if (console == CONSOLE_BIND && bind_console(terminal) < 0) return -1;
   if (point_stdio_at(terminal, terminal, terminal) < 0) return -1;
   close(terminal);
   if (ctl_send(run, CTL_STREAMS, 0, 0, &master, 1) < 0) return -1;
@@ -96,7 +100,7 @@ static int make_pipes(struct run *run) {
 }
 
 int do_stdio(struct run *run, const struct op_stdio *op) {
-  int result = run->streams.tty ? make_terminal(run, op->console != 0) : make_pipes(run);
+  int result = run->streams.tty ? make_terminal(run, op->console) : make_pipes(run);
   run->stdio_made = result == 0;
   return result;
 }

@@ -6,6 +6,8 @@
 
 /** Namespace flags of clone(2), unshare(2) and setns(2). */
 export const CLONE = {
+  PARENT: 0x8000n,
+  PARENT_SETTID: 0x100000n,
   NEWTIME: 0x80n,
   NEWNS: 0x20000n,
   NEWCGROUP: 0x2000000n,

@@ -272,6 +272,12 @@ export interface EngineGateOp {
   readonly op: "engine_gate";
 }
 
+/** clone(2): closes every descriptor but 0-2 and `keep` more, and goes on as a new process (CLONE_PARENT: the monitor's child, too) in a session of its own, born in the PID namespace that setns chose; with a tty descriptor 0 becomes its controlling terminal */
+export interface RebirthOp {
+  readonly op: "rebirth";
+  readonly keep: number;
+}
+
 /** bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
 export interface BpfDeviceOp {
   readonly op: "bpf_device";
@@ -375,7 +381,7 @@ export interface KeyringOp {
   readonly name: string;
 }
 
-/** dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal, and with console=1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
+/** dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal (console=2: `rebirth` does), and with console=1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
 export interface StdioOp {
   readonly op: "stdio";
   readonly console: number;
@@ -558,6 +564,7 @@ export type Op =
   | NetlinkOp
   | AttachGateOp
   | EngineGateOp
+  | RebirthOp
   | BpfDeviceOp
   | SethostnameOp
   | SetdomainnameOp
@@ -634,6 +641,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
   engine_gate: { code: 52, man: "recv(2)", fields: [] },
+  rebirth: { code: 53, man: "clone(2)", fields: [["keep", "u32"]] },
   bpf_device: { code: 51, man: "bpf(2)", fields: [["dir", "slot"], ["path", "str"], ["program", "bytes"]] },
   sethostname: { code: 60, man: "sethostname(2)", fields: [["name", "str"]] },
   setdomainname: { code: 61, man: "setdomainname(2)", fields: [["name", "str"]] },

@@ -58,7 +58,5 @@ test("latency and loss come below the bucket, or alone", () => {
   expect(shapingMessages(7, both.egress, both).map(({ body }) => hex(body.subarray(8, 16)))).toEqual(["00000100ffffffff", "0000020001000100"]);
   const alone = parseShaping({ latency: "1ms" })!;
   const [message] = shapingMessages(7, alone.egress, alone);
-  expect(hex(message!.body)).toBe(
-    "00000000" + "07000000" + "00000200" + "ffffffff" + "00000000" + "0a0001006e6574656d000000" + "1c000200" + "093d0000" + "e8030000" + "00".repeat(16),
-  );
+  expect(hex(message!.body)).toBe(`000000000700000000000200ffffffff000000000a0001006e6574656d0000001c000200093d0000e8030000${"00".repeat(16)}`);
 });

@@ -158,6 +158,8 @@ export class OpDescriber {
         return `umask ${octal(op.mask)}`;
       case "chdir":
         return `chdir ${op.path}`;
+      case "rebirth":
+        return `go on as a new process${op.keep === 0 ? "" : `, with ${op.keep} more descriptors`}`;
       case "setsid":
         return "setsid";
       case "block_signals":

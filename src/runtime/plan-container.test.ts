@@ -2,6 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { openCgroups } from "#cgroup/mod.ts";
 import type { HostConfig } from "#core/container-config.ts";
+import type { OciSeccomp } from "#core/runtime-spec.ts";
+import { compileSeccomp } from "#linux/bpf/compile.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { MAX_SLOTS, NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import { buildSpec, type SpecInput } from "./default-spec.ts";
@@ -153,10 +155,10 @@ describe("planContainer", () => {
 
   it("filters system calls last of all with no_new_privs, else before the capabilities go", () => {
     const tail = (p: Plan) => ops(p, "child").slice(ops(p, "child").indexOf("setresuid"));
-    expect(tail(plan({ hostConfig: { SecurityOpt: ["no-new-privileges"] } }))).toEqual(["setresuid", "capset", "close_range", "seccomp", "exec"]);
-    expect(tail(plan())).toEqual(["setresuid", "seccomp", "capset", "close_range", "exec"]);
+    expect(tail(plan({ hostConfig: { SecurityOpt: ["no-new-privileges"] } }))).toEqual(["setresuid", "close_range", "capset", "seccomp", "exec"]);
+    expect(tail(plan())).toEqual(["setresuid", "close_range", "seccomp", "capset", "exec"]);
     const asUser = plan({ user: "1000" });
-    expect(tail(asUser)).toEqual(["setresuid", "capset", "seccomp", "capset", "close_range", "exec"]);
+    expect(tail(asUser)).toEqual(["setresuid", "close_range", "capset", "seccomp", "capset", "exec"]);
     expect(find(asUser, "capset").at(-1)).toMatchObject({ effective: 0n, permitted: 0n });
     expect(ops(plan({ hostConfig: { Privileged: true } }))).not.toContain("seccomp");
   });
@@ -241,12 +243,36 @@ describe("planExec", () => {
       userns: true,
     });
     expect(checkSlots(made)).toEqual(new Set());
-    expect(find(made, "setns").map((s) => [s.where, s.flags])).toEqual([
-      ["host", 0x20000000n],
-      ["child", 0x10000000n | 0x20000n | 0x40000000n],
-    ]);
+    expect(find(made, "setns").map((s) => [s.where, s.flags])).toEqual([["child", 0x10000000n | 0x20000n | 0x20000000n | 0x40000000n]]);
     expect(ops(made, "child").slice(0, 4)).toEqual(["await", "setns", "setresgid", "setresuid"]);
     expect(ops(made, "host")).toContain("attach_gate");
+    expect(ops(made, "child").slice(-3)).toEqual(["capset", "rebirth", "exec"]);
+  });
+
+  it("is born in the container when nothing is left to give up; before a filter that would not let it", () => {
+    const tail = (seccomp: OciSeccomp, namespaces = ["pid", "mount"], noNewPrivileges = false) => {
+      const process = { user: { uid: 0, gid: 0 }, args: ["id"], cwd: "/", noNewPrivileges };
+      const target = { pid: 5, startTime: 6n };
+      const filter = compileSeccomp(seccomp, "x86_64");
+      const made = planExec({
+        target,
+        process,
+        namespaces,
+        facts: exampleFacts,
+        cgroup: { join: [] },
+        tty: false,
+        seccomp: filter,
+        attachGate: false,
+        userns: false,
+      });
+      return ops(made, "child").slice(ops(made, "child").indexOf("close_range") + 1);
+    };
+    const lenient: OciSeccomp = { defaultAction: "SCMP_ACT_ALLOW", syscalls: [{ names: ["mount"], action: "SCMP_ACT_ERRNO" }] };
+    const strict: OciSeccomp = { defaultAction: "SCMP_ACT_ERRNO", syscalls: [{ names: ["read", "write", "execve", "capset"], action: "SCMP_ACT_ALLOW" }] };
+    expect(tail(lenient)).toEqual(["seccomp", "capset", "rebirth", "exec"]);
+    expect(tail(strict)).toEqual(["rebirth", "seccomp", "capset", "exec"]);
+    expect(tail(strict, ["pid"], true)).toEqual(["capset", "rebirth", "seccomp", "exec"]);
+    expect(tail(lenient, ["mount"])).toEqual(["seccomp", "capset", "exec"]);
   });
 });
 

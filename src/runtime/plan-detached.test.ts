@@ -40,7 +40,7 @@ describe("a process without a monitor", () => {
     expect(open).toBeLessThan(steps.findIndex((step) => step.op === "clone"));
     const gate = steps.find((step) => step.op === "exec_gate");
     expect(gate).toMatchObject({ where: "child", fifo: (steps[open] as { out: number }).out, paths: ["/bin/prog", "/usr/bin/prog"] });
-    expect(names({ steps }).slice(-4)).toEqual(["close_range", "exec_gate", "seccomp", "exec"]);
+    expect(names({ steps }).slice(-4)).toEqual(["capset", "exec_gate", "seccomp", "exec"]);
   });
 
   it("keeps its caller's streams, and makes a terminal when it shall have one", () => {
@@ -78,7 +78,9 @@ describe("a process without a monitor", () => {
       userns: false,
       detached: { preserveFds: 2 },
     });
-    expect(names(exec).slice(-4)).toEqual(["close_range", "preserve_fds", "exec_gate", "exec"]);
+    expect(names(exec).slice(-5)).toEqual(["preserve_fds", "capset", "rebirth", "exec_gate", "exec"]);
+    expect(names(exec).at(-6)).toBe("close_range");
+    expect(exec.steps.find(({ op }) => op === "rebirth")).toMatchObject({ keep: 2 });
     expect(names(exec)).not.toContain("stdio");
   });
 });

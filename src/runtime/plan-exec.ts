@@ -7,7 +7,7 @@ import { NO_SLOT } from "#linux/plan.ts";
 import { namespaceKinds } from "#namespace/mod.ts";
 import { Draft } from "./draft.ts";
 import type { ExecPlanInput } from "./mod.ts";
-import { planAffinity } from "./process-attributes.ts";
+import { planAffinity, planLabels } from "./process-attributes.ts";
 import { planListener, planOomScore, planProcess } from "./plan-process.ts";
 import { points } from "./slots.ts";
 import type { Plan } from "#linux/plan.ts";
@@ -18,13 +18,12 @@ export function planExec(input: ExecPlanInput): Plan {
   const draft = new Draft();
   const pidfd = draft.take();
   const joined = namespaceKinds.filter((kind) => input.namespaces.includes(kind.type));
-  const inChild = joined.filter((kind) => kind.type !== "pid" && kind.type !== "time" && kind.type !== "user");
+  // Of the PID namespace setns(2) makes only the children members: the process joins it when it is reborn.
+  const inChild = joined.filter((kind) => kind.type !== "time" && kind.type !== "user");
+  const reborn = joined.some((kind) => kind.type === "pid");
 
   draft.section("The running container");
   draft.host({ op: "pidfd_open", pid: target.pid, starttime: target.startTime, out: pidfd }, "its first process stands for all its namespaces");
-  if (joined.some((kind) => kind.type === "pid")) {
-    draft.host({ op: "setns", fd: pidfd, flags: CLONE.NEWPID }, "children made from now on are among the container's processes", { see: "pid_namespaces(7)" });
-  }
   const hostSlots = [pidfd];
   if (cgroup.cloneInto !== undefined) {
     draft.add(...cgroup.cloneInto.steps.map(({ section: _section, ...step }) => step));
@@ -32,7 +31,7 @@ export function planExec(input: ExecPlanInput): Plan {
   }
   planListener(draft, input.detached);
   draft.section("The new process");
-  draft.host({ op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT }, "a child, in the container's limits and among its processes");
+  draft.host({ op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT }, "a child, in the container's limits");
   draft.add(...cgroup.join.map(({ section: _section, ...step }) => step));
   const waits = cgroup.cloneInto === undefined && cgroup.join.length > 0;
   if (waits) draft.host({ op: "signal", id: points.ready }, "the child may go on");
@@ -42,6 +41,7 @@ export function planExec(input: ExecPlanInput): Plan {
   if (waits) draft.child({ op: "await", id: points.ready }, "until it is in the container's cgroups");
   planAffinity(draft, process.execCPUAffinity?.initial, "CPUs while it is prepared");
   planOomScore(draft, process);
+  planLabels(draft, process); // while /proc is the host's: in the container's it has no number yet
   const flags = inChild.reduce((all, kind) => all | kind.flag, input.userns ? CLONE.NEWUSER : 0n);
   if (flags !== 0n) draft.child({ op: "setns", fd: pidfd, flags }, "sees what the container sees: its root, its network, its name", { see: "namespaces(7)" });
   if (input.userns) {
@@ -51,7 +51,7 @@ export function planExec(input: ExecPlanInput): Plan {
   draft.child({ op: "setsid" }, "a session of its own");
   if (input.detached === undefined || input.tty)
     draft.child(
-      { op: "stdio", console: 0 },
+      { op: "stdio", console: input.tty && reborn ? 2 : 0 },
       input.tty ? "a new terminal of the container's as its descriptors 0, 1 and 2" : "descriptors 0, 1 and 2 are the monitor's pipes",
     );
   // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
@@ -66,6 +66,8 @@ export function planExec(input: ExecPlanInput): Plan {
     seccomp: input.seccomp,
     seccompFlags: input.seccompFlags,
     personality: input.personality,
+    labelled: true,
+    ...(reborn ? { rebirth: { arch: input.facts.kernel.arch } } : {}),
     ...(input.detached === undefined ? {} : { detached: input.detached }),
   });
   return draft.plan();

@@ -7,10 +7,12 @@ import { EngineError } from "#core/errors.ts";
 import type { OciLinux, OciProcess } from "#core/runtime-spec.ts";
 import { capabilityMask } from "#linux/capabilities.ts";
 import { O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
+import type { SeccompArch } from "#linux/bpf/profile.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
 import type { DetachedProcess, HookRun } from "./mod.ts";
 import { planLabels, planPersonality, planScheduling } from "./process-attributes.ts";
+import { letsBeReborn, planRebirth } from "./rebirth.ts";
 import { seccompFlags } from "./seccomp.ts";
 
 export interface ProcessOptions {
@@ -21,6 +23,10 @@ export interface ProcessOptions {
   /** docker-init, and its arguments: it runs the program. */
   readonly init?: { readonly path: string; readonly argv: readonly string[] };
   readonly detached?: DetachedProcess;
+  /** It joins a PID namespace, and becomes visible there last of all: see rebirth.ts. */
+  readonly rebirth?: { readonly arch: SeccompArch };
+  /** Its labels are planned elsewhere. */
+  readonly labelled?: boolean;
   /** Slot of {@link planStartFifo}. */
   readonly fifo?: number | undefined;
 }
@@ -47,8 +53,6 @@ export function planHooks(draft: Draft, hooks: readonly HookRun[] | undefined, w
 /** The launcher ends here, and the program waits for its start. */
 function planGate(draft: Draft, { detached, fifo }: ProcessOptions, paths: readonly string[]): void {
   if (detached === undefined) return;
-  if (detached.preserveFds !== undefined && detached.preserveFds > 0)
-    draft.child({ op: "preserve_fds", count: detached.preserveFds }, "descriptors that the caller hands to the program");
   draft.child(
     { op: "exec_gate", fifo: fifo ?? NO_SLOT, paths },
     fifo === undefined ? "the launcher ends; the process is its caller's from here on" : "created; the program waits until it is started",
@@ -131,12 +135,18 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
       );
     else draft.child({ op: "seccomp", flags, filter: seccomp }, "from here on the kernel refuses the system calls that a container does not need");
   };
+  const { rebirth } = options;
+  // Where the filter would forbid it, before the filter: still with the rights to install it.
+  const early = !late && rebirth !== undefined && (options.detached?.listener !== undefined || !letsBeReborn(seccomp, rebirth.arch));
+  const reborn = () => {
+    if (rebirth !== undefined) planRebirth(draft, options.detached?.preserveFds ?? 0);
+  };
   draft.section("Who it is");
   draft.child({ op: "chdir", path: process.cwd }, "the working directory");
   planScheduling(draft, process);
   planPersonality(draft, options.personality);
   planRlimits(draft, process);
-  planLabels(draft, process);
+  if (options.labelled !== true) planLabels(draft, process);
   draft.child({ op: "umask", mask: user.umask ?? 0o022 }, "files that it makes are writable by their owner only");
   if (late) draft.child({ op: "prctl", option: PR.SET_NO_NEW_PRIVS, arg: 1n }, "set-uid programs give no rights here");
   draft.child({ op: "cap_bset", keep: bounding }, "even a set-uid root program can never get more than these capabilities");
@@ -145,6 +155,10 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
   draft.child({ op: "setgroups", gids: user.additionalGids ?? [] }, "its supplementary groups, and no longer the engine's");
   draft.child({ op: "setresgid", gid: user.gid }, "its group");
   draft.child({ op: "setresuid", uid: user.uid }, user.uid === 0 ? "root (of the container)" : "its user");
+  // Before the filter, which may know none of these calls.
+  draft.child({ op: "close_range", first: 3 }, "nothing of the engine stays open in the program");
+  const preserved = options.detached?.preserveFds ?? 0;
+  if (preserved > 0) draft.child({ op: "preserve_fds", count: preserved }, "descriptors that the caller hands to the program");
   if (!late && seccomp !== undefined) {
     // Without no_new_privs, installing a filter takes CAP_SYS_ADMIN: as the last thing before the capabilities go.
     if (user.uid !== 0)
@@ -152,6 +166,7 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
         { op: "capset", effective: capabilityMask(["CAP_SYS_ADMIN"]), permitted: permitted | capabilityMask(["CAP_SYS_ADMIN"]), inheritable },
         "once more enough rights to install the filter",
       );
+    if (early) reborn();
     filter();
   }
   draft.child(
@@ -160,7 +175,7 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
   );
   if (ambient !== 0n) draft.child({ op: "cap_ambient", mask: ambient }, "capabilities that survive exec without being root");
   draft.section("Go");
-  draft.child({ op: "close_range", first: 3 }, "nothing of the engine stays open in the program");
+  if (!early) reborn();
   const paths = init === undefined ? candidates(process.args[0] ?? "", process.env ?? []) : [init.path];
   planGate(draft, options, paths);
   if (late) filter();

@@ -10,6 +10,16 @@ export function compileAttack(out: string): void {
   });
 }
 
+// A script of the build, in JavaScript: it has no types of its own.
+const { nativeSources } = (await import(new URL("../../scripts/build-native.mjs", import.meta.url).href)) as { nativeSources(): string[] };
+
+/** Puts a helper at this path whose defences are out: those that weaken.h names, or with `flags` others. */
+export function compileWeakened(out: string, flags: readonly string[] = ["-include", fileURLToPath(new URL("weaken.h", import.meta.url))]): void {
+  execFileSync(process.env["CC"] ?? "gcc", ["-std=gnu11", "-D_GNU_SOURCE", "-O0", "-static", ...flags, ...nativeSources(), "-o", out], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+}
+
 /** "mknod ok\nopen EPERM\n" → {mknod: "ok", open: "EPERM"}. */
 export function outcomes(stdout: string): Record<string, string> {
   return Object.fromEntries(

@@ -153,6 +153,53 @@ static void watch(int seconds) {
   printf("end\n");
 }
 
+static unsigned long long effective(const char *pid) {
+  char path[64], text[4096] = "", *at;
+  snprintf(path, sizeof path, "/proc/%s/status", pid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  text[n < 0 ? 0 : n] = 0;
+  return (at = strstr(text, "CapEff:")) ? strtoull(at + 7, NULL, 16) : 0;
+}
+
+/* What a process has open beside 0-2, the socket on which it waits for its start, and what the test's own pause takes: a pipe and a pidfd. */
+static int spare_descriptors(const char *pid) {
+  char path[64];
+  int n = -1;
+  snprintf(path, sizeof path, "/proc/%s/fd", pid);
+  DIR *fds = opendir(path);
+  if (!fds) return 0;
+  for (struct dirent *e; (e = readdir(fds));) {
+    char target[64] = "";
+    if (atoi(e->d_name) > 2 && readlinkat(dirfd(fds), e->d_name, target, sizeof target - 1) > 0 && strncmp(target, "pipe:", 5) && !strstr(target, "pidfd")) n++;
+  }
+  closedir(fds);
+  return n;
+}
+
+/* With CAP_SYS_PTRACE: what a process that joins has, which its program will not have. `mark`: a file of the host only. */
+static void watch_joining(int seconds, const char *mark) {
+  time_t end = time(NULL) + seconds;
+  unsigned long long own = effective("self");
+  int got = 0;
+  while (time(NULL) < end) {
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; (e = readdir(proc));) {
+      if (e->d_name[0] < '1' || e->d_name[0] > '9' || strcmp(e->d_name, "1") == 0) continue;
+      char path[512];
+      if (!(got & 1)) got |= 1, told("seen", 0);
+      snprintf(path, sizeof path, "/proc/%s/root%s", e->d_name, mark);
+      if (!(got & 2) && access(path, F_OK) == 0) got |= 2, told("root", 0);
+      if (!(got & 4) && effective(e->d_name) & ~own) got |= 4, told("rights", 0);
+      if (!(got & 8) && spare_descriptors(e->d_name) > 0) got |= 8, told("descriptors", 0);
+    }
+    closedir(proc);
+  }
+  printf("end\n");
+}
+
 /* CVE-2019-5736: waits for a process whose program is not of this root, and takes its file. */
 static void watch_exe(int seconds) {
   struct stat own, st;
@@ -199,11 +246,13 @@ int main(int argc, char **argv) {
   else if (!strcmp(what, "forks")) forks(atoi(argv[2]));
   else if (!strcmp(what, "files")) files(atoi(argv[2]));
   else if (!strcmp(what, "watch")) watch(atoi(argv[2]));
+  else if (!strcmp(what, "watch-joining")) watch_joining(atoi(argv[2]), argv[3]);
   else if (!strcmp(what, "watch-exe")) watch_exe(atoi(argv[2]));
   else if (!strcmp(what, "tiocsti")) {
     char c = 'x';
-    told("tty", open("/dev/tty", O_RDWR));
-    told("tiocsti", ioctl(0, TIOCSTI, &c));
+    int tty = open("/dev/tty", O_RDWR);
+    told("tty", tty);
+    told("tiocsti", ioctl(tty < 0 ? 0 : tty, TIOCSTI, &c));
     told("controlling", ioctl(0, TIOCSCTTY, 0));
   } else if (!strcmp(what, "stdin")) {
     struct stat st;

@@ -9,11 +9,9 @@ import { TarReader } from "#unionfs/tar/reader.ts";
 import { helperPath, TestEngine, until } from "../integration/engine-setup.ts";
 import { RuntimeUnderTest, wherryRuntime } from "../integration/oci-runtime.fixture.ts";
 import { Sandbox } from "../integration/sandbox.ts";
-import { compileAttack } from "./attack-program.fixture.ts";
+import { compileAttack, compileWeakened } from "./attack-program.fixture.ts";
 
 const needsRoot = process.getuid?.() !== 0;
-// A script of the build, in JavaScript: it has no types of its own.
-const { nativeSources } = (await import(new URL("../../scripts/build-native.mjs", import.meta.url).href)) as { nativeSources(): string[] };
 
 describe.skipIf(needsRoot)("attacks on the engine", () => {
   let t: TestEngine;
@@ -175,7 +173,7 @@ describe.skipIf(needsRoot)("attacks on the engine", () => {
     it("exec: what an attacker gets hold of is a sealed copy; without the seal, it is the host's file", async () => {
       mkdirSync(join(t.root, "unsealed"));
       const unsealed = join(t.root, "unsealed/wherry-helper");
-      execFileSync("gcc", ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-static", "-DWHERRY_UNSEALED", ...nativeSources(), "-o", unsealed]);
+      compileWeakened(unsealed, ["-DWHERRY_UNSEALED"]);
       const seenOf = async (helper: string) => {
         await using box = await Sandbox.open(await probeHost(), "/tmp", helper);
         compileAttack(join(box.dir, "base/bin/attack"));

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { probeHost } from "#linux/probe-host.ts";
 import { seccompFor, seccompProgram } from "#runtime/mod.ts";
-import { runFilter } from "../../src/linux/bpf/interpreter.fixture.ts";
+import { runFilter } from "../../src/linux/bpf/interpreter.ts";
 import { RuntimeUnderTest, whyNot, wherryRuntime } from "../integration/oci-runtime.fixture.ts";
 
 const facts = await probeHost();

@@ -27,7 +27,7 @@ export function parseNetwork(text: string): NetworkFlag {
   const network = named("");
   for (const field of splitFields(text)) {
     const equals = field.indexOf("=");
-    if (equals < 0 || field.slice(0, equals) === "") throw new Error("invalid field " + field);
+    if (equals < 0 || field.slice(0, equals) === "") throw new Error(`invalid field ${field}`);
     const key = field.slice(0, equals).trim().toLowerCase();
     const value = field
       .slice(equals + 1)

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { capabilityNames } from "#linux/capabilities.ts";
 import { compileSeccomp } from "./compile.ts";
-import { runFilter } from "./interpreter.fixture.ts";
+import { runFilter } from "./interpreter.ts";
 import { parseProfile, resolveProfile } from "./profile.ts";
 import { syscallNumbers } from "./syscalls.ts";
 

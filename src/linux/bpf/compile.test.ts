@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { OciSeccomp } from "#core/runtime-spec.ts";
 import { compileSeccomp } from "./compile.ts";
-import { runFilter } from "./interpreter.fixture.ts";
+import { runFilter } from "./interpreter.ts";
 import { type DockerSeccompProfile, type ProfileContext, parseProfile, resolveProfile, type SeccompArch } from "./profile.ts";
 import { multiplexed, type SyscallArch, syscallNumbers } from "./syscalls.ts";
 
