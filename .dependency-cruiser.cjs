@@ -10,9 +10,10 @@ const may = {
   runtime: ["namespace", "cgroup", "linux", "core"],
   unionfs: ["content", "linux", "core"],
   image: ["content", "unionfs", "linux", "core"],
+  registry: ["content", "linux", "core"],
   container: ["runtime", "cgroup", "linux", "core"],
   build: ["image", "unionfs", "content", "core"],
-  engine: ["build", "container", "image", "unionfs", "content", "runtime", "namespace", "cgroup", "network", "volume", "linux", "core"],
+  engine: ["build", "container", "image", "registry", "unionfs", "content", "runtime", "namespace", "cgroup", "network", "volume", "linux", "core"],
   "api/types": ["core"],
   "api/server": ["engine", "api/types", "core"],
   "api/client": ["api/types", "core"],
@@ -23,8 +24,8 @@ const may = {
 const typesOnly = {
   container: ["unionfs", "network", "volume"],
   build: ["linux"],
-  "api/server": ["build", "container", "image", "unionfs", "network", "volume", "cgroup", "linux"],
-  "api/types": ["container", "image", "unionfs", "network", "volume", "cgroup", "engine", "linux"],
+  "api/server": ["build", "container", "image", "registry", "unionfs", "network", "volume", "cgroup", "linux"],
+  "api/types": ["container", "image", "registry", "unionfs", "network", "volume", "cgroup", "engine", "linux"],
 };
 const advice = {
   core: "core holds no I/O and knows nobody: move the code to the folder that needs it",

@@ -93,9 +93,10 @@ async function findOrphans(ctx: EngineContext): Promise<Orphan[]> {
       if (!needed.has(chain) && (await isOld(join(dataRoot, driver.name, hexOf(chain)))))
         orphan(`layer ${chain}`, "no image or container needs it", () => ctx.images.sweep());
     }
+    const manifests = new Set<Digest>((await Promise.all(images.map(({ id }) => ctx.images.origins(id)))).flat().map(({ digest }) => digest));
     for await (const digest of ctx.content.list()) {
-      if (!configs.has(digest) && (await isOld(join(dataRoot, "content/blobs/sha256", hexOf(digest)))))
-        orphan(`blob ${digest}`, "it is no image's configuration", () => ctx.content.remove(digest));
+      if (!configs.has(digest) && !manifests.has(digest) && (await isOld(join(dataRoot, "content/blobs/sha256", hexOf(digest)))))
+        orphan(`blob ${digest}`, "it is no image's configuration or manifest", () => ctx.content.remove(digest));
     }
   }
   const snapshots = new Set(containers.map(({ record }) => record.snapshot));

@@ -12,6 +12,7 @@ import type { ImageStore } from "#image/mod.ts";
 import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { NetworkManager } from "#network/mod.ts";
+import type { Downloads, Registries, SharedWork } from "#registry/mod.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import type { VolumeStore } from "#volume/mod.ts";
 import type { PendingAttaches } from "./attach-stream.ts";
@@ -36,6 +37,11 @@ export interface EngineContext {
   readonly content: ContentStore;
   readonly layers: LayerStore;
   readonly images: ImageStore;
+  readonly registries: Registries;
+  /** Layers on their way here. */
+  readonly downloads: Downloads;
+  /** Layers being unpacked, so that two pulls do not do the same. */
+  readonly applying: SharedWork<void>;
   readonly imageIndex: ImageIndex;
   readonly budget: StorageBudget;
   readonly volumes: VolumeStore;

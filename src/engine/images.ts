@@ -2,11 +2,14 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ImageID } from "#core/digest.ts";
+import { familiarName, parseReference } from "#core/reference.ts";
 import { isRunning } from "#container/state.ts";
 import { bootstrapImage, branchOf, compareImages, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Filters, Images } from "./mod.ts";
+import { pullImage } from "./pull-image.ts";
+import { pushImage } from "./push-image.ts";
 
 export function imagesOf(ctx: EngineContext): Images {
   const { images, events, imageIndex } = ctx;
@@ -47,6 +50,36 @@ export function imagesOf(ctx: EngineContext): Images {
           },
           signal,
           (bytes) => ctx.budget.makeRoom(async () => bytes),
+        ),
+      ),
+    pull: (request, onEvent, signal) =>
+      changing(
+        pullImage(
+          ctx,
+          request,
+          (event) => {
+            if (event.kind === "end") {
+              const name = parseReference(event.reference);
+              events.publish("image", "pull", event.reference, { name: familiarName(name) });
+            }
+            onEvent(event);
+          },
+          signal,
+        ),
+      ),
+    push: (request, onEvent, signal) =>
+      changing(
+        pushImage(
+          ctx,
+          request,
+          (event) => {
+            if (event.kind === "end") {
+              const name = familiarName(parseReference(request.reference));
+              events.publish("image", "push", `${name}:${event.tag}`, { name });
+            }
+            onEvent(event);
+          },
+          signal,
         ),
       ),
     import: async (tar, options) => {

@@ -8,10 +8,11 @@ import type { Duplex, Readable } from "node:stream";
 import type { CgroupDriver, CgroupStats } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
-import type { ImageID } from "#core/digest.ts";
+import type { Digest, ImageID } from "#core/digest.ts";
 import type { DeleteResult, Image, ImageBranch, ImageComparison, ImageStore, LoadEvent } from "#image/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { NetworkManager } from "#network/mod.ts";
+import type { Credentials, RegistryConfig } from "#registry/mod.ts";
 import type { Change } from "#unionfs/mod.ts";
 import type { VolumeStore } from "#volume/mod.ts";
 import type { StoreProblem } from "./check-store.ts";
@@ -153,10 +154,52 @@ export interface Execs {
   ids?(containerId: string): readonly string[];
 }
 
+export interface PullRequest {
+  /** With tag or digest, or without for `latest`. */
+  readonly reference: string;
+  /** Instead of the one: every tag of the repository. */
+  readonly allTags?: boolean;
+  /** `linux/arm64`; default: the host's. */
+  readonly platform?: string;
+  readonly credentials?: Credentials | undefined;
+}
+
+/** How far a layer is. */
+export type PullState = "waiting" | "exists" | "downloading" | "verifying" | "downloaded" | "extracting" | "complete";
+
+export type PullEvent =
+  | { readonly kind: "begin"; readonly path: string; readonly tag: string }
+  /** `id`: digest of the layer's blob. Bytes of the compressed layer. */
+  | { readonly kind: "layer"; readonly id: Digest; readonly state: PullState; readonly current?: number; readonly total?: number }
+  /** Something is waited for; `why` is for people. */
+  | { readonly kind: "note"; readonly why: string }
+  | { readonly kind: "end"; readonly reference: string; readonly digest: Digest; readonly id: ImageID; readonly newer: boolean };
+
+export interface PushRequest {
+  readonly reference: string;
+  readonly allTags?: boolean;
+  readonly platform?: string;
+  readonly credentials?: Credentials | undefined;
+}
+
+export type PushState = "preparing" | "waiting" | "exists" | "mounted" | "pushing" | "pushed";
+
+export type PushEvent =
+  /** `repository`: normalized. */
+  | { readonly kind: "begin"; readonly repository: string }
+  /** `id`: the layer's diffID. `from`: where it was mounted from. */
+  | { readonly kind: "layer"; readonly id: Digest; readonly state: PushState; readonly current?: number; readonly total?: number; readonly from?: string }
+  | { readonly kind: "note"; readonly why: string }
+  | { readonly kind: "end"; readonly tag: string; readonly digest: Digest; readonly size: number };
+
 export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save"> {
   tag(nameOrId: string, reference: string): Promise<void>;
   load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void>;
   import: ImageStore["import"];
+  /** Fetches an image from its registry. Reports end when it is recorded. */
+  pull(request: PullRequest, onEvent: (event: PullEvent) => void, signal?: AbortSignal): Promise<void>;
+  /** Sends an image to the registry that its name says. */
+  push(request: PushRequest, onEvent: (event: PushEvent) => void, signal?: AbortSignal): Promise<void>;
   remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean }): Promise<DeleteResult[]>;
   prune(filters: Filters): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
   /** Every image with its layers. */
@@ -271,6 +314,8 @@ export interface EngineOptions {
   readonly labels?: readonly string[];
   /** Where CDI files lie; default /etc/cdi and /var/run/cdi. */
   readonly cdiSpecDirs?: readonly string[];
+  /** How registries are reached; default: as docker without flags, with the environment's proxies. */
+  readonly registry?: RegistryConfig;
   /** `--userns-remap`: "default" or user[:group]; the user namespace of containers that ask for none. */
   readonly usernsRemap?: string;
 }

@@ -15,6 +15,7 @@ import { openImageStore } from "#image/mod.ts";
 import { startHelper } from "#linux/helper-client.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import type { IdMappings } from "#namespace/id-mappings.ts";
+import { defaultRegistryConfig, Downloads, Registries, SharedWork } from "#registry/mod.ts";
 import { openNetworks } from "#network/network-manager.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
@@ -104,6 +105,8 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   opened.push(() => networks.close());
   const layers = await openLayerStore({ driver, root: dataRoot, helper });
   const images = await openImageStore({ root: dataRoot, content, layers, log });
+  const registries = new Registries(options.registry ?? defaultRegistryConfig(process.env));
+  const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), registries.config.maxDownloads);
   const imageIndex = new ImageIndex(images);
   await imageIndex.refresh();
   const registry = new ContainerRegistry();
@@ -126,6 +129,9 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     content,
     layers,
     images,
+    registries,
+    downloads,
+    applying: new SharedWork(),
     imageIndex,
     budget,
     volumes,

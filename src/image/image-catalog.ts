@@ -5,8 +5,8 @@ import { EngineError } from "#core/errors.ts";
 import { familiarString, formatReference, parseAnyReference, parseReference, type Reference, withDefaultTag } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { type ParsedConfig, parseImageConfig } from "./image-config.ts";
-import type { ImageDatabase, ImageDraft, ImageState } from "./image-database.ts";
-import type { Image } from "./mod.ts";
+import type { ImageDatabase, ImageDraft, ImageOrigin, ImageState } from "./image-database.ts";
+import type { Image, Origin } from "./mod.ts";
 import { DraftIndex } from "./remove-image.ts";
 
 export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
@@ -17,10 +17,24 @@ type Loaded = ParsedConfig & Pick<Image, "chainId" | "layerSizes" | "size">;
 /** An image that is to be recorded. */
 export interface Registration {
   readonly config: ParsedConfig;
-  /** With tags. */
+  /** With tags or digests. */
   readonly names: readonly Reference[];
   readonly parent: ImageID | undefined;
+  readonly manifest?: ReceivedManifest;
 }
+
+/** The manifest that a registry has for an image, as it came or went. */
+export interface ReceivedManifest {
+  readonly bytes: Uint8Array;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Normalized, without tag. */
+  readonly repository: string;
+}
+
+/** An image is remembered by so many manifests, and each by so many repositories. */
+const maxOrigins = 8;
+const maxRepositories = 16;
 
 /** Names that {@link ImageCatalog.find} has answered for are remembered, up to so many. */
 const maxRemembered = 1000;
@@ -80,6 +94,19 @@ export class ImageCatalog {
     if (!/^[0-9a-f]+$/.test(prefix)) return undefined;
     const matches = [...images.keys()].filter((id) => id.startsWith(prefix, 7));
     return matches.length === 1 ? matches[0] : undefined;
+  }
+
+  /** What registries have an image as, the latest first. Manifests that cannot be read are left out. */
+  async originsOf(id: ImageID): Promise<Origin[]> {
+    const origins: Origin[] = [];
+    for (const { manifest, mediaType, repositories } of this.#database.state.images.get(id)?.origins ?? []) {
+      try {
+        origins.push({ digest: manifest, mediaType, repositories, bytes: await this.#content.read(manifest) });
+      } catch (error) {
+        this.#log("warn", `the manifest ${manifest} of image ${id} cannot be read: ${messageOf(error)}`);
+      }
+    }
+    return origins;
   }
 
   view(id: ImageID): Image {
@@ -163,12 +190,15 @@ export class ImageCatalog {
     return this.#serially(async () => {
       for (const { config } of images) await this.#checkLayers(config);
       const added = images.filter(({ config }) => !this.#loaded.has(config.id));
-      if (added.length > 0)
+      const manifests = images.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
+      if (added.length > 0 || manifests.length > 0)
         await this.#database.update((draft) => {
           for (const { config } of added) draft.pending.add(config.id);
+          for (const { digest } of manifests) draft.pending.add(digest);
         });
       try {
         for (const { config } of added) await this.#content.write(config.rawConfig, asBlob(config.id));
+        for (const { bytes, digest } of manifests) await this.#content.write(bytes, digest);
         await this.#layers.sync();
         await this.#database.update((draft) => {
           for (const image of images) record(draft, image);
@@ -199,8 +229,9 @@ export class ImageCatalog {
 
   async #removePending(): Promise<void> {
     const { pending, images } = this.#database.state;
+    const manifests = new Set([...images.values()].flatMap(({ origins = [] }) => origins.map(({ manifest }) => manifest)));
     for (const id of pending) {
-      if (images.has(id)) continue;
+      if (images.has(id) || manifests.has(id)) continue;
       this.#setLoaded(id, undefined);
       this.#damaged.delete(id);
       await this.#content.remove(asBlob(id));
@@ -245,11 +276,27 @@ export function setTags(draft: ImageDraft, id: ImageID, names: readonly Referenc
   draft.images.set(id, { ...draft.images.get(id), lastTaggedNs: String(nowNs()) });
 }
 
-function record(draft: ImageDraft, { config: { id }, names, parent }: Registration): void {
+function record(draft: ImageDraft, { config: { id }, names, parent, manifest }: Registration): void {
   const known = parent !== undefined && parent !== id && draft.images.has(parent) ? { parent } : {};
-  draft.images.set(id, { lastTaggedNs: "0", ...draft.images.get(id), ...known });
+  const before = draft.images.get(id);
+  const origins = manifest === undefined ? before?.origins : withOrigin(before?.origins ?? [], manifest);
+  draft.images.set(id, { lastTaggedNs: "0", ...before, ...known, ...(origins === undefined ? {} : { origins }) });
   draft.pending.delete(id);
-  setTags(draft, id, names);
+  // Those that are forgotten go with the next sweep.
+  for (const origin of before?.origins ?? []) if (!origins?.some(({ manifest: kept }) => kept === origin.manifest)) draft.pending.add(origin.manifest);
+  if (manifest !== undefined) draft.pending.delete(manifest.digest);
+  for (const name of names) if (name.digest !== undefined) draft.references.set(formatReference(name), id);
+  setTags(
+    draft,
+    id,
+    names.filter((name) => name.digest === undefined),
+  );
+}
+
+function withOrigin(origins: readonly ImageOrigin[], { digest, mediaType, repository }: ReceivedManifest): ImageOrigin[] {
+  const same = origins.find(({ manifest }) => manifest === digest);
+  const repositories = [repository, ...(same?.repositories ?? []).filter((other) => other !== repository)].slice(0, maxRepositories);
+  return [{ manifest: digest, mediaType, repositories }, ...origins.filter((origin) => origin !== same)].slice(0, maxOrigins);
 }
 
 /** A config is a blob of the same digest. */

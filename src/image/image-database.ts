@@ -1,12 +1,22 @@
 import { mkdir, open, readFile, rename, rm, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type ImageID, isDigest } from "#core/digest.ts";
+import { type BlobDigest, type Digest, type ImageID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
+
+/** A manifest that a registry has for an image. The blob lies in the content store. */
+export interface ImageOrigin {
+  readonly manifest: BlobDigest;
+  readonly mediaType: string;
+  /** Normalized names without tag: `docker.io/library/busybox`. */
+  readonly repositories: readonly string[];
+}
 
 /** What is remembered of an image beside its config. */
 export interface ImageRecord {
   readonly parent?: ImageID;
+  /** What it was pulled or pushed as, the latest first. */
+  readonly origins?: readonly ImageOrigin[];
   /** Decimal nanoseconds since 1970; "0" = never. */
   readonly lastTaggedNs: string;
 }
@@ -16,15 +26,15 @@ export interface ImageState {
   readonly images: ReadonlyMap<ImageID, ImageRecord>;
   /** Normalized name with tag or digest → image. */
   readonly references: ReadonlyMap<string, ImageID>;
-  /** Configs that may lie in the content store without being an image: written before they arrive and after images are removed, swept at start. */
-  readonly pending: ReadonlySet<ImageID>;
+  /** Configs and manifests that may lie in the content store without an image: written before they arrive and after images are removed, swept at start. */
+  readonly pending: ReadonlySet<Digest>;
 }
 
 /** A state being edited. */
 export interface ImageDraft {
   readonly images: Map<ImageID, ImageRecord>;
   readonly references: Map<string, ImageID>;
-  readonly pending: Set<ImageID>;
+  readonly pending: Set<Digest>;
 }
 
 /** Room on a full disk for the one file that must be written before anything can be removed. Bytes. */
@@ -89,7 +99,15 @@ function parseRecord(record: unknown, what: string): ImageRecord {
   const parent = fields.text("parent");
   const lastTaggedNs = fields.text("lastTaggedNs") ?? "0";
   if (!/^[0-9]{1,20}$/.test(lastTaggedNs)) throw new EngineError("corrupt", `${what} is malformed: lastTaggedNs`);
-  return { lastTaggedNs, ...(parent === undefined ? {} : { parent: imageId(parent, what) }) };
+  const origins = (fields.list("origins") ?? []).map((origin, i) => parseOrigin(origin, `origin ${i} of ${what}`));
+  return { lastTaggedNs, ...(parent === undefined ? {} : { parent: imageId(parent, what) }), ...(origins.length === 0 ? {} : { origins }) };
+}
+
+function parseOrigin(origin: unknown, what: string): ImageOrigin {
+  const fields = new JsonFields(origin, what);
+  const manifest = fields.text("manifest") ?? "";
+  if (!isDigest(manifest)) throw new EngineError("corrupt", `${what} is malformed: "${manifest.slice(0, 100)}" is no digest`);
+  return { manifest, mediaType: fields.text("mediaType") ?? "", repositories: fields.texts("repositories") ?? [] };
 }
 
 function imageId(text: string, what: string): ImageID {

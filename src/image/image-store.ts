@@ -16,7 +16,7 @@ import { spoolArchive } from "./archive/spool.ts";
 import { parseImageConfig } from "./image-config.ts";
 import { ImageCatalog, type Log, messageOf, newTag, setTags } from "./image-catalog.ts";
 import { ImageDatabase } from "./image-database.ts";
-import type { DeleteResult, Image, ImageStore, LoadEvent } from "./mod.ts";
+import type { DeleteResult, Image, ImageStore, LoadEvent, Origin, ReceivedImage } from "./mod.ts";
 import { parsePlatform } from "./platform.ts";
 import { pruneImages } from "./prune-images.ts";
 import { DraftIndex, removeImage } from "./remove-image.ts";
@@ -166,6 +166,18 @@ class FileImageStore implements ImageStore {
     const config = parseImageConfig(rawConfig);
     await this.#catalog.register([{ config, names: (options.tags ?? []).map(newTag), parent: options.parent }]);
     return this.#catalog.view(config.id);
+  }
+
+  receive({ config, names, manifest }: ReceivedImage, applyLayers: () => Promise<void>): Promise<Image> {
+    return this.#holding(config.chainIds, async () => {
+      await applyLayers();
+      await this.#catalog.register([{ config, names, parent: undefined, manifest }]);
+      return this.#catalog.view(config.id);
+    });
+  }
+
+  origins(id: ImageID): Promise<Origin[]> {
+    return this.#catalog.originsOf(id);
   }
 
   async sweep(): Promise<void> {

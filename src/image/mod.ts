@@ -5,6 +5,8 @@
 import type { Readable } from "node:stream";
 import type { ChainID, DiffID, Digest, ImageID } from "#core/digest.ts";
 import type { ImageConfigJson } from "#core/image-spec.ts";
+import type { Reference } from "#core/reference.ts";
+import type { ParsedConfig } from "./image-config.ts";
 
 export interface Image {
   readonly id: ImageID;
@@ -25,6 +27,23 @@ export interface Image {
   /** When this store last tagged it, ns since 1970; 0n = never. */
   readonly lastTaggedNs: bigint;
   readonly parent: ImageID | undefined;
+}
+
+/** A manifest that registries have for an image. */
+export interface Origin {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Uint8Array;
+  /** Normalized names without tag: `docker.io/library/busybox`. */
+  readonly repositories: readonly string[];
+}
+
+/** An image on its way from a registry. */
+export interface ReceivedImage {
+  readonly config: ParsedConfig;
+  /** With tags or digests. */
+  readonly names: readonly Reference[];
+  readonly manifest: { readonly bytes: Uint8Array; readonly digest: Digest; readonly mediaType: string; readonly repository: string };
 }
 
 /** What `rmi` did, in order, as Docker prints it. */
@@ -78,6 +97,13 @@ export interface ImageStore {
   ): Promise<ImageID>;
   /** docker-archive with an OCI index, as docker 25+ writes it. */
   save(namesOrIds: readonly string[]): Promise<Readable>;
+  /**
+   * Takes an image in that comes from a registry. `applyLayers` sees to it that its layers are there; they are kept from being pruned until the image is recorded, and nothing is recorded
+   * when it fails.
+   */
+  receive(image: ReceivedImage, applyLayers: () => Promise<void>): Promise<Image>;
+  /** What registries have this image as, the latest first. */
+  origins(id: ImageID): Promise<Origin[]>;
   /** Registers a config whose layers are present; used by commit, import, bootstrap. */
   add(rawConfig: Uint8Array, options?: { readonly tags?: readonly string[]; readonly parent?: ImageID }): Promise<Image>;
   /** Removes untagged (or all unused) images. */
@@ -90,6 +116,9 @@ export interface ImageStore {
 }
 
 export { branchOf, compareImages, type ImageBranch, type ImageComparison } from "./compare-images.ts";
+export { maxConfigBytes, type ParsedConfig, parseImageConfig } from "./image-config.ts";
+export { chooseManifest } from "./choose-manifest.ts";
+export { hostPlatform, parsePlatform, type PlatformLike, platformRank, printPlatform } from "./platform.ts";
 export { type BootstrapOptions, bootstrapImage } from "./bootstrap.ts";
 export { type CommitInput, commitConfig, emptyLayer } from "./commit.ts";
 export { type ImageStoreOptions, openImageStore } from "./image-store.ts";

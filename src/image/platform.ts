@@ -23,19 +23,33 @@ const goArchitectures: Readonly<Record<string, string>> = {
 /** What runs here. */
 export const hostPlatform: PlatformLike = { os: "linux", architecture: goArchitectures[arch()] ?? arch() };
 
-/** How well an image for `platform` runs here: 0 = not at all. No platform said: it may. */
-export function platformRank(platform: PlatformLike | undefined): number {
+/** How well an image for `platform` runs on `wanted`: 0 = not at all, the best is highest. No platform said: it may. */
+export function platformRank(platform: PlatformLike | undefined, wanted: PlatformLike = hostPlatform): number {
   if (platform === undefined) return 1;
-  if (platform.os !== hostPlatform.os) return 0;
-  if (platform.architecture === hostPlatform.architecture) return variantRank(platform.variant);
-  // 32-bit code runs on 64-bit x86.
-  return hostPlatform.architecture === "amd64" && platform.architecture === "386" ? 2 : 0;
+  if (platform.os !== wanted.os) return 0;
+  const accepted = acceptedBy(wanted);
+  const own = `${platform.architecture}/${variantOf(platform)}`;
+  const at = accepted.indexOf(own);
+  if (at >= 0) return 2 + accepted.length - at;
+  // amd64 v2 to v4 need what not every machine has; where nobody said what this one has, they are better than nothing.
+  return platform.architecture === wanted.architecture && !wanted.variant ? 2 : 0;
 }
 
-/** amd64 v2 to v4 need what not every machine has; the plain one runs everywhere. */
-function variantRank(variant: string | undefined): number {
-  if (variant === undefined || variant === "" || variant === "v8") return 4;
-  return 3;
+/** `architecture/variant` of what runs on a platform, best first, in containerd's order. */
+function acceptedBy(wanted: PlatformLike): string[] {
+  const { architecture } = wanted;
+  const own = `${architecture}/${variantOf(wanted)}`;
+  const level = Number(/^v(\d+)$/.exec(variantOf(wanted))?.[1] ?? "0");
+  const down = (name: string, from: number, to: number) => Array.from({ length: Math.max(0, from - to + 1) }, (_, i) => `${name}/v${from - i}`);
+  if (architecture === "amd64") return [...down("amd64", level, 1), "386/"];
+  if (architecture === "arm64") return [own, ...(level > 8 ? ["arm64/v8"] : []), ...down("arm", 8, 5)];
+  if (architecture === "arm") return down("arm", level, 5);
+  return [own];
+}
+
+/** What no variant means. */
+function variantOf({ architecture, variant }: PlatformLike): string {
+  return variant || ({ amd64: "v1", arm64: "v8", arm: "v7" }[architecture] ?? "");
 }
 
 export function printPlatform(platform: PlatformLike | undefined): string {

@@ -129,6 +129,7 @@ function deleteImage(context: RemoveContext, id: ImageID, results: DeleteResult[
   }
   const parent = draft.images.get(id)?.parent;
   untag(context, index.namesOf(id), results);
+  for (const { manifest } of draft.images.get(id)?.origins ?? []) draft.pending.add(manifest);
   draft.images.delete(id);
   draft.pending.add(id);
   results.push({ Deleted: id });

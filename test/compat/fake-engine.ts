@@ -372,6 +372,8 @@ export function createFakeEngine(): FakeEngine {
         onEvent({ kind: "loaded", reference: "busybox:latest", id: busybox.id });
       },
       import: async () => busybox.id,
+      pull: unsupported("pull"),
+      push: unsupported("push"),
       remove: async (name) => [{ Untagged: `${name}:latest` }],
       prune: async () => ({ deleted: [], bytes: 0 }),
       users: (id: Digest) => [...records.values()].filter((r) => r.imageId === id).map((r) => r.id),

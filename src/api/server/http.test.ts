@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createFakeEngine, type FakeEngine } from "../../../test/compat/fake-engine.ts";
 import { rawConnection } from "../../../test/compat/raw.ts";
+import { EngineError } from "#core/errors.ts";
 import { type ApiServer, createApiServer } from "./mod.ts";
 
 let dir: string;
@@ -344,13 +345,25 @@ describe("errors", () => {
     expect(await get(`/containers/${id}/top`)).toMatch(/^HTTP\/1\.1 500/);
   });
 
-  test("pulling says truthfully that it cannot; what is here is up to date", async () => {
-    const reply = await post("/images/create?fromImage=nope&tag=latest");
-    expect(reply).toMatch(/^HTTP\/1\.1 404/);
-    expect((bodyOf(reply) as { message: string }).message).toContain(
-      "No such image: nope:latest (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)",
+  test("a pull is docker's progress; what fails before it is a status, what fails later a line", async () => {
+    engine.images.pull = async ({ reference, allTags, credentials }, onEvent) => {
+      expect(allTags).toBe(false);
+      if (reference === "nope:latest") throw new EngineError("not-found", "manifest for nope:latest not found: manifest unknown: manifest unknown");
+      expect(credentials).toEqual({ username: "me", password: "pw" });
+      const id = `sha256:${"a".repeat(64)}` as const;
+      onEvent({ kind: "begin", path: "library/busybox", tag: "1" });
+      onEvent({ kind: "layer", id, state: "downloading", current: 5, total: 10 });
+      throw new EngineError("corrupt", "filesystem layer verification failed");
+    };
+    expect(await post("/images/create?fromImage=nope&tag=latest")).toMatch(/^HTTP\/1\.1 404/);
+    const header = Buffer.from(JSON.stringify({ username: "me", password: "pw" })).toString("base64url");
+    const reply = await post("/images/create?fromImage=busybox&tag=1", "", `application/json\r\nX-Registry-Auth: ${header}`);
+    expect(reply).toContain('{"status":"Pulling from library/busybox","id":"1"}');
+    expect(reply).toContain(
+      '{"status":"Downloading","progressDetail":{"current":5,"total":10},"progress":"[=========================>                        ]      5B/10B","id":"aaaaaaaaaaaa"}',
     );
-    expect(await post("/images/create?fromImage=busybox&tag=latest")).toContain('{"status":"Status: Image is up to date for busybox:latest"}');
+    expect(reply).toContain('"error":"filesystem layer verification failed"');
+    expect(await post("/images/create?fromImage=busybox&tag=1", "", "application/json\r\nX-Registry-Auth: %%%")).toMatch(/^HTTP\/1\.1 400/);
   });
 
   test("a path with a broken escape is 400", async () => {

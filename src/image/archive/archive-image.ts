@@ -4,9 +4,6 @@ import { parseReference, type Reference } from "#core/reference.ts";
 import { parseImageConfig, type ParsedConfig } from "../image-config.ts";
 import type { SpooledFile } from "./spool.ts";
 
-/** Manifests and indexes are small. Bytes. */
-export const maxManifestBytes: number = 4 * 1024 * 1024;
-
 /** One image of an archive, ready to be applied. */
 export interface ArchiveImage {
   readonly config: ParsedConfig;

@@ -1,8 +1,9 @@
 import { type ImageID, isDigest } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
+import { maxManifestBytes } from "#core/manifest.ts";
 import { maxConfigBytes } from "../image-config.ts";
-import { type ArchiveImage, archiveImage, maxManifestBytes, taggedName } from "./archive-image.ts";
+import { type ArchiveImage, archiveImage, taggedName } from "./archive-image.ts";
 import { readSpooled, type SpooledArchive, type SpooledFile } from "./spool.ts";
 
 /**

@@ -1,15 +1,13 @@
 import { Readable } from "node:stream";
 import { type BlobDigest, type ChainID, type DiffID, type Digest, digestOf, hexOf } from "#core/digest.ts";
 import type { Descriptor, Manifest } from "#core/image-spec.ts";
+import { mediaTypes } from "#core/manifest.ts";
 import { familiarName, familiarString, formatReference, type Reference } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { endBlocks, formatHeader, padding } from "#unionfs/tar/writer.ts";
 import type { Image } from "../mod.ts";
 
-const manifestType = "application/vnd.oci.image.manifest.v1+json";
-const indexType = "application/vnd.oci.image.index.v1+json";
-const configType = "application/vnd.oci.image.config.v1+json";
-const layerType = "application/vnd.oci.image.layer.v1.tar";
+const { ociManifest: manifestType, ociIndex: indexType, ociConfig: configType, ociLayer: layerType } = mediaTypes;
 
 export interface ImageToSave {
   readonly image: Image;

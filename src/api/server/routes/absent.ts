@@ -57,7 +57,6 @@ export const absentRoutes: readonly Route[] = [
   ["POST", "/session", later("BuildKit")],
   ["POST", "/grpc", later("BuildKit")],
   ["GET", "/images/search", later("searching a registry")],
-  ["POST", "/images/{name:.*}/push", later("pushing to a registry")],
   ["GET", "/distribution/{name:.*}/json", later("asking a registry")],
   ["GET", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["POST", "/containers/{id}/checkpoints", later("a checkpoint")],

@@ -1,7 +1,6 @@
-/** Images that come in and go out: load, import, pull (as far as it goes), save. @module */
+/** Images that come in and go out: load, import, pull, push, save. @module */
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
-import { familiarString, parseReference, withDefaultTag } from "#core/reference.ts";
 import type { LoadEvent } from "#image/mod.ts";
 import { applyChanges } from "#api/types/changes.ts";
 import { type ProgressLine, progressBar } from "#api/types/progress.ts";
@@ -10,6 +9,7 @@ import { emitted } from "../queue.ts";
 import type { Context, Route } from "../router.ts";
 import { blameRequest } from "../status.ts";
 import { referenceOf } from "./images.ts";
+import { pullImage, pushImage } from "./registry.ts";
 
 function loadLine(event: LoadEvent, quiet: boolean): ProgressLine | undefined {
   if (event.kind === "loaded") {
@@ -70,21 +70,6 @@ async function* lineOf(...lines: ProgressLine[]): AsyncGenerator<ProgressLine, v
   yield* lines;
 }
 
-/** There is no registry client yet: what is here already is up to date, anything else is not found. */
-async function pull(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
-  const { query } = request;
-  const from = query.text("fromImage");
-  const tag = query.text("tag");
-  const reference = familiarString(withDefaultTag(parseReference(tag === "" ? from : tag.includes(":") ? `${from}@${tag}` : `${from}:${tag}`)));
-  if (!(await engine.images.find(reference))) {
-    throw new EngineError(
-      "not-found",
-      `No such image: ${reference} (pulling from a registry is not supported by this version; use wherry load or wherry image bootstrap)`,
-    );
-  }
-  return { kind: "lines", status: 200, lines: lineOf({ status: `Status: Image is up to date for ${reference}` }), eager: false };
-}
-
 async function save(names: readonly string[], { engine }: Context): Promise<ApiResponse> {
   if (names.length === 0) throw new EngineError("invalid", "no image name given");
   return { kind: "bytes", status: 200, contentType: "application/x-tar", body: await engine.images.save(names) };
@@ -94,11 +79,12 @@ export const imageTransferRoutes: readonly Route[] = [
   ["POST", "/images/load", load],
   ["GET", "/images/get", (request, context) => save(request.query.all("names"), context)],
   ["GET", "/images/{name:.*}/get", (_request, context, name) => save([name!], context)],
+  ["POST", "/images/{name:.*}/push", pushImage],
   [
     "POST",
     "/images/create",
     (request, context) => {
-      if (request.query.text("fromImage") !== "") return pull(request, context);
+      if (request.query.text("fromImage") !== "") return pullImage(request, context);
       if (request.query.text("fromSrc") !== "") return importImage(request, context);
       throw new EngineError("invalid", "either fromImage or fromSrc is needed");
     },

@@ -1,0 +1,165 @@
+/** The layers of one image: all downloads run, the lowest layer that is whole enough is unpacked. @module */
+import { statfs } from "node:fs/promises";
+import type { ChainID, Digest } from "#core/digest.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
+import type { Descriptor } from "#core/image-spec.ts";
+import { isForeign } from "#core/manifest.ts";
+import type { Reference } from "#core/reference.ts";
+import type { ParsedConfig } from "#image/mod.ts";
+import type { Download } from "#registry/mod.ts";
+import { decompress } from "#unionfs/tar/decompress.ts";
+import type { Pulling } from "./pull-image.ts";
+
+/** A layer that is not here. */
+interface Missing {
+  readonly descriptor: Descriptor;
+  readonly diffId: Digest;
+  readonly chain: ChainID;
+  readonly parent: ChainID | undefined;
+}
+
+/** Sees to it that all layers of the image are in the layer store. */
+export async function pullLayers(pulling: Pulling, reference: Reference, config: ParsedConfig, layers: readonly Descriptor[]): Promise<void> {
+  const { ctx, session, onEvent, signal } = pulling;
+  const missing: Missing[] = [];
+  for (const [i, descriptor] of layers.entries()) {
+    const chain = config.chainIds[i]!;
+    // What lies above a missing layer is missing itself.
+    if (missing.length === 0 && (await ctx.layers.has(chain))) onEvent({ kind: "layer", id: descriptor.digest, state: "exists" });
+    else missing.push({ descriptor, diffId: config.diffIds[i]!, chain, parent: config.chainIds[i - 1] });
+  }
+  for (const { descriptor } of missing) checkLayerType(descriptor);
+  for (const { descriptor } of missing) onEvent({ kind: "layer", id: descriptor.digest, state: "waiting" });
+  const source = session.blobSource(reference.path);
+  const downloads = missing.map(({ descriptor }) => ctx.downloads.begin(descriptor, source));
+  let applied = 0;
+  // Who gives up lets go of all of them at once.
+  const stop = () => void Promise.all(downloads.map((download) => download.close({ keep: true })));
+  signal?.addEventListener("abort", stop, { once: true });
+  try {
+    if (signal?.aborted) throw new EngineError("cancelled", "context canceled", { cause: signal.reason });
+    for (const [i, download] of downloads.entries()) reportDownload(missing[i]!.descriptor, download, onEvent);
+    // A download that fails ends the pull at once, also when a lower layer is still being unpacked.
+    const failed = Promise.all(downloads.map(({ whole }) => whole));
+    failed.catch(() => undefined);
+    for (const [i, layer] of missing.entries()) {
+      await Promise.race([applyShared(pulling, layer, downloads[i]!), failed.then(() => new Promise<never>(() => undefined))]);
+      applied = i + 1;
+      await downloads[i]!.close({ keep: false });
+      onEvent({ kind: "layer", id: layer.descriptor.digest, state: "complete" });
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    await Promise.all(downloads.map((download, i) => download.close({ keep: i >= applied })));
+  }
+}
+
+/** Two pulls that need the same layer unpack it once. */
+async function applyShared(pulling: Pulling, layer: Missing, download: Download): Promise<void> {
+  const { ctx, signal } = pulling;
+  await ctx.applying.run(layer.chain, signal, (shared) => applyLayer({ ...pulling, signal: shared }, layer, download));
+}
+
+async function applyLayer({ ctx, onEvent, signal }: Pulling, { descriptor, diffId, parent }: Missing, download: Download): Promise<void> {
+  const limit = await unpackLimit(ctx.options.dataRoot, descriptor.size);
+  const tar = bounded(decompress(extracting(download, descriptor, onEvent)), limit, descriptor);
+  try {
+    await ctx.layers.apply(parent, tar, {
+      expected: diffId,
+      // Not compressed: what arrived is the layer's very archive. It is waited for, and taken over where the driver keeps archives.
+      ...(descriptor.digest === diffId && ctx.layers.driver.receive !== undefined ? { file: await whole(download) } : {}),
+      ...(signal === undefined ? {} : { signal }),
+    });
+  } catch (error) {
+    throw await truerError(error, download, descriptor);
+  }
+}
+
+async function whole(download: Download): Promise<string> {
+  await download.whole;
+  return download.path;
+}
+
+/** What was wrong with the bytes came first; that they could not be unpacked is a consequence. */
+async function truerError(error: unknown, download: Download, { digest }: Descriptor): Promise<unknown> {
+  if (isEngineError(error, "cancelled") || isEngineError(error, "storage")) return error;
+  if (isEngineError(error, "corrupt") || !isEngineError(error)) {
+    const verdict = await Promise.race([
+      download.whole.then(
+        () => undefined,
+        (reason: unknown) => reason,
+      ),
+      undefined,
+    ]);
+    if (verdict !== undefined) return verdict;
+  }
+  if (!isEngineError(error)) return error;
+  return new EngineError(error.code, `failed to register layer ${digest}: ${error.message}`, {
+    cause: error,
+    details: error.details,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  });
+}
+
+function checkLayerType(descriptor: Descriptor): void {
+  const { mediaType, digest } = descriptor;
+  if (mediaType !== "" && !isForeign(descriptor) && !/\.tar(\.gzip|\+gzip|\+zstd|\.zstd)?$/.test(mediaType)) {
+    throw new EngineError("unsupported", `layer ${digest} is of type "${mediaType.slice(0, 100)}", which cannot be unpacked`);
+  }
+}
+
+/** Progress is told each time so many more bytes are there, and at the ends. */
+const progressStep = 512 * 1024;
+
+function reportDownload({ digest, size }: Descriptor, download: Download, onEvent: Pulling["onEvent"]): void {
+  let next = 0;
+  download.onProgress((current) => {
+    if (current < next && current < size) return;
+    next = current + progressStep;
+    onEvent({ kind: "layer", id: digest, state: "downloading", current, total: size });
+    if (current === size) onEvent({ kind: "layer", id: digest, state: "verifying" });
+  });
+  download.whole.then(
+    () => onEvent({ kind: "layer", id: digest, state: "downloaded" }),
+    () => undefined,
+  );
+}
+
+/** The compressed bytes; what was read is how far the unpacking is, once the download is whole. */
+async function* extracting(download: Download, { digest, size }: Descriptor, onEvent: Pulling["onEvent"]): AsyncIterable<Uint8Array> {
+  let isWhole = false;
+  download.whole.then(
+    () => (isWhole = true),
+    () => undefined,
+  );
+  let current = 0;
+  let next = 0;
+  for await (const chunk of download.read()) {
+    current += chunk.byteLength;
+    if (isWhole && (current >= next || current === size)) {
+      next = current + progressStep;
+      onEvent({ kind: "layer", id: digest, state: "extracting", current, total: size });
+    }
+    yield chunk;
+  }
+}
+
+/** A layer of zeros may be a thousand times larger than its blob; one that is larger than all that is free, or than this, is a bomb. */
+const bomb = { ratio: 500, floorBytes: 8 * 2 ** 30 } as const;
+
+/** How large a layer of so many compressed bytes may become. */
+async function unpackLimit(directory: string, compressedBytes: number): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return Math.min(Math.max(bomb.floorBytes, compressedBytes * bomb.ratio), bavail * bsize);
+}
+
+async function* bounded(tar: AsyncIterable<Uint8Array>, limit: number, { digest, size }: Descriptor): AsyncIterable<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of tar) {
+    bytes += chunk.byteLength;
+    if (bytes > limit) {
+      throw new EngineError("storage", `layer ${digest} unpacks ${size} bytes to more than ${limit}: it does not fit on the disk, or is made to fill it`);
+    }
+    yield chunk;
+  }
+}

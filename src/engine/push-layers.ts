@@ -1,0 +1,147 @@
+/** The layers of one image, several at a time. @module */
+import { constants, createGzip } from "node:zlib";
+import { pipeline } from "node:stream";
+import { systemClock } from "#core/clock.ts";
+import type { ChainID, DiffID } from "#core/digest.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
+import type { Descriptor } from "#core/image-spec.ts";
+import { isForeign, mediaTypes } from "#core/manifest.ts";
+import { parseReference, repositoryOf } from "#core/reference.ts";
+import type { Image } from "#image/mod.ts";
+import { Slots } from "#registry/mod.ts";
+import type { LayerBlob } from "./layer-blobs.ts";
+import type { Pushing } from "./push-image.ts";
+
+interface Layer {
+  readonly diffId: DiffID;
+  readonly chain: ChainID;
+  /** Bytes of its files: how far the push is, is measured by it. */
+  readonly size: number;
+}
+
+/** So many of the blobs that are known for a layer are asked for. */
+const maxCandidates = 6;
+const progressStep = 512 * 1024;
+
+/** Sees to it that the registry has all layers; resolves with what it has them as. */
+export async function pushLayers(pushing: Pushing, image: Image): Promise<Descriptor[]> {
+  const { ctx, onEvent } = pushing;
+  const layers = image.diffIds.map((diffId, i): Layer => ({ diffId, chain: image.chainIds[i]!, size: image.layerSizes[i] ?? 0 }));
+  for (const { diffId } of layers.toReversed()) onEvent({ kind: "layer", id: diffId, state: "preparing" });
+  const slots = new Slots(ctx.registries.config.maxUploads);
+  const once = new Map<DiffID, Promise<Descriptor>>();
+  const abort = new AbortController();
+  const signal = pushing.signal === undefined ? abort.signal : AbortSignal.any([pushing.signal, abort.signal]);
+  const results = await Promise.allSettled(
+    layers.map((layer) => {
+      // An empty layer may be there twice.
+      const known = once.get(layer.diffId);
+      if (known !== undefined) return known;
+      const work = slots.run(() => pushLayer({ ...pushing, signal }, layer));
+      once.set(layer.diffId, work);
+      work.catch((error: unknown) => abort.abort(error));
+      return work;
+    }),
+  );
+  const failed = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+  if (failed.length > 0) throw failed.find((error) => !isEngineError(error, "cancelled")) ?? failed[0];
+  return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+}
+
+async function pushLayer(pushing: Pushing, layer: Layer): Promise<Descriptor> {
+  const { blobs, onEvent, signal } = pushing;
+  if (signal?.aborted) throw new EngineError("cancelled", "context canceled", { cause: signal.reason });
+  const candidates = (await blobs.of(layer.diffId)).slice(0, maxCandidates);
+  const foreign = candidates.find(({ descriptor }) => isForeign(descriptor));
+  if (foreign !== undefined) {
+    onEvent({ kind: "layer", id: layer.diffId, state: "exists" });
+    return foreign.descriptor;
+  }
+  return (await findThere(pushing, layer, candidates)) ?? (await copyFromOrigin(pushing, layer, candidates)) ?? sendCompressed(pushing, layer);
+}
+
+/** What the registry has already, here or in another repository. */
+async function findThere({ writer, target, onEvent }: Pushing, { diffId }: Layer, candidates: readonly LayerBlob[]): Promise<Descriptor | undefined> {
+  for (const { descriptor } of candidates) {
+    if ((await writer.has(descriptor.digest)) === undefined) continue;
+    onEvent({ kind: "layer", id: diffId, state: "exists" });
+    return descriptor;
+  }
+  for (const { descriptor, repositories } of candidates) {
+    for (const repository of repositories) {
+      const from = parseReference(repository);
+      if (from.domain !== target.domain || from.path === target.path || !(await writer.mount(descriptor.digest, from.path))) continue;
+      onEvent({ kind: "layer", id: diffId, state: "mounted", from: from.path });
+      return descriptor;
+    }
+  }
+  return undefined;
+}
+
+/**
+ * A layer that was pulled is not kept compressed. For its digest to stay what it was, its bytes are fetched once more where they came from, as far as that goes without credentials;
+ * otherwise the layer is compressed anew, and has a new digest.
+ */
+async function copyFromOrigin(pushing: Pushing, { diffId }: Layer, candidates: readonly LayerBlob[]): Promise<Descriptor | undefined> {
+  const { ctx, writer, target, onEvent, signal } = pushing;
+  for (const { descriptor, repositories } of candidates) {
+    for (const repository of repositories) {
+      const from = parseReference(repository);
+      if (repositoryOf(from) === repositoryOf(target)) continue;
+      try {
+        await using session = await ctx.registries.open({ domain: from.domain, signal });
+        const download = ctx.downloads.begin(descriptor, session.blobSource(from.path));
+        try {
+          await writer.put(
+            { open: () => download.read(), digest: descriptor.digest },
+            { clock: systemClock, signal, onProgress: reporter(pushing, diffId, descriptor.size) },
+          );
+        } finally {
+          await download.close({ keep: false });
+        }
+        onEvent({ kind: "layer", id: diffId, state: "pushed" });
+        return descriptor;
+      } catch (error) {
+        if (!isEngineError(error) || error.code === "cancelled" || error.code === "storage" || signal?.aborted) throw error;
+        ctx.log("debug", `layer ${diffId} is compressed anew: ${repository} does not give ${descriptor.digest}: ${error.message}`);
+      }
+    }
+  }
+  return undefined;
+}
+
+async function sendCompressed(pushing: Pushing, { diffId, chain, size }: Layer): Promise<Descriptor> {
+  const { ctx, writer, blobs, onEvent, signal } = pushing;
+  onEvent({ kind: "layer", id: diffId, state: "pushing", current: 0, total: size });
+  const report = reporter(pushing, diffId, size);
+  const uploaded = await writer.put({ open: () => compressed(counted(() => ctx.layers.tar(chain), report)) }, { clock: systemClock, signal });
+  const descriptor: Descriptor = { mediaType: mediaTypes.dockerLayer, ...uploaded };
+  await blobs.note(diffId, descriptor);
+  onEvent({ kind: "layer", id: diffId, state: "pushed" });
+  return descriptor;
+}
+
+function reporter({ onEvent }: Pushing, id: DiffID, total: number): (current: number) => void {
+  let next = 0;
+  return (current) => {
+    if (current < next) return;
+    next = current + progressStep;
+    onEvent({ kind: "layer", id, state: "pushing", current, total });
+  };
+}
+
+async function* counted(open: () => Promise<AsyncIterable<Uint8Array>>, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of await open()) {
+    bytes += chunk.byteLength;
+    report(bytes);
+    yield chunk;
+  }
+}
+
+/** gzip without name and time: the same bytes for the same layer. Level and strategy are part of that: a change changes digests. */
+async function* compressed(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const gzip = createGzip({ level: constants.Z_BEST_SPEED + 3, memLevel: 9, chunkSize: 128 * 1024 });
+  // The loop below sees every error that the pipeline ends with.
+  yield* pipeline(tar, gzip, () => undefined) as AsyncIterable<Buffer>;
+}

@@ -1,0 +1,295 @@
+/**
+ * Blobs while they arrive. Each is one file under its digest, written and hashed piece by piece; whoever wants its bytes reads them from there while it grows, so the disk is the
+ * buffer between the network and the unpacking, and memory stays small. A file that is left behind (given up, killed) is taken up where it ended by the next who wants it.
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type BlobDigest, hexOf, isDigest } from "#core/digest.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import type { Descriptor } from "#core/image-spec.ts";
+import type { BlobSource } from "./blob-source.ts";
+import { type HttpAnswer, connectionError, isTransient } from "./network.ts";
+import { maxAttempts, waitBefore } from "./retry.ts";
+import { Slots } from "./slots.ts";
+
+/** A blob on its way here. It must be closed; when its last holder has, it stops. */
+export interface Download {
+  readonly path: string;
+  /** Bytes so far. */
+  readonly received: number;
+  /** Settles when all of it is here and is what its digest says. EngineError corrupt, unavailable, …; cancelled when every holder has closed it. */
+  readonly whole: Promise<void>;
+  /** The bytes from the first on, as they arrive; ends well only when the whole was verified. */
+  read(): AsyncIterable<Uint8Array>;
+  /** Called when more has arrived. */
+  onProgress(listener: (received: number) => void): void;
+  /** `keep`: it was not taken in and may be wanted again. */
+  close(options: { readonly keep: boolean }): Promise<void>;
+}
+
+const readBytes = 256 * 1024;
+/** A broken transfer that has brought less than this has brought nothing. */
+const progressBytes = 64 * 1024;
+/** A registry that gives less for this long has stopped, whatever it still sends. */
+const slowest = { bytes: 4096, ms: 30_000 } as const;
+
+export class Downloads {
+  readonly #directory: string;
+  readonly #slots: Slots;
+  readonly #running = new Map<BlobDigest, Transfer>();
+
+  private constructor(directory: string, atOnce: number) {
+    this.#directory = directory;
+    this.#slots = new Slots(atOnce);
+  }
+
+  static async open(directory: string, atOnce: number): Promise<Downloads> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return new Downloads(directory, atOnce);
+  }
+
+  /** Joins the transfer of this blob, or begins one. */
+  begin(descriptor: Descriptor, source: BlobSource): Download {
+    const { digest } = descriptor;
+    let transfer = this.#running.get(digest);
+    if (transfer === undefined) {
+      transfer = new Transfer(join(this.#directory, hexOf(digest)), descriptor, source, this.#slots);
+      this.#running.set(digest, transfer);
+    }
+    return transfer.hold((ended) => {
+      if (this.#running.get(digest) === ended) this.#running.delete(digest);
+    });
+  }
+
+  /** Removes files that nobody has asked for since `maxAgeMs`. */
+  async sweep(maxAgeMs: number, now: number): Promise<void> {
+    for (const name of await readdir(this.#directory)) {
+      const path = join(this.#directory, name);
+      const digest = `sha256:${name}`;
+      if (isDigest(digest) && this.#running.has(digest)) continue;
+      const { mtimeMs } = await stat(path);
+      if (now - mtimeMs >= maxAgeMs) await rm(path, { recursive: true, force: true });
+    }
+  }
+}
+
+class Transfer {
+  readonly path: string;
+  readonly whole: Promise<void>;
+  readonly #descriptor: Descriptor;
+  readonly #abort = new AbortController();
+  readonly #listeners = new Set<(received: number) => void>();
+  #received = 0;
+  #holders = 0;
+  #wanted = false;
+  #wake: (() => void)[] = [];
+  #ended: { readonly error?: unknown } | undefined;
+
+  constructor(path: string, descriptor: Descriptor, source: BlobSource, slots: Slots) {
+    this.path = path;
+    this.#descriptor = descriptor;
+    this.whole = slots
+      .run(() => this.#fetch(source))
+      .then(
+        () => this.#end({}),
+        (error: unknown) => this.#end({ error }),
+      );
+    // Told to whoever waits or reads; nobody may be left.
+    this.whole.catch(() => undefined);
+  }
+
+  hold(released: (transfer: Transfer) => void): Download {
+    this.#holders++;
+    const transfer = this;
+    let open = true;
+    return {
+      path: this.path,
+      whole: this.whole,
+      get received() {
+        return transfer.#received;
+      },
+      read: () => this.#read(),
+      onProgress: (listener) => void this.#listeners.add(listener),
+      close: async ({ keep }) => {
+        if (!open) return;
+        open = false;
+        this.#wanted ||= keep;
+        if (--this.#holders > 0) return;
+        released(this);
+        this.#abort.abort();
+        await this.whole.catch(() => undefined);
+        if (!this.#wanted || this.#isDamaged()) await rm(this.path, { force: true });
+      },
+    };
+  }
+
+  #isDamaged(): boolean {
+    const error = this.#ended?.error;
+    return error instanceof EngineError && error.code === "corrupt";
+  }
+
+  #end(outcome: { readonly error?: unknown }): void {
+    this.#ended = outcome;
+    this.#notify();
+    if ("error" in outcome) throw outcome.error;
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = [];
+    for (const one of wake) one();
+  }
+
+  async #fetch(source: BlobSource): Promise<void> {
+    this.#abort.signal.throwIfAborted();
+    const { digest, size } = this.#descriptor;
+    await using file = await openFile(this.path);
+    const hash = createHash("sha256");
+    await this.#takeUp(file, hash);
+    const resumed = this.#received;
+    for (let attempt = 1; this.#received < size; ) {
+      const before = this.#received;
+      try {
+        await this.#receive(file, hash, source);
+      } catch (error) {
+        if (this.#abort.signal.aborted) throw new EngineError("cancelled", "context canceled", { cause: error });
+        if (this.#received - before >= progressBytes) attempt = 1;
+        else if (attempt++ >= maxAttempts) throw error;
+        if (!isTransient(error)) throw error;
+        await waitBefore(attempt, error, { ...source, signal: this.#abort.signal });
+      }
+    }
+    const actual = `sha256:${hash.digest("hex")}`;
+    if (actual !== digest) {
+      throw new EngineError("corrupt", `filesystem layer verification failed for digest ${digest}: what arrived has the digest ${actual}`, {
+        details: { resumed: resumed > 0 },
+      });
+    }
+  }
+
+  /** Reads what an earlier transfer has left. */
+  async #takeUp(file: FileHandle, hash: Hash): Promise<void> {
+    const { size } = await file.stat();
+    if (size > this.#descriptor.size) return file.truncate(0);
+    const buffer = Buffer.allocUnsafe(readBytes);
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, this.#received);
+      if (bytesRead === 0) return;
+      hash.update(buffer.subarray(0, bytesRead));
+      this.#advance(bytesRead);
+      this.#abort.signal.throwIfAborted();
+    }
+  }
+
+  /** One answer, as far as it goes. */
+  async #receive(file: FileHandle, hash: Hash, source: BlobSource): Promise<void> {
+    const { digest, size } = this.#descriptor;
+    const answer = await source.fetch(digest, this.#received, this.#abort.signal);
+    let skip = answer.status === 206 ? this.#skipOf(answer) : this.#received;
+    if (answer.status === 416) {
+      answer.body.destroy();
+      throw new EngineError("corrupt", `blob ${digest} ends at ${this.#received} of ${size} bytes`);
+    }
+    const pace = new Pace();
+    try {
+      for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+        if (pace.tooSlow(chunk.length)) throw transient(`blob ${digest}: the registry sends less than ${slowest.bytes} bytes in ${slowest.ms / 1000} s`);
+        const fresh = chunk.subarray(Math.min(skip, chunk.length));
+        skip -= chunk.length - fresh.length;
+        if (this.#received + fresh.length > size) throw new EngineError("corrupt", `blob ${digest} has more than the ${size} bytes that were announced`);
+        if (fresh.length === 0) continue;
+        await write(file, fresh);
+        hash.update(fresh);
+        this.#advance(fresh.length);
+      }
+    } catch (error) {
+      throw connectionError("GET", answer.url, error, this.#abort.signal);
+    } finally {
+      answer.body.destroy();
+    }
+    if (this.#received < size) throw transient(`blob ${digest}: the answer ended after ${this.#received} of ${size} bytes: unexpected EOF`);
+  }
+
+  /** Where a 206 begins, relative to what is here. */
+  #skipOf(answer: HttpAnswer): number {
+    const start = Number(/^bytes (\d+)-/.exec(answer.header("content-range") ?? "")?.[1] ?? Number.NaN);
+    if (Number.isNaN(start) || start > this.#received) {
+      answer.body.destroy();
+      throw new EngineError("corrupt", `blob ${this.#descriptor.digest}: the registry answers with another range than was asked for`);
+    }
+    return this.#received - start;
+  }
+
+  #advance(bytes: number): void {
+    this.#received += bytes;
+    for (const listener of this.#listeners) listener(this.#received);
+    this.#notify();
+  }
+
+  async *#read(): AsyncIterable<Uint8Array> {
+    let file: FileHandle | undefined;
+    let at = 0;
+    try {
+      for (;;) {
+        while (at < this.#received) {
+          file ??= await open(this.path, constants.O_RDONLY);
+          const buffer = Buffer.allocUnsafe(Math.min(readBytes, this.#received - at));
+          const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+          if (bytesRead === 0) throw new EngineError("storage", `the download of ${this.#descriptor.digest} was cut short on disk`);
+          at += bytesRead;
+          yield buffer.subarray(0, bytesRead);
+        }
+        if (this.#ended !== undefined) break;
+        await new Promise<void>((resolve) => this.#wake.push(resolve));
+      }
+    } finally {
+      await file?.close();
+    }
+    await this.whole;
+  }
+}
+
+function transient(message: string): EngineError {
+  return new EngineError("unavailable", message, { details: { transient: true } });
+}
+
+/** Notices a stream that drips. */
+class Pace {
+  #since = performance.now();
+  #bytes = 0;
+
+  tooSlow(bytes: number): boolean {
+    this.#bytes += bytes;
+    const now = performance.now();
+    if (now - this.#since < slowest.ms) return false;
+    const slow = this.#bytes < slowest.bytes;
+    this.#since = now;
+    this.#bytes = 0;
+    return slow;
+  }
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    throw storageError(error);
+  }
+}
+
+async function write(file: FileHandle, bytes: Buffer): Promise<void> {
+  try {
+    for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten;
+  } catch (error) {
+    throw storageError(error);
+  }
+}
+
+function storageError(error: unknown): EngineError {
+  const errno = errnoOf(error) ?? String(error);
+  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
+  return new EngineError("storage", `receiving a layer: ${reason}`, { cause: error, details: { errno } });
+}
