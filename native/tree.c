@@ -197,6 +197,14 @@ static bool cleared(const char *path, int attempt) {
   return false;
 }
 
+static int set_dir_meta(const char *path, const struct meta *meta) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int result = set_meta_fd(fd, meta), saved = errno;
+  close(fd);
+  return errno = saved, result;
+}
+
 static int make_dir(const char *path, const struct meta *meta) {
   for (int attempt = 0; mkdir(path, 0700) < 0; attempt++) {
     struct stat st;
@@ -207,19 +215,14 @@ static int make_dir(const char *path, const struct meta *meta) {
     }
     if (!cleared(path, attempt)) return -1;
   }
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return -1;
-  int result = set_meta_fd(fd, meta), saved = errno;
-  close(fd);
-  errno = saved;
-  return result;
+  return set_dir_meta(path, meta);
 }
 
-static int open_file(const char *path) {
+static int open_file(const char *path, const char *asked) {
   if (T.file >= 0) return errno = EBUSY, -1;
   for (int attempt = 0; (T.file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0; attempt++)
     if (!cleared(path, attempt)) return -1;
-  strcpy(T.file_path, path);
+  snprintf(T.file_path, sizeof T.file_path, "%s", asked);
   T.hole_at_end = false;
   return 0;
 }
@@ -303,10 +306,24 @@ static int change_pair(uint8_t op, struct reader *r, const char *path) {
   return errno = saved, result;
 }
 
+/* Makes a directory where nothing is; what is there stays as it is. */
+static int ensure_dir(const char *path, const struct meta *meta) {
+  if (mkdir(path, 0700) == 0) return set_dir_meta(path, meta);
+  return errno == EEXIST ? 0 : -1;
+}
+
+/* Fails when a directory is where none may be, or something else where only a directory may. */
+static int expect(const char *path, bool directory) {
+  struct stat st;
+  if (lstat(path, &st) < 0) return errno == ENOENT ? 0 : -1;
+  if (S_ISDIR(st.st_mode) == directory) return 0;
+  return errno = directory ? ENOTDIR : EISDIR, -1;
+}
+
 /* Performs one change; *path names it in an error. */
 static int change(uint8_t op, struct reader *r, const char **path) {
   struct meta meta;
-  const char *other;
+  const char *name, *other;
   struct str text;
   struct bytes value;
   uint64_t number;
@@ -316,30 +333,39 @@ static int change(uint8_t op, struct reader *r, const char **path) {
   if (op == T_DATA) return append(r);
   if (op == T_SKIP) return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : skip(number);
   if (op == T_CLOSE) return take_meta(r, &meta) || finished(r) ? -1 : close_file(&meta);
-  *path = "";
-  if (take_path(r, path)) return -1;
-  if (T.guarded && (op == T_LINK || op == T_RENAME)) return change_pair(op, r, *path);
+  struct reader copy = *r;
+  *path = read_str(&copy, &text) == 0 ? text.p : "";
+  if (take_path(r, &name)) return -1;
+  if (T.guarded && (op == T_LINK || op == T_RENAME)) return change_pair(op, r, name);
   switch (op) {
     case T_MKDIR:
-      return take_meta(r, &meta) || finished(r) ? -1 : make_dir(*path, &meta);
+      return take_meta(r, &meta) || finished(r) ? -1 : make_dir(name, &meta);
+    case T_ENSURE:
+      return take_meta(r, &meta) || finished(r) ? -1 : ensure_dir(name, &meta);
+    case T_EXPECT:
+      return read_u8(r, &type) || finished(r) ? (errno = EBADMSG, -1) : expect(name, type);
     case T_OPEN:
-      return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : open_file(*path);
+      return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : open_file(name, *path);
     case T_SYMLINK:
-      return read_str(r, &text) ? (errno = EBADMSG, -1) : take_meta(r, &meta) || finished(r) ? -1 : make_symlink(*path, text.p, &meta);
+      return read_str(r, &text) ? (errno = EBADMSG, -1) : take_meta(r, &meta) || finished(r) ? -1 : make_symlink(name, text.p, &meta);
     case T_LINK:
-      return take_path(r, &other) || finished(r) ? -1 : make_link(*path, other);
+      return take_path(r, &other) || finished(r) ? -1 : make_link(name, other);
     case T_MKNOD:
       if (read_u8(r, &type) || read_u32(r, &major) || read_u32(r, &minor)) return errno = EBADMSG, -1;
-      return take_meta(r, &meta) || finished(r) ? -1 : make_node(*path, type, major, minor, &meta);
+      return take_meta(r, &meta) || finished(r) ? -1 : make_node(name, type, major, minor, &meta);
     case T_META:
-      return take_meta(r, &meta) || finished(r) ? -1 : set_meta(*path, &meta);
+      return take_meta(r, &meta) || finished(r) ? -1 : set_meta(name, &meta);
+    case T_DIRMETA:
+      if (take_meta(r, &meta) || finished(r)) return -1;
+      if (set_dir_meta(name, &meta) == 0 || errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return 0;
+      return -1;
     case T_XATTR:
       if (read_str(r, &text) || read_bytes(r, &value) || finished(r)) return errno = EBADMSG, -1;
-      return lsetxattr(*path, text.p, value.p, value.n, 0);
+      return lsetxattr(name, text.p, value.p, value.n, 0);
     case T_REMOVE:
-      return finished(r) ? -1 : remove_tree(*path);
+      return finished(r) ? -1 : remove_tree(name);
     case T_RENAME:
-      return take_path(r, &other) || finished(r) ? -1 : move_entry(*path, other);
+      return take_path(r, &other) || finished(r) ? -1 : move_entry(name, other);
     default:
       return errno = ENOSYS, -1;
   }

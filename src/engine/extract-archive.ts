@@ -27,7 +27,8 @@ export async function extractTar(source: AsyncIterable<Uint8Array>, options: Ext
     await extractor.finish();
   } catch (error) {
     await reader.close();
-    throw isEngineError(error, "corrupt") ? new EngineError("invalid", error.message, { cause: error, details: error.details }) : error;
+    if (isEngineError(error, "corrupt")) throw new EngineError("invalid", error.message, { cause: error, details: error.details });
+    throw extractor.rendered(error);
   }
 }
 
@@ -46,18 +47,16 @@ class Extractor {
     this.#at = Buffer.from(options.at, "utf8").toString("latin1");
   }
 
+  /** Nothing is waited for but room to send: what the entry replaces, or may not, is seen where it is made. */
   async add(entry: TarEntry): Promise<void> {
     const name = this.#inside(entry.name);
     if (name === "") return;
     const { tree } = this.#options.opened;
     const path = joinPath(this.#at, name);
     await this.#makeParents(parentOf(name), entry);
-    const old = await tree.lstat(toBytes(path));
-    if (this.#options.noOverwriteDirNonDir && old !== undefined) this.#refuseOther(old.type === "dir", entry, name);
-    if (old !== undefined && !(old.type === "dir" && entry.type === "dir")) {
-      await tree.remove(toBytes(path));
+    if (this.#options.noOverwriteDirNonDir) await tree.expect(toBytes(path), entry.type === "dir");
+    if (entry.type !== "dir" && this.#known.has(name))
       for (const known of this.#known) if (known === name || known.startsWith(`${name}/`)) this.#known.delete(known);
-    }
     await this.#create(entry, toBytes(path));
     if (entry.type !== "dir") return;
     this.#known.add(name);
@@ -66,12 +65,21 @@ class Extractor {
 
   async finish(): Promise<void> {
     const { tree } = this.#options.opened;
+    // A later entry, or the container, may have taken one's place.
+    for (const [path, meta] of [...this.#directories].reverse()) await tree.setDirectoryMeta(toBytes(path), meta);
     await tree.flush();
-    for (const [path, meta] of [...this.#directories].reverse()) {
-      // A later entry may have taken its place.
-      if ((await tree.lstat(toBytes(path)))?.type === "dir") await tree.setMeta(toBytes(path), meta);
-    }
-    await tree.flush();
+  }
+
+  /** In Docker's words, when it is about an entry that may not replace what is there. */
+  rendered(error: unknown): unknown {
+    if (!isEngineError(error) || error.details["op"] !== "expect") return error;
+    const { errno, path } = error.details;
+    const root = posix.resolve("/", this.#options.absolute);
+    const shown = JSON.stringify(posix.join(root, String(path).slice(this.#options.at.length)));
+    const what = errno === "EISDIR" ? `directory ${shown} with non-directory` : errno === "ENOTDIR" ? `non-directory ${shown} with directory` : undefined;
+    return what === undefined
+      ? error
+      : new EngineError("invalid", `cannot overwrite ${what} ${JSON.stringify(root)}`, { cause: error, details: error.details });
   }
 
   /** A member's name below the directory; "" is the directory itself, which stays as it is. */
@@ -83,19 +91,12 @@ class Extractor {
     return full.slice(root.length).replace(/^\/+|\/+$/g, "");
   }
 
-  #refuseOther(isDirectory: boolean, { type }: TarEntry, name: ByteString): void {
-    const root = posix.resolve("/", this.#options.absolute);
-    const path = JSON.stringify(posix.join(root, printable(name)));
-    if (isDirectory && type !== "dir") throw new EngineError("invalid", `cannot overwrite directory ${path} with non-directory ${JSON.stringify(root)}`);
-    if (!isDirectory && type === "dir") throw new EngineError("invalid", `cannot overwrite non-directory ${path} with directory ${JSON.stringify(root)}`);
-  }
-
   async #makeParents(name: ByteString, entry: TarEntry): Promise<void> {
     if (name === "" || this.#known.has(name)) return;
     await this.#makeParents(parentOf(name), entry);
     const { tree, toTree } = this.#options.opened;
     const path = toBytes(joinPath(this.#at, name));
-    if ((await tree.lstat(path)) === undefined) await tree.mkdir(path, toTree({ mode: 0o755, uid: 0, gid: 0, mtimeNs: entry.mtimeNs, ...this.#options.owner }));
+    await tree.ensureDirectory(path, toTree({ mode: 0o755, uid: 0, gid: 0, mtimeNs: entry.mtimeNs, ...this.#options.owner }));
     this.#known.add(name);
   }
 
@@ -108,6 +109,7 @@ class Extractor {
       case "symlink":
         return tree.symlink(path, toBytes(entry.linkname), meta);
       case "link":
+        await tree.remove(path);
         return tree.link(path, toBytes(joinPath(this.#at, this.#inside(entry.linkname))));
       case "file":
         return this.#writeFile(entry, path, meta);

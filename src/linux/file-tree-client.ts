@@ -14,6 +14,8 @@ const BATCH_BYTES = 128 << 10;
 const DATA_BYTES = 256 << 10;
 const COPY_BYTES = 32 << 10;
 const MAX_OPEN = 64;
+/** Batches of a walk or read that are under way while the caller works on one. */
+const AHEAD = 3;
 
 /** Connects to the worker that listens for us at this path. */
 export function connectTree(socketPath: string, root: string): Promise<FileTree> {
@@ -241,6 +243,25 @@ class TreeClient implements FileTree {
     });
   }
 
+  ensureDirectory(path: TreePath, meta: FileMeta): Promise<void> {
+    return this.#change(T.ENSURE, path, (w) => {
+      w.str(path);
+      writeMeta(w, meta);
+    });
+  }
+  expect(path: TreePath, directory: boolean): Promise<void> {
+    return this.#change(T.EXPECT, path, (w) => {
+      w.str(path);
+      w.u8(directory ? 1 : 0);
+    });
+  }
+  setDirectoryMeta(path: TreePath, meta: FileMeta): Promise<void> {
+    return this.#change(T.DIRMETA, path, (w) => {
+      w.str(path);
+      writeMeta(w, meta);
+    });
+  }
+
   async #settle(op: number): Promise<void> {
     try {
       await this.#ask(op, "", () => {});
@@ -295,7 +316,7 @@ class TreeClient implements FileTree {
     return { stat, data: { [Symbol.asyncIterator]: data }, close: () => batches.end() };
   }
 
-  /** A walk or read: its first batch, and the further ones; the next one is under way while the caller works on this one. A batch's first byte tells the last. */
+  /** A walk or read: its first batch, and the further ones. A batch's first byte tells the last. */
   async #begin(ops: { first: number; next: number; end: number }, path: TreePath): Promise<Batches> {
     const number = this.#takeNumber("walks and reads");
     let open = true;
@@ -335,11 +356,13 @@ class TreeClient implements FileTree {
     let last = finished(first);
     const all = async function* () {
       try {
+        const following: Promise<Answer>[] = [];
         for (let batch = first; ; ) {
-          const following = last ? undefined : next();
+          // Those asked for behind the last one are answered with an error that nobody sees.
+          while (!last && following.length < AHEAD) following.push(next());
           yield batch;
-          if (following === undefined) return;
-          batch = (await following).data;
+          if (last) return;
+          batch = (await following.shift()!).data;
           last = finished(batch);
         }
       } catch (error) {

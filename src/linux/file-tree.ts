@@ -70,6 +70,12 @@ export interface FileTree {
   /** Removes a file or a whole tree; missing is no error. */
   remove(path: TreePath): Promise<void>;
   rename(from: TreePath, to: TreePath): Promise<void>;
+  /** Makes a directory where nothing is; what is there stays as it is. */
+  ensureDirectory(path: TreePath, meta: FileMeta): Promise<void>;
+  /** Fails (`details.op` "expect") with EISDIR when a directory is where `directory` is false, with ENOTDIR when something else is where it is true. */
+  expect(path: TreePath, directory: boolean): Promise<void>;
+  /** {@link setMeta} of a directory; what is none (any more) is left alone. */
+  setDirectoryMeta(path: TreePath, meta: FileMeta): Promise<void>;
   /** Resolves when all operations so far have been performed; rejects with EngineError naming the first that failed ({op, path, errno}). */
   flush(): Promise<void>;
   /** syncfs of the root's filesystem, after a flush. */

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { isEngineError } from "#core/errors.ts";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { Lab, until } from "./native-fixture.ts";
 
@@ -40,6 +41,75 @@ const read = async (path: string): Promise<Buffer> => {
 };
 /** xattr support differs: trusted.* works on tmpfs and ext4 alike. */
 const xattr = { name: "trusted.wherry", value: Buffer.from([0, 1, 255]) };
+
+describe("making entries where something may be", () => {
+  const failure = async (work: Promise<void>) => {
+    const error: unknown = await work
+      .then(
+        () => tree.flush(),
+        (reason: unknown) => reason,
+      )
+      .catch((reason: unknown) => reason);
+    return isEngineError(error) ? { op: error.details["op"], errno: error.details.errno, path: error.details["path"] } : error;
+  };
+
+  it("makes a directory only where nothing is, and sets the metadata of directories only", async () => {
+    await write("f", "text");
+    await tree.mkdir("d", meta(0o700));
+    await tree.ensureDirectory("f", meta(0o711));
+    await tree.ensureDirectory("d", meta(0o711));
+    await tree.ensureDirectory("new", meta(0o711, { uid: 9 }));
+    await tree.symlink("l", "d", meta(0o777));
+    for (const path of ["f", "l", "missing"]) await tree.setDirectoryMeta(path, meta(0o4755));
+    await tree.setDirectoryMeta("new", meta(0o1755, { gid: 3 }));
+    await tree.flush();
+    expect(await tree.lstat("f")).toMatchObject({ type: "file", mode: 0o644 });
+    expect(await tree.lstat("d")).toMatchObject({ type: "dir", mode: 0o700 });
+    expect(await tree.lstat("l")).toMatchObject({ type: "symlink" });
+    expect(await tree.lstat("new")).toMatchObject({ type: "dir", mode: 0o1755, uid: 0, gid: 3, mtimeNs: NS });
+    expect(await tree.lstat("missing")).toBeUndefined();
+  });
+
+  it("says which of a directory and another thing is in the way", async () => {
+    await write("d/f", "text");
+    await tree.expect("d", true);
+    await tree.expect("d/f", false);
+    await tree.expect("missing/x", true);
+    expect(await failure(tree.expect("d/f", true))).toEqual({ op: "expect", errno: "ENOTDIR", path: "d/f" });
+    expect(await failure(tree.expect("d", false))).toEqual({ op: "expect", errno: "EISDIR", path: "d" });
+  });
+});
+
+describe("reading files", () => {
+  it("gives what a file is and what it holds from one look, many asked for together", async () => {
+    for (let i = 0; i < 40; i++) await write(`r/f${i}`, "x".repeat(i * 1000));
+    await tree.flush();
+    const files = await Promise.all(Array.from({ length: 40 }, (_, i) => tree.readFile(`r/f${i}`)));
+    for (const [i, file] of files.entries()) {
+      expect(file.stat).toMatchObject({ type: "file", size: i * 1000, mode: 0o644, mtimeNs: NS });
+      let bytes = 0;
+      for await (const piece of file.data) bytes += piece.byteLength;
+      expect(bytes).toBe(i * 1000);
+    }
+    await expect(tree.readFile("r")).rejects.toMatchObject({ details: { errno: "EISDIR" } });
+    await tree.symlink("r/l", "f1", meta(0o777));
+    await tree.flush();
+    await expect(tree.readFile("r/l")).rejects.toMatchObject({ details: { errno: "ELOOP" } });
+  });
+
+  it("can be given up at any time", async () => {
+    await tree.openFile("large", 0);
+    for (let i = 0; i < 8; i++) await tree.writeData(Buffer.alloc(1 << 20));
+    await tree.closeFile(meta(0o644));
+    await tree.flush();
+    for (let i = 0; i < 100; i++) {
+      const file = await tree.readFile("large");
+      if (i % 2 === 0) for await (const piece of file.data) if (piece.byteLength > 0) break;
+      await file.close();
+    }
+    expect((await read("large")).length).toBe(8 << 20);
+  });
+});
 
 describe("making entries", () => {
   it("sets owner, mode (with set-uid), nanosecond time and xattrs of every kind", async () => {

@@ -130,6 +130,18 @@ export class MetadataTree implements FileTree {
     await this.remove(from);
   }
 
+  async ensureDirectory(path: TreePath, meta: FileMeta): Promise<void> {
+    if (this.#get(path) === undefined) await this.mkdir(path, meta);
+  }
+
+  async expect(): Promise<void> {
+    throw new Error("the tree of an image is only written");
+  }
+
+  async setDirectoryMeta(path: TreePath, meta: FileMeta): Promise<void> {
+    if (this.#get(path)?.kind === "dir") await this.setMeta(path, meta);
+  }
+
   async flush(): Promise<void> {}
   async sync(): Promise<void> {}
 

@@ -95,6 +95,19 @@ export class MemoryTree implements FileTree {
     this.#put(this.#change("rename", to), inode);
   }
 
+  async ensureDirectory(path: TreePath, meta: FileMeta): Promise<void> {
+    if (this.#find(bytesOf(path)) === undefined) await this.mkdir(path, meta);
+  }
+
+  async expect(path: TreePath, directory: boolean): Promise<void> {
+    const type = this.#find(bytesOf(path))?.type;
+    if (type !== undefined && (type === "dir") !== directory) throw failure("expect", bytesOf(path), directory ? "ENOTDIR" : "EISDIR");
+  }
+
+  async setDirectoryMeta(path: TreePath, meta: FileMeta): Promise<void> {
+    if (this.#find(bytesOf(path))?.type === "dir") await this.setMeta(path, meta);
+  }
+
   async flush(): Promise<void> {}
   async sync(): Promise<void> {}
   async close(): Promise<void> {}
