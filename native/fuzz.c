@@ -51,6 +51,9 @@ static void touch_step(const struct step *step) {
     case OP_NETLINK:
       touch(op->netlink.messages.p, op->netlink.messages.n);
       break;
+    case OP_DATAGRAMS:
+      touch(op->datagrams.messages.p, op->datagrams.messages.n);
+      break;
     case OP_WRITE:
       touch(op->write.path.p, strlen(op->write.path.p) + 1);
       touch(op->write.data.p, op->write.data.n);
@@ -88,6 +91,7 @@ static void decode_launch(struct reader r) {
   touch(l.pid_path.p, l.pid_path.n + 1);
   touch(l.token.p, l.token.n + 1);
   touch(l.log_path.p, l.log_path.n + 1);
+  touch(l.log_attrs.p, l.log_attrs.n + 1);
   touch(l.detach_keys.p, l.detach_keys.n);
   touch_strs(&l.exit_reports);
   decode_plan(l.plan);

@@ -12,7 +12,9 @@ static struct {
   int fd;
   uint64_t size, max_bytes;
   uint32_t max_files;
-  char path[1024];
+  bool hold;
+  uint16_t n_attrs;
+  char path[1024], attrs[MAX_ATTRS + 1];
   size_t n; /* bytes in out */
   bool dirty;
   struct {
@@ -30,11 +32,14 @@ static void open_file(int flags) {
   L.size = L.fd >= 0 && fstat(L.fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-int log_open(const char *path, uint64_t max_bytes, uint32_t max_files) {
-  if (strlen(path) >= sizeof L.path) return errno = ENAMETOOLONG, -1;
-  strcpy(L.path, path);
-  L.max_bytes = max_bytes;
-  L.max_files = max_files;
+int log_open(const struct launch *l) {
+  if (l->log_path.n >= sizeof L.path) return errno = ENAMETOOLONG, -1;
+  strcpy(L.path, l->log_path.p);
+  strcpy(L.attrs, l->log_attrs.p);
+  L.n_attrs = (uint16_t)l->log_attrs.n;
+  L.max_bytes = l->log_max_bytes;
+  L.max_files = l->log_max_files;
+  L.hold = l->log_flags & LOG_HOLD;
   open_file(0);
   return L.fd < 0 ? -1 : 0;
 }
@@ -46,13 +51,25 @@ void log_flush(void) {
   L.n = 0;
 }
 
-static void numbered(char *to, uint32_t n) {
+static void numbered(char *to, uint32_t n, const char *ending) {
   char *p = stpcpy(to, L.path);
   if (n > 0) {
     *p++ = '.';
     p = put_decimal(p, n);
     *p = 0;
   }
+  strcpy(p, ending);
+}
+
+static const char *const endings[] = {"", ".gz"}; /* a rotated file has one of both names */
+
+/* The file that a rotation throws away is not marked as fetched (by taking its write permission: who fetches it does that when it has all of it). */
+static bool is_full(void) {
+  char oldest[sizeof L.path + 16];
+  struct stat st;
+  if (!L.hold || L.max_bytes == 0 || L.size < L.max_bytes) return false;
+  numbered(oldest, L.max_files - 1, "");
+  return lstat(oldest, &st) == 0 && st.st_mode & S_IWUSR;
 }
 
 /* path → path.1 → path.2 …; the oldest goes. With one file it is emptied. */
@@ -60,12 +77,32 @@ static void rotate(void) {
   char from[sizeof L.path + 16], to[sizeof L.path + 16];
   log_flush();
   if (L.fd >= 0) close(L.fd);
-  for (uint32_t i = L.max_files; i-- > 1;) {
-    numbered(from, i - 1);
-    numbered(to, i);
-    rename(from, to);
-  }
+  for (uint32_t i = L.max_files; i-- > 1;)
+    for (int e = 0; e < 2; e++) {
+      numbered(from, i - 1, endings[e]);
+      numbered(to, i, endings[e]);
+      if (i == L.max_files - 1) unlink(to);
+      rename(from, to);
+    }
   open_file(L.max_files < 2 ? O_TRUNC : 0);
+}
+
+bool log_held(void) { return L.hold && L.size >= L.max_bytes && is_full(); }
+
+int log_packed(struct reader payload) {
+  char packed[sizeof L.path + 16], from[sizeof L.path + 16], to[sizeof L.path + 16];
+  struct stat st;
+  uint64_t inode;
+  if (read_u64(&payload, &inode) || left(&payload)) return EBADMSG;
+  numbered(packed, 0, ".gz.tmp");
+  for (uint32_t i = 1; i < L.max_files; i++) {
+    numbered(from, i, "");
+    if (lstat(from, &st) < 0 || st.st_ino != inode) continue;
+    numbered(to, i, ".gz");
+    return rename(packed, to) < 0 || unlink(from) < 0 ? errno : 0;
+  }
+  unlink(packed); /* it was thrown away meanwhile */
+  return ENOENT;
 }
 
 static void put(const char *text, size_t n) {
@@ -198,7 +235,7 @@ static void format_time(char text[40]) {
 
 static void entry(int stream, const uint8_t *data, size_t n, bool newline) {
   char time[40];
-  if (L.max_bytes > 0 && L.size >= L.max_bytes) rotate();
+  if (L.max_bytes > 0 && L.size >= L.max_bytes && !is_full()) rotate();
   if (L.stream[stream].partial) {
     strcpy(time, L.stream[stream].time);
   } else {
@@ -210,7 +247,10 @@ static void entry(int stream, const uint8_t *data, size_t n, bool newline) {
   put_escaped(data, n);
   char tail[ENTRY_TAIL], *p = tail;
   if (newline) p = stpcpy(p, "\\n");
-  p = stpcpy(p, stream == OUT ? "\",\"stream\":\"stdout\",\"time\":\"" : "\",\"stream\":\"stderr\",\"time\":\"");
+  p = stpcpy(p, stream == OUT ? "\",\"stream\":\"stdout\"" : "\",\"stream\":\"stderr\"");
+  put(tail, (size_t)(p - tail));
+  if (L.n_attrs > 0) put(L.attrs, L.n_attrs);
+  p = stpcpy(tail, ",\"time\":\"");
   p = stpcpy(p, time);
   p = stpcpy(p, "\"}\n");
   put(tail, (size_t)(p - tail));

@@ -16,7 +16,7 @@ struct monitor M;
 _Alignas(4096) uint8_t chunk[CHUNK];
 
 /* Wait so long for the end of streams that another process holds open; as long as bytes come, up to the limit. */
-enum { GRACE_MS = 100, GRACE_LIMIT_MS = 2000, IDLE_MS = 1000 };
+enum { GRACE_MS = 100, GRACE_LIMIT_MS = 2000, IDLE_MS = 1000, HELD_MS = 50 };
 
 int64_t now_ms(void) {
   struct timespec now;
@@ -31,9 +31,10 @@ int read_launch(struct reader r, struct launch *l) {
   if (read_str(&r, &l->socket_path) || read_str(&r, &l->exit_path) || read_str(&r, &l->pid_path)) return -1;
   if (read_str(&r, &l->token) || read_bytes(&r, &l->detach_keys)) return -1;
   if (read_str(&r, &l->log_path) || read_u64(&r, &l->log_max_bytes) || read_u32(&r, &l->log_max_files)) return -1;
+  if (read_u8(&r, &l->log_flags) || read_str(&r, &l->log_attrs)) return -1;
   if (read_strs(&r, &l->exit_reports) || l->exit_reports.count > MAX_EXIT_REPORTS || l->detach_keys.n > MAX_KEYS) return -1;
   if (l->socket_path.n >= sizeof M.socket_path || l->exit_path.n >= sizeof M.exit_path || l->pid_path.n >= sizeof M.pid_path) return -1;
-  if (l->gate > MAX_CLIENTS || l->log_path.n > 1000 || (l->flags & L_DIRECT && l->token.n != 32)) return -1;
+  if (l->gate > MAX_CLIENTS || l->log_path.n > 1000 || l->log_attrs.n > MAX_ATTRS || (l->flags & L_DIRECT && l->token.n != 32)) return -1;
   l->plan = r;
   return 0;
 }
@@ -201,7 +202,7 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
   unlink(M.exit_path); /* of an earlier run */
   M.listener = fd_high(listen_at(M.socket_path));
   if (M.listener < 0) give_up(run, NO_STEP, errno);
-  if (l->flags & L_LOG && log_open(l->log_path.p, l->log_max_bytes, l->log_max_files) < 0) give_up(run, NO_STEP, errno);
+  if (l->flags & L_LOG && log_open(l) < 0) give_up(run, NO_STEP, errno);
   if (l->flags & L_DIRECT) client_add_direct(l->flags, &l->detach_keys);
   if (l->gate > 0) relay_send(run, F_LISTENING, NULL, 0);
   if (run_steps(run) < 0) give_up(run, (int)run->index, errno);
@@ -298,6 +299,9 @@ void control(uint8_t type, struct reader payload, uint32_t request, struct clien
         if (ioctl(M.stream[OUT], TIOCSWINSZ, &size) < 0) error = errno;
       }
       break;
+    case F_LOG_PACKED:
+      error = log_packed(payload);
+      break;
     case F_FLUSH:
       read_streams(64);
       log_flush();
@@ -330,7 +334,7 @@ static void end_stream(int stream) {
 }
 
 /* After init's end everything is read, even when a watcher is slow (its queue grows then): the exit must not wait for a watcher. */
-static bool stream_wanted(int stream) { return M.stream[stream] >= 0 && (M.init_ended || clients_ready(stream)); }
+static bool stream_wanted(int stream) { return M.stream[stream] >= 0 && (M.init_ended || (clients_ready(stream) && !log_held())); }
 
 /* Reads at most `most` chunks of each stream. */
 static void read_streams(int most) {
@@ -490,6 +494,7 @@ static int timeout_ms(bool *idle) {
     if (until - now < wait) wait = until - now;
     bounded = true;
   }
+  if (log_held() && !M.init_ended && wait > HELD_MS) wait = HELD_MS, bounded = true; /* nobody tells us: look again */
   if (bounded) return wait < 0 ? 0 : (int)wait;
   return *idle ? -1 : IDLE_MS;
 }

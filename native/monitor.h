@@ -12,6 +12,7 @@ enum {
   MAX_KEYS = 16,
   MAX_EXIT_REPORTS = 16,
   CHUNK = 16 << 10, /* one read of a stream */
+  MAX_ATTRS = 8 << 10, /* JSON that every line of a log carries */
   QUEUE_MAX = 4 << 20, /* of one sink, after init's end; before, it holds one chunk */
 };
 
@@ -29,16 +30,18 @@ enum {
   L_DIRECT_STDERR = 64,
   L_LOG = 128,
 };
+enum { LOG_HOLD = 1 }; /* log flags */
 
 /* A launch's header, decoded; strings lie in the frame. */
 struct launch {
   uint8_t flags;
   uint16_t rows, columns;
   uint32_t gate;
-  struct str socket_path, exit_path, pid_path, token, log_path;
+  struct str socket_path, exit_path, pid_path, token, log_path, log_attrs;
   struct bytes detach_keys;
   uint64_t log_max_bytes;
   uint32_t log_max_files;
+  uint8_t log_flags;
   struct strs exit_reports;
   struct reader plan;
 };
@@ -56,7 +59,7 @@ _Noreturn void give_up(struct run *run, int step, int error);
 _Noreturn void call_main(uint32_t id, struct reader plan);
 
 /* --- log.c: the json-file log */
-int log_open(const char *path, uint64_t max_bytes, uint32_t max_files);
+int log_open(const struct launch *l);
 /* Takes bytes of a stream: complete lines (or 16 KiB pieces) are written as entries. */
 void log_feed(int stream, const uint8_t *data, size_t n);
 /* Writes what is buffered. */
@@ -65,6 +68,10 @@ void log_flush(void);
 void log_end(int stream);
 /* Gives buffers' memory back when nothing is pending. */
 void log_idle(void);
+/* The log is full of what nobody has fetched yet (LOG_HOLD): the container's output waits. */
+bool log_held(void);
+/* A rotated file has been compressed beside the log (PATH.gz.tmp): u64 inode of the original, which it replaces. 0 or an errno. */
+int log_packed(struct reader payload);
 /* Escapes bytes as Go's json-file does; at most 6 bytes for each. Returns the end. */
 char *json_escape(char *to, const uint8_t *from, size_t n);
 

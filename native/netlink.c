@@ -1,10 +1,12 @@
-/* Messages to the kernel's netlink families, and device programs for cgroup v2: bytes made by the engine, sent as they are. */
+/* Messages to the kernel's netlink families and to services on unix sockets, and device programs for cgroup v2: bytes made by the engine, sent as they are. */
 #include "path.h"
 #include "plan.h"
 
 #include <linux/bpf.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 
 /* Waits for `acks` acknowledgements; the first error is the answer. */
 static int read_acks(int fd, int acks) {
@@ -68,6 +70,30 @@ int do_netlink(struct run *run, const struct op_netlink *op) {
   int room = 2 * MAX_STRING; /* a batch is one datagram, and the default buffer holds 200 KiB */
   if (batch) setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
   int result = converse(fd, &op->messages, batch);
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return result;
+}
+
+/* A service that reads nothing holds a worker for so long at most. */
+enum { DATAGRAM_SECONDS = 5 };
+
+int do_datagrams(struct run *run, const struct op_datagrams *op) {
+  (void)run;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  struct timeval limit = {.tv_sec = DATAGRAM_SECONDS};
+  if (op->path.n >= sizeof address.sun_path) return errno = ENAMETOOLONG, -1;
+  strcpy(address.sun_path, op->path.p);
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  int result = connect(fd, (struct sockaddr *)&address, sizeof address);
+  struct reader messages = {op->messages.p, op->messages.p + op->messages.n};
+  struct bytes message;
+  while (result == 0 && left(&messages) > 0)
+    if (read_bytes(&messages, &message)) errno = EBADMSG, result = -1;
+    else if (send(fd, message.p, message.n, MSG_NOSIGNAL) < 0) result = -1;
   int saved = errno;
   close(fd);
   errno = saved;

@@ -73,6 +73,7 @@ enum op_code {
   OP_SCHED_ATTR = 101,
   OP_IOPRIO = 102,
   OP_AFFINITY = 103,
+  OP_DATAGRAMS = 113,
   OP_SECCOMP_NOTIFY = 104,
   OP_COPY_TREE = 105,
 };
@@ -522,6 +523,12 @@ struct op_affinity {
   struct bytes mask;
 };
 
+/* unix(7): sends datagrams (each after its length, u32) to a unix socket */
+struct op_datagrams {
+  struct str path;
+  struct bytes messages;
+};
+
 /* seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
 struct op_seccomp_notify {
   uint32_t flags;
@@ -607,6 +614,7 @@ union op {
   struct op_sched_attr sched_attr;
   struct op_ioprio ioprio;
   struct op_affinity affinity;
+  struct op_datagrams datagrams;
   struct op_seccomp_notify seccomp_notify;
   struct op_copy_tree copy_tree;
 };
@@ -752,6 +760,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_u32(r, &op->ioprio.value);
     case OP_AFFINITY:
       return read_bytes(r, &op->affinity.mask);
+    case OP_DATAGRAMS:
+      return read_str(r, &op->datagrams.path) || read_bytes(r, &op->datagrams.messages);
     case OP_SECCOMP_NOTIFY:
       return read_u32(r, &op->seccomp_notify.flags) || read_bytes(r, &op->seccomp_notify.filter) || read_str(r, &op->seccomp_notify.socket) || read_bytes(r, &op->seccomp_notify.head) || read_bytes(r, &op->seccomp_notify.tail);
     case OP_COPY_TREE:
@@ -831,6 +841,7 @@ int do_personality(struct run *run, const struct op_personality *op);
 int do_sched_attr(struct run *run, const struct op_sched_attr *op);
 int do_ioprio(struct run *run, const struct op_ioprio *op);
 int do_affinity(struct run *run, const struct op_affinity *op);
+int do_datagrams(struct run *run, const struct op_datagrams *op);
 int do_seccomp_notify(struct run *run, const struct op_seccomp_notify *op);
 int do_copy_tree(struct run *run, const struct op_copy_tree *op);
 
@@ -975,6 +986,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_ioprio(run, &op->ioprio);
     case OP_AFFINITY:
       return do_affinity(run, &op->affinity);
+    case OP_DATAGRAMS:
+      return do_datagrams(run, &op->datagrams);
     case OP_SECCOMP_NOTIFY:
       return do_seccomp_notify(run, &op->seccomp_notify);
     case OP_COPY_TREE:
@@ -1125,6 +1138,8 @@ static inline const char *op_name(uint16_t code) {
       return "ioprio";
     case OP_AFFINITY:
       return "affinity";
+    case OP_DATAGRAMS:
+      return "datagrams";
     case OP_SECCOMP_NOTIFY:
       return "seccomp_notify";
     case OP_COPY_TREE:

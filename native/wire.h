@@ -156,6 +156,7 @@ enum frame_type {
   F_KILL = 16, /* monitor controls */
   F_RESIZE = 17,
   F_FLUSH = 18,
+  F_LOG_PACKED = 19,
   F_HELLO_CONTROL = 32, /* first frame on a monitor's socket */
   F_HELLO_ATTACH = 33,
   F_READY = 64,

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { validateLogConfig } from "#container/logs/log-drivers.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 const logLevels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
@@ -16,6 +17,7 @@ export interface DaemonOptions {
   readonly bridge: { readonly name: string; readonly subnet?: string } | undefined;
   readonly cgroupParent: string | undefined;
   readonly cgroupDriver: "cgroupfs" | "systemd";
+  readonly logDriver: string;
   readonly logOpts: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
   readonly usernsRemap: string | undefined;
@@ -56,7 +58,8 @@ Options:
       --bip SUBNET            Address and range of the default network, e.g. 172.30.0.1/16
       --cgroup-parent PATH    Where containers' cgroups are made (default /wherry; with the driver systemd a slice, default system.slice)
       --exec-opt KEY=VALUE    native.cgroupdriver=cgroupfs (default) or systemd: who makes containers' cgroups
-      --log-opt KEY=VALUE     Default for containers' logs: max-size, max-file; may be given more than once
+      --log-driver NAME       Where containers' output goes when they do not say: json-file (default), local, journald, syslog, fluentd, none
+      --log-opt KEY=VALUE     Default option of that driver, e.g. max-size=10m, max-file=3; may be given more than once
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
       --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
       --cdi-spec-dir DIR      Where CDI files lie; may be given more than once (default /etc/cdi and /var/run/cdi)
@@ -84,6 +87,7 @@ const flags = {
   bip: { type: "string" },
   "cgroup-parent": { type: "string" },
   "exec-opt": { type: "string", multiple: true },
+  "log-driver": { type: "string" },
   "log-opt": { type: "string", multiple: true },
   label: { type: "string", multiple: true },
   "userns-remap": { type: "string" },
@@ -120,7 +124,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     bridge: bridge === undefined && subnet === undefined ? undefined : { name: bridge ?? "wherry0", ...(subnet === undefined ? {} : { subnet }) },
     cgroupParent: text("cgroup-parent"),
     cgroupDriver: cgroupDriverOf(given["exec-opt"] ?? file["exec-opts"] ?? []),
-    logOpts: { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) },
+    ...logConfigOf(text("log-driver") ?? "json-file", { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) }),
     labels: given.label ?? file.labels ?? [],
     tls: tlsFiles(given.tls ?? file.tls ?? false, given.tlsverify ?? file.tlsverify ?? false, text),
     usernsRemap: text("userns-remap"),
@@ -157,6 +161,7 @@ type FileText = Partial<
     | "pidfile"
     | "log-level"
     | "storage-driver"
+    | "log-driver"
     | "storage-budget"
     | "bridge"
     | "bip"
@@ -184,6 +189,7 @@ const textKeys: readonly string[] = [
   "pidfile",
   "log-level",
   "storage-driver",
+  "log-driver",
   "storage-budget",
   "bridge",
   "bip",
@@ -240,6 +246,15 @@ function budgetOf(text: string | undefined): number | undefined {
   const bytes = Number(digits) * 1024 ** " kmgt".indexOf(unit.toLowerCase() || " ");
   if (digits === "" || bytes === 0) throw new UsageError(`invalid --storage-budget "${text}": use a size such as 20G`);
   return bytes;
+}
+
+function logConfigOf(logDriver: string, logOpts: DaemonOptions["logOpts"]): Pick<DaemonOptions, "logDriver" | "logOpts"> {
+  try {
+    validateLogConfig({ Type: logDriver, Config: logOpts });
+  } catch (error) {
+    throw new UsageError(`failed to set log opts: ${(error as Error).message}`);
+  }
+  return { logDriver, logOpts };
 }
 
 function logLevelOf(text: string): LogLevel {

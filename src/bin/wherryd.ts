@@ -46,6 +46,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     helperPath: helperPath(),
     log,
     labels: options.labels,
+    defaultLogDriver: options.logDriver,
     defaultLogOpts: options.logOpts,
     ...(options.storageBudgetBytes === undefined ? {} : { storageBudgetBytes: options.storageBudgetBytes }),
     ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),

@@ -145,6 +145,7 @@ export async function createBody(flags: FlagValues, args: readonly string[], con
   };
   const host = await hostConfig(flags, context, volumes.binds, networks.mode);
   if (Object.keys(ports.bindings).length > 0) host.PortBindings = ports.bindings;
+  if (flags.text("log-driver") === "" && flags.list("log-opt").length === 0) host.WherryBoundLog = true;
   if (rootfs !== "") host.WherryRootfs = resolve(context.cwd, rootfs);
   return { ...config, HostConfig: host, NetworkingConfig: { EndpointsConfig: networks.endpoints } };
 }

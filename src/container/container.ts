@@ -35,6 +35,8 @@ export class Container {
   lastDelayMs = 0;
   /** Ends its health checks; undefined: it has none, or is not probed now. */
   healthChecks: AbortController | undefined;
+  /** Brings its lines to their service and compresses what was rotated. */
+  logKeeper: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
   /** Ids of its execs. */
   readonly execs: Set<string> = new Set();
   /** Removal has begun: nothing may start it any more. */

@@ -101,6 +101,8 @@ export interface LogEntry {
   readonly timeNs: bigint;
   /** As written, usually with its newline. */
   readonly log: Uint8Array;
+  /** What `--log-opt labels=…` and its like have every line say, for `logs --details`. */
+  readonly attrs?: Readonly<Record<string, string>>;
 }
 
 export interface LogQuery {

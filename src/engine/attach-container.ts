@@ -3,6 +3,7 @@ import { Duplex, PassThrough } from "node:stream";
 import type { Container } from "#container/container.ts";
 import { readLog } from "#container/logs/read-log.ts";
 import type { LogEntry, LogQuery } from "#container/mod.ts";
+import { isReadable } from "#container/logs/log-drivers.ts";
 import { isRunning } from "#container/state.ts";
 import { EngineError } from "#core/errors.ts";
 import { frameHead } from "#core/stream-frame.ts";
@@ -110,7 +111,8 @@ export async function resizeContainer(ctx: EngineContext, name: string, rows: nu
 
 export async function* readContainerLogs(container: Container, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
   const { record, link } = container;
-  if (record.logPath === "") throw new EngineError("unsupported", "configured logging driver does not support reading");
+  if (record.logPath === "" || !isReadable(record.hostConfig.LogConfig))
+    throw new EngineError("unsupported", "configured logging driver does not support reading");
   // What the process has written before the request is in the answer.
   if (link !== undefined) await link.flush();
   yield* readLog(record.logPath, query, link?.exited, signal);

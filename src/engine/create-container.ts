@@ -6,10 +6,12 @@ import { mkdir, realpath, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { ContainerRecord, MountPoint } from "#container/mod.ts";
+import { openLogService } from "#container/logs/services/mod.ts";
+import { planLog } from "#container/logs/log-drivers.ts";
 import { generateName, parseContainerName } from "#container/names.ts";
 import { createdState } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
-import { type ContainerConfig, type HostConfig, type NetworkingConfig, plainEndpoint } from "#core/container-config.ts";
+import { type ContainerConfig, type HostConfig, type LogConfig, type NetworkingConfig, plainEndpoint } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
@@ -121,8 +123,9 @@ export async function draftContainer(
     restartCount: 0,
     manuallyStopped: false,
     ...etcPaths(ctx, directory, hostConfig),
-    logPath: hostConfig.LogConfig.Type === "json-file" ? join(directory, `${id}-json.log`) : "",
+    logPath: planLog(hostConfig.LogConfig) === undefined ? "" : join(directory, `${id}-json.log`),
   };
+  openLogService(record, ctx.helper)?.close();
   // Says no now to what the spec would refuse at start: unknown capabilities, sysctls of the host, malformed device rules.
   const { spec, warnings: lacks } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
   warnings.push(...lacks, ...ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup).warnings);
@@ -297,12 +300,23 @@ function withHostDefaults(ctx: EngineContext, given: HostConfig): HostConfig {
   host.Runtime ||= "wherry";
   if (host.Memory > 0 && host.MemorySwap === 0) host.MemorySwap = host.Memory * 2;
   if (host.RestartPolicy.Name === "") host.RestartPolicy = { ...host.RestartPolicy, Name: "no" };
-  const type = given.LogConfig.Type || "json-file";
-  host.LogConfig = { Type: type, Config: type === "json-file" ? { ...ctx.options.defaultLogOpts, ...given.LogConfig.Config } : given.LogConfig.Config };
+  host.LogConfig = logConfigOf(ctx, given.LogConfig, given.WherryBoundLog === true);
+  delete host.WherryBoundLog;
   if (host.Privileged) [host.MaskedPaths, host.ReadonlyPaths] = [[], []];
   host.MaskedPaths ??= [...defaultMaskedPaths];
   host.ReadonlyPaths ??= [...defaultReadonlyPaths];
   return host;
+}
+
+/** Docker's default is a log without end, which fills disks. */
+const boundedLog = { "max-size": "10m", "max-file": "3" };
+
+/** The daemon's options are its driver's: a container with another driver has only its own. */
+function logConfigOf(ctx: EngineContext, { Type: asked, Config: own }: LogConfig, bound: boolean): LogConfig {
+  const daemons = ctx.options.defaultLogDriver ?? "json-file";
+  const type = asked || daemons;
+  if (bound && type === "json-file" && Object.keys(ctx.options.defaultLogOpts ?? {}).length === 0) return { Type: type, Config: { ...boundedLog } };
+  return { Type: type, Config: type === daemons ? { ...ctx.options.defaultLogOpts, ...own } : own };
 }
 
 /** `container:NAME` → `container:ID`, which a rename does not break. */

@@ -235,6 +235,7 @@ export interface SystemInfo {
   readonly securityOptions: readonly string[];
   readonly cdiSpecDirs: readonly string[];
   readonly logDrivers: readonly string[];
+  readonly logDriver: string;
   readonly networkDrivers: readonly string[];
   readonly labels: readonly string[];
   readonly startedAtNs: bigint;
@@ -310,6 +311,8 @@ export interface EngineOptions {
   /** Default "cgroupfs". */
   readonly cgroupDriver?: CgroupDriver;
   readonly bridge?: { readonly name: string; readonly subnet?: string };
+  /** Of containers that name none; default json-file. */
+  readonly defaultLogDriver?: string;
   readonly defaultLogOpts?: Readonly<Record<string, string>>;
   readonly labels?: readonly string[];
   /** Where CDI files lie; default /etc/cdi and /var/run/cdi. */

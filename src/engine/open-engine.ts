@@ -208,7 +208,9 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
       for (const container of ctx.registry.all()) {
         container.restart?.cancel.abort();
         container.healthChecks?.abort();
+        container.logKeeper?.stop.abort(new Error("the engine is shutting down"));
       }
+      await Promise.all([...ctx.registry.all()].map(({ logKeeper }) => logKeeper?.done));
       await ctx.background.idle();
       await ctx.layers.driver.idle();
       for (const close of opened.reverse()) await close();

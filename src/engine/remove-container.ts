@@ -7,6 +7,7 @@ import { EngineError } from "#core/errors.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { isActive, isRunning } from "#container/state.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
+import { endLogKeeper } from "./keep-log.ts";
 import { killAndWait } from "./stop-container.ts";
 
 export async function removeContainer(ctx: EngineContext, name: string, options: { readonly force: boolean; readonly volumes: boolean }): Promise<void> {
@@ -70,6 +71,7 @@ function forget(ctx: EngineContext, container: Container): void {
 async function discardFiles(ctx: EngineContext, container: Container, volumes: boolean): Promise<void> {
   const { record } = container;
   const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, record.id);
+  await endLogKeeper(container);
   if (volumes) await removeVolumes(ctx, container);
   if (record.snapshot !== "") await ctx.layers.driver.remove(record.snapshot);
   await Promise.all([ctx.records.discard(record.id), unlinkIfThere(socketPath), unlinkIfThere(pidPath), unlinkIfThere(exitPath)]);

@@ -14,6 +14,7 @@ import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
 import { scheduleRestart, watchExit } from "./end-container.ts";
 import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
+import { keepLog } from "./keep-log.ts";
 import { removeEnded } from "./remove-container.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { readPidFile } from "./pid-file.ts";
@@ -36,6 +37,7 @@ export async function restore(ctx: EngineContext): Promise<void> {
     })),
   );
   for (const container of containers) {
+    keepLog(ctx, container, container.link);
     if (container.link === undefined) continue;
     watchExit(ctx, container, container.link);
     resumeHealthChecks(ctx, container);

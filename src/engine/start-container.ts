@@ -4,11 +4,12 @@
  */
 import { parseSecurityOptions } from "#runtime/security-options.ts";
 import type { Container } from "#container/container.ts";
+import { attrsJson, planDelivery, planLog } from "#container/logs/log-drivers.ts";
 import { toRunning, toStartFailed } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import { type PortBinding, plainEndpoint } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
-import { type MonitorLink, PlanError } from "#linux/helper.ts";
+import { type LaunchRequest, type MonitorLink, PlanError } from "#linux/helper.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import { type EndpointRecord, type JoinRequest, parseShaping } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
@@ -18,13 +19,13 @@ import { hostsFile, planContainerFiles } from "./container-files.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
+import { keepLog, requireLogService } from "./keep-log.ts";
 import { beginHealthChecks } from "./health-check.ts";
 import { linkEnv, refreshLinkers } from "./links.ts";
 import type { DirectStdio } from "./mod.ts";
 import { checkBindSource } from "./create-container.ts";
 import { removeEnded } from "./remove-container.ts";
 import { userOf } from "./resolve-user.ts";
-import { parseLogOptions } from "./validate-config.ts";
 
 export async function startContainer(ctx: EngineContext, name: string, options: { readonly direct?: DirectStdio } = {}): Promise<void> {
   const container = ctx.registry.get(name);
@@ -63,6 +64,7 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
     manuallyStopped: false,
   });
   beginHealthChecks(ctx, container);
+  keepLog(ctx, container, link);
   // Not waited for: that it runs, and as which process, is on the exec root already.
   ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
   ctx.background.add(
@@ -89,6 +91,7 @@ async function launch(
   try {
     for (const mount of record.mounts)
       if (mount.Type === "bind" && !hostConfig.Mounts?.some((m) => m.Target === mount.Destination)) await checkBindSource(mount.Source, false);
+    await requireLogService(ctx, container);
     undo.push(() => ctx.networks.leave(id));
     const [root, network] = await Promise.all([rootOf(ctx, container), joinNetworks(ctx, container)]);
     const [user, preparation] = await Promise.all([
@@ -152,7 +155,7 @@ function launchPlan(
   pending: Pending,
   direct: DirectStdio | undefined,
 ): Promise<MonitorLink> {
-  const { config, hostConfig, id, logPath } = container.record;
+  const { config, hostConfig, id } = container.record;
   const [rows, columns] = direct !== undefined ? [direct.rows, direct.columns] : hostConfig.ConsoleSize;
   const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, id);
   let failAttach!: (error: unknown) => void;
@@ -177,7 +180,7 @@ function launchPlan(
                 detachKeys: direct.detachKeys,
               },
             }),
-        ...(logPath === "" ? {} : { log: { path: logPath, ...parseLogOptions(hostConfig.LogConfig.Config) } }),
+        ...logOf(container.record),
         attachGate: pending.length,
       },
       socketPath,
@@ -188,6 +191,16 @@ function launchPlan(
     pending.length === 0 ? undefined : (attach) => void connectAll(pending, attach).catch(failAttach),
   );
   return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
+}
+
+/** In blocking mode a file is not thrown away before its lines are delivered. */
+function logOf(record: Container["record"]): Pick<LaunchRequest["stdio"], "log"> {
+  const { LogConfig: config } = record.hostConfig;
+  const plan = planLog(config);
+  if (record.logPath === "" || plan === undefined) return {};
+  const delivery = planDelivery(config);
+  const hold = delivery !== undefined && delivery.dropAboveBytes === undefined && plan.maxBytes > 0 && plan.maxFiles > 1;
+  return { log: { path: record.logPath, maxBytes: plan.maxBytes, maxFiles: plan.maxFiles, attrs: attrsJson(record, config), hold } };
 }
 
 /** Where the root filesystem is. */

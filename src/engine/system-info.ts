@@ -5,7 +5,7 @@ import { defaultCdiDirs } from "./cdi-devices.ts";
 import type { EngineContext } from "./context.ts";
 import { whyNoIdmap } from "./idmap-support.ts";
 import type { SystemInfo } from "./mod.ts";
-import { logDrivers } from "./validate-config.ts";
+import { logDrivers } from "#container/logs/log-drivers.ts";
 import { version } from "./version.ts";
 
 const architectures: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64", arm: "armv7l", ia32: "i386" };
@@ -41,6 +41,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     securityOptions: securityOptions(ctx),
     cdiSpecDirs: ctx.options.cdiSpecDirs ?? defaultCdiDirs,
     logDrivers,
+    logDriver: ctx.options.defaultLogDriver ?? "json-file",
     networkDrivers: ["bridge", "host", "null"],
     labels: ctx.options.labels ?? [],
     startedAtNs: ctx.startedAtNs,

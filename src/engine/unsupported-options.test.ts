@@ -59,20 +59,6 @@ test("refused: recursively read-only on a kernel that cannot", () => {
 
 test.each<[string, object, object, object, string]>([
   ["windows", { CpuCount: 2 }, {}, {}, "linux does not support CPU count. Count discarded."],
-  [
-    "a log option",
-    { LogConfig: { Type: "json-file", Config: { labels: "a" } } },
-    {},
-    {},
-    "The log option labels=a is not supported by this engine. It is discarded.",
-  ],
-  [
-    "non-blocking logs",
-    { LogConfig: { Type: "json-file", Config: { mode: "non-blocking" } } },
-    {},
-    {},
-    "The log option mode=non-blocking is not supported by this engine. It is discarded.",
-  ],
   ["options of no log", { LogConfig: { Type: "none", Config: { "max-size": "1m" } } }, {}, {}, "The log option max-size has no effect: nothing is logged."],
   ["AppArmor", { SecurityOpt: ["apparmor=mine"] }, {}, {}, 'AppArmor profiles are not applied by this engine: the container runs without "mine".'],
   ["SELinux", { SecurityOpt: ["label=type:x"] }, {}, {}, 'SELinux labels are not applied by this engine: "label=type:x" is discarded.'],

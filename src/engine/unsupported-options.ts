@@ -62,14 +62,8 @@ function windowsOnly(host: HostConfig): string[] {
   ];
 }
 
-/** json-file's options, of which rotation is done; `mode=blocking` is what there is. */
 function logOptions({ LogConfig: { Type: type, Config: options } }: HostConfig): string[] {
-  if (type !== "json-file") return Object.keys(options).map((key) => `The log option ${key} has no effect: nothing is logged.`);
-  const done = (key: string, value: string) =>
-    key === "max-size" || key === "max-file" || (key === "mode" && value === "blocking") || (key === "compress" && value === "false");
-  return Object.entries(options)
-    .filter(([key, value]) => !done(key, value))
-    .map(([key, value]) => `The log option ${key}=${value} is not supported by this engine. It is discarded.`);
+  return type === "none" ? Object.keys(options).map((key) => `The log option ${key} has no effect: nothing is logged.`) : [];
 }
 
 function securityLabels({ SecurityOpt: options, Privileged: privileged }: HostConfig): string[] {

@@ -2,22 +2,19 @@
  * Refuses what Docker refuses of a container's configuration, in its words. Pure.
  * @module
  */
+import { validateLogConfig } from "#container/logs/log-drivers.ts";
 import { parseSignal } from "#container/signals.ts";
 import { validateRestartPolicy } from "#container/restart-policy.ts";
 import type { ContainerConfig, HealthConfig, HostConfig } from "#core/container-config.ts";
-import { EngineError } from "#core/errors.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { refuse, validateResources } from "./validate-resources.ts";
-
-export const logDrivers: readonly string[] = ["json-file", "none"];
-const jsonFileOptions = new Set(["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"]);
 
 /** @throws EngineError "invalid". Returns warnings. */
 export function validateConfig(config: ContainerConfig, host: HostConfig, facts: HostFacts): string[] {
   validateContainerConfig(config);
   validateHostConfig(host);
   validateModes(config, host);
-  validateLogConfig(host);
+  validateLogConfig(host.LogConfig);
   const warnings = validateResources(host, facts);
   if (host.OomKillDisable === true && host.Memory === 0)
     warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.");
@@ -90,36 +87,4 @@ function validateModes(config: ContainerConfig, host: HostConfig): void {
     [Object.keys(config.ExposedPorts ?? {}).length > 0, "port exposing and the container type network mode"],
   ];
   for (const [is, text] of conflicts) if (is) refuse(`conflicting options: ${text}`);
-}
-
-function validateLogConfig({ LogConfig: { Type: type, Config: options } }: HostConfig): void {
-  if (!logDrivers.includes(type)) refuse(`logger: no log driver named '${type}' is registered`);
-  if (type === "none") return;
-  for (const key of Object.keys(options)) if (!jsonFileOptions.has(key)) refuse(`unknown log opt '${key}' for json-file log driver`);
-  parseLogOptions(options);
-}
-
-export interface LogOptions {
-  /** 0 = no rotation. */
-  readonly maxBytes: number;
-  readonly maxFiles: number;
-}
-
-/** json-file's `max-size` ("10m") and `max-file`. @throws EngineError "invalid" */
-export function parseLogOptions(options: Readonly<Record<string, string>>): LogOptions {
-  const size = options["max-size"];
-  const files = options["max-file"];
-  const maxBytes = size === undefined || size === "-1" ? 0 : parseBytes(size);
-  if (maxBytes === undefined || (size !== undefined && maxBytes === 0 && size !== "-1")) throw new EngineError("invalid", `invalid size: '${size}'`);
-  const maxFiles = files === undefined ? 1 : Number(files);
-  if (!Number.isInteger(maxFiles) || maxFiles < 1) throw new EngineError("invalid", "max-file cannot be less than 1");
-  if (maxBytes === 0 && maxFiles > 1) throw new EngineError("invalid", "max-size must be set when max-file is greater than 1");
-  return { maxBytes, maxFiles };
-}
-
-/** "10m", "1.5g", "100kb", "5KiB" → bytes (1024 each), as docker/go-units; undefined when it is none. */
-export function parseBytes(text: string): number | undefined {
-  const [, number, unit] = /^([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?$/i.exec(text) ?? [];
-  if (number === undefined) return undefined;
-  return Math.floor(Number(number) * 1024 ** " kmgtp".indexOf((unit || " ").toLowerCase()));
 }

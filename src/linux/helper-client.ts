@@ -250,5 +250,7 @@ function encodeLaunch(w: Writer, { stdio, socketPath, exitPath, pidPath, exitRep
   w.str(log?.path ?? "");
   w.u64(BigInt(log?.maxBytes ?? 0));
   w.u32(log?.maxFiles ?? 1);
+  w.u8(log?.hold === true ? 1 : 0);
+  w.str(log?.attrs ?? "");
   w.strs(exitReports);
 }

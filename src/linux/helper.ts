@@ -19,7 +19,15 @@ export interface LaunchStdio {
   /** Client descriptors passed through `wherry` (the stub): the monitor reads and writes them directly. Token from the stub's hello. */
   readonly direct?: { readonly token: string; readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean; readonly detachKeys: Uint8Array };
   /** The json-file log; undefined = no log. maxFiles ≥ 1; maxBytes 0 = no rotation. */
-  readonly log?: { readonly path: string; readonly maxBytes: number; readonly maxFiles: number };
+  readonly log?: {
+    readonly path: string;
+    readonly maxBytes: number;
+    readonly maxFiles: number;
+    /** JSON that stands in every entry before its time (`,"attrs":{…}`); at most 8 KiB. */
+    readonly attrs?: string;
+    /** A file is thrown away only when its write permission has been taken: until then the container's output waits. */
+    readonly hold?: boolean;
+  };
   /** Number of attach connections that must have been made before `attach_gate` lets the child go on. */
   readonly attachGate: number;
 }
@@ -69,6 +77,8 @@ export interface MonitorLink {
   resize(rows: number, columns: number): Promise<void>;
   /** Asks the monitor to reopen/rotate nothing; resolves when all output read so far is in the log file (for `logs`). */
   flush(): Promise<void>;
+  /** A rotated file of the log has been compressed as `LOG.gz.tmp`: takes the place of the one with this inode. false: that one is gone; undefined: the monitor is. */
+  logPacked(inode: bigint): Promise<boolean | undefined>;
   /**
    * With `direct`: what became of the command's descriptors. "delivered": init has ended and all output is written (may come a little after
    * {@link exited}); "detached": the detach keys were typed; "gone": the command's process ended; "broken": nobody reads its output any more.

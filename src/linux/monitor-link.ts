@@ -10,6 +10,7 @@ import type { AttachOptions, ExitRecord, MonitorLink } from "./helper.ts";
 import { F, FRAME_HEAD, FrameParser, frame, Writer } from "./wire.ts";
 
 const ESRCH = 3;
+const ENOENT = 2;
 
 export interface MonitorIdentity {
   readonly monitorPid: number;
@@ -158,6 +159,12 @@ export class Monitor implements MonitorLink {
   async flush(): Promise<void> {
     const errno = await this.#request(F.FLUSH, () => {});
     if (errno !== 0 && errno !== ESRCH) throw kernelError("cannot write the log", errno);
+  }
+
+  async logPacked(inode: bigint): Promise<boolean | undefined> {
+    const errno = await this.#request(F.LOG_PACKED, (w) => w.u64(inode));
+    if (errno !== 0 && errno !== ESRCH && errno !== ENOENT) throw kernelError("cannot compress a rotated log", errno);
+    return errno === ESRCH ? undefined : errno === 0;
   }
 
   attach(options: AttachOptions): Promise<Socket> {

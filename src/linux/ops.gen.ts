@@ -510,6 +510,13 @@ export interface AffinityOp {
   readonly mask: Uint8Array;
 }
 
+/** unix(7): sends datagrams (each after its length, u32) to a unix socket */
+export interface DatagramsOp {
+  readonly op: "datagrams";
+  readonly path: string;
+  readonly messages: Uint8Array;
+}
+
 /** seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
 export interface SeccompNotifyOp {
   readonly op: "seccomp_notify";
@@ -598,6 +605,7 @@ export type Op =
   | SchedAttrOp
   | IoprioOp
   | AffinityOp
+  | DatagramsOp
   | SeccompNotifyOp
   | CopyTreeOp;
 
@@ -675,6 +683,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   sched_attr: { code: 101, man: "sched_setattr(2)", fields: [["policy", "u32"], ["flags", "u64"], ["nice", "i32"], ["priority", "u32"], ["runtime", "u64"], ["deadline", "u64"], ["period", "u64"]] },
   ioprio: { code: 102, man: "ioprio_set(2)", fields: [["value", "u32"]] },
   affinity: { code: 103, man: "sched_setaffinity(2)", fields: [["mask", "bytes"]] },
+  datagrams: { code: 113, man: "unix(7)", fields: [["path", "str"], ["messages", "bytes"]] },
   seccomp_notify: { code: 104, man: "seccomp_unotify(2)", fields: [["flags", "u32"], ["filter", "bytes"], ["socket", "str"], ["head", "bytes"], ["tail", "bytes"]] },
   copy_tree: { code: 105, man: "tmpfs(5)", fields: [["from", "slot"], ["to", "slot"]] },
 };

@@ -18,6 +18,7 @@ export const F = {
   KILL: 16,
   RESIZE: 17,
   FLUSH: 18,
+  LOG_PACKED: 19,
   HELLO_CONTROL: 32,
   HELLO_ATTACH: 33,
   READY: 64,

@@ -127,6 +127,8 @@ export class OpDescriber {
         return `wait for the other side: point ${op.id}`;
       case "child_ns":
         return `open the child's ${op.name} namespace`;
+      case "datagrams":
+        return `datagrams to ${op.path}: ${op.messages.length} bytes`;
       case "netlink":
         return `netlink: ${op.messages.length} bytes of messages`;
       case "bpf_device":

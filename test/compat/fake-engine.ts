@@ -55,6 +55,7 @@ const info: SystemInfo = {
   memoryBytes: 8_000_000_000,
   securityOptions: ["name=seccomp,profile=builtin"],
   cdiSpecDirs: [],
+  logDriver: "json-file",
   logDrivers: ["json-file"],
   networkDrivers: ["bridge", "host", "null"],
   labels: [],

@@ -36,6 +36,7 @@ function comparable(body: unknown): unknown {
   };
   const host = copy.HostConfig;
   if (host?.["MemorySwappiness"] === -1) delete host["MemorySwappiness"];
+  delete host?.["WherryBoundLog"]; // ours: docs/compat.md, logs of our own command line
   if (Array.isArray(copy.Env)) copy.Env.sort();
   for (const list of ["Binds", "Ulimits"])
     if (Array.isArray(host?.[list])) host[list] = (host[list] as unknown[]).map((item) => JSON.stringify(sorted(item))).sort();

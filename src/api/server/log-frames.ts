@@ -29,11 +29,20 @@ function fixedTime(): (ns: bigint) => string {
   };
 }
 
+/** `key=value,…` in the order of the keys, both as in a query string. */
+function detailsOf({ attrs = {} }: LogEntry): string {
+  const quoted = (text: string) => encodeURIComponent(text).replaceAll("%20", "+");
+  return Object.entries(attrs)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => `${quoted(key)}=${quoted(value)}`)
+    .join(",");
+}
+
 /** A batch of entries as one piece of bytes. */
 export function frameEncoder(options: FrameOptions): (entries: readonly LogEntry[]) => Uint8Array {
   const time = fixedTime();
   const { framed, timestamps, details } = options;
-  const prefixOf = (entry: LogEntry): Uint8Array => encoder.encode(`${timestamps ? `${time(entry.timeNs)} ` : ""}${details ? " " : ""}`);
+  const prefixOf = (entry: LogEntry): Uint8Array => encoder.encode(`${timestamps ? `${time(entry.timeNs)} ` : ""}${details ? `${detailsOf(entry)} ` : ""}`);
   return (entries) => {
     const prefixes = timestamps || details ? entries.map(prefixOf) : undefined;
     let size = framed ? frameHeadBytes * entries.length : 0;

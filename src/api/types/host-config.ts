@@ -192,6 +192,7 @@ export const hostConfig: Field<HostConfig> = object<HostConfig>({
   MaskedPaths: texts,
   ReadonlyPaths: texts,
   Init: (value, path) => (value === undefined ? undefined : orNull(flag)(value, path)),
+  WherryBoundLog: optional(flag),
   WherryRootfs: optional((value, path) => text(value, path) || undefined),
 });
 

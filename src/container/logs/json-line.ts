@@ -15,6 +15,7 @@ const BACKSLASH = 0x5c;
 class Entry implements LogEntry {
   readonly stream: "stdout" | "stderr";
   readonly log: Uint8Array;
+  attrs?: Readonly<Record<string, string>>;
   readonly #time: Uint8Array;
   readonly #start: number;
   readonly #end: number;
@@ -121,7 +122,9 @@ function decodeAny(text: string): LogEntry | undefined {
   } catch {
     return undefined; // torn: the reader goes on with the next line
   }
-  const { log, stream, time } = (value ?? {}) as { log?: unknown; stream?: unknown; time?: unknown };
+  const { log, stream, time, attrs } = (value ?? {}) as { log?: unknown; stream?: unknown; time?: unknown; attrs?: Readonly<Record<string, string>> };
   if (typeof log !== "string" || (stream !== "stdout" && stream !== "stderr") || typeof time !== "string") return undefined;
-  return new Entry(stream, Buffer.from(log), Buffer.from(time, "latin1"), 0, time.length);
+  const entry = new Entry(stream, Buffer.from(log), Buffer.from(time, "latin1"), 0, time.length);
+  if (typeof attrs === "object" && attrs !== null) entry.attrs = attrs;
+  return entry;
 }

@@ -195,7 +195,7 @@ export function containerInspect(record: ContainerRecord, options: InspectOption
     ResolvConfPath: record.resolvConfPath,
     HostnamePath: record.hostnamePath,
     HostsPath: record.hostsPath,
-    LogPath: record.logPath,
+    LogPath: record.hostConfig.LogConfig.Type === "json-file" ? record.logPath : "",
     Name: `/${record.name}`,
     RestartCount: record.restartCount,
     Driver: record.driver,

@@ -69,7 +69,7 @@ export function infoJson(info: SystemInfo, version: string, host: HostNow, minor
     OomKillDisable: can("OomKillDisable"),
     NGoroutines: info.goroutineLike,
     SystemTime: rfc3339Nano(host.nowNs),
-    LoggingDriver: "json-file",
+    LoggingDriver: info.logDriver,
     CgroupDriver: info.cgroupDriver,
     CgroupVersion: String(info.cgroupVersion),
     NEventsListener: info.eventListeners,
