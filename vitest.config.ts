@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config";
 
+// An emulated machine is some twenty times slower.
+const patience = process.env["WHERRY_IN_VM"] === undefined ? 1 : 5;
+
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
     projects: [
@@ -8,8 +11,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
         test: {
           name: "integration",
           include: ["test/{suites,integration,compat,package,attacks}/**/*.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 300_000,
+          testTimeout: 120_000 * patience,
+          hookTimeout: 300_000 * patience,
           fileParallelism: false,
           pool: "forks",
         },

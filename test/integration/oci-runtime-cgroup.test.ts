@@ -27,53 +27,45 @@ else {
   for (const { name: driver, flags, path, where } of drivers) {
     const given = driver === "cgroupfs" || systemd ? test : test.skip;
     describe(`cgroup driver ${driver}`, () => {
-      given(
-        "create, start, exec, update, kill, delete: in the cgroup that the spec names, and nothing left of it",
-        async () => {
-          const [id, name] = [runtime.id(), randomBytes(4).toString("hex")];
-          const bundle = runtime.bundle("exec sleep 1000", (spec) => {
-            if (spec.linux !== undefined) spec.linux = { ...spec.linux, cgroupsPath: path(name), resources: { ...spec.linux.resources, pids: { limit: 17 } } };
-          });
-          const ok = (...args: string[]) => {
-            const answer = runtime.call([...flags, ...args]);
-            expect(answer.stderr).toBe("");
-            expect(answer.code).toBe(0);
-            return answer.stdout;
-          };
-          expect(runtime.create(id, bundle, [], flags)).toEqual({ code: 0, stdout: "", stderr: "" });
-          ok("start", id);
-          const { pid } = JSON.parse(ok("state", id)) as { pid: number };
-          const cgroups = readFileSync(`/proc/${pid}/cgroup`, "utf8");
-          expect(cgroups).toContain(`:${where(name)}\n`);
-          const dir = cgroup.mode === "v2" ? `/sys/fs/cgroup${where(name)}` : `${cgroup.v1["pids"]}${where(name)}`;
-          expect(readFileSync(`${dir}/pids.max`, "utf8")).toBe("17\n");
-          expect(ok("exec", id, "sh", "-c", "echo from $0")).toBe("from sh\n");
-          ok("update", "--pids-limit", "23", id);
-          expect(readFileSync(`${dir}/pids.max`, "utf8")).toBe("23\n");
-          ok("pause", id);
-          ok("resume", id);
-          ok("kill", id, "KILL");
-          await expect.poll(() => runtime.status(id)).toBe("stopped");
-          ok("delete", "--force", id);
-          expect(existsSync(dir)).toBe(false);
-        },
-        60_000,
-      );
+      given("create, start, exec, update, kill, delete: in the cgroup that the spec names, and nothing left of it", async () => {
+        const [id, name] = [runtime.id(), randomBytes(4).toString("hex")];
+        const bundle = runtime.bundle("exec sleep 1000", (spec) => {
+          if (spec.linux !== undefined) spec.linux = { ...spec.linux, cgroupsPath: path(name), resources: { ...spec.linux.resources, pids: { limit: 17 } } };
+        });
+        const ok = (...args: string[]) => {
+          const answer = runtime.call([...flags, ...args]);
+          expect(answer.stderr).toBe("");
+          expect(answer.code).toBe(0);
+          return answer.stdout;
+        };
+        expect(runtime.create(id, bundle, [], flags)).toEqual({ code: 0, stdout: "", stderr: "" });
+        ok("start", id);
+        const { pid } = JSON.parse(ok("state", id)) as { pid: number };
+        const cgroups = readFileSync(`/proc/${pid}/cgroup`, "utf8");
+        expect(cgroups).toContain(`:${where(name)}\n`);
+        const dir = cgroup.mode === "v2" ? `/sys/fs/cgroup${where(name)}` : `${cgroup.v1["pids"]}${where(name)}`;
+        expect(readFileSync(`${dir}/pids.max`, "utf8")).toBe("17\n");
+        expect(ok("exec", id, "sh", "-c", "echo from $0")).toBe("from sh\n");
+        ok("update", "--pids-limit", "23", id);
+        expect(readFileSync(`${dir}/pids.max`, "utf8")).toBe("23\n");
+        ok("pause", id);
+        ok("resume", id);
+        ok("kill", id, "KILL");
+        await expect.poll(() => runtime.status(id)).toBe("stopped");
+        ok("delete", "--force", id);
+        expect(existsSync(dir)).toBe(false);
+      });
 
-      given(
-        "run with an end of its own: the exit code comes back and the cgroup is gone",
-        () => {
-          const name = randomBytes(4).toString("hex");
-          const bundle = runtime.bundle("cat /proc/self/cgroup; exit 7", (spec) => {
-            if (spec.linux !== undefined) spec.linux = { ...spec.linux, cgroupsPath: path(name) };
-          });
-          const { code, stderr } = runtime.call([...flags, "run", "--bundle", bundle, runtime.id()]);
-          expect([code, stderr]).toEqual([7, ""]);
-          const dir = cgroup.mode === "v2" ? `/sys/fs/cgroup${where(name)}` : `${cgroup.v1["pids"]}${where(name)}`;
-          expect(existsSync(dir)).toBe(false);
-        },
-        60_000,
-      );
+      given("run with an end of its own: the exit code comes back and the cgroup is gone", () => {
+        const name = randomBytes(4).toString("hex");
+        const bundle = runtime.bundle("cat /proc/self/cgroup; exit 7", (spec) => {
+          if (spec.linux !== undefined) spec.linux = { ...spec.linux, cgroupsPath: path(name) };
+        });
+        const { code, stderr } = runtime.call([...flags, "run", "--bundle", bundle, runtime.id()]);
+        expect([code, stderr]).toEqual([7, ""]);
+        const dir = cgroup.mode === "v2" ? `/sys/fs/cgroup${where(name)}` : `${cgroup.v1["pids"]}${where(name)}`;
+        expect(existsSync(dir)).toBe(false);
+      });
     });
   }
 
@@ -93,5 +85,5 @@ else {
         /cgroup driver systemd (needs systemd as the first process|works on cgroup v2 only)/,
       );
     }
-  }, 60_000);
+  });
 }
