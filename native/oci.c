@@ -105,7 +105,7 @@ int do_seccomp_notify(struct run *run, const struct op_seccomp_notify *op) {
   struct sock_fprog program = {(unsigned short)(op->filter.n / sizeof(struct sock_filter)), (struct sock_filter *)(uintptr_t)op->filter.p};
   while (run->progress[1] == 0) syscall(SYS_sched_yield);
   m = (struct messenger){.socket = connection, .head = &op->head, .tail = &op->tail, .listener = -1, .result = 1};
-  m.digits = (size_t)(put_decimal(m.pid, run->progress[1]) - m.pid);
+  m.digits = (size_t)(put_decimal(m.pid, run->progress[2] ? run->progress[2] : run->progress[1]) - m.pid);
   char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
   if (stack == MAP_FAILED) return -1;
   int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;

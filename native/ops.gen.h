@@ -317,7 +317,7 @@ struct op_engine_gate {
   char none; /* no fields */
 };
 
-/* clone(2): closes every descriptor but 0-2 and `keep` more, and goes on as a new process (CLONE_PARENT: the monitor's child, too) in a session of its own, born in the PID namespace that setns chose; with a tty descriptor 0 becomes its controlling terminal */
+/* clone(2): goes on as a new process (CLONE_PARENT: the monitor's child, too), born in the PID namespace that setns or unshare chose. Before it closes every descriptor but 0-2 and `keep` more, and afterwards it starts a session, with a tty on descriptor 0 as its controlling terminal; keep=0xffffffff: neither */
 struct op_rebirth {
   uint32_t keep;
 };

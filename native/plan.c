@@ -26,7 +26,7 @@ int plan_next(struct reader *r, struct step *step) {
 int plan_check(struct reader plan, struct plan_facts *facts) {
   *facts = (struct plan_facts){0};
   uint32_t count;
-  bool executes = false;
+  bool executes = false, reborn = false;
   if (left(&plan) > MAX_PLAN || read_u32(&plan, &count) || count > MAX_COUNT) return -1;
   for (uint32_t i = 0; i < count; i++) {
     struct step step;
@@ -59,6 +59,9 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
         if (child || !facts->clones) return -1;
         break;
       case OP_REBIRTH:
+        if (!child || reborn) return -1;
+        reborn = true;
+        break;
       case OP_STDIO:
       case OP_EXEC_GATE:
       case OP_HOOK:
@@ -145,6 +148,18 @@ static void take_streams(struct run *run, const struct msghdr *message) {
   }
 }
 
+/* The child may have gone on as another process, which is ours as well. */
+static int follow_rebirth(struct run *run) {
+  if (run->progress[2] == 0 || (pid_t)run->progress[2] == run->child_pid) return 0;
+  while (waitpid(run->child_pid, NULL, 0) < 0 && errno == EINTR) {
+  }
+  run->child_pid = (pid_t)run->progress[2];
+  close(run->child_pidfd);
+  run->child_pidfd = fd_high(sys_pidfd_open(run->child_pid));
+  if (run->child_pidfd < 0) return -1;
+  return run->on_cloned ? run->on_cloned(run) : 0;
+}
+
 /* One message of the other side. -1: nothing there (EAGAIN) or it is gone. */
 static int take_message(struct run *run, int flags) {
   struct {
@@ -174,6 +189,7 @@ static int take_message(struct run *run, int flags) {
   }
   switch (body.head.kind) {
     case CTL_POINT:
+      if (!run->child && follow_rebirth(run) < 0) return -1;
       if (body.head.a < MAX_POINTS) run->reached |= 1ull << body.head.a;
       break;
     case CTL_GO:
@@ -293,28 +309,19 @@ _Noreturn static void run_child(struct run *run) {
   _exit(127);
 }
 
-/* The child may have gone on as another process, which is ours as well. */
-static int follow_rebirth(struct run *run) {
-  if (run->progress[2] == 0) return 0;
-  while (waitpid(run->child_pid, NULL, 0) < 0 && errno == EINTR) {
-  }
-  run->child_pid = (pid_t)run->progress[2];
-  close(run->child_pidfd);
-  run->child_pidfd = fd_high(sys_pidfd_open(run->child_pid));
-  if (run->child_pidfd < 0) return -1;
-  return run->on_cloned ? run->on_cloned(run) : 0;
-}
-
 int do_rebirth(struct run *run, const struct op_rebirth *op) {
-  if (op->keep > HIGH_FD - 3) return errno = EINVAL, -1;
-  run->ctl = fd_high(run->ctl);
-  if (sys_close_range(3 + op->keep, (unsigned)run->ctl - 1, 0) < 0 || sys_close_range((unsigned)run->ctl + 1, ~0u, 0) < 0) return -1;
+  bool all = op->keep == UINT32_MAX;
+  if (!all && op->keep > HIGH_FD - 4) return errno = EINVAL, -1;
+  if (!all) run->ctl = fd_high(run->ctl);
+  if (!all && (sys_close_range(3 + op->keep, (unsigned)run->ctl - 1, 0) < 0 || sys_close_range((unsigned)run->ctl + 1, ~0u, 0) < 0)) return -1;
   /* The old call: a filter may be in force that hides clone3. The kernel writes the pid before the new process runs. */
   long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, NULL, &run->progress[2], NULL, NULL);
   if (pid < 0) return -1;
   if (pid > 0) _exit(0);
   /* Its parent's end is also the end of run->ctl, which it reads before exec. */
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || setsid() < 0) return -1;
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return -1;
+  if (all) return 0;
+  if (setsid() < 0) return -1;
   return run->streams.tty ? ioctl(0, TIOCSCTTY, 0) : 0;
 }
 

@@ -18,6 +18,8 @@ export interface DaemonOptions {
   readonly cgroupParent: string | undefined;
   readonly cgroupDriver: "cgroupfs" | "systemd";
   readonly logDriver: string;
+  /** Microseconds, for all containers together; undefined = the parent's cgroup is left as it is. */
+  readonly cpuRealtime: { readonly periodUs?: number; readonly runtimeUs?: number } | undefined;
   readonly logOpts: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
   readonly usernsRemap: string | undefined;
@@ -51,12 +53,13 @@ Options:
       --log-level LEVEL       debug, info, warn or error (default info)
       --storage-driver NAME   overlay2, erofs, btrfs, fuse-overlayfs, overlay or vfs
                               (default: the one that the data root was used with, else the best that works here)
-      --storage-driver NAME   overlay2 or vfs (default: the best that works here)
       --storage-budget SIZE   Bytes that images may take, e.g. 20G: before one is added, those that no container uses are removed, the least
                               recently used first (default: no limit)
       --bridge NAME           Interface of the default network (default wherry0)
       --bip SUBNET            Address and range of the default network, e.g. 172.30.0.1/16
       --cgroup-parent PATH    Where containers' cgroups are made (default /wherry; with the driver systemd a slice, default system.slice)
+      --cpu-rt-period US      Period of real-time scheduling for all containers together, in microseconds (cgroup v1)
+      --cpu-rt-runtime US     Real-time share of that period; what --cpu-rt-runtime of containers may take of
       --exec-opt KEY=VALUE    native.cgroupdriver=cgroupfs (default) or systemd: who makes containers' cgroups
       --log-driver NAME       Where containers' output goes when they do not say: json-file (default), local, journald, syslog, fluentd, none
       --log-opt KEY=VALUE     Default option of that driver, e.g. max-size=10m, max-file=3; may be given more than once
@@ -86,6 +89,8 @@ const flags = {
   bridge: { type: "string" },
   bip: { type: "string" },
   "cgroup-parent": { type: "string" },
+  "cpu-rt-period": { type: "string" },
+  "cpu-rt-runtime": { type: "string" },
   "exec-opt": { type: "string", multiple: true },
   "log-driver": { type: "string" },
   "log-opt": { type: "string", multiple: true },
@@ -123,6 +128,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     storageDriver: text("storage-driver"),
     bridge: bridge === undefined && subnet === undefined ? undefined : { name: bridge ?? "wherry0", ...(subnet === undefined ? {} : { subnet }) },
     cgroupParent: text("cgroup-parent"),
+    cpuRealtime: realtimeOf(numberOf("cpu-rt-period", given, file), numberOf("cpu-rt-runtime", given, file)),
     cgroupDriver: cgroupDriverOf(given["exec-opt"] ?? file["exec-opts"] ?? []),
     ...logConfigOf(text("log-driver") ?? "json-file", { ...file["log-opts"], ...pairs("log-opt", given["log-opt"] ?? []) }),
     labels: given.label ?? file.labels ?? [],
@@ -131,6 +137,20 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
     storageBudgetBytes: budgetOf(text("storage-budget")),
   };
+}
+
+type NumberFlag = "cpu-rt-period" | "cpu-rt-runtime";
+
+function numberOf(flag: NumberFlag, given: { readonly [K in NumberFlag]?: string | undefined }, file: ConfigFile): number | undefined {
+  const text = given[flag];
+  if (text === undefined) return file[flag];
+  if (!/^\d{1,12}$/.test(text)) throw new UsageError(`invalid argument "${text}" for "--${flag}" flag: a number of microseconds is expected`);
+  return Number(text);
+}
+
+function realtimeOf(periodUs: number | undefined, runtimeUs: number | undefined): DaemonOptions["cpuRealtime"] {
+  if (periodUs === undefined && runtimeUs === undefined) return undefined;
+  return { ...(periodUs === undefined ? {} : { periodUs }), ...(runtimeUs === undefined ? {} : { runtimeUs }) };
 }
 
 function tlsFiles(tls: boolean, verify: boolean, text: (flag: "tlscacert" | "tlscert" | "tlskey") => string | undefined): TlsFiles | undefined {
@@ -176,6 +196,8 @@ type FileText = Partial<
 type ConfigFile = FileText & {
   readonly tls?: boolean;
   readonly tlsverify?: boolean;
+  readonly "cpu-rt-period"?: number;
+  readonly "cpu-rt-runtime"?: number;
   readonly hosts?: string[];
   readonly labels?: string[];
   readonly "cdi-spec-dirs"?: string[];
@@ -221,13 +243,15 @@ function readConfigFile(path: string | undefined): ConfigFile {
     const isText = (v: unknown) => typeof v === "string";
     const fits = textKeys.includes(key)
       ? isText(entry)
-      : key === "tls" || key === "tlsverify"
-        ? typeof entry === "boolean"
-        : ["hosts", "labels", "cdi-spec-dirs", "exec-opts"].includes(key)
-          ? Array.isArray(entry) && entry.every(isText)
-          : key === "log-opts"
-            ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
-            : undefined;
+      : key === "cpu-rt-period" || key === "cpu-rt-runtime"
+        ? Number.isSafeInteger(entry)
+        : key === "tls" || key === "tlsverify"
+          ? typeof entry === "boolean"
+          : ["hosts", "labels", "cdi-spec-dirs", "exec-opts"].includes(key)
+            ? Array.isArray(entry) && entry.every(isText)
+            : key === "log-opts"
+              ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
+              : undefined;
     if (fits === undefined) throw bad(`the following directives don't match any configuration option: ${key}`);
     if (!fits) throw bad(`${key} has a value of the wrong type`);
   }

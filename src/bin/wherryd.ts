@@ -51,6 +51,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     ...(options.storageBudgetBytes === undefined ? {} : { storageBudgetBytes: options.storageBudgetBytes }),
     ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
+    ...(options.cpuRealtime === undefined ? {} : { cpuRealtime: options.cpuRealtime }),
     ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),
     ...(options.usernsRemap === undefined ? {} : { usernsRemap: options.usernsRemap }),
     cgroupDriver: options.cgroupDriver,

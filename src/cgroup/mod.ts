@@ -102,4 +102,4 @@ export interface CgroupManager {
   info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
 }
 
-export { type CgroupDriver, type CgroupOptions, openCgroups } from "./open-cgroups.ts";
+export { type CgroupDriver, type CgroupOptions, type CpuRealtime, openCgroups } from "./open-cgroups.ts";

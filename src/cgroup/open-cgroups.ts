@@ -15,6 +15,12 @@ import { openV2 } from "./v2/manager.ts";
 
 export type CgroupDriver = "cgroupfs" | "systemd";
 
+/** Microseconds. @see sched(7) "Real-time group scheduling" */
+export interface CpuRealtime {
+  readonly periodUs?: number;
+  readonly runtimeUs?: number;
+}
+
 export interface CgroupOptions {
   /** Who makes the directories; default "cgroupfs": we do. */
   readonly driver?: CgroupDriver;
@@ -24,6 +30,8 @@ export interface CgroupOptions {
   readonly parent?: string;
   /** The engine's data root; without it, the default one. */
   readonly dataRoot?: string;
+  /** For the parents of containers, which share it out: without it theirs is 0, and a container's is refused by the kernel. cgroup v1 only. */
+  readonly cpuRealtime?: CpuRealtime;
   /** Removes a container's directories in one call; without it they are removed one by one. */
   readonly helper?: Pick<Helper, "call">;
 }
@@ -32,13 +40,19 @@ export interface CgroupOptions {
 export function openCgroups(facts: HostFacts, options: CgroupOptions = {}): CgroupManager {
   if (options.driver === "systemd") return openWithSystemd(facts, options);
   const parent = options.parent ?? `/${instanceName(options.dataRoot ?? DEFAULT_DATA_ROOT)}`;
+  if (options.cpuRealtime !== undefined && (facts.cgroup.mode === "v2" || !existsSync(`${facts.cgroup.v1["cpu"]}/cpu.rt_runtime_us`)))
+    throw new EngineError("unsupported", "--cpu-rt-period and --cpu-rt-runtime need cgroup v1 and a kernel with real-time group scheduling");
   const settings = { parent, ownParent: options.parent === undefined };
   switch (facts.cgroup.mode) {
     case "v2":
       return openV2(facts, settings);
     case "v1":
     case "hybrid":
-      return openV1(facts, { ...settings, ...(options.helper && { helper: options.helper }) });
+      return openV1(facts, {
+        ...settings,
+        ...(options.cpuRealtime && { cpuRealtime: options.cpuRealtime }),
+        ...(options.helper && { helper: options.helper }),
+      });
     case "none":
       throw new EngineError("unsupported", "this host has no cgroups mounted", { hint: "mount -t cgroup2 none /sys/fs/cgroup" });
   }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Duplex, Readable } from "node:stream";
-import type { CgroupDriver, CgroupStats } from "#cgroup/mod.ts";
+import type { CgroupDriver, CgroupStats, CpuRealtime } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import type { Digest, ImageID } from "#core/digest.ts";
@@ -308,6 +308,8 @@ export interface EngineOptions {
   readonly helperPath: string;
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
   readonly cgroupParent?: string;
+  /** What real-time processes of all containers may take together, in microseconds (cgroup v1). */
+  readonly cpuRealtime?: CpuRealtime;
   /** Default "cgroupfs". */
   readonly cgroupDriver?: CgroupDriver;
   readonly bridge?: { readonly name: string; readonly subnet?: string };

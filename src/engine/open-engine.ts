@@ -94,6 +94,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     helperPath,
     driver: options.cgroupDriver ?? "cgroupfs",
     ...(options.cgroupParent === undefined ? {} : { parent: options.cgroupParent }),
+    ...(options.cpuRealtime === undefined ? {} : { cpuRealtime: options.cpuRealtime }),
   });
   opened.push(() => cgroups.close());
   const [driver, content, volumes, networks] = await Promise.all([

@@ -25,6 +25,8 @@ export interface Contribution {
   readonly cloneFlags?: bigint;
   /** In the monitor before `clone`: what the child is to inherit. */
   readonly before?: readonly Step[];
+  /** In the child before it makes the other namespaces, which `clone` then does not. */
+  readonly enter?: readonly Step[];
   /** In the monitor after `clone`: what only the host may write for the child. */
   readonly host?: readonly Step[];
   /** In the child first of all: becoming root of its user namespace, parting from the host's mounts. */

@@ -2,6 +2,7 @@
  * One operation as a person would write it down: the system call with symbolic names instead of numbers.
  * @module
  */
+import { KEEP_ALL } from "./rebirth.ts";
 import { capabilitiesOf } from "#linux/capabilities.ts";
 import { AT_RECURSIVE, CLONE, FS_MAGIC, flagNames, MOUNT_ATTR, MS, O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
 import type { Op } from "#linux/ops.gen.ts";
@@ -161,7 +162,7 @@ export class OpDescriber {
       case "chdir":
         return `chdir ${op.path}`;
       case "rebirth":
-        return `go on as a new process${op.keep === 0 ? "" : `, with ${op.keep} more descriptors`}`;
+        return `go on as a new process${op.keep === 0 || op.keep === KEEP_ALL ? "" : `, with ${op.keep} more descriptors`}`;
       case "setsid":
         return "setsid";
       case "block_signals":

@@ -84,13 +84,15 @@ export interface ExecPlanInput {
 
 export { planContainer } from "./plan-container.ts";
 export { planExec } from "./plan-exec.ts";
-export { buildSpec, capabilitySets, environmentOf, type SpecInput, type SpecResult } from "./default-spec.ts";
+export { buildSpec, capabilitySets, defaultMaskedPaths, defaultReadonlyPaths, environmentOf, type SpecInput, type SpecResult } from "./default-spec.ts";
 export { explainPlan, planToJson } from "./explain.ts";
 export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
 export { planMappedRoot } from "./plan-root.ts";
 export { planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
 export { planReadRootFiles, type RootFile } from "./read-root-files.ts";
 export { deviceRules, devicePathsOf, limitsOf } from "./resources.ts";
-export { seccompFlags, seccompFor, seccompListener, seccompProgram } from "./seccomp.ts";
+export { seccompArchitectures, seccompOperators } from "#linux/bpf/compile.ts";
+export { mountOptionNames } from "./mount-options.ts";
+export { seccompFlagNames, seccompFlags, seccompFor, seccompListener, seccompProgram } from "./seccomp.ts";
 export { points, slots } from "./slots.ts";
 export { type ResolvedUser, resolveUser } from "./users.ts";

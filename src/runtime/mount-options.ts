@@ -55,7 +55,16 @@ const plainFlags: Readonly<Record<string, bigint>> = {
   remount: MS.REMOUNT,
 };
 const propagations: Readonly<Record<string, bigint>> = { private: MS.PRIVATE, slave: MS.SLAVE, shared: MS.SHARED, unbindable: MS.UNBINDABLE };
-const ignored = new Set(["defaults", "async", "loud", "nomand", "nolazytime", "norelatime", "nostrictatime", "idmap", "ridmap", "tmpcopyup", ""]);
+const idmaps = ["idmap", "ridmap"];
+const relatimes = ["relatime", "norelatime", "nostrictatime"];
+const ignored = new Set(["defaults", "async", "loud", "nomand", "nolazytime", ...relatimes, ...idmaps, "tmpcopyup", ""]);
+
+/** Every option that is not handed to the filesystem, sorted. */
+export function mountOptionNames(): string[] {
+  const recursive = [...Object.keys(attributes), ...Object.keys(propagations), ...relatimes];
+  const plain = [...ignored, ...Object.keys(plainFlags), "bind", "rbind"].filter((name) => name !== "");
+  return [...new Set([...plain, ...recursive, ...recursive.map((name) => `r${name}`)])].sort();
+}
 
 /** Later options win over earlier ones, as in mount(8). */
 export function parseMountOptions(options: readonly string[]): MountOptions {

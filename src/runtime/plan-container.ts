@@ -20,6 +20,7 @@ import { closeKernelTrees, type KernelTrees, kernelPath, openKernelTrees } from 
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
 import { planHooks, planListener, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";
+import { KEEP_ALL } from "./rebirth.ts";
 import { seccompFlags } from "./seccomp.ts";
 import { points, slots } from "./slots.ts";
 
@@ -31,12 +32,16 @@ export const planContainer: Planner = (input) => {
   const { spec, facts } = input;
   const draft = new Draft();
   const userns = membershipOf(spec, "user").how !== "shared";
-  const mapping = userns ? { uids: spec.linux?.uidMappings ?? [], gids: spec.linux?.gidMappings ?? [] } : undefined;
+  // A namespace that is joined has its mappings already.
+  const { uidMappings: uids = [], gidMappings: gids = [] } = membershipOf(spec, "user").how === "new" ? (spec.linux ?? {}) : {};
+  const mapping = userns && uids.length > 0 ? { uids, gids } : undefined;
   const mounts = withInit(spec.mounts ?? [], input.initBinary);
   const context = { facts, files: new Set([...(input.files ?? []), ...(input.initBinary === undefined ? [] : [INIT_PATH])]), userns };
   // For joining namespaces; kept until that is done, since binds are opened before.
-  const joinSlot = draft.take();
-  const namespaces = namespaceKinds.map((kind) => kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot: joinSlot }));
+  const [joinSlot, userSlot] = [draft.take(), draft.take()];
+  const namespaces = namespaceKinds.map((kind) =>
+    kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot: kind.type === "user" ? userSlot : joinSlot }),
+  );
 
   draft.add(...(input.preparation ?? []));
   const root = planRoot(draft, input.root, { facts, mapping });
@@ -45,6 +50,7 @@ export const planContainer: Planner = (input) => {
   planListener(draft, input.detached);
   const hostSlots = planClone(draft, input, namespaces);
   draft.release(joinSlot);
+  draft.release(userSlot);
   const waits = planHostAfterClone(draft, input, namespaces, userns);
 
   // The child.
@@ -102,12 +108,22 @@ function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Con
     if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
   }
   const flags = namespaces.reduce((all, { cloneFlags = 0n }) => all | cloneFlags, 0n);
+  const enter = namespaces.flatMap(({ enter: steps }) => steps ?? []);
   draft.section("The process, in new namespaces");
   draft.host(
-    { op: "clone", flags, cgroup: cgroup?.cloneInto?.slot ?? NO_SLOT },
-    "one call makes the container's first process and the namespaces that it alone is in",
+    { op: "clone", flags: enter.length > 0 ? 0n : flags, cgroup: cgroup?.cloneInto?.slot ?? NO_SLOT },
+    enter.length > 0
+      ? "the process that will make its namespaces itself"
+      : "one call makes the container's first process and the namespaces that it alone is in",
     { see: "namespaces(7)" },
   );
+  if (enter.length > 0) {
+    draft.add(...enter);
+    draft.child({ op: "unshare", flags }, "namespaces of its own, which belong to the user namespace that it is in now", { see: "namespaces(7)" });
+    draft.child({ op: "rebirth", keep: KEEP_ALL }, "only a child of it is in the new PID namespace", { see: "pid_namespaces(7)" });
+    draft.child({ op: "signal", id: points.born }, "that child is the container's first process");
+    draft.host({ op: "await", id: points.born }, "until the container's first process is there");
+  }
   return hostSlots;
 }
 

@@ -35,6 +35,9 @@ export function letsBeReborn(filter: Uint8Array | undefined, arch: SeccompArch):
   return calls.every(([name, ...args]) => runFilter(filter, { nr: numbers.get(name) ?? -1, arch: AUDIT_ARCH[arch], args }).result >= LEAST_ALLOWED);
 }
 
+/** For `keep`: all descriptors, and the session as well. */
+export const KEEP_ALL = 0xffffffff;
+
 export function planRebirth(draft: Draft, keep: number): void {
   draft.child({ op: "rebirth", keep }, "only now a process of the container: who may trace it there finds nothing that the program will not have", {
     see: "ptrace(2)",

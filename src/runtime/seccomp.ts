@@ -66,6 +66,9 @@ const filterFlags: Readonly<Record<string, number>> = {
   SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: 32,
 };
 
+/** The flags that a profile may name. */
+export const seccompFlagNames: readonly string[] = Object.keys(filterFlags);
+
 /** Unless the profile has flags, no slow-down of speculative stores for a process only because it is filtered, as runc does. EngineError "invalid". */
 export function seccompFlags(seccomp: OciSeccomp | undefined | null): number {
   const names = seccomp?.flags ?? [];

@@ -1,7 +1,7 @@
 /** config-linux.md: namespaces, users, devices, sysctl, personality, resctrl; runtime-linux.md. @module */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readlinkSync } from "node:fs";
+import { existsSync, readlinkSync, writeFileSync } from "node:fs";
 import { type Case, type Lab, Skip, set } from "./case.ts";
 import { consoleServer } from "../integration/oci-runtime.fixture.ts";
 
@@ -20,7 +20,7 @@ async function inhabited(kind: Kind, use: (pid: number) => void): Promise<void> 
   const flag = { pid: "--pid", network: "--net", mount: "--mount", ipc: "--ipc", uts: "--uts", user: "--user", cgroup: "--cgroup", time: "--time" }[kind];
   const child = spawn(
     "unshare",
-    [flag, ...(kind === "pid" ? ["--fork", "--kill-child"] : []), ...(kind === "user" ? ["--map-root-user"] : []), "sleep", "30"],
+    [flag, ...(kind === "pid" ? ["--fork", "--kill-child"] : []), "sleep", "30"],
     {
       stdio: "ignore",
     },
@@ -126,10 +126,14 @@ const namespaces: Case[] = [
     check: (lab) =>
       inhabited("user", (pid) => {
         const path = `/proc/${pid}/ns/user`;
-        lab.shows(readlinkSync(path), link("user"), (spec) => {
+        for (const ids of ["uid_map", "gid_map"]) writeFileSync(`/proc/${pid}/${ids}`, "0 100000 65536");
+        const bundle = lab.make(`${link("user")}; cat /proc/self/uid_map`, (spec) => {
           spec.linux.namespaces.push({ type: "user", path });
           spec.process.user = { uid: 0, gid: 0 };
         });
+        spawnSync("chown", ["-R", "100000:100000", `${bundle}/rootfs`]);
+        const { stdout, stderr } = lab.call(["run", "--bundle", bundle, lab.id()]);
+        assert.equal(stdout.replace(/ +/g, " ").trim(), `${readlinkSync(path)}\n 0 100000 65536`, stderr);
       }),
   },
   {

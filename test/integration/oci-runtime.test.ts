@@ -181,9 +181,19 @@ describe.skipIf(!able)("wherry-runtime", () => {
   });
 
   it("tells its features", () => {
-    const features = JSON.parse(runtime.call(["features"]).stdout) as { ociVersionMax: string; hooks: string[] };
+    const features = JSON.parse(runtime.call(["features"]).stdout) as {
+      ociVersionMax: string;
+      hooks: string[];
+      mountOptions: string[];
+      linux: { seccomp: object };
+    };
     expect(features).toMatchObject({ ociVersionMin: "1.0.0", ociVersionMax: "1.2.0" });
     expect(features.hooks).toHaveLength(6);
+    expect(features.mountOptions).toEqual(expect.arrayContaining(["rro", "rnosuid", "idmap", "ridmap", "rbind", "runbindable", "tmpcopyup", "nosymfollow"]));
+    expect(features.linux.seccomp).toMatchObject({
+      operators: expect.arrayContaining(["SCMP_CMP_MASKED_EQ"]),
+      supportedFlags: expect.arrayContaining(["SECCOMP_FILTER_FLAG_LOG"]),
+    });
   });
 });
 

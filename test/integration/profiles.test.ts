@@ -1,5 +1,5 @@
 /** What a container may do and have, option by option, as it is seen from inside; and what is refused. Messages beside dockerd's: test/compat/profile-messages. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -38,6 +38,21 @@ const allowed = {
 const mkdirSays = "mkdir /tmp/d 2>&1 && echo made";
 const refusedByFilter = /Operation not supported/;
 const caps = "grep CapBnd /proc/self/status | cut -f2";
+
+/** A loop device: no disk of the machine is slowed down by it. */
+const loop = "/dev/loop6";
+const loopNumbers = "7:6";
+const weight = (file: string): string | false =>
+  !v2 && [`blkio.${file}`, `blkio.bfq.${file}`].some((name) => existsSync(`${facts.cgroup.v1["blkio"] ?? "/none"}/${name}`))
+    ? false
+    : "no disk scheduler with weights";
+const realtime = !v2 && existsSync(`${facts.cgroup.v1["cpu"] ?? "/none"}/cpu.rt_runtime_us`);
+const throttled = (host: Partial<HostConfig>, v1: string, v2Text: string, rate: number): Case => ({
+  host,
+  script: v2 ? "cat /sys/fs/cgroup/io.max" : `cat /sys/fs/cgroup/blkio/blkio.throttle.${v1}`,
+  shows: v2 ? new RegExp(`${loopNumbers} .*${v2Text}`) : `${loopNumbers} ${rate}`,
+  not: !existsSync(loop) ? `no ${loop} here` : noFile("blkio/"),
+});
 
 const cases: Readonly<Record<string, Case>> = {
   // seccomp
@@ -186,6 +201,28 @@ const cases: Readonly<Record<string, Case>> = {
     shows: v2 ? "10000 20000" : "10000",
   },
   "cpuset-cpus": { host: { CpusetCpus: "0" }, script: "grep Cpus_allowed_list /proc/self/status | cut -f2", shows: "0" },
+  "cpu-rt-period and cpu-rt-runtime": {
+    host: { CpuRealtimePeriod: 500_000, CpuRealtimeRuntime: 2000 },
+    script: "cd /sys/fs/cgroup/cpu; cat cpu.rt_period_us cpu.rt_runtime_us",
+    shows: "500000\n2000",
+    not: realtime ? false : "no real-time group scheduling",
+  },
+  "blkio-weight": {
+    host: { BlkioWeight: 300 },
+    script: "cat /sys/fs/cgroup/blkio/blkio*weight",
+    shows: /300/,
+    not: weight("weight"),
+  },
+  "blkio-weight-device": {
+    host: { BlkioWeightDevice: [{ Path: loop, Weight: 300 }] },
+    script: "cat /sys/fs/cgroup/blkio/blkio*weight_device",
+    shows: new RegExp(`${loopNumbers} 300`),
+    not: weight("weight_device"),
+  },
+  "device-read-bps": throttled({ BlkioDeviceReadBps: [{ Path: loop, Rate: 1 << 20 }] }, "read_bps_device", "rbps=1048576", 1 << 20),
+  "device-write-bps": throttled({ BlkioDeviceWriteBps: [{ Path: loop, Rate: 2 << 20 }] }, "write_bps_device", "wbps=2097152", 2 << 20),
+  "device-read-iops": throttled({ BlkioDeviceReadIOps: [{ Path: loop, Rate: 100 }] }, "read_iops_device", "riops=100", 100),
+  "device-write-iops": throttled({ BlkioDeviceWriteIOps: [{ Path: loop, Rate: 200 }] }, "write_iops_device", "wiops=200", 200),
   "cpuset-mems": { host: { CpusetMems: "0" }, script: limit("cpuset/cpuset.mems", "cpuset.mems"), shows: "0" },
 };
 
@@ -250,7 +287,11 @@ describe.skipIf(!root)("profiles", () => {
     );
     t = await TestEngine.open();
     await t.engine.close();
-    t.engine = await openEngine({ ...t.options, cdiSpecDirs: [etc, run, join(work, "absent")] });
+    t.engine = await openEngine({
+      ...t.options,
+      ...(realtime ? { cpuRealtime: { runtimeUs: 10_000 } } : {}),
+      cdiSpecDirs: [etc, run, join(work, "absent")],
+    });
   });
   afterAll(async () => {
     await t?.[Symbol.asyncDispose]();

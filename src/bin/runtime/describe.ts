@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import { capabilitiesOf } from "#linux/capabilities.ts";
+import { defaultMaskedPaths, defaultReadonlyPaths, mountOptionNames, seccompArchitectures, seccompFlagNames, seccompOperators } from "#runtime/mod.ts";
 import { hostFacts, type RuntimeContext } from "./context.ts";
 import { isSet, type Parsed, flagValue } from "./flags.ts";
 import { OCI_VERSION } from "./state.ts";
@@ -38,19 +39,8 @@ export function exampleSpec(): object {
     linux: {
       resources: { devices: [{ allow: false, access: "rwm" }] },
       namespaces: ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
-      maskedPaths: [
-        "/proc/acpi",
-        "/proc/asound",
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/latency_stats",
-        "/proc/timer_list",
-        "/proc/timer_stats",
-        "/proc/sched_debug",
-        "/sys/firmware",
-        "/proc/scsi",
-      ],
-      readonlyPaths: ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+      maskedPaths: defaultMaskedPaths,
+      readonlyPaths: defaultReadonlyPaths,
     },
   };
 }
@@ -69,38 +59,22 @@ export async function features(): Promise<number> {
     ociVersionMin: "1.0.0",
     ociVersionMax: OCI_VERSION,
     hooks: ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-    mountOptions: [
-      "bind",
-      "rbind",
-      "ro",
-      "rw",
-      "rro",
-      "nosuid",
-      "suid",
-      "nodev",
-      "dev",
-      "noexec",
-      "exec",
-      "noatime",
-      "relatime",
-      "strictatime",
-      "nodiratime",
-      "private",
-      "rprivate",
-      "slave",
-      "rslave",
-      "shared",
-      "rshared",
-      "unbindable",
-      "runbindable",
-    ],
+    mountOptions: mountOptionNames(),
     linux: {
       namespaces: ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
       capabilities: capabilitiesOf((1n << BigInt(facts.lastCap + 1)) - 1n),
-      cgroup: { v1: true, v2: true, systemd: facts.cgroup.mode === "v2", systemdUser: false, rdma: false },
-      seccomp: { enabled: facts.seccomp.supported, actions: facts.seccomp.actions.map((name) => `SCMP_ACT_${name.toUpperCase()}`) },
-      apparmor: { enabled: false },
-      selinux: { enabled: false },
+      cgroup: { v1: true, v2: true, systemd: true, systemdUser: false, rdma: true },
+      seccomp: {
+        enabled: facts.seccomp.supported,
+        actions: facts.seccomp.actions.map((name) => `SCMP_ACT_${name === "user_notif" ? "NOTIFY" : name.toUpperCase()}`),
+        operators: seccompOperators,
+        archs: seccompArchitectures(facts.kernel.arch),
+        knownFlags: seccompFlagNames,
+        supportedFlags: seccompFlagNames,
+      },
+      // Of the runtime, as the specification wants it; whether this kernel has the module shows when a label is asked for.
+      apparmor: { enabled: true },
+      selinux: { enabled: true },
       intelRdt: { enabled: false },
       mountExtensions: { idmap: { enabled: facts.idmappedMounts } },
     },

@@ -14,6 +14,7 @@ import { ancestry, homePath, parentPath } from "../cgroup-path.ts";
 import { mkdirStep, readControl, writeControl, writeStep } from "../control-files.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
 import { killOnce, processesOf, removed, removeTree, until } from "../processes.ts";
+import type { CpuRealtime } from "../open-cgroups.ts";
 import { dropUnsupported, infoFlags, infoWarnings, type LimitSupport } from "../support.ts";
 import { controllersAt, directories, distinct, mountedControllers } from "./hierarchies.ts";
 import { limitWrites } from "./limits.ts";
@@ -35,7 +36,7 @@ function stepInto(dir: string, why: string): Step {
 
 export function openV1(
   facts: HostFacts,
-  options: { readonly parent: string; readonly ownParent: boolean; readonly helper?: Pick<Helper, "call"> },
+  options: { readonly parent: string; readonly ownParent: boolean; readonly cpuRealtime?: CpuRealtime; readonly helper?: Pick<Helper, "call"> },
 ): CgroupManager {
   const home = homePath(options.parent);
   const homeDirs = distinct(directories(facts.cgroup, home));
@@ -60,7 +61,7 @@ export function openV1(
 
     async prepare(parent = "") {
       for (const [controller, mount] of mountedControllers(facts.cgroup)) {
-        for (const path of new Set([home, parentPath(parent, home)])) await makeParent(controller, mount, path);
+        for (const path of new Set([home, parentPath(parent, home)])) await makeParent({ controller, mount, path, cpuRealtime: options.cpuRealtime });
       }
       known = undefined; // the parent has files that the root lacks
     },
@@ -187,14 +188,27 @@ async function childrenOf(dir: string): Promise<string[]> {
 }
 
 /** Makes each level; a new cpuset is given its parent's CPUs and nodes, and passes them on to its children by itself. */
-async function makeParent(controller: string, mount: string, path: string): Promise<void> {
+interface ParentToMake {
+  readonly controller: string;
+  readonly mount: string;
+  readonly path: string;
+  readonly cpuRealtime: CpuRealtime | undefined;
+}
+
+async function makeParent({ controller, mount, path, cpuRealtime }: ParentToMake): Promise<void> {
   let above = mount;
   for (const level of ancestry(path)) {
     const dir = mount + level;
     await mkdir(dir, { recursive: true, mode: 0o755 });
     if (controller === "cpuset") await inheritCpuset(above, dir);
+    if (controller === "cpu" && cpuRealtime !== undefined) await allotRealtime(dir, cpuRealtime);
     above = dir;
   }
+}
+
+async function allotRealtime(dir: string, { periodUs, runtimeUs }: CpuRealtime): Promise<void> {
+  if (periodUs !== undefined) await writeControl(`${dir}/cpu.rt_period_us`, String(periodUs));
+  if (runtimeUs !== undefined) await writeControl(`${dir}/cpu.rt_runtime_us`, String(runtimeUs));
 }
 
 async function inheritCpuset(above: string, dir: string): Promise<void> {

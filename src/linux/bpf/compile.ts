@@ -47,6 +47,14 @@ const families: Readonly<Record<SeccompArch, Readonly<Record<string, { readonly 
   },
 };
 
+/** The architectures whose calls a filter can tell apart on this machine. */
+export function seccompArchitectures(arch: SeccompArch): string[] {
+  return Object.keys(families[arch]);
+}
+
+/** How an argument can be compared. */
+export const seccompOperators: readonly string[] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"].map((name) => `SCMP_CMP_${name}`);
+
 /** The program as an array of struct sock_filter (little endian). @throws EngineError "invalid" for a profile that cannot be compiled */
 export function compileSeccomp(seccomp: OciSeccomp, arch: SeccompArch): Uint8Array {
   const family = families[arch];
