@@ -18,13 +18,9 @@ const own = (kind: Kind) => readlinkSync(`/proc/self/ns/${files[kind]}`);
 /** A process in a new namespace of this kind, for as long as `use` takes. */
 async function inhabited(kind: Kind, use: (pid: number) => void): Promise<void> {
   const flag = { pid: "--pid", network: "--net", mount: "--mount", ipc: "--ipc", uts: "--uts", user: "--user", cgroup: "--cgroup", time: "--time" }[kind];
-  const child = spawn(
-    "unshare",
-    [flag, ...(kind === "pid" ? ["--fork", "--kill-child"] : []), "sleep", "30"],
-    {
-      stdio: "ignore",
-    },
-  );
+  const child = spawn("unshare", [flag, ...(kind === "pid" ? ["--fork", "--kill-child"] : []), "sleep", "30"], {
+    stdio: "ignore",
+  });
   try {
     const file = kind === "pid" || kind === "time" ? `${files[kind]}_for_children` : files[kind];
     for (let i = 0; i < 250; i++) {
