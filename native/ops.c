@@ -310,28 +310,75 @@ int do_quotactl(struct run *run, const struct op_quotactl *op) {
   return op->tag == 0 ? 0 : send_report(run, op->tag, false, arg, op->arg.n);
 }
 
-enum { FUSE_MAGIC = 0x65735546, FUSE_WAIT_MS = 10000 };
+static char *const program_environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
 
-/* In a process of its own: the program, and then its mount's way to `socket`. */
-_Noreturn static void serve_fuse(const char *path, char **argv, int socket) {
-  static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
-  int null = open("/dev/null", O_RDWR), tree = -1, status;
-  if (null < 0 || unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0) _exit(errno);
-  for (int fd = 0; fd < 3; fd++) dup2(null, fd);
-  if (dup2(socket, 3) < 0) _exit(errno);
-  fcntl(3, F_SETFD, FD_CLOEXEC);
-  sys_close_range(4, ~0u, 0);
+/* A process that may become any program: no descriptors of ours but `keep` (at 3, closed by exec) and, for output, `output` (NULL = none); default signals. */
+static void plain_process(const int *output, int keep) {
+  int null = open("/dev/null", O_RDWR);
+  if (null < 0 || dup2(null, 0) < 0) _exit(errno);
+  for (int fd = 1; fd < 3; fd++)
+    if (dup2(output ? *output : null, fd) < 0) _exit(errno);
+  if (keep >= 0 && dup2(keep, 3) < 0) _exit(errno);
+  if (keep >= 0) fcntl(3, F_SETFD, FD_CLOEXEC);
+  sys_close_range(keep >= 0 ? 4 : 3, ~0u, 0);
   struct sigaction plain = {.sa_handler = SIG_DFL};
   static const int reset[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGTSTP, SIGCHLD};
   for (size_t i = 0; i < sizeof reset / sizeof *reset; i++) sigaction(reset[i], &plain, NULL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+enum { PROGRAM_OUTPUT = 64 << 10 };
+
+int do_program(struct run *run, const struct op_program *op) {
+  char **argv = vector(&op->argv);
+  int out[2], status = 0;
+  if (!argv || op->argv.count == 0) return errno = EINVAL, -1;
+  uint8_t *report = mmap(NULL, 4 + PROGRAM_OUTPUT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (report == MAP_FAILED || pipe2(out, O_CLOEXEC) < 0) return -1;
+  /* Ignored, the kernel would reap it, and its status would be lost. */
+  signal(SIGCHLD, SIG_DFL);
+  pid_t pid = fork();
+  if (pid == 0) {
+    plain_process(&out[1], -1);
+    execve(argv[0], argv, program_environment);
+    _exit(127);
+  }
+  close(out[1]);
+  if (pid < 0) return close_keep(out[0], -1);
+  size_t n = 4;
+  for (;;) {
+    uint8_t rest[4096];
+    bool full = n == 4 + PROGRAM_OUTPUT;
+    ssize_t got = full ? read(out[0], rest, sizeof rest) : read(out[0], report + n, 4 + PROGRAM_OUTPUT - n);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    if (!full) n += (size_t)got;
+  }
+  close(out[0]);
+  pid_t waited;
+  do waited = waitpid(pid, &status, 0);
+  while (waited < 0 && errno == EINTR);
+  if (waited < 0) return -1;
+  for (int i = 0; i < 4; i++) report[i] = (uint8_t)((uint32_t)status >> (8 * i));
+  int result = send_report(run, op->tag, false, report, n), saved = errno;
+  munmap(report, 4 + PROGRAM_OUTPUT);
+  return errno = saved, result;
+}
+
+enum { FUSE_MAGIC = 0x65735546, FUSE_WAIT_MS = 10000 };
+
+/* In a process of its own: the program, and then its mount's way to `socket`. */
+_Noreturn static void serve_fuse(const char *path, char **argv, int socket) {
+  int tree = -1, status;
+  if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0) _exit(errno);
+  plain_process(NULL, socket);
   pid_t pid = fork();
   if (pid < 0) _exit(errno);
   if (pid == 0) {
     setsid();
-    execve(argv[0], argv, environment);
+    execve(argv[0], argv, program_environment);
     _exit(127);
   }
   for (int waited = 0;; waited += 2) {

@@ -69,6 +69,7 @@ enum op_code {
   OP_IOCTL = 110,
   OP_QUOTACTL = 111,
   OP_FUSE = 112,
+  OP_PROGRAM = 113,
   OP_PERSONALITY = 100,
   OP_SCHED_ATTR = 101,
   OP_IOPRIO = 102,
@@ -497,6 +498,12 @@ struct op_fuse {
   uint32_t out;
 };
 
+/* execve(2): runs a program of the host (argv, its path first) and waits for its end; reported are its wait status (4 bytes, little endian) and the first 64 KiB that it printed */
+struct op_program {
+  struct strs argv;
+  uint32_t tag;
+};
+
 /* personality(2): sets the execution domain */
 struct op_personality {
   uint32_t persona;
@@ -610,6 +617,7 @@ union op {
   struct op_ioctl ioctl;
   struct op_quotactl quotactl;
   struct op_fuse fuse;
+  struct op_program program;
   struct op_personality personality;
   struct op_sched_attr sched_attr;
   struct op_ioprio ioprio;
@@ -752,6 +760,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_slot(r, &op->quotactl.fd) || read_str(r, &op->quotactl.special) || read_u32(r, &op->quotactl.cmd) || read_u32(r, &op->quotactl.id) || read_bytes(r, &op->quotactl.arg) || read_u32(r, &op->quotactl.tag);
     case OP_FUSE:
       return read_strs(r, &op->fuse.argv) || read_str(r, &op->fuse.path) || read_out(r, &op->fuse.out);
+    case OP_PROGRAM:
+      return read_strs(r, &op->program.argv) || read_u32(r, &op->program.tag);
     case OP_PERSONALITY:
       return read_u32(r, &op->personality.persona);
     case OP_SCHED_ATTR:
@@ -837,6 +847,7 @@ int do_child_proc(struct run *run, const struct op_child_proc *op);
 int do_ioctl(struct run *run, const struct op_ioctl *op);
 int do_quotactl(struct run *run, const struct op_quotactl *op);
 int do_fuse(struct run *run, const struct op_fuse *op);
+int do_program(struct run *run, const struct op_program *op);
 int do_personality(struct run *run, const struct op_personality *op);
 int do_sched_attr(struct run *run, const struct op_sched_attr *op);
 int do_ioprio(struct run *run, const struct op_ioprio *op);
@@ -978,6 +989,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_quotactl(run, &op->quotactl);
     case OP_FUSE:
       return do_fuse(run, &op->fuse);
+    case OP_PROGRAM:
+      return do_program(run, &op->program);
     case OP_PERSONALITY:
       return do_personality(run, &op->personality);
     case OP_SCHED_ATTR:
@@ -1130,6 +1143,8 @@ static inline const char *op_name(uint16_t code) {
       return "quotactl";
     case OP_FUSE:
       return "fuse";
+    case OP_PROGRAM:
+      return "program";
     case OP_PERSONALITY:
       return "personality";
     case OP_SCHED_ATTR:

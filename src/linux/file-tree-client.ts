@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import { EngineError } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "./file-tree.ts";
+import type { Bytes, FileMeta, OpenedFile, TreePath, TreeStat, WorkerTree } from "./file-tree.ts";
 import { EntryReader, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
 import { FrameParser, Writer } from "./wire.ts";
 
@@ -18,13 +18,13 @@ const MAX_OPEN = 64;
 const AHEAD = 3;
 
 /** Connects to the worker that listens for us at this path. */
-export function connectTree(socketPath: string, root: string): Promise<FileTree> {
+export function connectTree(socketPath: string, root: string, pid: number): Promise<WorkerTree> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path: socketPath });
     socket.once("error", (cause) => reject(new EngineError("internal", `the file worker cannot be reached: ${cause.message}`, { cause })));
     socket.once("connect", () => {
       socket.removeAllListeners("error");
-      resolve(new TreeClient(socket, root));
+      resolve(new TreeClient(socket, root, pid));
     });
   });
 }
@@ -44,9 +44,10 @@ interface Waiting {
   reject(error: EngineError): void;
 }
 
-class TreeClient implements FileTree {
+class TreeClient implements WorkerTree {
   readonly #socket: Socket;
   readonly #root: string;
+  readonly #pid: number;
   readonly #waiting = new Map<number, Waiting>();
   readonly #numbers = new Set<number>();
   #batch = new Writer(BATCH_BYTES + 4096);
@@ -58,9 +59,10 @@ class TreeClient implements FileTree {
   #closing = false;
   readonly #closed: Promise<void>;
 
-  constructor(socket: Socket, root: string) {
+  constructor(socket: Socket, root: string, pid: number) {
     this.#socket = socket;
     this.#root = root;
+    this.#pid = pid;
     const parser = new FrameParser((type, id, payload) => this.#answer(type, id, payload));
     socket.on("data", (chunk) => {
       try {
@@ -373,6 +375,12 @@ class TreeClient implements FileTree {
       }
     };
     return { first, all, end };
+  }
+
+  async directory(): Promise<string> {
+    // It answers when it has changed its root directory.
+    await this.flush();
+    return `/proc/${this.#pid}/root`;
   }
 
   async close(): Promise<void> {

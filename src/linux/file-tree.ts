@@ -87,3 +87,9 @@ export interface FileTree {
   readFile(path: TreePath): Promise<OpenedFile>;
   close(): Promise<void>;
 }
+
+/** Real files, by a worker process. */
+export interface WorkerTree extends FileTree {
+  /** A path that leads into the tree from this process, until the tree is closed: also into one that is mounted nowhere. @see proc_pid_root(5) */
+  directory(): Promise<string>;
+}

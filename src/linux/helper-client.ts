@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { EngineError } from "#core/errors.ts";
 import { encodePlan } from "./encode.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { FileTree } from "./file-tree.ts";
+import type { WorkerTree } from "./file-tree.ts";
 import { connectTree } from "./file-tree-client.ts";
 import { type Helper, type LaunchRequest, type MonitorLink, PlanError, type Reports } from "./helper.ts";
 import { HelperProcess, type Listener } from "./helper-process.ts";
@@ -194,17 +194,17 @@ class HelperClient implements Helper {
     return this.#keep(link);
   }
 
-  async openTree(root: string, plan?: Plan): Promise<FileTree> {
+  async openTree(root: string, plan?: Plan): Promise<WorkerTree> {
     const helper = await this.process();
     const socketPath = join(this.#options.execRoot, `tree-${randomBytes(8).toString("hex")}.sock`);
     const w = new Writer(256);
     w.str(root);
     w.str(socketPath);
     if (plan !== undefined) encodePlan(plan, w);
-    await this.#exchange<void>(helper, (done, fail) => ({
+    const pid = await this.#exchange<number>(helper, (done, fail) => ({
       start: (id) => helper.send(F.TREE, id, w.done()),
       frame: (type, payload) => {
-        if (type === F.DONE) done();
+        if (type === F.DONE) done(payload.readUInt32LE(0));
         else if (type === F.FAILED && plan !== undefined) fail(failure(plan, payload));
         else if (type === F.FAILED)
           fail(
@@ -216,7 +216,7 @@ class HelperClient implements Helper {
       },
       lost: () => fail(helperGone()),
     }));
-    return connectTree(socketPath, root);
+    return connectTree(socketPath, root, pid);
   }
 
   async close(): Promise<void> {

@@ -3,7 +3,7 @@
  * @module
  */
 import type { Plan } from "./plan.ts";
-import type { FileTree } from "./file-tree.ts";
+import type { WorkerTree } from "./file-tree.ts";
 
 /** How the monitor holds the container's standard streams. */
 export interface LaunchStdio {
@@ -111,7 +111,7 @@ export interface Helper {
    * (`x/.` is what the link x leads to); walks cross mounts, but the kernel's own filesystems (proc, sysfs, …) look empty. Missing parents are an
    * error. Rejects with {@link PlanError}.
    */
-  openTree(root: string, plan?: Plan): Promise<FileTree>;
+  openTree(root: string, plan?: Plan): Promise<WorkerTree>;
   /** Lets stub clients' descriptors arrive: path of the socket that `wherry` sends them to, with a token. */
   readonly fdSocketPath: string;
   close(): Promise<void>;

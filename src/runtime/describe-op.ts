@@ -187,6 +187,8 @@ export class OpDescriber {
         return `quotactl ${op.special === "" ? this.#slot(op.fd) : op.special} 0x${op.cmd.toString(16)} id ${op.id}`;
       case "fuse":
         return `run ${op.argv.map(quote).join(" ")} on ${op.path}`;
+      case "program":
+        return `run ${op.argv.map(quote).join(" ")} to its end`;
       case "personality":
         return `personality ${op.persona.toString(16)}`;
       case "sched_attr":

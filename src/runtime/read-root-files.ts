@@ -3,6 +3,7 @@
  * @module
  */
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
+import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { layerImageSteps } from "#linux/layer-image.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
@@ -47,16 +48,8 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
   const host = { where: "host" } as const;
   const section = "Look into the root filesystem";
   if (root.kind === "fs") {
-    return [
-      { op: "fsopen", fstype: root.fstype, out: fs, ...host, why: "the root filesystem", section },
-      { op: "fsconfig_str", fs, key: "source", value: root.source, ...host, why: "where it is stored" },
-      ...root.options.map((option): Step => {
-        const [key = "", value] = option.split(/=(.*)/s);
-        const why = "as the storage driver asks";
-        return value === undefined ? { op: "fsconfig_flag", fs, key, ...host, why } : { op: "fsconfig_str", fs, key, value, ...host, why };
-      }),
-      { op: "fsmount", fs, attrs: MOUNT_ATTR.RDONLY, out, ...host, why: "mounted read-only, attached nowhere" },
-    ];
+    const [open, ...rest] = filesystemSteps({ ...root, readonly: true }, fs, out, "the root filesystem");
+    return [{ ...open!, section }, ...rest];
   }
   if (root.kind === "fuse")
     return [{ op: "fuse", argv: root.argv, path: root.mountpoint, out, ...host, why: "the layers as one tree, by a program in user space", section }];

@@ -30,7 +30,7 @@ export interface Untouched {
 }
 
 const keyPattern = /^[a-z0-9][a-z0-9-]{0,79}$/;
-const reservedKey = /^(l|trash)$|^tmp-|-init$/;
+const reservedKey = /^(l|trash|pool)$|^tmp-|-init$/;
 const noParent = "none";
 
 /**

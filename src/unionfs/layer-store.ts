@@ -11,11 +11,11 @@ import { applyTar } from "./apply.ts";
 import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
 import { rebuildTar, verified } from "./layer-tar.ts";
-import type { ArchiveReceiver, Change, LayerStore, StorageDriver } from "./mod.ts";
+import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } from "./mod.ts";
 import { withPathBelow } from "./open-below.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
-import { directoriesOf, hasImages, openCommonTree, openUnion } from "./trees.ts";
+import { directoriesOf, hasImages, openCommonTree, openRoot, openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
 import { type TarSource, writeTar } from "./write-tree.ts";
@@ -111,9 +111,10 @@ class Layers implements LayerStore {
   ): Promise<{ readonly diffId: DiffID; readonly size: number }> {
     const receiver = await this.driver.receive?.(key);
     if (receiver !== undefined) return this.#keepArchive(receiver, key, tar, options);
-    const { dir, whiteouts } = await this.driver.applyTarget(key);
+    const { root, whiteouts } = await this.driver.applyTarget(key);
     await using lower = lazily(() => this.#lowerOf(key));
-    await using tree = closing(await this.#helper.openTree(dir));
+    await using tree = closing(await openRoot(this.#helper, root));
+    const dir = root.kind === "bind" ? root.source : await tree.tree.directory();
     const index = new TarIndexWriter(join(directory, "tar-index.gz"));
     try {
       const applied = await applyTar(tar, {
@@ -180,9 +181,16 @@ class Layers implements LayerStore {
     const { diffId } = this.#record(chain);
     const archive = this.driver.archive?.(chain);
     if (archive !== undefined) return Readable.from(verified(createReadStream(archive, { highWaterMark: 256 * 1024 }), diffId), { objectMode: false });
-    const [top] = directoriesOf(await this.driver.mounts(chain));
+    const mount = await this.driver.mounts(chain);
+    if (mount.kind === "fs") return Readable.from(this.#tarOfMounted(chain, mount, diffId), { objectMode: false });
+    const [top] = directoriesOf(mount);
     if (top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
     return Readable.from(rebuildTar(this.#records.directory(chain), top, diffId), { objectMode: false });
+  }
+
+  async *#tarOfMounted(chain: ChainID, mount: RootMount, diffId: DiffID): AsyncIterable<Uint8Array> {
+    await using tree = closing(await openRoot(this.#helper, mount));
+    yield* rebuildTar(this.#records.directory(chain), await tree.tree.directory(), diffId);
   }
 
   async *diff(key: string): AsyncIterable<Uint8Array> {
@@ -317,8 +325,8 @@ class Layers implements LayerStore {
 
   async #changes(key: string): Promise<AsyncDisposable & { readonly tree: FileTree; readonly changes: AsyncIterable<TreeChange> }> {
     const where = await this.driver.changes(key);
-    const walker = await this.#helper.openTree(where.dir);
     if (where.kind === "upper") {
+      const walker = await this.#helper.openTree(where.dir);
       const lower = await this.#lowerOf(key);
       return {
         tree: walker,
@@ -329,7 +337,8 @@ class Layers implements LayerStore {
         },
       };
     }
-    const old = where.parentDir === undefined ? undefined : await this.#helper.openTree(where.parentDir);
+    const walker = await openRoot(this.#helper, where.root);
+    const old = where.parent === undefined ? undefined : await openRoot(this.#helper, where.parent);
     return {
       tree: walker,
       changes: comparedChanges(walker, old, where.mountPoints),
@@ -371,7 +380,7 @@ function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {
   return parent === undefined ? (chainIds([diffId])[0] as ChainID) : digestOf(`${parent} ${diffId}`);
 }
 
-function closing(tree: FileTree): AsyncDisposable & { readonly tree: FileTree } {
+function closing<T extends FileTree>(tree: T): AsyncDisposable & { readonly tree: T } {
   return { tree, [Symbol.asyncDispose]: () => tree.close() };
 }
 

@@ -71,7 +71,7 @@ export interface StorageDriver {
   prepare(key: string, parent: ChainID | undefined, options?: { readonly ephemeral?: boolean; readonly sizeBytes?: number }): Promise<void>;
   /** Mounts of an active snapshot (writable), or read-only of a committed chain when `key` is a ChainID. */
   mounts(key: string | ChainID): Promise<RootMount>;
-  /** Turns an active snapshot into the committed layer `chain`; no error when `chain` was committed meanwhile (the snapshot is dropped). */
+  /** Turns an active snapshot into the committed layer `chain`, on disk to stay where its mounts are no directories; no error when `chain` was committed meanwhile (the snapshot is dropped). */
   commit(key: string, chain: ChainID): Promise<void>;
   /** Removes an active snapshot or a committed layer without children; the directory is gone from view at once and deleted in the background. Missing is no error. */
   remove(key: string | ChainID): Promise<void>;
@@ -80,8 +80,8 @@ export interface StorageDriver {
   list(): Promise<{ readonly layers: readonly ChainID[]; readonly active: readonly string[] }>;
   /** The snapshot's or layer's own content: `bytes` as Docker counts (lengths of files, hard links once), `allocatedBytes` as du(1). */
   usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }>;
-  /** A directory into which a layer's tar is applied before commit, and how whiteouts are written there. */
-  applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }>;
+  /** A directory, or a filesystem of its own, into which a layer's tar is applied before commit, and how whiteouts are written there. */
+  applyTarget(key: string): Promise<{ readonly root: RootMount; readonly whiteouts: "overlay" | "delete" }>;
   /** Drivers that keep a layer's archive itself take it here, instead of {@link applyTarget}; whiteouts are overlay's. */
   receive?(key: string): Promise<ArchiveReceiver>;
   /** The archive that was kept: its file. */
@@ -91,12 +91,14 @@ export interface StorageDriver {
     key: string,
   ): Promise<
     | { readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined }
-    | { readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined; readonly mountPoints?: ReadonlySet<string> }
+    | { readonly kind: "compare"; readonly root: RootMount; readonly parent: RootMount | undefined; readonly mountPoints?: ReadonlySet<string> }
   >;
   /** Removes everything that neither `active` nor the committed set names, and empties the trash. */
   sweep(active: ReadonlySet<string>): Promise<void>;
   /** Waits for background removals (tests, shutdown). */
   idle(): Promise<void>;
+  /** Gives back what the driver holds of the kernel beyond its files (devices); what running containers use stays. */
+  close?(): Promise<void>;
 }
 
 /** Why a driver cannot run here. */

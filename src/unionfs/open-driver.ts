@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { openBtrfs, probeBtrfs } from "./drivers/btrfs/driver.ts";
+import { openDeviceMapper, probeDeviceMapper } from "./drivers/devicemapper/driver.ts";
 import { openErofs, probeErofs } from "./drivers/erofs/driver.ts";
 import { openFuseOverlayfs, probeFuseOverlayfs } from "./drivers/fuse-overlayfs/driver.ts";
 import { openOverlay } from "./drivers/overlay/driver.ts";
@@ -10,10 +11,11 @@ import { openOverlay2 } from "./drivers/overlay2/driver.ts";
 import { probeOverlay } from "./overlay-probe.ts";
 import { openVfs } from "./drivers/vfs/driver.ts";
 import type { DriverProbe, StorageDriver } from "./mod.ts";
+import type { StorageOptions } from "./storage-options.ts";
 
 interface DriverFactory {
   probe(dataRoot: string, helper: Helper): Promise<DriverProbe>;
-  open(dataRoot: string, helper: Helper): Promise<StorageDriver>;
+  open(dataRoot: string, helper: Helper, options: StorageOptions): Promise<StorageDriver>;
 }
 
 /** By name, in the order in which they are tried. The last two are for those who ask: `overlay` is there to compare, and vfs works anywhere. */
@@ -23,13 +25,13 @@ const factories: Readonly<Record<string, DriverFactory>> = {
   btrfs: { probe: probeBtrfs, open: openBtrfs },
   "fuse-overlayfs": { probe: probeFuseOverlayfs, open: openFuseOverlayfs },
   overlay: { probe: probeOverlay, open: openOverlay },
+  devicemapper: { probe: probeDeviceMapper, open: openDeviceMapper },
   vfs: { probe: async () => ({ supported: true }), open: openVfs },
 };
 
 /** Drivers of Docker's that this engine lacks. */
 const absent: Readonly<Record<string, string>> = {
   aufs: "aufs is not part of any kernel that this engine runs on; fuse-overlayfs gives a union in user space",
-  devicemapper: "thin pools are not supported by this engine; overlay2 or btrfs serve instead",
   zfs: "zfs is not supported by this engine as a driver; on a zfs data root, fuse-overlayfs or vfs serve instead",
 };
 
@@ -44,9 +46,12 @@ export const driverNames: readonly string[] = Object.keys(factories);
 
 /**
  * Opens the driver of this name; without one, the driver that the data root has layers of already, else the best one that works here. EngineError "unsupported" with the reason otherwise.
- * @param options.root the data root; each driver keeps to its own directory in it
+ * @param where.root the data root; each driver keeps to its own directory in it
  */
-export async function openDriver(name: string | undefined, { root, helper }: { readonly root: string; readonly helper: Helper }): Promise<StorageDriver> {
+export async function openDriver(
+  name: string | undefined,
+  { root, helper, options = [] }: { readonly root: string; readonly helper: Helper; readonly options?: StorageOptions },
+): Promise<StorageDriver> {
   await mkdir(root, { recursive: true, mode: 0o710 });
   if (name !== undefined) {
     const factory = factories[name];
@@ -55,13 +60,13 @@ export async function openDriver(name: string | undefined, { root, helper }: { r
     if (factory === undefined) throw new EngineError("invalid", `unknown storage driver "${name}"`, { hint: `there are ${driverNames.join(", ")}` });
     const probe = await factory.probe(root, helper);
     if (!probe.supported) throw new EngineError("unsupported", `storage driver ${name}: ${probe.reason}`, { hint: "choose another with --storage-driver" });
-    return factory.open(root, helper);
+    return factory.open(root, helper, options);
   }
   const reasons: string[] = [];
   const used = await usedDrivers(root);
   for (const [candidate, factory] of Object.entries(factories).sort(([a], [b]) => Number(used.has(b)) - Number(used.has(a)))) {
     const probe = await factory.probe(root, helper);
-    if (probe.supported) return factory.open(root, helper);
+    if (probe.supported) return factory.open(root, helper, options);
     // Its layers would seem to be lost if another driver took over.
     if (used.has(candidate))
       throw new EngineError("unsupported", `storage driver ${candidate}, which ${root} was used with, no longer works: ${probe.reason}`, {

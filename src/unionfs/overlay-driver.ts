@@ -240,12 +240,13 @@ class OverlayDriver implements StorageDriver {
     return { ...usage, allocatedBytes: files.reduce((sum, { blocks }) => sum + blocks * 512, 0) };
   }
 
-  async applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }> {
+  async applyTarget(key: string): Promise<{ readonly root: RootMount; readonly whiteouts: "overlay" | "delete" }> {
     const { parent } = this.#directory.snapshot(key);
-    if (!this.#kind.flat) return { dir: this.#diff(key), whiteouts: "overlay" };
+    const root: RootMount = { kind: "bind", source: this.#diff(key), readonly: false };
+    if (!this.#kind.flat) return { root, whiteouts: "overlay" };
     if (parent !== undefined && !this.#whole.has(key)) await this.#linkWhole(parent, key);
     this.#whole.add(key);
-    return { dir: this.#diff(key), whiteouts: "delete" };
+    return { root, whiteouts: "delete" };
   }
 
   async changes(key: string): Promise<{ readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined }> {

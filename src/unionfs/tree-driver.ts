@@ -6,6 +6,7 @@ import type { Helper } from "#linux/helper.ts";
 import { type LayerDirectory, openLayerDirectory, writeDurably } from "./layer-directory.ts";
 import type { DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
 import { addMountPoints } from "./mount-points.ts";
+import { openRoot } from "./trees.ts";
 import { treeUsage } from "./usage.ts";
 import { UnionView } from "./union-view.ts";
 
@@ -17,23 +18,36 @@ export interface TreeKind {
   readonly name: string;
   readonly capabilities: DriverCapabilities;
   status(): Promise<readonly (readonly [string, string])[]>;
-  /** Makes the directory `to`, which does not exist: empty, or with all that is below `from`. */
+  /** Makes the tree of the snapshot in the directory `to`, which is new: empty, or with all that the one in `from` has. */
   create(from: string | undefined, to: string): Promise<void>;
-  /** Called before a tree in the trash is deleted file by file: for what is quicker, or more thorough. */
+  /** Where the tree of the layer (it is only read) or snapshot in this directory is; default: the plain directory {@link treeDirectory}. */
+  root?(directory: string, readonly: boolean): Promise<RootMount>;
+  /** The snapshot in this directory is about to become a layer: what is not in its directory is on disk when this returns. */
+  seal?(directory: string): Promise<void>;
+  /** Called before what is in the trash is deleted file by file: for what is quicker, or more thorough. */
   destroy?(directory: string): Promise<void>;
-  /** Bounds what may be written below; undefined = it cannot, for the reason given. */
+  /** Bounds what may be written to the new snapshot in this directory; or why it cannot. */
   limit: ((directory: string, sizeBytes: number) => Promise<void>) | { readonly reason: string };
+  /** Names in the driver's directory that are no layers. */
+  readonly keep?: ReadonlySet<string>;
+  /** @see StorageDriver.close */
+  close?(): Promise<void>;
+}
+
+/** The tree of a layer or snapshot whose files are in this directory. */
+export function treeDirectory(directory: string): string {
+  return join(directory, "diff");
 }
 
 /**
- * Opens `<dataRoot>/<name>`: every layer and snapshot is a whole tree, `<chain hex or key>/diff`, a plain directory that needs no mount.
+ * Opens `<dataRoot>/<name>`: every layer and snapshot, in `<chain hex or key>/`, is a whole tree.
  */
 export async function openTreeDriver(dataRoot: string, helper: Helper, kind: TreeKind): Promise<StorageDriver> {
   const destroy = kind.destroy;
-  const untouched = { files: [mountPointsFile], directories: ["diff"] };
   const directory = await openLayerDirectory(join(dataRoot, kind.name), helper, {
-    ...untouched,
-    ...(destroy === undefined ? {} : { destroy: (path: string) => destroy.call(kind, join(path, "diff")) }),
+    files: [mountPointsFile],
+    directories: ["diff"],
+    ...(destroy === undefined ? {} : { destroy: (path: string) => destroy.call(kind, path) }),
   });
   return new TreeDriver(directory, kind);
 }
@@ -65,27 +79,26 @@ class TreeDriver implements StorageDriver {
         hint: "use a volume of a fixed size",
       });
     await this.#directory.prepare(key, { parent }, async (directory) => {
-      const diff = join(directory, "diff");
-      await this.#kind.create(parent === undefined ? undefined : this.#files(parent), diff);
-      if (sizeBytes !== undefined && typeof limit === "function") await limit(diff, sizeBytes);
+      await this.#kind.create(parent === undefined ? undefined : this.#known(parent), directory);
+      if (sizeBytes !== undefined && typeof limit === "function") await limit(directory, sizeBytes);
     });
   }
 
   async mounts(key: string | ChainID): Promise<RootMount> {
-    const source = this.#files(key);
-    if (isDigest(key)) return { kind: "bind", source, readonly: true };
+    const root = await this.#root(key);
+    if (isDigest(key)) return root;
     let ready = this.#ready.get(key);
     if (ready === undefined) {
-      ready = this.#addMountPoints(key, source);
+      ready = this.#addMountPoints(key, root);
       this.#ready.set(key, ready);
       ready.catch(() => this.#ready.delete(key));
     }
     await ready;
-    return { kind: "bind", source, readonly: false };
+    return root;
   }
 
   async commit(key: string, chain: ChainID): Promise<void> {
-    await this.#directory.commit(key, chain, async () => undefined);
+    await this.#directory.commit(key, chain, async (directory) => this.#kind.seal?.(directory));
     this.#ready.delete(key);
   }
 
@@ -99,7 +112,7 @@ class TreeDriver implements StorageDriver {
   }
 
   async parent(chain: ChainID): Promise<ChainID | undefined> {
-    this.#files(chain);
+    this.#known(chain);
     return this.#directory.layers.get(chain);
   }
 
@@ -108,42 +121,53 @@ class TreeDriver implements StorageDriver {
   }
 
   async usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
-    return treeUsage(await this.#directory.helper.openTree(this.#files(key)));
+    return treeUsage(await openRoot(this.#directory.helper, await this.#root(key)));
   }
 
-  async applyTarget(key: string): Promise<{ readonly dir: string; readonly whiteouts: "overlay" | "delete" }> {
-    return { dir: this.#files(key), whiteouts: "delete" };
+  async applyTarget(key: string): Promise<{ readonly root: RootMount; readonly whiteouts: "overlay" | "delete" }> {
+    return { root: await this.#root(key), whiteouts: "delete" };
   }
 
   async changes(
     key: string,
-  ): Promise<{ readonly kind: "compare"; readonly dir: string; readonly parentDir: string | undefined; readonly mountPoints: ReadonlySet<string> }> {
+  ): Promise<{ readonly kind: "compare"; readonly root: RootMount; readonly parent: RootMount | undefined; readonly mountPoints: ReadonlySet<string> }> {
     const { parent } = this.#directory.snapshot(key);
     return {
       kind: "compare",
-      dir: this.#files(key),
-      parentDir: parent === undefined ? undefined : this.#files(parent),
+      root: await this.#root(key),
+      parent: parent === undefined ? undefined : await this.#root(parent),
       mountPoints: new Set(await this.#mountPoints(key)),
     };
   }
 
   async sweep(active: ReadonlySet<string>): Promise<void> {
-    await this.#directory.sweep(active, () => false);
+    await this.#directory.sweep(active, (name) => this.#kind.keep?.has(name) === true);
   }
 
   idle(): Promise<void> {
     return this.#directory.idle();
   }
 
-  #files(key: string | ChainID): string {
-    if (!isDigest(key)) this.#directory.snapshot(key);
-    else if (!this.#directory.layers.has(key)) throw new EngineError("not-found", `layer ${key} not found`);
-    return join(this.#directory.path(key), "diff");
+  async close(): Promise<void> {
+    await this.#kind.close?.();
   }
 
-  async #addMountPoints(key: string, directory: string): Promise<void> {
+  /** The directory of a layer or snapshot that there is. */
+  #known(key: string | ChainID): string {
+    if (!isDigest(key)) this.#directory.snapshot(key);
+    else if (!this.#directory.layers.has(key)) throw new EngineError("not-found", `layer ${key} not found`);
+    return this.#directory.path(key);
+  }
+
+  async #root(key: string | ChainID): Promise<RootMount> {
+    const directory = this.#known(key);
+    const readonly = isDigest(key);
+    return (await this.#kind.root?.(directory, readonly)) ?? { kind: "bind", source: treeDirectory(directory), readonly };
+  }
+
+  async #addMountPoints(key: string, root: RootMount): Promise<void> {
     if ((await this.#mountPoints(key)) !== undefined) return;
-    const tree = await this.#directory.helper.openTree(directory);
+    const tree = await openRoot(this.#directory.helper, root);
     try {
       const made = await addMountPoints(tree, "", new UnionView(tree, [""]));
       await writeDurably(join(this.#directory.path(key), mountPointsFile), JSON.stringify(made));

@@ -1,5 +1,6 @@
 import { dirname, relative } from "node:path";
-import type { FileTree } from "#linux/file-tree.ts";
+import type { FileTree, WorkerTree } from "#linux/file-tree.ts";
+import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { Helper } from "#linux/helper.ts";
 import { layerImageSteps } from "#linux/layer-image.ts";
@@ -20,13 +21,18 @@ export async function openCommonTree(helper: Helper, directories: readonly strin
   return { tree: await helper.openTree(root), paths: directories.map((directory) => relative(root, directory)) };
 }
 
+/** Opens a root: a plain directory as it is, anything else mounted for this only. What is not read-only may be changed. */
+export function openRoot(helper: Helper, mount: RootMount): Promise<WorkerTree> {
+  return mount.kind === "bind" ? helper.openTree(mount.source) : openUnion(helper, mount);
+}
+
 /** True when some of its layers are images, which a directory's path does not lead into: {@link openUnion} does. */
 export function hasImages(mount: RootMount | undefined): boolean {
   return mount !== undefined && (mount.kind === "fs" || (mount.kind === "overlay" && mount.images !== undefined));
 }
 
-/** Opens a root as the container would see it, read-only, or a directory in it; it is mounted for this only, and nowhere to be seen. */
-export function openUnion(helper: Helper, mount: RootMount, path = ""): Promise<FileTree> {
+/** Opens a root as the container would see it (an overlay read-only), or a directory in it; it is mounted for this only, and nowhere to be seen. */
+export function openUnion(helper: Helper, mount: RootMount, path = ""): Promise<WorkerTree> {
   return helper.openTree(`${directoriesOf(mount)[0] ?? "the root"}/${path}`, planUnion(mount, path));
 }
 
@@ -40,12 +46,7 @@ function planUnion(mount: RootMount, path: string): Plan {
   if (mount.kind === "bind") {
     steps.push({ op: "open_tree", dir: NO_SLOT, path: mount.source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: rootSlot, ...host, why: "the root directory" });
   } else if (mount.kind === "fs") {
-    steps.push({ op: "fsopen", fstype: mount.fstype, out: fsSlot, ...host, why: "the only layer" });
-    for (const option of [`source=${mount.source}`, ...mount.options]) {
-      const [key = "", value = ""] = option.split(/=(.*)/s);
-      steps.push({ op: "fsconfig_str", fs: fsSlot, key, value, ...host, why: "where it is stored" });
-    }
-    steps.push({ op: "fsmount", fs: fsSlot, attrs: MOUNT_ATTR.RDONLY, out: rootSlot, ...host, why: "mounted read-only, attached nowhere" });
+    steps.push(...filesystemSteps(mount, fsSlot, rootSlot, "the root's filesystem"));
   } else {
     steps.push({ op: "fsopen", fstype: "overlay", out: rootSlot, ...host, why: "the layers seen as one tree" });
     const lower = (value: string) => steps.push({ op: "fsconfig_str", fs: rootSlot, key: "lowerdir+", value, ...host, why: "a layer" });

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type ChainID, chainIds, digestOf } from "#core/digest.ts";
 import { MOUNT_ATTR } from "#linux/flags.ts";
+import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import type { Helper } from "#linux/helper.ts";
 import { layerImageSteps } from "#linux/layer-image.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
@@ -18,13 +19,17 @@ import { openDriver } from "#unionfs/open-driver.ts";
 import { chunked, collect, pax, tar } from "#unionfs/testing/tar-builder.ts";
 
 /** Drivers whose snapshots are whole trees, with the mount points in them. */
-const wholeTrees = new Set(["vfs", "btrfs"]);
+const wholeTrees = new Set(["vfs", "btrfs", "devicemapper", "zfs"]);
+/** Names in a driver's directory that are no layers. */
+const ownNames = new Set(["l", "trash", "tmp-mnt", "pool"]);
 
 /** What a test machine must give. */
 export interface StorageDriverHost {
   readonly helper: () => Helper;
   /** A directory for data roots, once `beforeAll` has run. */
   readonly base: () => string;
+  /** `--storage-opt`. */
+  readonly options?: readonly string[];
 }
 
 /** Mounts a root where a test can look at it; returns the undoing. */
@@ -33,8 +38,11 @@ export async function mountRoot(root: RootMount, target: string, helper: Helper)
   if (root.kind === "bind") {
     execFileSync("mount", ["--bind", root.source, target]);
     if (root.readonly) execFileSync("mount", ["-o", "remount,bind,ro", target]);
-  } else if (root.kind === "fs" || (root.kind === "overlay" && root.images !== undefined)) {
-    await mountByHelper(root, target, helper);
+  } else if (root.kind === "fs") {
+    const step = { where: "host", why: "to look at it" } as const;
+    await helper.call({ steps: [...filesystemSteps(root, 1, 0, step.why), { op: "move_mount", mnt: 0, dir: NO_SLOT, path: target, ...step }] });
+  } else if (root.kind === "overlay" && root.images !== undefined) {
+    await mountImages(root, target, helper);
   } else if (root.kind === "overlay") {
     const options = [
       `lowerdir=${root.links.join(":")}`,
@@ -50,25 +58,22 @@ export async function mountRoot(root: RootMount, target: string, helper: Helper)
 }
 
 /** mount(8) would make loop devices of the images: the helper mounts them as the engine does. */
-async function mountByHelper(root: Extract<RootMount, { kind: "overlay" | "fs" }>, target: string, helper: Helper): Promise<void> {
+async function mountImages(root: Extract<RootMount, { kind: "overlay" }>, target: string, helper: Helper): Promise<void> {
   const step = { where: "host", why: "to look at it" } as const;
   const set = (key: string, value: string): Step => ({ op: "fsconfig_str", fs: 0, key, value, ...step });
   const options = root.options.map((option): Step => {
     const [key = "", value] = option.split(/=(.*)/s);
     return value === undefined ? { op: "fsconfig_flag", fs: 0, key, ...step } : set(key, value);
   });
-  const layers =
-    root.kind === "fs"
-      ? [set("source", root.source)]
-      : root.lower.flatMap((directory, i): Step[] => {
-          const image = root.images?.[i];
-          if (image === undefined) return [set("lowerdir+", directory)];
-          return [...layerImageSteps(image, 1, 2 + i, step.why), { op: "fsconfig_fd", fs: 0, key: "lowerdir+", fd: 2 + i, ...step }];
-        });
-  const writable = root.kind === "overlay" && root.upper !== undefined ? [set("upperdir", root.upper), set("workdir", root.work ?? "")] : [];
+  const layers = root.lower.flatMap((directory, i): Step[] => {
+    const image = root.images?.[i];
+    if (image === undefined) return [set("lowerdir+", directory)];
+    return [...layerImageSteps(image, 1, 2 + i, step.why), { op: "fsconfig_fd", fs: 0, key: "lowerdir+", fd: 2 + i, ...step }];
+  });
+  const writable = root.upper !== undefined ? [set("upperdir", root.upper), set("workdir", root.work ?? "")] : [];
   await helper.call({
     steps: [
-      { op: "fsopen", fstype: root.kind === "fs" ? root.fstype : "overlay", out: 0, ...step },
+      { op: "fsopen", fstype: "overlay", out: 0, ...step },
       ...layers,
       ...writable,
       ...options,
@@ -86,7 +91,7 @@ export function storageDriverSuite(name: string, host: StorageDriverHost): void 
   let undo: (() => void)[] = [];
 
   const open = async () => {
-    driver = await openDriver(name, { root, helper: host.helper() });
+    driver = await openDriver(name, { root, helper: host.helper(), options: host.options ?? [] });
     store = await openLayerStore({ root, driver, helper: host.helper() });
   };
   beforeAll(() => {
@@ -101,6 +106,7 @@ export function storageDriverSuite(name: string, host: StorageDriverHost): void 
     for (const step of undo.reverse()) step();
     undo = [];
     await driver.idle();
+    await driver.close?.();
     // By descriptors: the paths in it may be too long for rmSync.
     execFileSync("rm", ["-rf", root]);
   });
@@ -371,7 +377,7 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
       await expect(store.apply(undefined, failing())).rejects.toThrow("connection lost");
       await driver.idle();
       expect(await driver.list()).toEqual({ layers: [], active: [] });
-      expect(readdirSync(join(root, name)).filter((entry) => !["l", "trash", "tmp-mnt"].includes(entry))).toEqual([]);
+      expect(readdirSync(join(root, name)).filter((entry) => !ownNames.has(entry))).toEqual([]);
       expect(readdirSync(join(root, name, "trash"))).toEqual([]);
       expect(readdirSync(join(root, "layerdb", name))).toEqual([]);
     });
@@ -471,7 +477,7 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
       expect(await store.has(chain)).toBe(false);
       expect(await store.prune(new Set())).toBe(2);
       await driver.idle();
-      expect(readdirSync(join(root, name)).filter((entry) => !["l", "trash", "tmp-mnt"].includes(entry))).toEqual([]);
+      expect(readdirSync(join(root, name)).filter((entry) => !ownNames.has(entry))).toEqual([]);
       expect(readdirSync(join(root, "layerdb", name))).toEqual([]);
     });
 

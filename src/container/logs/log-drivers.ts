@@ -3,6 +3,7 @@
  * drivers do is to bring its lines to a service (see ship-log.ts). Pure.
  * @module
  */
+import { parseBytes } from "#core/byte-size.ts";
 import type { LogConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import type { ContainerRecord } from "../mod.ts";
@@ -165,11 +166,4 @@ export function attrsJson(record: Pick<ContainerRecord, "id" | "name" | "config"
   const text = `,"attrs":${JSON.stringify(attributes)}`;
   if (Buffer.byteLength(text) > MAX_ATTRS) refuse("the labels and environment variables that the log options name are too long: at most 8 KiB");
   return text;
-}
-
-/** "10m", "1.5g", "100kb", "5KiB" → bytes (1024 each), as docker/go-units; undefined when it is none. */
-export function parseBytes(text: string): number | undefined {
-  const [, number, unit] = /^([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?$/i.exec(text) ?? [];
-  if (number === undefined) return undefined;
-  return Math.floor(Number(number) * 1024 ** " kmgtp".indexOf((unit || " ").toLowerCase()));
 }

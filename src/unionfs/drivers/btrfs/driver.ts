@@ -6,7 +6,7 @@ import { type Helper, PlanError } from "#linux/helper.ts";
 import { NO_SLOT, type Plan, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { backingFilesystem } from "../../backing-filesystem.ts";
 import type { DriverProbe, StorageDriver } from "../../mod.ts";
-import { openTreeDriver } from "../../tree-driver.ts";
+import { openTreeDriver, treeDirectory } from "../../tree-driver.ts";
 
 /** linux/btrfs.h: _IOW/_IOWR/_IOR(0x94, …) with the sizes of their arguments. */
 const SNAP_CREATE_V2 = 0x50009417;
@@ -34,9 +34,9 @@ export async function openBtrfs(dataRoot: string, helper: Helper): Promise<Stora
     name: "btrfs",
     capabilities: { nativeDiff: false, quota: true, idmap: true },
     status: async () => [["Btrfs", ""]],
-    create: (from, to) => (from === undefined ? calls.create(to) : calls.snapshot(from, to)),
-    destroy: (directory) => calls.destroy(directory),
-    limit: (directory, sizeBytes) => calls.limit(directory, sizeBytes),
+    create: (from, to) => (from === undefined ? calls.create(treeDirectory(to)) : calls.snapshot(treeDirectory(from), treeDirectory(to))),
+    destroy: (directory) => calls.destroy(treeDirectory(directory)),
+    limit: (directory, sizeBytes) => calls.limit(treeDirectory(directory), sizeBytes),
   });
 }
 

@@ -3,7 +3,7 @@ import type { Helper } from "#linux/helper.ts";
 import { copyTree } from "../../copy-tree.ts";
 import type { StorageDriver } from "../../mod.ts";
 import { hasReflinks } from "../../reflinks.ts";
-import { openTreeDriver } from "../../tree-driver.ts";
+import { openTreeDriver, treeDirectory } from "../../tree-driver.ts";
 import { join } from "node:path";
 
 /** Whole copies: slow and large, and works on any filesystem. Where the filesystem has reflinks (xfs, btrfs), a copy shares the data until it is changed. */
@@ -13,9 +13,11 @@ export async function openVfs(dataRoot: string, helper: Helper): Promise<Storage
     capabilities: { nativeDiff: false, quota: false, idmap: false },
     status: async () => [["Reflinks", String(await hasReflinks(join(dataRoot, "vfs")))]],
     limit: { reason: "a plain directory has no bound of its own" },
-    create: async (from, to) => {
+    create: async (below, directory) => {
+      const to = treeDirectory(directory);
       await mkdir(to, { mode: 0o755 });
-      if (from === undefined) return;
+      if (below === undefined) return;
+      const from = treeDirectory(below);
       const source = await helper.openTree(from);
       try {
         const target = await helper.openTree(to);

@@ -1,0 +1,37 @@
+/** The drivers that put each tree on a filesystem of its own: where the kernel has what they take (npm run test:vm). */
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe } from "vitest";
+import { findProgram } from "#linux/find-program.ts";
+import type { Helper } from "#linux/helper.ts";
+import { startHelper } from "#linux/helper-client.ts";
+import { nativeHelper } from "./native-helper.ts";
+import { storageDriverSuite } from "./storage-driver.suite.ts";
+
+describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)", () => {
+  const base = mkdtempSync(join(tmpdir(), "storage-block-"));
+  let helper: Helper;
+  beforeAll(async () => {
+    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
+  });
+  afterAll(async () => {
+    await helper.close();
+    rmSync(base, { recursive: true, force: true });
+  });
+
+  for (const filesystem of ["ext4", "xfs"])
+    describe(`devicemapper with ${filesystem}`, async () => {
+      const missing = !existsSync("/dev/mapper/control")
+        ? "this kernel has no device mapper"
+        : (await findProgram(`mkfs.${filesystem}`)) === undefined
+          ? `mkfs.${filesystem} is not installed`
+          : undefined;
+      if (missing !== undefined) {
+        console.log(`skipped: devicemapper with ${filesystem}: ${missing}`);
+        return;
+      }
+      const options = [`dm.fs=${filesystem}`, "dm.basesize=1G", "dm.loopdatasize=4G", "dm.loopmetadatasize=64M"];
+      storageDriverSuite("devicemapper", { helper: () => helper, base: () => base, options });
+    });
+});
