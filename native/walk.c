@@ -237,8 +237,12 @@ void walk_close(struct walk *walk) {
 }
 
 static int visit_named(struct walk *walk, struct answer *a, int dir, const char *name) {
+  enum { DIRECTORY = 2 };
   bool descend;
+  size_t before = a->n;
   if (answer_named(a, dir, name, walk->path, &descend) < 0) return -1;
+  /* What was asked for may itself be where something is mounted. */
+  if (walk->depth == 0 && a->data[before] == DIRECTORY) descend = true;
   return descend ? push(walk, dir, name) : 0;
 }
 

@@ -22,7 +22,7 @@ export function findVmRun() {
   return { path };
 }
 
-/** The kinds of VM: file name without its ending → { reason, options, tests }. */
+/** The kinds of VM: file name without its ending → { why, options, tests, tmp: for temporary files }. */
 export function vmRuns() {
   return readdirSync(folder)
     .filter((name) => name.endsWith(".vm.json"))
@@ -31,10 +31,10 @@ export function vmRuns() {
 }
 
 /** One VM: prints what the tests print; the exit status. */
-function run(vmRun, { name, why, options, tests }, helper) {
+function run(vmRun, { name, why, options, tests, tmp = "/run" }, helper) {
   console.log(`vm ${name}: ${why}`);
-  const vitest = ["node", "node_modules/vitest/vitest.mjs", "run", "--project", "integration", ...tests];
-  const command = ["env", `WHERRY_HELPER=${helper}`, "WHERRY_IN_VM=1", "TMPDIR=/run", ...vitest];
+  const vitest = ["node", "node_modules/vitest/vitest.mjs", "run", "--project", "integration", "--testTimeout", "900000", "--hookTimeout", "300000", ...tests];
+  const command = ["env", `WHERRY_HELPER=${helper}`, "WHERRY_IN_VM=1", `TMPDIR=${tmp}`, ...vitest];
   const { status } = spawnSync(vmRun, [...options, "--", ...command], { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
   return status ?? VM_FAILED;
 }

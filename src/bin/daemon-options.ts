@@ -14,6 +14,7 @@ export interface DaemonOptions {
   readonly pidFile: string | undefined;
   readonly logLevel: LogLevel;
   readonly storageDriver: string | undefined;
+  readonly storageOpts: readonly string[];
   readonly bridge: { readonly name: string; readonly subnet?: string } | undefined;
   readonly cgroupParent: string | undefined;
   readonly cgroupDriver: "cgroupfs" | "systemd";
@@ -51,8 +52,9 @@ Options:
                               (default unix://EXEC-ROOT/wherry.sock)
       --pidfile FILE          Write the process id there
       --log-level LEVEL       debug, info, warn or error (default info)
-      --storage-driver NAME   overlay2, erofs, btrfs, fuse-overlayfs, overlay or vfs
+      --storage-driver NAME   overlay2, erofs, btrfs, zfs, fuse-overlayfs, devicemapper, overlay or vfs
                               (default: the one that the data root was used with, else the best that works here)
+      --storage-opt KEY=VALUE Option of the storage driver, e.g. overlay2.size=20G or dm.basesize=20G; may be given more than once
       --storage-budget SIZE   Bytes that images may take, e.g. 20G: before one is added, those that no container uses are removed, the least
                               recently used first (default: no limit)
       --bridge NAME           Interface of the default network (default wherry0)
@@ -85,6 +87,7 @@ const flags = {
   pidfile: { type: "string" },
   "log-level": { type: "string" },
   "storage-driver": { type: "string" },
+  "storage-opt": { type: "string", multiple: true },
   "storage-budget": { type: "string" },
   bridge: { type: "string" },
   bip: { type: "string" },
@@ -126,6 +129,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     pidFile: text("pidfile"),
     logLevel: logLevelOf(text("log-level") ?? "info"),
     storageDriver: text("storage-driver"),
+    storageOpts: given["storage-opt"] ?? file["storage-opts"] ?? [],
     bridge: bridge === undefined && subnet === undefined ? undefined : { name: bridge ?? "wherry0", ...(subnet === undefined ? {} : { subnet }) },
     cgroupParent: text("cgroup-parent"),
     cpuRealtime: realtimeOf(numberOf("cpu-rt-period", given, file), numberOf("cpu-rt-runtime", given, file)),
@@ -202,6 +206,7 @@ type ConfigFile = FileText & {
   readonly labels?: string[];
   readonly "cdi-spec-dirs"?: string[];
   readonly "exec-opts"?: string[];
+  readonly "storage-opts"?: string[];
   readonly "log-opts"?: Record<string, string>;
 };
 
@@ -247,7 +252,7 @@ function readConfigFile(path: string | undefined): ConfigFile {
         ? Number.isSafeInteger(entry)
         : key === "tls" || key === "tlsverify"
           ? typeof entry === "boolean"
-          : ["hosts", "labels", "cdi-spec-dirs", "exec-opts"].includes(key)
+          : ["hosts", "labels", "cdi-spec-dirs", "exec-opts", "storage-opts"].includes(key)
             ? Array.isArray(entry) && entry.every(isText)
             : key === "log-opts"
               ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)

@@ -50,6 +50,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     defaultLogOpts: options.logOpts,
     ...(options.storageBudgetBytes === undefined ? {} : { storageBudgetBytes: options.storageBudgetBytes }),
     ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),
+    storageOpts: options.storageOpts,
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
     ...(options.cpuRealtime === undefined ? {} : { cpuRealtime: options.cpuRealtime }),
     ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),

@@ -44,7 +44,7 @@ export interface StorageCosts {
 }
 
 export async function listDrivers(ctx: EngineContext): Promise<DriverListing[]> {
-  const probed = await probeDrivers(ctx.options.dataRoot, ctx.helper);
+  const probed = await probeDrivers(ctx.options.dataRoot, ctx.helper, ctx.options.storageOpts);
   return probed.map(({ name, probe }) => ({ name, inUse: name === ctx.layers.driver.name, ...(probe.supported ? {} : { reason: probe.reason }) }));
 }
 
@@ -119,6 +119,7 @@ async function measure(ctx: EngineContext, name: string, scratch: string, largeB
   await driver.sweep(new Set());
   await store.prune(new Set());
   await driver.idle();
+  await driver.close?.();
   return {
     driver: name,
     createMs: one,

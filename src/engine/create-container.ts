@@ -176,12 +176,13 @@ async function idMappingsOf(
  * `--rm` container may still be on its way there, while its start is being planned.
  */
 async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<{ readonly stored: Promise<void> }> {
-  const size = record.hostConfig.StorageOpt?.["size"];
+  const asked = record.hostConfig.StorageOpt?.["size"];
+  const size = asked === undefined ? ctx.layers.driver.defaultSizeBytes : sizeOption(asked);
   const snapshot = async () => {
     if (record.snapshot === "") return checkRootfs(record);
     await ctx.layers.driver.prepare(record.snapshot, image?.chainId, {
       ephemeral: record.hostConfig.AutoRemove,
-      ...(size === undefined ? {} : { sizeBytes: sizeOption(size) }),
+      ...(size === undefined ? {} : { sizeBytes: size }),
     });
   };
   // What fails is undone when both have come to their end.

@@ -302,6 +302,8 @@ export interface EngineOptions {
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly storageDriver?: string;
+  /** Options of the storage driver: "overlay2.size=20G", "dm.basesize=20G". */
+  readonly storageOpts?: readonly string[];
   /** What images may take, as Docker counts their layers. Before one is added, unused ones go, the least recently used first. */
   readonly storageBudgetBytes?: number;
   /** Path of the native helper binary. */

@@ -98,12 +98,13 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   });
   opened.push(() => cgroups.close());
   const [driver, content, volumes, networks] = await Promise.all([
-    openDriver(options.storageDriver, { root: dataRoot, helper }),
+    openDriver(options.storageDriver, { root: dataRoot, helper, options: options.storageOpts ?? [] }),
     openContentStore(dataRoot),
     openVolumeStore({ root: dataRoot, log }),
     openNetworks({ dataRoot, helper, facts, log, ...(options.bridge === undefined ? {} : { bridge: options.bridge }) }),
   ]);
   opened.push(() => networks.close());
+  opened.push(async () => driver.close?.());
   const layers = await openLayerStore({ driver, root: dataRoot, helper });
   const images = await openImageStore({ root: dataRoot, content, layers, log });
   const registries = new Registries(options.registry ?? defaultRegistryConfig(process.env));

@@ -65,6 +65,8 @@ export interface DriverCapabilities {
 export interface StorageDriver {
   readonly name: string;
   readonly capabilities: DriverCapabilities;
+  /** What a container may write that asks for no size of its own (an option of the driver's). */
+  readonly defaultSizeBytes?: number;
   /** `info` lines, in order, as Docker prints them. */
   status(): Promise<readonly (readonly [string, string])[]>;
   /** An active snapshot on `parent` (undefined = empty). EngineError conflict when the key exists. `ephemeral`: contents need not survive a crash (volatile). */

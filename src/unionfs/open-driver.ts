@@ -10,11 +10,12 @@ import { openOverlay } from "./drivers/overlay/driver.ts";
 import { openOverlay2 } from "./drivers/overlay2/driver.ts";
 import { probeOverlay } from "./overlay-probe.ts";
 import { openVfs } from "./drivers/vfs/driver.ts";
+import { openZfs, probeZfs } from "./drivers/zfs/driver.ts";
 import type { DriverProbe, StorageDriver } from "./mod.ts";
 import type { StorageOptions } from "./storage-options.ts";
 
 interface DriverFactory {
-  probe(dataRoot: string, helper: Helper): Promise<DriverProbe>;
+  probe(dataRoot: string, helper: Helper, options: StorageOptions): Promise<DriverProbe>;
   open(dataRoot: string, helper: Helper, options: StorageOptions): Promise<StorageDriver>;
 }
 
@@ -23,6 +24,7 @@ const factories: Readonly<Record<string, DriverFactory>> = {
   overlay2: { probe: probeOverlay, open: openOverlay2 },
   erofs: { probe: probeErofs, open: openErofs },
   btrfs: { probe: probeBtrfs, open: openBtrfs },
+  zfs: { probe: probeZfs, open: openZfs },
   "fuse-overlayfs": { probe: probeFuseOverlayfs, open: openFuseOverlayfs },
   overlay: { probe: probeOverlay, open: openOverlay },
   devicemapper: { probe: probeDeviceMapper, open: openDeviceMapper },
@@ -32,12 +34,15 @@ const factories: Readonly<Record<string, DriverFactory>> = {
 /** Drivers of Docker's that this engine lacks. */
 const absent: Readonly<Record<string, string>> = {
   aufs: "aufs is not part of any kernel that this engine runs on; fuse-overlayfs gives a union in user space",
-  zfs: "zfs is not supported by this engine as a driver; on a zfs data root, fuse-overlayfs or vfs serve instead",
 };
 
 /** Every driver by name and whether it can run on the data root; those that this engine lacks too, with the reason. */
-export async function probeDrivers(root: string, helper: Helper): Promise<{ readonly name: string; readonly probe: DriverProbe }[]> {
-  const probed = await Promise.all(Object.entries(factories).map(async ([name, factory]) => ({ name, probe: await factory.probe(root, helper) })));
+export async function probeDrivers(
+  root: string,
+  helper: Helper,
+  options: StorageOptions = [],
+): Promise<{ readonly name: string; readonly probe: DriverProbe }[]> {
+  const probed = await Promise.all(Object.entries(factories).map(async ([name, factory]) => ({ name, probe: await factory.probe(root, helper, options) })));
   return [...probed, ...Object.entries(absent).map(([name, reason]) => ({ name, probe: { supported: false, reason } as const }))];
 }
 
@@ -58,14 +63,14 @@ export async function openDriver(
     if (factory === undefined && Object.hasOwn(absent, name))
       throw new EngineError("unsupported", `storage driver ${name}: ${absent[name]}`, { hint: `there are ${driverNames.join(", ")}` });
     if (factory === undefined) throw new EngineError("invalid", `unknown storage driver "${name}"`, { hint: `there are ${driverNames.join(", ")}` });
-    const probe = await factory.probe(root, helper);
+    const probe = await factory.probe(root, helper, options);
     if (!probe.supported) throw new EngineError("unsupported", `storage driver ${name}: ${probe.reason}`, { hint: "choose another with --storage-driver" });
     return factory.open(root, helper, options);
   }
   const reasons: string[] = [];
   const used = await usedDrivers(root);
   for (const [candidate, factory] of Object.entries(factories).sort(([a], [b]) => Number(used.has(b)) - Number(used.has(a)))) {
-    const probe = await factory.probe(root, helper);
+    const probe = await factory.probe(root, helper, options);
     if (probe.supported) return factory.open(root, helper, options);
     // Its layers would seem to be lost if another driver took over.
     if (used.has(candidate))

@@ -41,6 +41,8 @@ export interface OverlayKind {
   readonly mount: { readonly options: readonly string[] } | ((layers: FuseLayers) => RootMount);
   /** Bounds what may be written to a snapshot's directory (it holds `diff` and `work`); or why it cannot. */
   readonly limit: DirectoryLimit | { readonly reason: string };
+  /** @see StorageDriver.defaultSizeBytes */
+  readonly defaultSizeBytes?: number;
 }
 
 /** Absolute directories, top-most first. */
@@ -99,6 +101,7 @@ class OverlayDriver implements StorageDriver {
   readonly #whole = new Set<string>();
   /** Images: layers with a file of sparse contents beside their archive. */
   readonly #spilled = new Set<ChainID>();
+  readonly defaultSizeBytes?: number;
   readonly receive?: (key: string) => Promise<ArchiveReceiver>;
   readonly archive?: (chain: ChainID) => string;
 
@@ -108,6 +111,7 @@ class OverlayDriver implements StorageDriver {
     this.#kind = kind;
     this.#directory = directory;
     this.#boot = boot;
+    if (kind.defaultSizeBytes !== undefined) this.defaultSizeBytes = kind.defaultSizeBytes;
     if (kind.images !== true) return;
     this.receive = async (key) => {
       this.#directory.snapshot(key);

@@ -2,12 +2,13 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { findProgram } from "#linux/find-program.ts";
 import type { Helper } from "#linux/helper.ts";
 import { startHelper } from "#linux/helper-client.ts";
 import { nativeHelper } from "./native-helper.ts";
 import { storageDriverSuite } from "./storage-driver.suite.ts";
+import { whyNoZfs, type ZfsPool, zfsPool } from "./zfs-pool.ts";
 
 describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)", () => {
   const base = mkdtempSync(join(tmpdir(), "storage-block-"));
@@ -28,10 +29,24 @@ describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)",
           ? `mkfs.${filesystem} is not installed`
           : undefined;
       if (missing !== undefined) {
-        console.log(`skipped: devicemapper with ${filesystem}: ${missing}`);
+        it(`skipped: ${missing}`, (context) => context.skip(missing));
         return;
       }
       const options = [`dm.fs=${filesystem}`, "dm.basesize=1G", "dm.loopdatasize=4G", "dm.loopmetadatasize=64M"];
       storageDriverSuite("devicemapper", { helper: () => helper, base: () => base, options });
     });
+
+  describe("zfs", () => {
+    const reason = whyNoZfs();
+    if (reason !== undefined) {
+      it(`skipped: ${reason}`, (context) => context.skip(reason));
+      return;
+    }
+    let pool: ZfsPool;
+    beforeAll(async () => {
+      pool = await zfsPool(base);
+    });
+    afterAll(() => pool.remove());
+    storageDriverSuite("zfs", { helper: () => helper, base: () => pool.directory });
+  });
 });

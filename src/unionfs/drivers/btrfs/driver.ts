@@ -6,6 +6,7 @@ import { type Helper, PlanError } from "#linux/helper.ts";
 import { NO_SLOT, type Plan, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { backingFilesystem } from "../../backing-filesystem.ts";
 import type { DriverProbe, StorageDriver } from "../../mod.ts";
+import { readStorageOptions, sizeOption, type StorageOptions } from "../../storage-options.ts";
 import { openTreeDriver, treeDirectory } from "../../tree-driver.ts";
 
 /** linux/btrfs.h: _IOW/_IOWR/_IOR(0x94, …) with the sizes of their arguments. */
@@ -28,7 +29,8 @@ export async function probeBtrfs(root: string): Promise<DriverProbe> {
   return { supported: false, reason: `${root} is on ${await backingFilesystem(root)}, not on btrfs` };
 }
 
-export async function openBtrfs(dataRoot: string, helper: Helper): Promise<StorageDriver> {
+export async function openBtrfs(dataRoot: string, helper: Helper, given: StorageOptions): Promise<StorageDriver> {
+  const minimum = sizeOption(readStorageOptions("btrfs", given, { "btrfs.min_space": true }), "btrfs.min_space") ?? 0;
   const calls = new BtrfsCalls(helper);
   return openTreeDriver(dataRoot, helper, {
     name: "btrfs",
@@ -36,7 +38,10 @@ export async function openBtrfs(dataRoot: string, helper: Helper): Promise<Stora
     status: async () => [["Btrfs", ""]],
     create: (from, to) => (from === undefined ? calls.create(treeDirectory(to)) : calls.snapshot(treeDirectory(from), treeDirectory(to))),
     destroy: (directory) => calls.destroy(treeDirectory(directory)),
-    limit: (directory, sizeBytes) => calls.limit(treeDirectory(directory), sizeBytes),
+    limit: async (directory, sizeBytes) => {
+      if (sizeBytes < minimum) throw new EngineError("invalid", `btrfs: storage size cannot be less than ${minimum} bytes (btrfs.min_space)`);
+      await calls.limit(treeDirectory(directory), sizeBytes);
+    },
   });
 }
 

@@ -5,6 +5,7 @@ import { layerImageSteps } from "#linux/layer-image.ts";
 import { backingFilesystem } from "../../backing-filesystem.ts";
 import { ErofsReceiver, erofsLayer, imageFile } from "../../erofs/receiver.ts";
 import type { DriverProbe, StorageDriver } from "../../mod.ts";
+import { readStorageOptions, type StorageOptions } from "../../storage-options.ts";
 import { openOverlayDriver } from "../../overlay-driver.ts";
 import { overlayOptions, overlaySteps, probeOverlay } from "../../overlay-probe.ts";
 
@@ -12,7 +13,8 @@ import { overlayOptions, overlaySteps, probeOverlay } from "../../overlay-probe.
  * Snapshots are overlay's; a layer is no directory but its archive and an EROFS image that points into it, which the overlay is laid on: no file of a layer is ever made on the
  * host's filesystem. @see docs/adr/0014-erofs-layers.md
  */
-export async function openErofs(dataRoot: string, helper: Helper): Promise<StorageDriver> {
+export async function openErofs(dataRoot: string, helper: Helper, given: StorageOptions): Promise<StorageDriver> {
+  readStorageOptions("erofs", given, {});
   return openOverlayDriver(dataRoot, helper, {
     name: "erofs",
     capabilities: { nativeDiff: true, quota: false, idmap: true },

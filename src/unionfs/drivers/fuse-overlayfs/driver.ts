@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Helper } from "#linux/helper.ts";
 import { backingFilesystem } from "../../backing-filesystem.ts";
 import type { DriverProbe, RootMount, StorageDriver } from "../../mod.ts";
+import { readStorageOptions, type StorageOptions } from "../../storage-options.ts";
 import { type FuseLayers, openOverlayDriver } from "../../overlay-driver.ts";
 import { canOpenFuse, findProgram } from "#linux/find-program.ts";
 
@@ -16,7 +17,8 @@ export async function probeFuseOverlayfs(): Promise<DriverProbe> {
   return { supported: true };
 }
 
-export async function openFuseOverlayfs(dataRoot: string, helper: Helper): Promise<StorageDriver> {
+export async function openFuseOverlayfs(dataRoot: string, helper: Helper, given: StorageOptions): Promise<StorageDriver> {
+  readStorageOptions("fuse-overlayfs", given, {});
   const path = (await findProgram(program)) ?? program;
   return openOverlayDriver(dataRoot, helper, {
     name: "fuse-overlayfs",

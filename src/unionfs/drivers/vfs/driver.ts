@@ -2,12 +2,14 @@ import { mkdir } from "node:fs/promises";
 import type { Helper } from "#linux/helper.ts";
 import { copyTree } from "../../copy-tree.ts";
 import type { StorageDriver } from "../../mod.ts";
+import { readStorageOptions, type StorageOptions } from "../../storage-options.ts";
 import { hasReflinks } from "../../reflinks.ts";
 import { openTreeDriver, treeDirectory } from "../../tree-driver.ts";
 import { join } from "node:path";
 
 /** Whole copies: slow and large, and works on any filesystem. Where the filesystem has reflinks (xfs, btrfs), a copy shares the data until it is changed. */
-export async function openVfs(dataRoot: string, helper: Helper): Promise<StorageDriver> {
+export async function openVfs(dataRoot: string, helper: Helper, given: StorageOptions): Promise<StorageDriver> {
+  readStorageOptions("vfs", given, {});
   return openTreeDriver(dataRoot, helper, {
     name: "vfs",
     capabilities: { nativeDiff: false, quota: false, idmap: false },

@@ -1,0 +1,73 @@
+/**
+ * A zfs pool in a file, for one test: by the kernel where it has zfs, else by a zfs-fuse of the test's own.
+ * @module
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export interface ZfsPool {
+  readonly directory: string;
+  remove(): Promise<void>;
+}
+
+/** Why there can be none; undefined = there can. zfs-fuse is one for the whole machine. */
+export function whyNoZfs(): string | undefined {
+  if (!installed("zpool")) return "neither zfsutils-linux nor zfs-fuse is installed";
+  if (inKernel()) return undefined;
+  if (!installed("zfs-fuse")) return "this kernel has no zfs, and zfs-fuse is not installed";
+  return existsSync("/dev/fuse") ? undefined : "there is no /dev/fuse";
+}
+
+export async function zfsPool(base: string): Promise<ZfsPool> {
+  const place = mkdtempSync(join(base, "zpool-"));
+  const image = join(place, "image");
+  const directory = join(place, "mnt");
+  const name = `wherrytest${randomBytes(4).toString("hex")}`;
+  // As on a host with systemd: else a mount namespace that anybody makes meanwhile keeps zfs-fuse's mounts for itself, and their datasets busy.
+  execFileSync("mount", ["--bind", place, place]);
+  execFileSync("mount", ["--make-shared", place]);
+  writeFileSync(image, "");
+  truncateSync(image, 2 * 1024 ** 3);
+  const server = inKernel() || answers() ? undefined : await startServer(place);
+  execFileSync("zpool", ["create", "-m", directory, name, image]);
+  return {
+    directory,
+    remove: async () => {
+      for (let tried = 0; spawnSync("zpool", ["destroy", "-f", name], { stdio: "ignore" }).status !== 0; tried++) {
+        if (tried > 50) throw new Error(`the pool ${name} stays busy`);
+        await sleep(200);
+      }
+      if (server !== undefined) {
+        server.kill("SIGTERM");
+        await new Promise((resolve) => server.once("exit", resolve));
+      }
+      execFileSync("umount", ["-l", place]);
+      rmSync(place, { recursive: true, force: true });
+    },
+  };
+}
+
+/** With extended attributes, which it leaves out else. */
+async function startServer(place: string): Promise<ChildProcess> {
+  const server = spawn("zfs-fuse", ["--no-daemon", "--no-kstat-mount", "--enable-xattr", "--pidfile", join(place, "pid")], { stdio: "ignore" });
+  for (let waited = 0; !answers(); waited++) {
+    if (waited > 100) throw new Error("zfs-fuse does not answer");
+    await sleep(100);
+  }
+  return server;
+}
+
+function answers(): boolean {
+  return spawnSync("zpool", ["list", "-H"], { stdio: "ignore", timeout: 5000 }).status === 0;
+}
+
+function inKernel(): boolean {
+  return /\tzfs$/m.test(readFileSync("/proc/filesystems", "utf8"));
+}
+
+function installed(program: string): boolean {
+  return ["/sbin", "/usr/sbin", "/bin", "/usr/bin"].some((directory) => existsSync(join(directory, program)));
+}
