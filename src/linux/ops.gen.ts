@@ -687,7 +687,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   ioctl: { code: 110, man: "ioctl(2)", fields: [["fd", "slot"], ["request", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
   quotactl: { code: 111, man: "quotactl(2)", fields: [["fd", "slot"], ["special", "str"], ["cmd", "u32"], ["id", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
   fuse: { code: 112, man: "fuse(4)", fields: [["argv", "strs"], ["path", "str"], ["out", "out"]] },
-  program: { code: 113, man: "execve(2)", fields: [["argv", "strs"], ["tag", "u32"]] },
+  program: { code: 120, man: "execve(2)", fields: [["argv", "strs"], ["tag", "u32"]] },
   personality: { code: 100, man: "personality(2)", fields: [["persona", "u32"]] },
   sched_attr: { code: 101, man: "sched_setattr(2)", fields: [["policy", "u32"], ["flags", "u64"], ["nice", "i32"], ["priority", "u32"], ["runtime", "u64"], ["deadline", "u64"], ["period", "u64"]] },
   ioprio: { code: 102, man: "ioprio_set(2)", fields: [["value", "u32"]] },
