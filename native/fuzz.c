@@ -51,6 +51,10 @@ static void touch_step(const struct step *step) {
     case OP_NETLINK:
       touch(op->netlink.messages.p, op->netlink.messages.n);
       break;
+    case OP_DIAL:
+      touch(op->dial.address.p, op->dial.address.n);
+      touch(op->dial.request.p, op->dial.request.n);
+      break;
     case OP_DATAGRAMS:
       touch(op->datagrams.messages.p, op->datagrams.messages.n);
       break;

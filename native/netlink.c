@@ -1,9 +1,12 @@
 /* Messages to the kernel's netlink families and to services on unix sockets, and device programs for cgroup v2: bytes made by the engine, sent as they are. */
 #include "path.h"
 #include "plan.h"
+#include "monitor.h"
 
 #include <linux/bpf.h>
 #include <linux/netlink.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -94,6 +97,63 @@ int do_datagrams(struct run *run, const struct op_datagrams *op) {
   while (result == 0 && left(&messages) > 0)
     if (read_bytes(&messages, &message)) errno = EBADMSG, result = -1;
     else if (send(fd, message.p, message.n, MSG_NOSIGNAL) < 0) result = -1;
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return result;
+}
+
+/* Waits until the socket is ready or the time is over. */
+static int ready_by(int fd, short events, int64_t deadline) {
+  int64_t wait = deadline - now_ms();
+  struct pollfd one = {fd, events, 0};
+  int n = poll(&one, 1, wait < 0 ? 0 : (int)wait);
+  if (n == 0) errno = ETIMEDOUT;
+  return n > 0 ? 0 : -1;
+}
+
+static int converse_tcp(struct run *run, int fd, const struct op_dial *op, int64_t deadline) {
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+  } to;
+  memset(&to, 0, sizeof to);
+  bool six = op->address.n == 16;
+  to.any.sa_family = six ? AF_INET6 : AF_INET;
+  if (six) to.v6.sin6_port = htons((uint16_t)op->port), memcpy(&to.v6.sin6_addr, op->address.p, 16);
+  else to.v4.sin_port = htons((uint16_t)op->port), memcpy(&to.v4.sin_addr, op->address.p, 4);
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (connect(fd, &to.any, six ? sizeof to.v6 : sizeof to.v4) < 0) {
+    if (errno != EINPROGRESS || ready_by(fd, POLLOUT, deadline) < 0) return -1;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0) return -1;
+    if (error != 0) return errno = error, -1;
+  }
+  size_t sent = 0, got = 0;
+  uint8_t answer[4096];
+  while (sent < op->request.n) {
+    ssize_t n = send(fd, op->request.p + sent, op->request.n - sent, MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN) return -1;
+    if (n < 0 && ready_by(fd, POLLOUT, deadline) < 0) return -1;
+    if (n > 0) sent += (size_t)n;
+  }
+  while (op->request.n > 0 && got < sizeof answer) {
+    ssize_t n = recv(fd, answer + got, sizeof answer - got, 0);
+    if (n == 0) break;
+    if (n < 0 && errno != EAGAIN) return -1;
+    if (n < 0 && ready_by(fd, POLLIN, deadline) < 0) return -1;
+    if (n > 0) got += (size_t)n;
+  }
+  return send_report(run, op->tag, false, (char *)answer, got);
+}
+
+int do_dial(struct run *run, const struct op_dial *op) {
+  if (op->address.n != 4 && op->address.n != 16) return errno = EINVAL, -1;
+  int64_t deadline = now_ms() + op->timeout_ms;
+  int fd = socket(op->address.n == 16 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
+  int result = converse_tcp(run, fd, op, deadline);
   int saved = errno;
   close(fd);
   errno = saved;

@@ -109,6 +109,11 @@ function createResources(flags: FlagValues): Partial<ResourceConfig> {
   return result;
 }
 
+function healthAction(text: string): "none" | "restart" | "stop" | "kill" {
+  if (text === "none" || text === "restart" || text === "stop" || text === "kill") return text;
+  throw new Error(`invalid --health-on-failure "${text}": use none, restart, stop or kill`);
+}
+
 /** Throws Error with docker's reason. `args` starts with the image unless --rootfs is given. */
 export async function createBody(flags: FlagValues, args: readonly string[], context: CreateContext): Promise<CreateBody> {
   const rootfs = flags.text("rootfs");
@@ -146,6 +151,8 @@ export async function createBody(flags: FlagValues, args: readonly string[], con
   const host = await hostConfig(flags, context, volumes.binds, networks.mode);
   if (Object.keys(ports.bindings).length > 0) host.PortBindings = ports.bindings;
   if (flags.text("log-driver") === "" && flags.list("log-opt").length === 0) host.WherryBoundLog = true;
+  const onFailure = flags.text("health-on-failure");
+  if (onFailure !== "") host.WherryHealthOnFailure = healthAction(onFailure);
   if (rootfs !== "") host.WherryRootfs = resolve(context.cwd, rootfs);
   return { ...config, HostConfig: host, NetworkingConfig: { EndpointsConfig: networks.endpoints } };
 }

@@ -1,4 +1,5 @@
 /** `wherry run`: create, attach, start, wait. @module */
+import type { WaitResult } from "#api/types/container-json.ts";
 import { ApiError, ConnectionError } from "#api/client/mod.ts";
 import { parseDetachKeys } from "#api/types/detach-keys.ts";
 import { followWindowSize, proxySignals, type Session, startSession } from "./attach-session.ts";
@@ -26,6 +27,7 @@ export const runCommand: Command = command({
     onOff("detach,d", "Run in the background and print the container's id"),
     one("detach-keys", "Key sequence that detaches"),
     onOff("sig-proxy", "Pass signals on to the process", true),
+    one("wait", "With --detach: return when the container is healthy (and fail when it becomes unhealthy or ends)", { bare: "healthy", metavar: "condition" }),
     one("explain", "Print the plan of the start and run nothing (text or json)", { bare: "text", metavar: "format" }),
     one("facts", "With --explain: plan for the host that this file describes", { metavar: "file" }),
   ],
@@ -44,6 +46,8 @@ async function run(call: Call): Promise<number> {
   } catch (error) {
     throw failure(error, call);
   }
+  if (!["", "healthy"].includes(flags.text("wait"))) throw new ExitError(125, `wherry: invalid --wait "${flags.text("wait")}": use healthy`);
+  if (flags.changed("wait") && !flags.on("detach")) throw new ExitError(125, "wherry: --wait needs --detach");
   if (flags.text("explain") !== "") {
     const { explain } = await import("./explain.ts");
     try {
@@ -79,15 +83,23 @@ export function codeOfText(text: string): number {
 }
 
 async function runDetached(call: Call, body: CreateBody): Promise<number> {
-  const { client, io } = call;
+  const { client, io, flags } = call;
   try {
     const id = await createContainer(call, body);
     await client.json("POST", `/containers/${id}/start`, { signal: io.gone });
     await write(io.stdout, `${id}\n`);
+    if (flags.text("wait") === "healthy") return await waitHealthy(call, id);
     return 0;
   } catch (error) {
     throw failure(error, call);
   }
+}
+
+async function waitHealthy({ client, io }: Call, id: string): Promise<number> {
+  const { Error: failed } = await client.json<WaitResult>("POST", `/containers/${id}/wait`, { query: { condition: "healthy" }, signal: io.gone });
+  if (failed?.Message === undefined || failed.Message === "") return 0;
+  warn(io, `wherry: ${failed.Message}`);
+  return 1;
 }
 
 async function runAttached(call: Call, body: CreateBody): Promise<number> {

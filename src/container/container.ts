@@ -44,6 +44,7 @@ export class Container {
   removed = false;
   readonly #exitWaiters = new Set<Waiter>();
   readonly #removeWaiters = new Set<Waiter>();
+  readonly #healthWatchers = new Set<() => void>();
 
   constructor(record: ContainerRecord) {
     this.id = record.id;
@@ -67,6 +68,16 @@ export class Container {
   onExit(waiter: Waiter): () => void {
     this.#exitWaiters.add(waiter);
     return () => this.#exitWaiters.delete(waiter);
+  }
+
+  /** Calls at every change of its health's status. */
+  onHealth(watcher: () => void): () => void {
+    this.#healthWatchers.add(watcher);
+    return () => this.#healthWatchers.delete(watcher);
+  }
+
+  notifyHealth(): void {
+    for (const watcher of [...this.#healthWatchers]) watcher();
   }
 
   onRemoved(waiter: Waiter): () => void {

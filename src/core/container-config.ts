@@ -183,6 +183,8 @@ export interface HostConfig extends ResourceConfig {
   Init?: boolean | null;
   /** Ours (`--rootfs DIR`): this directory tree is the root; the image is not used. */
   WherryRootfs?: string;
+  /** Ours: what is done with a container that becomes unhealthy. */
+  WherryHealthOnFailure?: "none" | "restart" | "stop" | "kill";
   /** Ours, sent by our command line: where nobody has said anything about logs, they are bounded. */
   WherryBoundLog?: boolean;
 }

@@ -12,11 +12,13 @@ import { startingHealth, unprobedHealth } from "#container/health/health-state.t
 import { FramePayloads, ProbeOutput } from "#container/health/probe-output.ts";
 import type { HealthState } from "#container/mod.ts";
 import { systemClock } from "#core/clock.ts";
-import { errnoOf } from "#core/errors.ts";
+import { errnoOf, isEngineError } from "#core/errors.ts";
 import type { MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { runUnlisted } from "./exec-container.ts";
 import type { Exec } from "./exec-table.ts";
+import { startNetworkProbe } from "./network-probe.ts";
+import { killContainer, restartContainer, stopContainer } from "./stop-container.ts";
 
 /** Of a container that has just started. */
 export function beginHealthChecks(ctx: EngineContext, container: Container): void {
@@ -40,7 +42,7 @@ export function resumeHealthChecks(ctx: EngineContext, container: Container): vo
     startedAtMs: Date.parse(container.state.startedAt),
     health,
     changed: (now) => changed(ctx, container, health(), now),
-    probe: () => startProbe(ctx, container, check.argv),
+    probe: () => ("port" in check.probe ? startNetworkProbe(ctx, container, check.probe, check.timeoutMs) : startProbe(ctx, container, check.probe)),
     stop: stop.signal,
   });
   ctx.background.addEndless(`health checks of container ${container.id}`, loop);
@@ -62,7 +64,30 @@ function changed(ctx: EngineContext, container: Container, before: HealthState, 
   setHealth(container, now);
   if (now.status === before.status) return;
   publishContainerEvent(ctx, container, `health_status: ${now.status}`);
+  container.notifyHealth();
+  if (now.status === "unhealthy") onFailure(ctx, container);
   ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
+}
+
+/** `--health-on-failure`, of the container that is running now: what is done takes longer than this probe may. */
+function onFailure(ctx: EngineContext, container: Container): void {
+  const action = container.record.hostConfig.WherryHealthOnFailure ?? "none";
+  if (action === "none" || ctx.closing) return;
+  const name = container.id;
+  ctx.log("info", `container ${container.record.name} is unhealthy: ${action}`);
+  const work = {
+    restart: () => restartContainer(ctx, name),
+    stop: () => stopContainer(ctx, name),
+    kill: () => killContainer(ctx, name, "SIGKILL"),
+  }[action]();
+  ctx.background.addEndless(
+    `${action} of unhealthy container ${container.record.name}`,
+    work.catch((error: unknown) => {
+      if (!isEngineError(error)) throw error;
+      // Somebody was faster: it has ended, or is gone.
+      if (error.code !== "not-modified" && error.code !== "not-found" && error.code !== "conflict") throw error;
+    }),
+  );
 }
 
 /** How long after a probe's end its output is read: a process that it left behind may hold it open for ever. */

@@ -69,7 +69,8 @@ export interface PathStat {
   readonly linkTarget: string;
 }
 
-export type WaitCondition = "not-running" | "next-exit" | "removed";
+/** "healthy" is ours: until the health check has succeeded; an end or "unhealthy" before that is an error. */
+export type WaitCondition = "not-running" | "next-exit" | "removed" | "healthy";
 
 export interface ListContainersOptions {
   readonly all: boolean;
@@ -269,7 +270,7 @@ export interface Engine {
   };
   readonly system: {
     info(): Promise<SystemInfo>;
-    /** Replays from sinceNs (durable for this daemon's life), then follows until untilNs or the signal. Never drops for a slow reader. */
+    /** Replays from sinceNs (as far as 32 MB of history on disk reach, over restarts), then follows until untilNs or the signal. Never drops for a slow reader. */
     events(options: {
       readonly sinceNs: bigint | undefined;
       readonly untilNs: bigint | undefined;

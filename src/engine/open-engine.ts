@@ -32,6 +32,7 @@ import { type EngineContext, monitorDirectory } from "./context.ts";
 import { createContainer } from "./create-container.ts";
 import { lockDataRoot } from "./data-root-lock.ts";
 import { diskUsage } from "./disk-usage.ts";
+import { EventStore } from "./event-store.ts";
 import { EventLog } from "./events.ts";
 import { createExec, resizeExec, startExec } from "./exec-container.ts";
 import { ExecTable } from "./exec-table.ts";
@@ -120,6 +121,8 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   });
   const background = new Background((message) => log("warn", message));
   const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
+  const eventStore = await EventStore.open(join(dataRoot, "events"), { warn: (message) => log("warn", message) });
+  opened.push(() => eventStore.close());
   const ctx: EngineContext = {
     options,
     engineId,
@@ -139,7 +142,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     volumes,
     records,
     registry,
-    events: new EventLog(),
+    events: await EventLog.open(eventStore),
     execs: new ExecTable(),
     attaches: new PendingAttaches(),
     rootFiles: new RootFileCache(),

@@ -2,6 +2,7 @@
  * Refuses what Docker refuses of a container's configuration, in its words. Pure.
  * @module
  */
+import { healthCheckOf } from "#container/health/health-check.ts";
 import { validateLogConfig } from "#container/logs/log-drivers.ts";
 import { parseSignal } from "#container/signals.ts";
 import { validateRestartPolicy } from "#container/restart-policy.ts";
@@ -35,6 +36,8 @@ const SHORTEST = 1_000_000;
 
 function validateHealth(health: HealthConfig): void {
   const [type, ...command] = health.Test ?? [];
+  if ((type === "HTTP" || type === "TCP") && command.length !== 1) refuse(`Test in Healthcheck has ${type} without one address`);
+  if (type === "HTTP" || type === "TCP") healthCheckOf({ Healthcheck: health });
   if ((type === "CMD" || type === "CMD-SHELL") && command.length === 0) refuse(`Test in Healthcheck has ${type} without a command`);
   for (const key of ["Interval", "Timeout", "StartPeriod", "StartInterval"] as const) {
     const value = health[key] ?? 0;

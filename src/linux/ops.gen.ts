@@ -524,6 +524,16 @@ export interface DatagramsOp {
   readonly messages: Uint8Array;
 }
 
+/** connect(2): connects to a TCP port (4 or 16 bytes of address) of the network namespace that this is in, sends, and reports what is answered (at most 4 KiB) */
+export interface DialOp {
+  readonly op: "dial";
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly request: Uint8Array;
+  readonly timeout_ms: number;
+  readonly tag: number;
+}
+
 /** seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
 export interface SeccompNotifyOp {
   readonly op: "seccomp_notify";
@@ -614,6 +624,7 @@ export type Op =
   | IoprioOp
   | AffinityOp
   | DatagramsOp
+  | DialOp
   | SeccompNotifyOp
   | CopyTreeOp;
 
@@ -693,6 +704,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   ioprio: { code: 102, man: "ioprio_set(2)", fields: [["value", "u32"]] },
   affinity: { code: 103, man: "sched_setaffinity(2)", fields: [["mask", "bytes"]] },
   datagrams: { code: 113, man: "unix(7)", fields: [["path", "str"], ["messages", "bytes"]] },
+  dial: { code: 114, man: "connect(2)", fields: [["address", "bytes"], ["port", "u32"], ["request", "bytes"], ["timeout_ms", "u32"], ["tag", "u32"]] },
   seccomp_notify: { code: 104, man: "seccomp_unotify(2)", fields: [["flags", "u32"], ["filter", "bytes"], ["socket", "str"], ["head", "bytes"], ["tail", "bytes"]] },
   copy_tree: { code: 105, man: "tmpfs(5)", fields: [["from", "slot"], ["to", "slot"]] },
 };

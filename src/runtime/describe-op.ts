@@ -128,6 +128,8 @@ export class OpDescriber {
         return `wait for the other side: point ${op.id}`;
       case "child_ns":
         return `open the child's ${op.name} namespace`;
+      case "dial":
+        return `connect to port ${op.port} and send ${op.request.length} bytes`;
       case "datagrams":
         return `datagrams to ${op.path}: ${op.messages.length} bytes`;
       case "netlink":

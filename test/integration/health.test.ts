@@ -27,6 +27,28 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
   const probed = (Test: string[], more: object = {}) => t.start(["sleep", "1000"], { Healthcheck: { Test, Interval: 50 * MS, Retries: 2, ...more } });
   const listed = (value: string) => t.engine.containers.list({ all: true, limit: undefined, filters: { health: [value] } }).map((c) => c.id);
 
+  test("HTTP and TCP from inside the container's network, without a program in the image; wait until healthy; restart when unhealthy", async () => {
+    const server = "httpd -f -p 127.0.0.1:8080 -h /www & while [ ! -e /stop ]; do sleep 0.05; done; kill $!; sleep 1000";
+    const script = `mkdir -p /www && echo ok > /www/index.html && ${server}`;
+    const check = (Test: string[]) => ({
+      Healthcheck: { Test, Interval: 50 * MS, Timeout: 2000 * MS, Retries: 2, StartPeriod: 3000 * MS, StartInterval: 50 * MS },
+    });
+    const http = await t.start(["sh", "-c", script], { ...check(["HTTP", ":8080/"]), StopTimeout: 1 }, { WherryHealthOnFailure: "restart" });
+    const tcp = await t.start(["sh", "-c", script], check(["TCP", "8080"]));
+    await Promise.all([t.engine.containers.wait(http, "healthy"), t.engine.containers.wait(tcp, "healthy")]);
+    expect(health(http).log.at(-1)).toMatchObject({ exitCode: 0, output: expect.stringMatching(/^HTTP\/1\.[01] 200 OK\nok\n$/) });
+    const { pid } = record(http).state;
+    await t.exec(tcp, ["touch", "/stop"]);
+    await untilProbed(() => health(tcp).status === "unhealthy");
+    expect(health(tcp).log.at(-1)).toMatchObject({ exitCode: 1, output: "TCP 8080: connection refused" });
+    await expect(t.engine.containers.wait(tcp, "healthy")).rejects.toThrow(/is unhealthy: TCP 8080: connection refused/);
+    await t.exec(http, ["rm", "-r", "/www"]);
+    await untilProbed(() => record(http).state.pid !== pid && health(http).status === "healthy");
+    const none = await t.start(["sleep", "1000"]);
+    await expect(t.engine.containers.wait(none, "healthy")).rejects.toThrow(/has no health check/);
+    await expect(t.create(["true"], { Healthcheck: { Test: ["HTTP", "https://x/"] } })).rejects.toThrow(/invalid health check HTTP/);
+  });
+
   test("starting, unhealthy after the retries, healthy again: inspect, ps, its filter, events", async () => {
     const since = BigInt(Date.now()) * 1_000_000n;
     const id = await probed(["CMD-SHELL", "echo probe; test -e /ok"], { Interval: 300 * MS });

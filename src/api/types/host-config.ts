@@ -137,6 +137,12 @@ const runtime: Field<string> = (value, path) => {
   return "wherry";
 };
 
+const healthAction: Field<"none" | "restart" | "stop" | "kill"> = (value, path) => {
+  const action = text(value, path);
+  if (action === "none" || action === "restart" || action === "stop" || action === "kill") return action;
+  throw wrongType(path, "none, restart, stop or kill", value);
+};
+
 /** Reads Docker's `HostConfig`; missing fields get Docker's defaults. */
 export const hostConfig: Field<HostConfig> = object<HostConfig>({
   ...resourceFields,
@@ -192,6 +198,7 @@ export const hostConfig: Field<HostConfig> = object<HostConfig>({
   MaskedPaths: texts,
   ReadonlyPaths: texts,
   Init: (value, path) => (value === undefined ? undefined : orNull(flag)(value, path)),
+  WherryHealthOnFailure: optional(healthAction),
   WherryBoundLog: optional(flag),
   WherryRootfs: optional((value, path) => text(value, path) || undefined),
 });

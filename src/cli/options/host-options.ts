@@ -109,9 +109,15 @@ const healthFlags = ["interval", "timeout", "start-period", "start-interval", "r
 
 /** `--health-*`; undefined when none is given. */
 export function parseHealth(flags: FlagValues): HealthConfig | undefined {
-  const command = flags.text("health-cmd");
+  const tests = [
+    ["CMD-SHELL", flags.text("health-cmd")],
+    ["HTTP", flags.text("health-http")],
+    ["TCP", flags.text("health-tcp")],
+  ].filter(([, value]) => value !== "");
+  if (tests.length > 1) throw new Error("--health-cmd, --health-http and --health-tcp exclude each other");
+  const [test] = tests;
   const number = (name: (typeof healthFlags)[number]) => flags.number(`health-${name}`);
-  const given = command !== "" || healthFlags.some((name) => number(name) !== 0);
+  const given = test !== undefined || healthFlags.some((name) => number(name) !== 0);
   if (flags.on("no-healthcheck")) {
     if (given) throw new Error("--no-healthcheck conflicts with --health-* options");
     return { Test: ["NONE"] };
@@ -120,7 +126,7 @@ export function parseHealth(flags: FlagValues): HealthConfig | undefined {
   for (const name of healthFlags) if (number(name) < 0) throw new Error(`--health-${name} cannot be negative`);
   const set = (field: keyof HealthConfig, name: (typeof healthFlags)[number]) => (number(name) === 0 ? {} : { [field]: number(name) });
   return {
-    ...(command === "" ? {} : { Test: ["CMD-SHELL", command] }),
+    ...(test === undefined ? {} : { Test: test }),
     ...set("Interval", "interval"),
     ...set("Timeout", "timeout"),
     ...set("StartPeriod", "start-period"),

@@ -59,7 +59,7 @@ function begin(change: Partial<Parameters<typeof runCheckLoop>[0]["check"]> = {}
   };
   const done = runCheckLoop({
     clock,
-    check: { argv: ["x"], intervalMs: 100, timeoutMs: 20, retries: 1, startPeriodMs: 0, startIntervalMs: 5, ...change },
+    check: { probe: ["x"], intervalMs: 100, timeoutMs: 20, retries: 1, startPeriodMs: 0, startIntervalMs: 5, ...change },
     startedAtMs: 0,
     health: () => health,
     changed: (now) => {

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { goDuration } from "./check-loop.ts";
+import { httpOutcome, parseHttpTest, parseTcpTest } from "./network-probe.ts";
 import { healthCheckOf, unknownTest } from "./health-check.ts";
 import { afterProbe, delayMs, type ProbeResult, startingHealth, unprobedHealth } from "./health-state.ts";
 import { FramePayloads, ProbeOutput } from "./probe-output.ts";
@@ -9,7 +10,7 @@ const check = (Healthcheck: NonNullable<Parameters<typeof healthCheckOf>[0]["Hea
 
 test("docker's defaults", () => {
   expect(check({ Test: ["CMD-SHELL", "test -e /ok"], Interval: 0 })).toEqual({
-    argv: ["/bin/sh", "-c", "test -e /ok"],
+    probe: ["/bin/sh", "-c", "test -e /ok"],
     intervalMs: 30_000,
     timeoutMs: 30_000,
     retries: 3,
@@ -20,14 +21,14 @@ test("docker's defaults", () => {
 
 test("nanoseconds, the image's shell, a command without one", () => {
   expect(check({ Test: ["CMD", "a", "b"], Interval: 1_500_000_000, Timeout: 1e6, Retries: 1, StartPeriod: 2e9, StartInterval: 3e9 })).toEqual({
-    argv: ["a", "b"],
+    probe: ["a", "b"],
     intervalMs: 1500,
     timeoutMs: 1,
     retries: 1,
     startPeriodMs: 2000,
     startIntervalMs: 3000,
   });
-  expect(check({ Test: ["CMD-SHELL", "x"] }, ["/bin/ash", "-ec"])?.argv).toEqual(["/bin/ash", "-ec", "x"]);
+  expect(check({ Test: ["CMD-SHELL", "x"] }, ["/bin/ash", "-ec"])?.probe).toEqual(["/bin/ash", "-ec", "x"]);
   expect(check({ Test: ["CMD", "x"], Interval: 1e18 })?.intervalMs).toBe(2 ** 31 - 1);
 });
 
@@ -40,7 +41,7 @@ test("no check: none, NONE, only durations, an unknown word", () => {
 });
 
 const probe = (exitCode: number, startMs = 0): ProbeResult => ({ startMs, endMs: startMs + 5, exitCode, output: `at ${startMs}` });
-const quick = { argv: ["x"], intervalMs: 100, timeoutMs: 50, retries: 2, startPeriodMs: 1000, startIntervalMs: 10 };
+const quick = { probe: ["x"], intervalMs: 100, timeoutMs: 50, retries: 2, startPeriodMs: 1000, startIntervalMs: 10 };
 
 test("starting, healthy, unhealthy, and back", () => {
   let health = startingHealth(undefined);
@@ -111,4 +112,28 @@ test.each([
   [7_325_250, "2h2m5.25s"],
 ])("%d ms is %s in Go", (ms, text) => {
   expect(goDuration(ms)).toBe(text);
+});
+
+test("HTTP and TCP tests: what is connected to, what is sent, what is refused", () => {
+  expect(parseTcpTest("5432")).toEqual({
+    addresses: [Buffer.of(127, 0, 0, 1), Buffer.from([...Array<number>(15).fill(0), 1])],
+    port: 5432,
+    request: new Uint8Array(),
+    text: "TCP 5432",
+  });
+  expect(parseTcpTest("10.0.0.7:22")).toMatchObject({ addresses: [Buffer.of(10, 0, 0, 7)], port: 22 });
+  expect(Buffer.from(parseTcpTest("[fd00::a:1.2.3.4]:1").addresses[0] ?? []).toString("hex")).toBe("fd00000000000000" + "0000000a01020304");
+  for (const text of [":8080/x?y=1", "8080/x?y=1", "http://localhost:8080/x?y=1"]) {
+    const { port, request } = parseHttpTest(text);
+    expect(port).toBe(8080);
+    expect(Buffer.from(request).toString()).toMatch(/^GET \/x\?y=1 HTTP\/1\.0\r\nHost: localhost:8080\r\n/);
+  }
+  expect(parseHttpTest("http://[::1]/").addresses).toEqual([Buffer.from([...Array<number>(15).fill(0), 1])]);
+  for (const wrong of ["", "x", "70000", "web:80", "1:2:3"]) expect(() => parseTcpTest(wrong), wrong).toThrow(/invalid health check/);
+  for (const wrong of ["", "https://localhost/", "http://web/", "file:///etc/passwd"])
+    expect(() => parseHttpTest(wrong), wrong).toThrow(/invalid health check/);
+  const outcome = (text: string) => httpOutcome(Buffer.from(text));
+  expect(outcome("HTTP/1.1 204 No Content\r\nA: b\r\n\r\n")).toEqual({ exitCode: 0, output: "HTTP/1.1 204 No Content" });
+  expect(outcome("HTTP/1.0 503 Busy\r\n\r\nwarming up")).toEqual({ exitCode: 1, output: "HTTP/1.0 503 Busy\nwarming up" });
+  expect(outcome("SSH-2.0")).toEqual({ exitCode: 1, output: "the answer is not HTTP" });
 });

@@ -3,9 +3,11 @@
  * @module
  */
 import type { ContainerConfig } from "#core/container-config.ts";
+import { type NetworkTest, parseHttpTest, parseTcpTest } from "./network-probe.ts";
 
 export interface HealthCheck {
-  readonly argv: readonly string[];
+  /** A command in the container, or what is connected to in its network. */
+  readonly probe: readonly string[] | NetworkTest;
   /** From the end of a probe to the start of the next; also before the first. */
   readonly intervalMs: number;
   readonly timeoutMs: number;
@@ -24,9 +26,9 @@ const LONGEST_MS = 2 ** 31 - 1;
 /** undefined: it has none, or says NONE, or what Docker does not know either ({@link unknownTest}). */
 export function healthCheckOf({ Healthcheck: health, Shell: shell }: Pick<ContainerConfig, "Healthcheck" | "Shell">): HealthCheck | undefined {
   const [type, ...command] = health?.Test ?? [];
-  if (health === undefined || (type !== "CMD" && type !== "CMD-SHELL")) return undefined;
+  if (health === undefined || type === undefined || !testTypes.includes(type)) return undefined;
   return {
-    argv: type === "CMD" ? command : [...(shell?.length ? shell : ["/bin/sh", "-c"]), ...command],
+    probe: probeOf(type, command, shell),
     intervalMs: milliseconds(health.Interval, 30 * SECOND),
     timeoutMs: milliseconds(health.Timeout, 30 * SECOND),
     retries: health.Retries || 3,
@@ -35,10 +37,19 @@ export function healthCheckOf({ Healthcheck: health, Shell: shell }: Pick<Contai
   };
 }
 
-/** The first word of a test that is none of Docker's. */
+const testTypes = ["CMD", "CMD-SHELL", "HTTP", "TCP"];
+
+/** @throws EngineError "invalid" for an address that is none */
+function probeOf(type: string, command: readonly string[], shell: readonly string[] | null | undefined): HealthCheck["probe"] {
+  if (type === "HTTP") return parseHttpTest(command[0] ?? "");
+  if (type === "TCP") return parseTcpTest(command[0] ?? "");
+  return type === "CMD" ? command : [...(shell?.length ? shell : ["/bin/sh", "-c"]), ...command];
+}
+
+/** The first word of a test that is none of Docker's or ours. */
 export function unknownTest({ Healthcheck: health }: Pick<ContainerConfig, "Healthcheck">): string | undefined {
   const type = health?.Test?.[0];
-  return type === undefined || ["CMD", "CMD-SHELL", "NONE"].includes(type) ? undefined : type;
+  return type === undefined || type === "NONE" || testTypes.includes(type) ? undefined : type;
 }
 
 function milliseconds(ns: number | undefined, otherwise: number): number {

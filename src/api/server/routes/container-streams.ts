@@ -72,7 +72,13 @@ async function logs(request: ApiRequest, { engine }: Context, name: string): Pro
   return { kind: "bytes", status: 200, contentType: streamType(framed, request.minor), body };
 }
 
-const conditions: Readonly<Record<string, WaitCondition>> = { "": "not-running", "not-running": "not-running", "next-exit": "next-exit", removed: "removed" };
+const conditions: Readonly<Record<string, WaitCondition>> = {
+  "": "not-running",
+  "not-running": "not-running",
+  "next-exit": "next-exit",
+  removed: "removed",
+  healthy: "healthy",
+};
 
 async function wait(request: ApiRequest, { engine }: Context, name: string): Promise<ApiResponse> {
   const condition = Object.hasOwn(conditions, request.query.text("condition")) ? conditions[request.query.text("condition")] : undefined;
