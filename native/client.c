@@ -343,6 +343,12 @@ static void hello_attach(struct client *c, struct reader payload) {
   M.attached++;
 }
 
+/* The connection is not a client's any more. */
+static void hello_names(struct client *c, struct reader payload) {
+  if (names_serve(&M.run, c->fd, payload) < 0) client_drop(c);
+  else c->state = C_FREE;
+}
+
 /* Reads one frame, and not a byte more: after an attach's hello the stream is raw. */
 static void read_frame(struct client *c) {
   for (;;) {
@@ -371,6 +377,7 @@ static void read_frame(struct client *c) {
     if (c->state == C_CONTROL) control(type, payload, get_u32(c->frame + 5), c);
     else if (type == F_HELLO_CONTROL && M.launched) hello_control(c);
     else if (type == F_HELLO_ATTACH) hello_attach(c, payload);
+    else if (type == F_HELLO_NAMES && M.launched && !M.init_ended) hello_names(c, payload);
     else client_drop(c);
     return;
   }

@@ -199,6 +199,7 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
   run->streams.columns = l->columns;
   run->on_cloned = write_pid_file;
   run->wait_gate = wait_gate;
+  run->open_names = names_open;
   unlink(M.exit_path); /* of an earlier run */
   M.listener = fd_high(listen_at(M.socket_path));
   if (M.listener < 0) give_up(run, NO_STEP, errno);
@@ -416,6 +417,7 @@ static void report_exit(void) {
   for (int stream = 0; stream < 2; stream++)
     if (M.stream[stream] >= 0) end_stream(stream);
   stdin_close_now();
+  names_close();
   char *record = mmap(NULL, MAX_RELAY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   size_t n = record == MAP_FAILED ? 0 : format_exit(record);
   if (n > 0) write_file(M.exit_path, record, n);
@@ -433,7 +435,7 @@ static void report_exit(void) {
 
 /* --- the loop */
 
-enum source { S_OOM, S_SIGNALS, S_RELAY, S_LISTENER, S_STDIN, S_OUT, S_ERR, S_CLIENT };
+enum source { S_OOM, S_SIGNALS, S_RELAY, S_LISTENER, S_STDIN, S_OUT, S_ERR, S_CLIENT, S_NAMES };
 struct source_of {
   uint8_t source, client, what; /* what: 0 connection or input, 1/2 output */
 };
@@ -514,8 +516,8 @@ static void loop(void) {
       clients_finish();
       if (!clients_pending()) return;
     }
-    struct pollfd fds[8 + 4 * MAX_CLIENTS];
-    struct source_of of[8 + 4 * MAX_CLIENTS];
+    struct pollfd fds[8 + 4 * MAX_CLIENTS + NAME_FDS];
+    struct source_of of[8 + 4 * MAX_CLIENTS + NAME_FDS];
     nfds_t n = 0;
     n = add(fds, of, n, signals, POLLIN, (struct source_of){S_SIGNALS, 0, 0});
     n = add(fds, of, n, oom, POLLIN, (struct source_of){S_OOM, 0, 0});
@@ -525,6 +527,11 @@ static void loop(void) {
     for (uint8_t s = 0; s < 2; s++)
       if (stream_wanted(s)) n = add(fds, of, n, M.stream[s], POLLIN, (struct source_of){(uint8_t)(S_OUT + s), 0, 0});
     n = watch_clients(fds, of, n);
+    for (uint8_t i = 0; i < NAME_FDS; i++) {
+      short events = 0;
+      int fd = names_fd(i, &events);
+      n = add(fds, of, n, fd, events, (struct source_of){S_NAMES, 0, i});
+    }
     int ready = poll(fds, n, timeout_ms(&idle));
     if (ready < 0 && errno != EINTR) return;
     if (ready == 0 && !idle && !M.init_ended) {
@@ -550,6 +557,10 @@ static void loop(void) {
           break;
         case S_STDIN:
           stdin_drain();
+          break;
+        case S_NAMES:
+          names_event(of[i].what, fds[i].revents);
+          idle = false;
           break;
         case S_OUT:
         case S_ERR:

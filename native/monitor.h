@@ -4,6 +4,8 @@
 #define WHERRY_MONITOR_H
 #include "plan.h"
 
+#include <poll.h>
+
 enum {
   RELAY_FD = 3, /* to the helper */
   PRESERVED_BASE = 700, /* launch.c: the program's further descriptors */
@@ -149,6 +151,17 @@ int oom_watch(void);
 void oom_event(int fd);
 /* What the watched file said last; NULL when that is another or nothing has happened. */
 const char *oom_text(const char *path, size_t *length);
+
+/* --- names.c: the sockets of the container's name server */
+enum { NAME_STREAMS = 16, NAME_FDS = 3 + NAME_STREAMS };
+/* Opens them in the child's network namespace, if they are not open. */
+int names_open(struct run *run, uint32_t address, uint32_t port);
+/* A connection of the engine that said HELLO_NAMES, from now on theirs; -1 with errno when they cannot be opened. */
+int names_serve(struct run *run, int fd, struct reader hello);
+/* Descriptor number `which` (below NAME_FDS) to wait for, and what for; -1 when there is nothing. */
+int names_fd(int which, short *events);
+void names_event(int which, short events);
+void names_close(void);
 
 /* --- monitor.c, for the clients */
 void stdin_write(const uint8_t *data, size_t n);

@@ -532,6 +532,10 @@ int do_await(struct run *run, const struct op_await *op) {
 
 int do_child_ns(struct run *run, const struct op_child_ns *op) { return fill_slot(open_ns(run->child_pid, op->name.p), op->out); }
 
+int do_names(struct run *run, const struct op_names *op) {
+  return run->open_names ? run->open_names(run, op->address, op->port) : (errno = EINVAL, -1);
+}
+
 int do_attach_gate(struct run *run, const struct op_attach_gate *op) {
   (void)op; /* on the child's side the monitor waits before it lets exec go */
   return !run->child && run->wait_gate ? run->wait_gate(run) : 0;

@@ -36,6 +36,7 @@ enum op_code {
   OP_SIGNAL = 46,
   OP_AWAIT = 47,
   OP_CHILD_NS = 48,
+  OP_NAMES = 54,
   OP_NETLINK = 49,
   OP_ATTACH_GATE = 50,
   OP_ENGINE_GATE = 52,
@@ -301,6 +302,12 @@ struct op_await {
 struct op_child_ns {
   struct str name;
   uint32_t out;
+};
+
+/* bind(2): opens the UDP and TCP sockets of the cloned child's name server (IPv4 address as a number) in its network namespace; the monitor keeps them, for the engine to serve */
+struct op_names {
+  uint32_t address;
+  uint32_t port;
 };
 
 /* netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
@@ -594,6 +601,7 @@ union op {
   struct op_signal signal;
   struct op_await await;
   struct op_child_ns child_ns;
+  struct op_names names;
   struct op_netlink netlink;
   struct op_attach_gate attach_gate;
   struct op_engine_gate engine_gate;
@@ -705,6 +713,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_u32(r, &op->await.id);
     case OP_CHILD_NS:
       return read_str(r, &op->child_ns.name) || read_out(r, &op->child_ns.out);
+    case OP_NAMES:
+      return read_u32(r, &op->names.address) || read_u32(r, &op->names.port);
     case OP_NETLINK:
       return read_u32(r, &op->netlink.protocol) || read_bytes(r, &op->netlink.messages);
     case OP_ATTACH_GATE:
@@ -827,6 +837,7 @@ int do_child_maps(struct run *run, const struct op_child_maps *op);
 int do_signal(struct run *run, const struct op_signal *op);
 int do_await(struct run *run, const struct op_await *op);
 int do_child_ns(struct run *run, const struct op_child_ns *op);
+int do_names(struct run *run, const struct op_names *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_attach_gate(struct run *run, const struct op_attach_gate *op);
 int do_engine_gate(struct run *run, const struct op_engine_gate *op);
@@ -937,6 +948,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_await(run, &op->await);
     case OP_CHILD_NS:
       return do_child_ns(run, &op->child_ns);
+    case OP_NAMES:
+      return do_names(run, &op->names);
     case OP_NETLINK:
       return do_netlink(run, &op->netlink);
     case OP_ATTACH_GATE:
@@ -1093,6 +1106,8 @@ static inline const char *op_name(uint16_t code) {
       return "await";
     case OP_CHILD_NS:
       return "child_ns";
+    case OP_NAMES:
+      return "names";
     case OP_NETLINK:
       return "netlink";
     case OP_ATTACH_GATE:

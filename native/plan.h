@@ -55,6 +55,7 @@ struct run {
   /* Monitor only: called after the clone, and to wait for attach clients. */
   int (*on_cloned)(struct run *run);
   int (*wait_gate)(struct run *run);
+  int (*open_names)(struct run *run, uint32_t address, uint32_t port);
 };
 
 /* Checks a whole plan: every step decodes to its last byte, and stands where it may. Nonzero when not. */

@@ -157,8 +157,11 @@ enum frame_type {
   F_RESIZE = 17,
   F_FLUSH = 18,
   F_LOG_PACKED = 19,
+  F_ANSWER = 20, /* on a connection for names */
+  F_CREDIT = 21,
   F_HELLO_CONTROL = 32, /* first frame on a monitor's socket */
   F_HELLO_ATTACH = 33,
+  F_HELLO_NAMES = 34,
   F_READY = 64,
   F_FAILED = 65,
   F_REPORT = 66,
@@ -171,6 +174,7 @@ enum frame_type {
   F_ATTACHED = 73,
   F_DIRECT = 74,
   F_OOM = 75,
+  F_QUERY = 76,
 };
 /* Report flags. */
 enum { REPORT_MISSING = 1, REPORT_MORE = 2, REPORT_CHUNK = 32 << 10 };

@@ -164,6 +164,13 @@ const storage: Entry = {
   },
 };
 
+const dns: Entry = {
+  about: "Look at name resolution",
+  sub: {
+    trace: { about: "Show how a name is resolved: in which network, or by which server", load: async () => (await import("./dns.ts")).dnsTraceCommand },
+  },
+};
+
 const system: Entry = {
   about: "Manage the engine",
   sub: {
@@ -201,6 +208,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   cp,
   create,
   diff,
+  dns,
   events,
   export: exportEntry,
   history,

@@ -141,6 +141,8 @@ export interface ResourceConfig {
 
 /** The host's half. */
 export interface HostConfig extends ResourceConfig {
+  /** Ours: the host's address of published ports that name none. Docker's is all of them, and so is ours for clients that do not say this. */
+  WherryPublishHost?: string;
   Binds: string[] | null;
   ContainerIDFile: string;
   LogConfig: LogConfig;

@@ -24,7 +24,7 @@ export async function planContainerFiles(ctx: EngineContext, record: ContainerRe
   const { hostConfig, config } = record;
   if (hostConfig.NetworkMode.startsWith("container:")) return [];
   const [resolvConf, hosts] = await Promise.all([
-    ctx.networks.resolvConf({ dns: hostConfig.Dns, search: hostConfig.DnsSearch, options: hostConfig.DnsOptions, networkMode: hostConfig.NetworkMode }),
+    resolvConfOf(ctx, record),
     hostConfig.NetworkMode === "host" ? hostsOfHost(ctx, hostConfig.ExtraHosts) : hostsFile(ctx, record, endpoints),
   ]);
   const write = (path: string, text: string, why: string, section?: string): Step => ({
@@ -42,6 +42,12 @@ export async function planContainerFiles(ctx: EngineContext, record: ContainerRe
     write(record.hostsPath, hosts, "its own address and name, for /etc/hosts"),
     write(record.resolvConfPath, resolvConf, "its name servers, for /etc/resolv.conf"),
   ];
+}
+
+/** Text of /etc/resolv.conf, once the container is on its networks. */
+export async function resolvConfOf(ctx: EngineContext, { id, hostConfig }: ContainerRecord): Promise<string> {
+  const { Dns: dns, DnsSearch: search, DnsOptions: options, NetworkMode: networkMode } = hostConfig;
+  return await ctx.networks.resolvConf({ dns, search, options, networkMode, containerId: id });
 }
 
 async function hostsOfHost(ctx: EngineContext, extra: readonly string[] | null): Promise<string> {

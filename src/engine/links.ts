@@ -1,6 +1,6 @@
 /**
- * `--link`: another container's address under a further name, in /etc/hosts; on the default network also what it exposes, as variables. When the other
- * container starts again, at another address, the file is written anew.
+ * `--link`: another container's address under a further name. On the default network it is a line in /etc/hosts, which is written anew when the other
+ * container starts again at another address, and variables tell what it exposes; on networks of the user the name server answers for it.
  * @module
  */
 import { writeFile } from "node:fs/promises";
@@ -52,9 +52,18 @@ function linkTexts({ hostConfig, networkingConfig }: ContainerRecord, network: s
   return [...new Set([...own, ...(networkingConfig.EndpointsConfig[network]?.Links ?? [])])];
 }
 
-/** Lines of /etc/hosts. */
+/** `name:alias` of a network's links, with the names that its name server knows. */
+export function linkNames(ctx: EngineContext, record: ContainerRecord, network: string): string[] {
+  return linksOf(ctx, record, [network]).map(({ target, alias }) => `${target.record.name}:${alias}`);
+}
+
+/** Lines of /etc/hosts: on the default network, where no server answers for names. */
 export function linkHosts(ctx: EngineContext, record: ContainerRecord, endpoints: Readonly<Record<string, EndpointRecord>>): string {
-  return linksOf(ctx, record, Object.keys(endpoints))
+  return linksOf(
+    ctx,
+    record,
+    Object.keys(endpoints).filter((name) => name === "bridge"),
+  )
     .filter(({ address }) => address !== undefined && address !== "")
     .map(({ address, alias, target }) => `${address}\t${[...new Set([alias, shortId(target.id), target.record.name])].join(" ")}\n`)
     .join("");
@@ -89,7 +98,7 @@ export async function refreshLinkers(ctx: EngineContext, started: Container, ren
   for (const other of ctx.registry.all()) {
     const { record } = other;
     if (other === started || !isRunning(other.state) || record.hostConfig.NetworkMode.startsWith("container:")) continue;
-    const linked = linksOf(ctx, record, Object.keys(record.endpoints)).some(({ target }) => target === started);
+    const linked = linksOf(ctx, record, ["bridge"]).some(({ target }) => target === started);
     // The same file, because it is bound into the container.
     if (linked) await writeFile(record.hostsPath, render(record));
   }

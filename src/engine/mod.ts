@@ -256,6 +256,8 @@ export interface Engine {
     create: NetworkManager["create"];
     remove(name: string): Promise<void>;
     members: NetworkManager["members"];
+    /** How a name would be answered to a container (by name or id), or to all networks. */
+    traceName(name: string, type: "A" | "AAAA", container: string | undefined): ReturnType<NetworkManager["traceName"]>;
     prune(filters: Filters): Promise<string[]>;
     /** Joins a container (running or not) to a further network; missing: this engine cannot. */
     connect?(network: string, container: string, endpoint: EndpointConfig | undefined): Promise<void>;

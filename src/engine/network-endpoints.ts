@@ -6,7 +6,7 @@ import { isRunning } from "#container/state.ts";
 import { type EndpointConfig, plainEndpoint } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import type { EndpointRecord, NetworkRecord, RunningProcess } from "#network/mod.ts";
-import { hostLines } from "./container-files.ts";
+import { hostLines, resolvConfOf } from "./container-files.ts";
 import type { EngineContext } from "./context.ts";
 import { checkLinks } from "./links.ts";
 import { joinRequest, publishedPorts } from "./start-container.ts";
@@ -34,10 +34,14 @@ export async function connect(ctx: EngineContext, network: NetworkRecord, contai
 }
 
 async function plug(ctx: EngineContext, record: ContainerRecord, container: Container, network: NetworkRecord): Promise<void> {
-  const request = joinRequest(record, network.Name, publishedPorts(record));
+  const request = joinRequest(ctx, record, network.Name, publishedPorts(record));
   const { endpoint, ports } = await ctx.networks.plug(request, processOf(container));
   container.set({ endpoints: { ...record.endpoints, [network.Name]: endpoint }, ports: { ...record.ports, ...ports } });
-  await changeHosts(ctx, record, (text) => text + hostLines(record, [endpoint]));
+  await changeFile(ctx, record, record.hostsPath, (text) => text + hostLines(record, [endpoint]));
+  if (endpoint.NameServer !== true || container.link === undefined) return;
+  await ctx.networks.serveNames(container.id, container.link, record.hostConfig.Dns);
+  const resolvConf = await resolvConfOf(ctx, record);
+  await changeFile(ctx, record, record.resolvConfPath, () => resolvConf);
 }
 
 export async function disconnect(ctx: EngineContext, network: NetworkRecord, container: Container, force: boolean): Promise<void> {
@@ -55,7 +59,7 @@ export async function disconnect(ctx: EngineContext, network: NetworkRecord, con
     let { ports } = record;
     if (isRunning(container.state)) {
       ports = { ...ports, ...(await ctx.networks.unplug(container.id, network.Id, processOf(container))).ports };
-      if (gone !== undefined) await changeHosts(ctx, record, (text) => withoutLines(text, gone));
+      if (gone !== undefined) await changeFile(ctx, record, record.hostsPath, (text) => withoutLines(text, gone));
     }
     container.set({ networkingConfig: { EndpointsConfig: others }, endpoints, ports });
     await ctx.records.save(container.record);
@@ -71,14 +75,14 @@ function keyOf({ networkingConfig }: ContainerRecord, { Name, Id }: NetworkRecor
 }
 
 /** A program in the container may have written to its file: what it has there stays, up to this size. */
-const HOSTS_LIMIT = 1 << 20;
+const SIZE_LIMIT = 1 << 20;
 
-/** Changes /etc/hosts of a running container: the same file, because it is bound into the container. */
-async function changeHosts(ctx: EngineContext, { name, hostsPath }: ContainerRecord, change: (text: string) => string): Promise<void> {
-  const file = await open(hostsPath, "r+");
+/** Changes a file of a running container: the same file, because it is bound into the container. */
+async function changeFile(ctx: EngineContext, { name }: ContainerRecord, path: string, change: (text: string) => string): Promise<void> {
+  const file = await open(path, "r+");
   try {
-    if ((await file.stat()).size > HOSTS_LIMIT) {
-      ctx.log("warn", `the hosts file of ${name} has grown beyond ${HOSTS_LIMIT} bytes: it is left as it is`);
+    if ((await file.stat()).size > SIZE_LIMIT) {
+      ctx.log("warn", `${path}, a file of ${name}, has grown beyond ${SIZE_LIMIT} bytes: it is left as it is`);
       return;
     }
     const text = Buffer.from(change(await file.readFile("utf8")));

@@ -27,6 +27,10 @@ export function networksOf(ctx: EngineContext): Engine["networks"] {
     },
     remove,
     members: (id) => networks.members(id),
+    traceName: (name, type, from) => {
+      const record = from === undefined ? undefined : ctx.registry.get(from).record;
+      return networks.traceName(name, type, record && { containerId: record.id, servers: record.hostConfig.Dns });
+    },
     prune: async (filters) => {
       const wanted = networkFilter(ctx, filters);
       const deleted: string[] = [];

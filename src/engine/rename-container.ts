@@ -18,7 +18,7 @@ export async function renameContainer(ctx: EngineContext, name: string, newName:
       ctx.registry.releaseName(wanted, container.id);
       throw error;
     }
-    container.set({ name: wanted });
+    container.set({ name: wanted, endpoints: { ...container.record.endpoints, ...ctx.networks.rename(container.id, wanted) } });
     ctx.registry.releaseName(old, container.id);
     publishContainerEvent(ctx, container, "rename", { oldName: `/${old}` });
   });

@@ -40,6 +40,8 @@ export async function restore(ctx: EngineContext): Promise<void> {
     keepLog(ctx, container, container.link);
     if (container.link === undefined) continue;
     watchExit(ctx, container, container.link);
+    const { id, name, hostConfig } = container.record;
+    ctx.background.add(`serving names to ${name}`, ctx.networks.serveNames(id, container.link, hostConfig.Dns));
     resumeHealthChecks(ctx, container);
   }
   ctx.background.add("sweeping what crashes have left", sweep(ctx, found));

@@ -21,7 +21,7 @@ import { type EngineContext, monitorFiles, publishContainerEvent } from "./conte
 import { watchExit } from "./end-container.ts";
 import { keepLog, requireLogService } from "./keep-log.ts";
 import { beginHealthChecks } from "./health-check.ts";
-import { linkEnv, refreshLinkers } from "./links.ts";
+import { linkEnv, linkNames, refreshLinkers } from "./links.ts";
 import type { DirectStdio } from "./mod.ts";
 import { checkBindSource } from "./create-container.ts";
 import { removeEnded } from "./remove-container.ts";
@@ -65,6 +65,7 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
   });
   beginHealthChecks(ctx, container);
   keepLog(ctx, container, link);
+  ctx.background.add(`serving names to ${container.record.name}`, ctx.networks.serveNames(container.id, link, container.record.hostConfig.Dns));
   // Not waited for: that it runs, and as which process, is on the exec root already.
   ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
   ctx.background.add(
@@ -239,7 +240,7 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
   const gateway = ctx.networks.gatewayOf(together);
   for (const networkName of names) {
     const ports = networkName === (gateway ?? names[0]) && mode !== "host" && mode !== "none" ? published : {};
-    const joined = await ctx.networks.join({ ...joinRequest(record, networkName, ports), together }, slots.network);
+    const joined = await ctx.networks.join({ ...joinRequest(ctx, record, networkName, ports), together }, slots.network);
     result.endpoints[joined.endpoint.NetworkName] = joined.endpoint;
     Object.assign(result.ports, joined.ports);
     result.steps.push(...joined.steps);
@@ -248,16 +249,19 @@ async function joinNetworks(ctx: EngineContext, { record }: Container): Promise<
 }
 
 /** What a network is asked for. */
-export function joinRequest(record: Container["record"], networkName: string, ports: JoinRequest["ports"]): JoinRequest {
+export function joinRequest(ctx: EngineContext, record: Container["record"], networkName: string, ports: JoinRequest["ports"]): JoinRequest {
   const shaping = parseShaping(record.hostConfig.WherryNetworkRate);
+  const asked = record.networkingConfig.EndpointsConfig[networkName];
   return {
     containerId: record.id,
     containerName: record.name,
     hostname: record.config.Hostname,
     networkName,
-    endpoint: record.networkingConfig.EndpointsConfig[networkName],
+    endpoint: asked === undefined ? undefined : { ...asked, Links: linkNames(ctx, record, networkName) },
     ports,
     ...(shaping && { shaping }),
+    dns: record.hostConfig.Dns,
+    ...(record.hostConfig.WherryPublishHost === undefined ? {} : { publishHost: record.hostConfig.WherryPublishHost }),
   };
 }
 

@@ -2,6 +2,7 @@
  * What the rest of the engine knows of the native helper: three ways to have a plan performed, and bulk file work.
  * @module
  */
+import type { NameHandler } from "./name-sockets.ts";
 import type { Plan } from "./plan.ts";
 import type { WorkerTree } from "./file-tree.ts";
 
@@ -72,6 +73,8 @@ export interface MonitorLink {
   onOom?: () => void;
   /** Opens a byte stream to the container's streams. `framed`: output comes in Docker's 8-byte-header frames (never with a tty). Half-open: end() = EOF on stdin. */
   attach(options: AttachOptions): Promise<import("node:net").Socket>;
+  /** Serves the sockets of the container's name server, at an IPv4 address (a number) and port in its network namespace. Resolves to what ends that; undefined: it has ended. */
+  names(at: { readonly address: number; readonly port: number }, handler: NameHandler): Promise<(() => void) | undefined>;
   /** Signals init through a pidfd; false when it has ended. */
   kill(signal: number): Promise<boolean>;
   resize(rows: number, columns: number): Promise<void>;

@@ -7,6 +7,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
 import { parseExitRecord, readExitRecord } from "./exit-record.ts";
 import type { AttachOptions, ExitRecord, MonitorLink } from "./helper.ts";
+import { type NameHandler, serveNames } from "./name-sockets.ts";
 import { F, FRAME_HEAD, FrameParser, frame, Writer } from "./wire.ts";
 
 const ESRCH = 3;
@@ -165,6 +166,10 @@ export class Monitor implements MonitorLink {
     const errno = await this.#request(F.LOG_PACKED, (w) => w.u64(inode));
     if (errno !== 0 && errno !== ESRCH && errno !== ENOENT) throw kernelError("cannot compress a rotated log", errno);
     return errno === ESRCH ? undefined : errno === 0;
+  }
+
+  names(at: Parameters<MonitorLink["names"]>[0], handler: NameHandler): Promise<(() => void) | undefined> {
+    return serveNames(this.#socketPath, at, handler);
   }
 
   attach(options: AttachOptions): Promise<Socket> {

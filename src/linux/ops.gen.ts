@@ -255,6 +255,13 @@ export interface ChildNsOp {
   readonly out: number;
 }
 
+/** bind(2): opens the UDP and TCP sockets of the cloned child's name server (IPv4 address as a number) in its network namespace; the monitor keeps them, for the engine to serve */
+export interface NamesOp {
+  readonly op: "names";
+  readonly address: number;
+  readonly port: number;
+}
+
 /** netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
 export interface NetlinkOp {
   readonly op: "netlink";
@@ -585,6 +592,7 @@ export type Op =
   | SignalOp
   | AwaitOp
   | ChildNsOp
+  | NamesOp
   | NetlinkOp
   | AttachGateOp
   | EngineGateOp
@@ -665,6 +673,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   signal: { code: 46, man: "eventfd(2)", fields: [["id", "u32"]] },
   await: { code: 47, man: "eventfd(2)", fields: [["id", "u32"]] },
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
+  names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
   engine_gate: { code: 52, man: "recv(2)", fields: [] },

@@ -19,8 +19,11 @@ export const F = {
   RESIZE: 17,
   FLUSH: 18,
   LOG_PACKED: 19,
+  ANSWER: 20,
+  CREDIT: 21,
   HELLO_CONTROL: 32,
   HELLO_ATTACH: 33,
+  HELLO_NAMES: 34,
   READY: 64,
   FAILED: 65,
   REPORT: 66,
@@ -33,6 +36,7 @@ export const F = {
   ATTACHED: 73,
   DIRECT: 74,
   OOM: 75,
+  QUERY: 76,
 } as const;
 
 /** A growing buffer of encoded values. */

@@ -4,6 +4,7 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { errnoOf } from "#core/errors.ts";
+import { parseResolvConf } from "./resolv-conf.ts";
 
 const stubResolver = /^\s*nameserver\s+127\.0\.0\.53\s*$/m;
 
@@ -41,6 +42,11 @@ export class HostResolvConf {
   constructor(main = "/etc/resolv.conf", behindStub = "/run/systemd/resolve/resolv.conf") {
     this.#main = new WatchedFile(main);
     this.#behindStub = new WatchedFile(behindStub);
+  }
+
+  /** Its resolvers now, as the host itself would ask them. */
+  async resolvers(): Promise<readonly string[]> {
+    return parseResolvConf(await this.read()).nameservers;
   }
 
   /** Its text now; "" when there is none; with systemd-resolved's stub in it, the file with the real resolvers. */

@@ -3,7 +3,9 @@
  * @module
  */
 import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
+import type { MonitorLink } from "#linux/helper.ts";
 import type { Step } from "#linux/plan.ts";
+import type { NameClient, NameTrace } from "./names/name-server.ts";
 import type { Shaping } from "./shaping.ts";
 
 /** Docker's network resource (`/networks`). */
@@ -44,6 +46,8 @@ export interface EndpointRecord {
   HostInterface?: string;
   /** Its name inside the container (`eth0`). */
   Interface?: string;
+  /** The container was given its name server together with this endpoint. */
+  NameServer?: true;
 }
 
 /** A running container's first process. `startTime` guards against a reused pid. */
@@ -60,10 +64,14 @@ export interface JoinRequest {
   readonly endpoint: EndpointConfig | undefined;
   /** `80/tcp` → bindings; published by the driver. Empty HostPort = ephemeral. */
   readonly ports: Readonly<Record<string, readonly PortBinding[]>>;
+  /** The host's address of ports that name none, where the network has no choice of its own; default: all of them. */
+  readonly publishHost?: string;
   /** All networks that the container joins together with this one: its default route goes through the best of them. */
   readonly together?: Readonly<Record<string, EndpointConfig>>;
   /** Limits of its bandwidth, on this network as on each of its others. */
   readonly shaping?: Shaping;
+  /** Name servers that it was given. */
+  readonly dns?: readonly string[] | null;
 }
 
 export interface JoinResult {
@@ -103,7 +111,15 @@ export interface NetworkManager {
     readonly search: readonly string[] | null;
     readonly options: readonly string[] | null;
     readonly networkMode: string;
+    /** The container, when it is on its networks already. */
+    readonly containerId?: string;
   }): Promise<string>;
+  /** Answers the container's questions for names as long as it runs, where that is ours to do. `dns`: whom else it wants to be asked. */
+  serveNames(containerId: string, link: Pick<MonitorLink, "names">, dns: readonly string[] | null): Promise<void>;
+  /** How a name would be answered to a container, or (no `containerId`) to all networks. */
+  traceName(name: string, type: "A" | "AAAA", client: NameClient | undefined): Promise<NameTrace>;
+  /** The container has another name; its endpoints as they are now, by network. */
+  rename(containerId: string, name: string): Record<string, EndpointRecord>;
   /** After a restart: takes the endpoints of running containers back, removes interfaces, rules and ports of others. */
   restore(
     running: readonly {
@@ -120,5 +136,6 @@ export interface NetworkManager {
   close(): Promise<void>;
 }
 
+export type { NameTrace } from "./names/name-server.ts";
 export { parseShaping, type Shaping, type ShapingText, shapingOfLabels } from "./shaping.ts";
 export { type NetworksOptions, openNetworks } from "./network-manager.ts";

@@ -8,7 +8,7 @@ import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
-import type { Helper } from "#linux/helper.ts";
+import type { Helper, MonitorLink } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { BridgeDriver, ordinalOf } from "./bridge/bridge-driver.ts";
 import { BridgeHost, indexOf, tableName } from "./bridge/bridge-host.ts";
@@ -19,7 +19,10 @@ import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-recor
 import { NetworkRegistry } from "./network-registry.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
 import { HostResolvConf } from "./host-resolv-conf.ts";
-import { buildResolvConf } from "./resolv-conf.ts";
+import { type NameClient, NameServer, type NameTrace } from "./names/name-server.ts";
+import { type NamedEndpoint, NameTable } from "./names/name-table.ts";
+import { NAME_SERVER, NAME_SERVER_ADDRESS, NAME_SERVER_PORT } from "./names/redirect.ts";
+import { buildResolvConf, reachableResolvers } from "./resolv-conf.ts";
 
 /** The default network's interface unless the daemon is told otherwise: `wherry0`, or the instance's name. */
 function bridgeName(dataRoot: string): string {
@@ -38,13 +41,15 @@ export interface NetworksOptions {
 /** A container on a network. */
 interface Member {
   readonly containerId: string;
-  readonly name: string;
+  name: string;
   readonly network: NetworkRecord;
-  readonly endpoint: EndpointRecord;
+  endpoint: EndpointRecord;
   /** Bridge networks only. */
   publication: Publication | undefined;
   defaultRoute: boolean;
   readonly priority: number;
+  /** `name:alias` */
+  readonly links: readonly string[];
 }
 
 /** Opens the networks kept under `dataRoot`; touches no interface before a container needs one. */
@@ -63,12 +68,21 @@ class Networks implements NetworkManager {
   readonly #log: NetworksOptions["log"];
   readonly #members = new Set<Member>();
   readonly #hostResolvConf = new HostResolvConf();
+  readonly #names: NameServer;
+  /** Containers that have a name server of ours, and what ends serving it. */
+  readonly #named = new Map<string, (() => void) | undefined>();
+  #nameTable: NameTable | undefined;
 
   constructor(registry: NetworkRegistry, host: BridgeHost, log: NetworksOptions["log"]) {
     this.#registry = registry;
     this.#host = host;
     this.#log = log;
     this.#driver = new BridgeDriver(host, registry, (message) => log("warn", message));
+    this.#names = new NameServer({
+      table: () => (this.#nameTable ??= new NameTable([...this.#members].map(namedEndpoint))),
+      resolvers: () => this.#hostResolvConf.resolvers(),
+      mayAsk: (containerId) => this.#of(containerId).some(({ network }) => !network.Internal),
+    });
   }
 
   list(): NetworkRecord[] {
@@ -110,13 +124,14 @@ class Networks implements NetworkManager {
     const { containerId, containerName: name } = request;
     if (network.Driver !== "bridge") {
       const endpoint = bareEndpoint(network, request);
-      this.#members.add({ containerId, name, network, endpoint, publication: undefined, defaultRoute: false, priority: 0 });
+      this.#members.add({ containerId, name, network, endpoint, publication: undefined, defaultRoute: false, priority: 0, links: [] });
       return { endpoint, ports: {}, steps: [] };
     }
     const ordinal = this.#freeOrdinal(request, network);
     const gateway = request.together === undefined ? undefined : this.gatewayOf(request.together);
     const defaultRoute = request.together === undefined ? !network.Internal : gateway !== undefined && this.#registry.get(gateway).Id === network.Id;
-    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal, defaultRoute });
+    const names = await this.#needsNames(network, request);
+    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal, defaultRoute, names });
     this.#add(request, { network, endpoint, publication, defaultRoute });
     return { endpoint, ports: publication.bindings, steps };
   }
@@ -126,9 +141,45 @@ class Networks implements NetworkManager {
     made: Pick<Member, "network" | "endpoint" | "publication" | "defaultRoute">,
   ): Member {
     // the default network may have got another range while it was joined
-    const member = { ...made, containerId, name, network: this.#registry.get(made.network.Id), priority: asked?.GwPriority ?? 0 };
+    const member = { ...made, containerId, name, network: this.#registry.get(made.network.Id), priority: asked?.GwPriority ?? 0, links: asked?.Links ?? [] };
     this.#members.add(member);
+    if (member.endpoint.NameServer === true) this.#named.set(containerId, undefined);
+    this.#nameTable = undefined;
     return member;
+  }
+
+  /**
+   * On networks of the user, as with Docker. On the default one only when the host's resolvers cannot be asked from another namespace: asking them for it is
+   * better than a server somewhere in the world.
+   */
+  async #needsNames(network: NetworkRecord, { containerId, dns }: JoinRequest): Promise<boolean> {
+    if (this.#named.has(containerId)) return false;
+    if (network.Name !== "bridge") return true;
+    return (dns ?? []).length === 0 && reachableResolvers(await this.#hostResolvConf.read()).length === 0;
+  }
+
+  async serveNames(containerId: string, link: Pick<MonitorLink, "names">, dns: readonly string[] | null): Promise<void> {
+    if (!this.#named.has(containerId) || this.#named.get(containerId) !== undefined) return;
+    const client = { containerId, servers: dns };
+    const stop = await link.names({ address: NAME_SERVER_ADDRESS, port: NAME_SERVER_PORT }, (message, transport) =>
+      this.#names.answer(client, message, transport),
+    );
+    if (stop !== undefined && this.#named.has(containerId)) this.#named.set(containerId, stop);
+    else stop?.();
+  }
+
+  async traceName(name: string, type: "A" | "AAAA", client: NameClient | undefined): Promise<NameTrace> {
+    return await this.#names.trace(client, name, type);
+  }
+
+  rename(containerId: string, name: string): Record<string, EndpointRecord> {
+    for (const member of this.#of(containerId)) {
+      const { DNSNames } = member.endpoint;
+      member.endpoint = { ...member.endpoint, DNSNames: DNSNames.map((each) => (each === member.name ? name : each)) };
+      member.name = name;
+    }
+    this.#nameTable = undefined;
+    return Object.fromEntries(this.#of(containerId).map(({ endpoint }) => [endpoint.NetworkName, endpoint]));
   }
 
   /** The lowest number that no interface of the container has. */
@@ -160,7 +211,8 @@ class Networks implements NetworkManager {
     const defaultRoute = !network.Internal && (old === undefined || byGateway({ network, priority }, old) < 0);
     // Ports of a container that had no way out until now are published for the first time.
     const asked = old === undefined && defaultRoute ? request : { ...request, ports: {} };
-    const made = await this.#driver.plug(network, { request: asked, slot: 0, ordinal, defaultRoute }, target);
+    const names = await this.#needsNames(network, request);
+    const made = await this.#driver.plug(network, { request: asked, slot: 0, ordinal, defaultRoute, names }, target);
     const member = this.#add(request, { ...made, network, defaultRoute });
     if (defaultRoute && old !== undefined) {
       old.defaultRoute = false;
@@ -173,6 +225,7 @@ class Networks implements NetworkManager {
     const member = this.#of(containerId).find(({ network }) => network.Id === networkId);
     if (member === undefined) return {};
     this.#members.delete(member);
+    this.#nameTable = undefined;
     const { network, endpoint, publication } = member;
     if (publication === undefined) return {};
     const next = this.#onBridges(containerId)
@@ -209,6 +262,9 @@ class Networks implements NetworkManager {
   }
 
   async leave(containerId: string): Promise<void> {
+    this.#named.get(containerId)?.();
+    this.#named.delete(containerId);
+    this.#nameTable = undefined;
     for (const member of this.#of(containerId)) {
       this.#members.delete(member);
       if (member.publication !== undefined) await this.#driver.leave(member.network, member.endpoint, member.publication);
@@ -216,7 +272,9 @@ class Networks implements NetworkManager {
   }
 
   async resolvConf(options: Parameters<NetworkManager["resolvConf"]>[0]): Promise<string> {
-    return buildResolvConf(await this.#hostResolvConf.read(), options, options.networkMode !== "host");
+    const embedded = options.containerId !== undefined && this.#named.has(options.containerId);
+    const source = options.networkMode === "host" ? "host" : embedded ? { embedded: NAME_SERVER } : "direct";
+    return buildResolvConf(await this.#hostResolvConf.read(), options, source);
   }
 
   async restore(running: Parameters<NetworkManager["restore"]>[0]): Promise<void> {
@@ -245,7 +303,9 @@ class Networks implements NetworkManager {
       const publication = network.Driver === "bridge" && address !== undefined ? unpublished : undefined;
       if (address !== undefined && publication !== undefined) this.#registry.pool(network).adopt(address, name);
       const priority = asked?.[endpoint.NetworkName]?.GwPriority ?? 0;
-      this.#members.add({ containerId, name, network, endpoint, publication, defaultRoute: false, priority });
+      const links = asked?.[endpoint.NetworkName]?.Links ?? [];
+      this.#members.add({ containerId, name, network, endpoint, publication, defaultRoute: false, priority, links });
+      if (endpoint.NameServer === true) this.#named.set(containerId, undefined);
     }
     // the same choice as when it was joined
     const own = this.#onBridges(containerId);
@@ -275,6 +335,7 @@ class Networks implements NetworkManager {
 
   /** Ports stay open for the containers that go on; when there are none, the host is left as it was found. */
   async close(): Promise<void> {
+    for (const stop of this.#named.values()) stop?.();
     await this.#driver.settled();
     const publications = [...this.#members].flatMap(({ publication }) => publication ?? []);
     await Promise.all(publications.flatMap(({ held }) => held.map((port) => port.release())));
@@ -291,6 +352,23 @@ class Networks implements NetworkManager {
       .filter((member) => member.publication !== undefined)
       .sort((a, b) => ordinalOf(a.endpoint.Interface) - ordinalOf(b.endpoint.Interface));
   }
+}
+
+function namedEndpoint({ containerId, network, endpoint, links }: Member): NamedEndpoint {
+  return {
+    containerId,
+    networkId: network.Id,
+    networkName: network.Name,
+    names: endpoint.DNSNames,
+    links: Object.fromEntries(
+      links.map((link) => {
+        const [name = "", alias = name] = link.split(":");
+        return [alias.replace(/^.*\//, ""), name.replace(/^\//, "")];
+      }),
+    ),
+    ipv4: endpoint.IPAddress,
+    ipv6: endpoint.GlobalIPv6Address,
+  };
 }
 
 const unpublished: Publication = { held: [], published: [], bindings: {} };

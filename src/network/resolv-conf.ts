@@ -10,9 +10,6 @@ export interface ResolverOptions {
   readonly options: readonly string[] | null;
 }
 
-/** What a host without a usable resolver is given, as Docker gives it. */
-const FALLBACK = ["8.8.8.8", "8.8.4.4"];
-
 interface ResolvConf {
   readonly nameservers: readonly string[];
   readonly search: readonly string[];
@@ -40,20 +37,30 @@ const isLoopback = (address: string): boolean => /^127\./.test(address) || addre
 /** `fe80::1%eth0` means something on the host only. */
 const isLinkLocal = (address: string): boolean => /^fe[89ab]/i.test(address);
 
+/** The host's resolvers that a process in another network namespace can ask: one at a loopback address is another machine's there, or nobody's. */
+export function reachableResolvers(hostText: string): string[] {
+  return parseResolvConf(hostText).nameservers.filter((address) => !isLoopback(address) && !isLinkLocal(address));
+}
+
 /**
- * Docker's rules: given lists replace the host's; resolvers at loopback addresses are of no use in another network namespace; without any, `FALLBACK`.
- * `ownNamespace`: false when the container shares the host's network, where the host's file holds as it is.
+ * Where the container finds its names: `host`: it shares the host's network, where the host's file holds as it is; `direct`: it asks the resolvers itself;
+ * `embedded`: it asks the server at this address, which asks them.
  */
-export function buildResolvConf(hostText: string, { dns, search, options }: ResolverOptions, ownNamespace: boolean): string {
+export type NameSource = "host" | "direct" | { readonly embedded: string };
+
+/** Docker's rules: given lists replace the host's. */
+export function buildResolvConf(hostText: string, { dns, search, options }: ResolverOptions, source: NameSource): string {
   const host = parseResolvConf(hostText);
   const given = (list: readonly string[] | null): readonly string[] | undefined => (list !== null && list.length > 0 ? list : undefined);
-  if (!ownNamespace && given(dns) === undefined && given(search) === undefined && given(options) === undefined) return hostText;
+  if (source === "host" && given(dns) === undefined && given(search) === undefined && given(options) === undefined) return hostText;
 
-  const usable = ownNamespace ? host.nameservers.filter((address) => !isLoopback(address) && !isLinkLocal(address)) : host.nameservers;
-  const nameservers = given(dns) ?? (usable.length > 0 ? usable : FALLBACK);
+  const embedded = typeof source === "object" ? source.embedded : undefined;
+  const nameservers = embedded === undefined ? (given(dns) ?? (source === "host" ? host.nameservers : reachableResolvers(hostText))) : [embedded];
   // `--dns-search .` means: no search list
   const searchList = (given(search) ?? host.search).filter((domain) => domain !== ".");
-  const optionList = given(options) ?? host.options;
+  const wanted = given(options) ?? host.options;
+  // a name without a dot is a container's: it is asked for as it is, before the search list
+  const optionList = embedded === undefined || wanted.some((option) => option.startsWith("ndots:")) ? wanted : [...wanted, "ndots:0"];
   return [
     ...nameservers.map((address) => `nameserver ${address}\n`),
     ...(searchList.length > 0 ? [`search ${searchList.join(" ")}\n`] : []),

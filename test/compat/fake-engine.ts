@@ -392,6 +392,7 @@ export function createFakeEngine(): FakeEngine {
       create: async () => ({ id: "c".repeat(64), warning: "" }),
       remove: unsupported("remove"),
       members: () => [],
+      traceName: async () => ({ found: [], asked: [], internal: false }),
       prune: async () => [],
     },
     volumes: {

@@ -37,6 +37,8 @@ function comparable(body: unknown): unknown {
   const host = copy.HostConfig;
   if (host?.["MemorySwappiness"] === -1) delete host["MemorySwappiness"];
   delete host?.["WherryBoundLog"]; // ours: docs/compat.md, logs of our own command line
+  // Where published ports are bound that name no address: docker leaves it to the daemon.
+  if (host !== undefined) delete host["WherryPublishHost"];
   if (Array.isArray(copy.Env)) copy.Env.sort();
   for (const list of ["Binds", "Ulimits"])
     if (Array.isArray(host?.[list])) host[list] = (host[list] as unknown[]).map((item) => JSON.stringify(sorted(item))).sort();

@@ -13,6 +13,7 @@ import type {
   Ulimit,
 } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
+import { isIP } from "node:net";
 import { normalPort } from "./container-config.ts";
 import { asObject, type Field, flag, int, list, map, object, optional, orElse, orNull, strings, text, wrongType } from "./fields.ts";
 
@@ -200,6 +201,11 @@ export const hostConfig: Field<HostConfig> = object<HostConfig>({
   Init: (value, path) => (value === undefined ? undefined : orNull(flag)(value, path)),
   WherryHealthOnFailure: optional(healthAction),
   WherryBoundLog: optional(flag),
+  WherryPublishHost: optional((value, path) => {
+    const address = text(value, path);
+    if (address !== "" && isIP(address) === 0) throw new EngineError("invalid", `${path}: "${address.slice(0, 64)}" is no IP address`);
+    return address || undefined;
+  }),
   WherryRootfs: optional((value, path) => text(value, path) || undefined),
 });
 

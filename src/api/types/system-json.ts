@@ -147,3 +147,11 @@ export interface DiskUsage {
   Volumes?: VolumeJson[];
   BuildCache?: [];
 }
+
+/** How a name is resolved (`GET /wherry/dns`). */
+export interface NameTraceJson {
+  readonly found: readonly { readonly network: string; readonly container: string; readonly addresses: readonly string[] }[];
+  /** It may ask nobody: it is on internal networks only. */
+  readonly internal: boolean;
+  readonly asked: readonly { readonly server: string; readonly result: string; readonly answered: boolean; readonly ms: number }[];
+}

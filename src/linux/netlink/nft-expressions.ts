@@ -4,7 +4,7 @@
  * @module
  * @see kernel net/netfilter/nft_*.c; `nft --debug=netlink` prints rules in these terms
  */
-import { bytes, concat, nested, string, u32be, uint32 } from "./attributes.ts";
+import { bytes, concat, nested, string, u32be, uint16be, uint32 } from "./attributes.ts";
 import { NFPROTO_IPV4, NFTA } from "./nftables.ts";
 
 const META = { IIFNAME: 6, OIFNAME: 7, L4PROTO: 16, IIFKIND: 26, OIFKIND: 27 } as const;
@@ -74,6 +74,32 @@ export const toThisHost = (): Uint8Array[] => [expression("fib", u32be(3, 2), u3
 const lookup = (map: string) => expression("lookup", u32be(2, 1), u32be(3, 1), string(1, map));
 /** The address from register 1, the port from the next four bytes. */
 const dnat = () => expression("nat", u32be(1, 1), u32be(2, NFPROTO_IPV4), u32be(3, 1), u32be(5, 9));
+const IPPROTO = { tcp: 6, udp: 17, sctp: 132 } as const;
+export type NftProtocol = keyof typeof IPPROTO;
+
+/** `meta l4proto P` */
+export const protocolIs = (protocol: NftProtocol): Uint8Array[] => [meta(META.L4PROTO, 1), compare(1, CMP.EQ, Uint8Array.of(IPPROTO[protocol]))];
+/** `th dport N` */
+export const destinationPortIs = (port: number): Uint8Array[] => [payload(TRANSPORT_HEADER, 2, 2, 1), compare(1, CMP.EQ, uint16be(port))];
+/** `th sport N` */
+export const sourcePortIs = (port: number): Uint8Array[] => [payload(TRANSPORT_HEADER, 0, 2, 1), compare(1, CMP.EQ, uint16be(port))];
+
+const CSUM_INET = 1;
+/** `tcp dport set N` and its like; the checksum is kept right. */
+export const setPort = (protocol: "tcp" | "udp", which: "source" | "destination", port: number): Uint8Array[] => [
+  expression("immediate", u32be(1, 1), value(2, uint16be(port))),
+  expression(
+    "payload",
+    u32be(2, TRANSPORT_HEADER),
+    u32be(3, which === "source" ? 0 : 2),
+    u32be(4, 2),
+    u32be(5, 1),
+    u32be(6, CSUM_INET),
+    u32be(7, protocol === "tcp" ? 16 : 6),
+    u32be(8, 0),
+  ),
+];
+
 const destinationPort = (register: number) => payload(TRANSPORT_HEADER, 2, 2, register);
 
 /** `dnat ip to meta l4proto . th dport map @MAP`; goes on to the next rule where the map has no such key. */

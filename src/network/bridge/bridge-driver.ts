@@ -41,6 +41,8 @@ export interface BridgeJoin {
   readonly ordinal: number;
   /** Whether this network gives the default route. */
   readonly defaultRoute: boolean;
+  /** Whether the container gets its name server with it. */
+  readonly names: boolean;
 }
 
 export class BridgeDriver {
@@ -90,7 +92,7 @@ export class BridgeDriver {
     return publication;
   }
 
-  async #prepare(network: NetworkRecord, { request, slot, ordinal, defaultRoute }: BridgeJoin): Promise<Prepared> {
+  async #prepare(network: NetworkRecord, { request, slot, ordinal, defaultRoute, names }: BridgeJoin): Promise<Prepared> {
     const present = await indexOf(bridgeSettings(network).interfaceName);
     const record = network.Name === "bridge" && present === undefined ? await this.#registry.settleDefaultBridge() : network;
     const settings = bridgeSettings(record);
@@ -119,8 +121,10 @@ export class BridgeDriver {
         table: this.#host.table,
         ports: publication.published,
         shaping: request.shaping,
+        names,
       };
-      return { endpoint: endpointRecord(record, settings, request, { address, mac, hostName, endpointId, name }), publication, wiring };
+      const endpoint = endpointRecord(record, settings, request, { address, mac, hostName, endpointId, name });
+      return { endpoint: { ...endpoint, ...(names ? { NameServer: true } : {}) }, publication, wiring };
     } catch (error) {
       if (publication !== undefined) await releaseAll(publication.held);
       this.#registry.pool(record).free(address);
@@ -146,7 +150,7 @@ export class BridgeDriver {
 
   async #publish(request: JoinRequest, settings: BridgeSettings, address: number, endpointId: string): Promise<Publication> {
     try {
-      return await publishPorts(settings.internal ? {} : request.ports, address, settings.hostBinding);
+      return await publishPorts(settings.internal ? {} : request.ports, address, settings.hostBinding ?? request.publishHost);
     } catch (error) {
       if (!isEngineError(error, "kernel")) throw error;
       const message = `driver failed programming external connectivity on endpoint ${request.containerName} (${endpointId}): ${error.message}`;

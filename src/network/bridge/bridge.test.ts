@@ -108,6 +108,7 @@ describe("steps of an endpoint", () => {
     table: "t",
     ports: [],
     shaping: undefined,
+    names: false,
   };
   const line = (step: Step) =>
     `${step.where} ${step.op}${

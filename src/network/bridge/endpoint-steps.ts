@@ -8,6 +8,7 @@ import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { type Direction, type Shaping, shapingMessages, unshaped } from "../shaping.ts";
 import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
 import type { RunningProcess } from "../mod.ts";
+import { namesStep, redirectStep } from "../names/redirect.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
 
 const INWARDS = "limits what the container receives: what the host's end of its cable sends";
@@ -28,6 +29,8 @@ export interface EndpointWiring {
   readonly table: string;
   readonly ports: readonly PublishedPort[];
   readonly shaping: Shaping | undefined;
+  /** The container gets its name server with this endpoint. */
+  readonly names: boolean;
 }
 
 export function netlinkStep(where: "host" | "child", protocol: number, messages: readonly NetlinkMessage[], why: string, ignore: readonly string[] = []): Step {
@@ -48,6 +51,7 @@ export function endpointSteps(wiring: EndpointWiring): Step[] {
     ...cableSteps(wiring),
     { op: "close", where: "host", slot: wiring.slot, why: "the namespace's descriptor is not needed any more", section },
     ...publishSteps(wiring),
+    ...(wiring.names ? [namesStep] : []),
     ...innerSteps(wiring, "child"),
   ];
 }
@@ -100,7 +104,7 @@ const publishSteps = ({ table, ports, container: { address } }: EndpointWiring):
   publishTransactions(table, ports).map((messages) => netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`));
 
 /** What is done in the container's namespace. */
-function innerSteps({ bridge, container, shaping }: EndpointWiring, where: "host" | "child"): Step[] {
+function innerSteps({ bridge, container, shaping, names }: EndpointWiring, where: "host" | "child"): Step[] {
   const { address, gateway } = container;
   const outwards = shaping === undefined ? [] : shapingMessages(container.index, shaping.egress, shaping);
   const configure = [
@@ -121,6 +125,7 @@ function innerSteps({ bridge, container, shaping }: EndpointWiring, where: "host
       ignore: ["ENOENT"],
       section,
     },
+    ...(names ? [redirectStep(where)] : []),
     ...(outwards.length > 0 ? [netlinkStep(where, NETLINK_ROUTE, outwards, OUTWARDS)] : []),
     netlinkStep(
       where,

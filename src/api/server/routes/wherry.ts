@@ -4,6 +4,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { parseCreateBody } from "#api/types/container-create.ts";
 import { asObject, wrongType } from "#api/types/fields.ts";
 import type { ProgressLine } from "#api/types/progress.ts";
+import type { NameTraceJson } from "#api/types/system-json.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import { emitted } from "../queue.ts";
 import type { Context, Route } from "../router.ts";
@@ -53,6 +54,14 @@ async function compare(request: ApiRequest, { engine }: Context): Promise<ApiRes
   return { kind: "json", status: 200, value: await engine.images.compare(a, b) };
 }
 
+async function traceName(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
+  const [name, type, container] = ["name", "type", "container"].map((key) => request.query.text(key));
+  if (!name) throw new EngineError("invalid", "say which name");
+  if (type && type !== "A" && type !== "AAAA") throw new EngineError("invalid", `unknown type "${type.slice(0, 40)}": use A or AAAA`);
+  const value: NameTraceJson = await engine.networks.traceName(name, type === "AAAA" ? "AAAA" : "A", container || undefined);
+  return { kind: "json", status: 200, value };
+}
+
 async function compareStorage(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
   const large = Number(request.query.text("large") || "16");
   if (!Number.isInteger(large) || large < 1 || large > 1024) throw new EngineError("invalid", "large is a number of MiB from 1 to 1024");
@@ -67,6 +76,7 @@ export const wherryRoutes: readonly Route[] = [
   ["GET", "/wherry/images/diff", compare],
   ["GET", "/wherry/storage", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.system.storageDrivers() })],
   ["POST", "/wherry/storage/compare", compareStorage],
+  ["GET", "/wherry/dns", traceName],
   /** Settles when the exec's process has ended; its reply is that of a container's wait. */
   [
     "POST",
