@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { validateLogConfig } from "#container/logs/log-drivers.ts";
+import type { RegistryConfig } from "#registry/mod.ts";
+import { registryConfig, type RegistryFile, registryFlags, registryHelp } from "./registry-options.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 const logLevels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
@@ -26,6 +28,7 @@ export interface DaemonOptions {
   readonly usernsRemap: string | undefined;
   readonly cdiSpecDirs: readonly string[] | undefined;
   readonly storageBudgetBytes: number | undefined;
+  readonly registry: RegistryConfig;
   /** For TCP addresses; the flags are dockerd's. */
   readonly tls: TlsFiles | undefined;
 }
@@ -40,7 +43,7 @@ export interface TlsFiles {
 /** Wrong flags or a wrong file: for people, without a stack. */
 export class UsageError extends Error {}
 
-export const help = `Usage: wherryd [OPTIONS]
+export const help: string = `Usage: wherryd [OPTIONS]
 
 The wherry daemon: a container engine behind the Docker Engine API.
 
@@ -68,7 +71,7 @@ Options:
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
       --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
       --cdi-spec-dir DIR      Where CDI files lie; may be given more than once (default /etc/cdi and /var/run/cdi)
-      --tls                   TCP speaks TLS; needs --tlscert and --tlskey
+${registryHelp}      --tls                   TCP speaks TLS; needs --tlscert and --tlskey
       --tlsverify             TCP speaks TLS, and clients need a certificate signed by --tlscacert
       --tlscacert FILE        Whose certificates are trusted (PEM)
       --tlscert FILE          This daemon's certificate (PEM)
@@ -100,6 +103,7 @@ const flags = {
   label: { type: "string", multiple: true },
   "userns-remap": { type: "string" },
   "cdi-spec-dir": { type: "string", multiple: true },
+  ...registryFlags,
   tls: { type: "boolean" },
   tlsverify: { type: "boolean" },
   tlscacert: { type: "string" },
@@ -140,6 +144,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     usernsRemap: text("userns-remap"),
     cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
     storageBudgetBytes: budgetOf(text("storage-budget")),
+    registry: registryConfig(given, file, process.env, (message) => new UsageError(message)),
   };
 }
 
@@ -197,18 +202,19 @@ type FileText = Partial<
     string
   >
 >;
-type ConfigFile = FileText & {
-  readonly tls?: boolean;
-  readonly tlsverify?: boolean;
-  readonly "cpu-rt-period"?: number;
-  readonly "cpu-rt-runtime"?: number;
-  readonly hosts?: string[];
-  readonly labels?: string[];
-  readonly "cdi-spec-dirs"?: string[];
-  readonly "exec-opts"?: string[];
-  readonly "storage-opts"?: string[];
-  readonly "log-opts"?: Record<string, string>;
-};
+type ConfigFile = FileText &
+  RegistryFile & {
+    readonly tls?: boolean;
+    readonly tlsverify?: boolean;
+    readonly "cpu-rt-period"?: number;
+    readonly "cpu-rt-runtime"?: number;
+    readonly hosts?: string[];
+    readonly labels?: string[];
+    readonly "cdi-spec-dirs"?: string[];
+    readonly "exec-opts"?: string[];
+    readonly "storage-opts"?: string[];
+    readonly "log-opts"?: Record<string, string>;
+  };
 
 const textKeys: readonly string[] = [
   "data-root",
@@ -226,6 +232,9 @@ const textKeys: readonly string[] = [
   "tlscert",
   "tlskey",
 ];
+
+const numberKeys: readonly string[] = ["cpu-rt-period", "cpu-rt-runtime", "max-concurrent-downloads", "max-concurrent-uploads"];
+const listKeys: readonly string[] = ["hosts", "labels", "cdi-spec-dirs", "exec-opts", "storage-opts", "insecure-registries", "registry-mirrors"];
 
 function readConfigFile(path: string | undefined): ConfigFile {
   const file = path ?? DEFAULT_CONFIG_FILE;
@@ -248,13 +257,13 @@ function readConfigFile(path: string | undefined): ConfigFile {
     const isText = (v: unknown) => typeof v === "string";
     const fits = textKeys.includes(key)
       ? isText(entry)
-      : key === "cpu-rt-period" || key === "cpu-rt-runtime"
+      : numberKeys.includes(key)
         ? Number.isSafeInteger(entry)
         : key === "tls" || key === "tlsverify"
           ? typeof entry === "boolean"
-          : ["hosts", "labels", "cdi-spec-dirs", "exec-opts", "storage-opts"].includes(key)
+          : listKeys.includes(key)
             ? Array.isArray(entry) && entry.every(isText)
-            : key === "log-opts"
+            : key === "log-opts" || key === "proxies"
               ? typeof entry === "object" && entry !== null && Object.values(entry).every(isText)
               : undefined;
     if (fits === undefined) throw bad(`the following directives don't match any configuration option: ${key}`);

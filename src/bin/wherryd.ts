@@ -56,6 +56,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),
     ...(options.usernsRemap === undefined ? {} : { usernsRemap: options.usernsRemap }),
     cgroupDriver: options.cgroupDriver,
+    registry: options.registry,
     ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
   });
   try {

@@ -13,7 +13,7 @@ export interface Entry {
 
 /** Flags before the command. */
 export const programFlags: FlagSet = new FlagSet([
-  one("config", "Where docker's client configuration would be (accepted, not used)"),
+  one("config", "Directory of docker's client configuration: credentials of registries (default: ~/.docker)"),
   one("context,c", 'Only "default" exists'),
   onOff("debug,D", "Accepted, no effect"),
   many("host,H", "Daemon to talk to: unix:///path or tcp://address:port"),
@@ -43,6 +43,8 @@ const inspect: Entry = {
 };
 const kill: Entry = { about: "Kill running containers", load: async () => (await import("./kill.ts")).killCommand };
 const load: Entry = { about: "Load images from an archive", load: async () => (await import("./load.ts")).loadCommand };
+const login: Entry = { about: "Log in to a registry", load: async () => (await import("./registry/login.ts")).loginCommand };
+const logout: Entry = { about: "Log out from a registry", load: async () => (await import("./registry/login.ts")).logoutCommand };
 const logs: Entry = { about: "Show what a container has written", load: async () => (await import("./logs.ts")).logsCommand };
 const pause: Entry = { about: "Freeze containers", load: async () => (await import("./pause.ts")).pauseCommand };
 const port: Entry = { about: "Show a container's published ports", load: async () => (await import("./port.ts")).portCommand };
@@ -55,6 +57,7 @@ const rm: Entry = { about: "Remove containers", load: async () => (await import(
 const rmi: Entry = { about: "Remove images", load: async () => (await import("./rmi.ts")).rmiCommand };
 const run: Entry = { about: "Create and start a new container from an image", load: async () => (await import("./run.ts")).runCommand };
 const save: Entry = { about: "Write images to an archive", load: async () => (await import("./save.ts")).saveCommand };
+const search: Entry = { about: "Search a registry for images", load: async () => (await import("./registry/search.ts")).searchCommand };
 const start: Entry = { about: "Start stopped containers", load: async () => (await import("./start.ts")).startCommand };
 const stats: Entry = { about: "Show what containers use, live", load: async () => (await import("./stats.ts")).statsCommand };
 const stop: Entry = { about: "Stop running containers", load: async () => (await import("./stop.ts")).stopCommand };
@@ -216,6 +219,8 @@ export const tree: Readonly<Record<string, Entry>> = {
   inspect,
   kill,
   load,
+  login,
+  logout,
   pause,
   port,
   pull,
@@ -225,6 +230,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   rm,
   rmi,
   save,
+  search,
   start,
   stats,
   stop,

@@ -29,6 +29,23 @@ export async function main(io: CliIo, client: () => ApiClient): Promise<number> 
 async function dispatch(io: CliIo, client: () => ApiClient): Promise<number> {
   const global = parseGlobal(io);
   if (typeof global === "number") return global;
+  return runWords(global.config === "" ? io : withEnv(io, { DOCKER_CONFIG: global.config }), client, global.words);
+}
+
+/** The same caller with further variables. */
+function withEnv(io: CliIo, extra: Readonly<Record<string, string>>): CliIo {
+  const { argv, cwd, env, umask, stdin, stdout, stderr, isTty, directToken, gone } = io;
+  return {
+    ...{ argv, cwd, umask, stdin, stdout, stderr, isTty, directToken, gone },
+    env: { ...env, ...extra },
+    size: () => io.size(),
+    onResize: (listener) => io.onResize(listener),
+    onSignal: (listener) => io.onSignal(listener),
+    setRaw: (on) => io.setRaw(on),
+  };
+}
+
+async function runWords(io: CliIo, client: () => ApiClient, global: readonly string[]): Promise<number> {
   const found = findCommand(global);
   if (found.kind === "unknown") return unknownCommand(io, found.path, found.word, found.siblings);
   if (found.kind === "group") {
@@ -41,7 +58,7 @@ async function dispatch(io: CliIo, client: () => ApiClient): Promise<number> {
 }
 
 /** Handles the flags before the command. A number is an exit code, a list the rest of the command line. */
-function parseGlobal(io: CliIo): number | readonly string[] {
+function parseGlobal(io: CliIo): number | { readonly words: readonly string[]; readonly config: string } {
   try {
     const { values, args } = parseFlags(programFlags, io.argv, false);
     if (values.on("version")) {
@@ -53,8 +70,9 @@ function parseGlobal(io: CliIo): number | readonly string[] {
     const context = values.text("context");
     if (context !== "" && context !== "default")
       throw new ExitError(1, `context "${context}": context not found: wherry has only "default"; use -H or WHERRY_HOST to name a daemon`);
-    if (args.length > 0 && args[0] !== "help") return args;
-    if (args.length > 1) return [...args.slice(1), "--help"];
+    const config = values.text("config");
+    if (args.length > 0 && args[0] !== "help") return { words: args, config };
+    if (args.length > 1) return { words: [...args.slice(1), "--help"], config };
     io.stdout.write(rootHelp(tree));
     return 0;
   } catch (error) {

@@ -3,6 +3,7 @@ import type { Writable } from "node:stream";
 import type { ApiClient } from "#api/client/mod.ts";
 import type { CliIo } from "./io.ts";
 import { renderProgress } from "./progress.ts";
+import { authHeaders } from "./registry/registry-auth.ts";
 
 /** Splits `name:tag` and `name@digest` as `/images/create` takes them. */
 export function splitReference(reference: string): { readonly name: string; readonly tag: string } {
@@ -29,6 +30,7 @@ export async function pullImage({ io, client, reference, platform, quiet, output
   const { name, tag } = splitReference(reference);
   const { body } = await client.stream("POST", "/images/create", {
     query: { fromImage: name, tag: allTags === true ? undefined : tag, platform: platform || undefined },
+    headers: await authHeaders(io, reference),
     signal: io.gone,
   });
   const terminal = output === io.stderr ? io.isTty.stderr : io.isTty.stdout;

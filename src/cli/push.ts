@@ -5,6 +5,7 @@ import { hidden, one, onOff } from "./flags.ts";
 import { splitTag } from "./options/reference.ts";
 import { print } from "./output.ts";
 import { renderProgress } from "./progress.ts";
+import { authHeaders } from "./registry/registry-auth.ts";
 
 export const pushCommand: Command = command({
   usage: "[OPTIONS] NAME[:TAG]",
@@ -19,8 +20,7 @@ export const pushCommand: Command = command({
   run: async ({ args, client, flags, io }) => {
     const { repository, tag } = splitTag(args[0]!);
     const query = { tag: flags.on("all-tags") ? undefined : tag || "latest", platform: flags.text("platform") || undefined };
-    // No credentials yet: the empty object, in the header that the route requires.
-    const headers = { "X-Registry-Auth": Buffer.from("{}").toString("base64url") };
+    const headers = await authHeaders(io, args[0]!);
     const { body } = await client.stream("POST", imagePath(repository, "/push"), { query, headers, signal: io.gone });
     await renderProgress(body, { io, output: io.stdout, terminal: io.isTty.stdout, quiet: flags.on("quiet") });
     if (flags.on("quiet")) await print(io, args[0]!);

@@ -10,6 +10,7 @@ import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import type { Digest, ImageID } from "#core/digest.ts";
 import type { DeleteResult, Image, ImageBranch, ImageComparison, ImageStore, LoadEvent } from "#image/mod.ts";
+import type { Descriptor, Platform } from "#core/image-spec.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { NetworkManager } from "#network/mod.ts";
 import type { Credentials, RegistryConfig } from "#registry/mod.ts";
@@ -213,6 +214,55 @@ export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save
   bootstrap(what: string, onProgress: (line: string) => void, signal?: AbortSignal): Promise<Image>;
 }
 
+export interface SearchResult {
+  readonly name: string;
+  readonly description: string;
+  readonly stars: number;
+  readonly official: boolean;
+  readonly automated: boolean;
+}
+
+/** A manifest or index as it lies in a registry. */
+export interface RemoteManifest {
+  readonly bytes: Uint8Array;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Of an image. */
+  readonly platform: Platform | undefined;
+}
+
+/** What is asked of registries without taking an image in. */
+export interface RegistryQueries {
+  /** Whether the credentials are good: EngineError unauthorized. Resolves with a token to keep instead of the password, where the registry gives one. */
+  login(credentials: Credentials, signal?: AbortSignal): Promise<string | undefined>;
+  /** `term` may begin with a registry's host. */
+  search(query: {
+    readonly term: string;
+    readonly limit: number;
+    readonly credentials: Credentials | undefined;
+    readonly signal?: AbortSignal;
+  }): Promise<SearchResult[]>;
+  /** What a name means, and for which platforms it is. */
+  distribution(
+    name: string,
+    credentials: Credentials | undefined,
+    signal?: AbortSignal,
+  ): Promise<{ readonly descriptor: Descriptor; readonly platforms: readonly Platform[] }>;
+  manifest(name: string, credentials: Credentials | undefined, signal?: AbortSignal): Promise<RemoteManifest>;
+  /** Stores a manifest under a tag or its digest. `blobsFrom`: a repository of the same registry that has what it names. */
+  putManifest(request: {
+    readonly name: string;
+    readonly bytes: Uint8Array;
+    readonly mediaType: string;
+    readonly blobsFrom?: string;
+    readonly credentials: Credentials | undefined;
+    readonly signal?: AbortSignal;
+  }): Promise<Digest>;
+  /** Repositories of a registry, as far as it tells. */
+  catalog(registry: string, credentials: Credentials | undefined, signal?: AbortSignal): Promise<string[]>;
+  tags(name: string, credentials: Credentials | undefined, signal?: AbortSignal): Promise<string[]>;
+}
+
 /** What `info` and `version` need; api/server shapes it into Docker's JSON. */
 export interface SystemInfo {
   readonly id: string;
@@ -239,6 +289,7 @@ export interface SystemInfo {
   readonly logDriver: string;
   readonly networkDrivers: readonly string[];
   readonly labels: readonly string[];
+  readonly registry: Pick<RegistryConfig, "insecure" | "mirrors" | "proxy">;
   readonly startedAtNs: bigint;
   readonly version: string;
   readonly fds: number;
@@ -250,6 +301,7 @@ export interface Engine {
   readonly containers: Containers;
   readonly execs: Execs;
   readonly images: Images;
+  readonly registries: RegistryQueries;
   readonly networks: {
     list(filters: Filters): ReturnType<NetworkManager["list"]>;
     get: NetworkManager["get"];

@@ -25,6 +25,7 @@ import { attachContainer, readContainerLogs, resizeContainer } from "./attach-co
 import { PendingAttaches } from "./attach-stream.ts";
 import { Background } from "./background.ts";
 import { commitContainer, containerChanges, containerSize, exportContainer } from "./container-content.ts";
+import { registryQueriesOf } from "./ask-registry.ts";
 import { checkStore } from "./check-store.ts";
 import { compareStorage, listDrivers } from "./compare-storage.ts";
 import { containerStats } from "./container-stats.ts";
@@ -196,6 +197,7 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
     containers: containersOf(ctx),
     execs: execsOf(ctx),
     images: imagesOf(ctx),
+    registries: registryQueriesOf(ctx),
     networks: networksOf(ctx),
     volumes: volumesOf(ctx),
     system: {

@@ -44,6 +44,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     logDriver: ctx.options.defaultLogDriver ?? "json-file",
     networkDrivers: ["bridge", "host", "null"],
     labels: ctx.options.labels ?? [],
+    registry: ctx.registries.config,
     startedAtNs: ctx.startedAtNs,
     version,
     fds: fds.length,

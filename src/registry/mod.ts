@@ -7,6 +7,7 @@
  */
 export type { Credentials } from "./credentials.ts";
 export { type Download, Downloads } from "./downloads.ts";
+export { mirrorUrl } from "./endpoints.ts";
 export { defaultRegistryConfig, type RegistryConfig } from "./config.ts";
 export { Registries } from "./registries.ts";
 export { Slots } from "./slots.ts";

@@ -63,6 +63,7 @@ const info: SystemInfo = {
   version: "0.1.0",
   fds: 20,
   goroutineLike: 1,
+  registry: { insecure: [], mirrors: {}, proxy: {} },
   eventListeners: 0,
 };
 
@@ -352,6 +353,15 @@ export function createFakeEngine(): FakeEngine {
       get: getExec,
       wait: async () => 0,
       resize: unsupported("resize"),
+    },
+    registries: {
+      login: unsupported("login"),
+      search: unsupported("search"),
+      distribution: unsupported("distribution"),
+      manifest: unsupported("manifest"),
+      putManifest: unsupported("putManifest"),
+      catalog: unsupported("catalog"),
+      tags: unsupported("tags"),
     },
     images: {
       get: getImage,

@@ -20,7 +20,7 @@ export interface RunOptions {
 /** This process's environment without what would lead a client elsewhere. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
   const env = Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
-  for (const name of ["NODE_EXTRA_CA_CERTS", "DOCKER_HOST", "WHERRY_HOST", "DOCKER_CONTEXT", "DOCKER_API_VERSION"]) delete env[name];
+  for (const name of ["NODE_EXTRA_CA_CERTS", "DOCKER_HOST", "WHERRY_HOST", "DOCKER_CONTEXT", "DOCKER_API_VERSION", "DOCKER_CONFIG"]) delete env[name];
   return { ...env, ...extra };
 }
 

@@ -16,6 +16,7 @@ import { execRoutes } from "./routes/execs.ts";
 import { imageTransferRoutes } from "./routes/image-transfer.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { networkRoutes } from "./routes/networks.ts";
+import { registryRoutes } from "./routes/registry-queries.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { volumeRoutes } from "./routes/volumes.ts";
 import { wherryRoutes } from "./routes/wherry.ts";
@@ -27,6 +28,7 @@ export const routes: readonly Route[] = [
   ...archiveRoutes,
   ...execRoutes,
   ...imageTransferRoutes,
+  ...registryRoutes,
   ...imageRoutes,
   ...networkRoutes,
   ...volumeRoutes,

@@ -5,8 +5,12 @@ export type Filters = Readonly<Record<string, readonly string[]>>;
 
 /** Which keys each route knows; Docker refuses others. */
 export const filterKeys: Readonly<
-  Record<"containers" | "images" | "networks" | "volumes" | "events" | "pruneContainers" | "pruneImages" | "pruneNetworks" | "pruneVolumes", readonly string[]>
+  Record<
+    "containers" | "images" | "networks" | "volumes" | "events" | "pruneContainers" | "pruneImages" | "pruneNetworks" | "pruneVolumes" | "search",
+    readonly string[]
+  >
 > = {
+  search: ["is-automated", "is-official", "stars"],
   containers: [
     "ancestor",
     "before",

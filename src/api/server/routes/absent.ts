@@ -56,8 +56,6 @@ export const absentRoutes: readonly Route[] = [
   ["POST", "/build/cancel", later("building an image")],
   ["POST", "/session", later("BuildKit")],
   ["POST", "/grpc", later("BuildKit")],
-  ["GET", "/images/search", later("searching a registry")],
-  ["GET", "/distribution/{name:.*}/json", later("asking a registry")],
   ["GET", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["POST", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["DELETE", "/containers/{id}/checkpoints/{name}", later("a checkpoint")],

@@ -109,11 +109,4 @@ export const systemRoutes: readonly Route[] = [
   ],
   ["GET", "/events", eventsResponse],
   ["GET", "/system/df", async (request, context) => ({ kind: "json", status: 200, value: await diskUsage(request, context) })],
-  [
-    "POST",
-    "/auth",
-    () => {
-      throw new EngineError("unsupported", "this version of wherry has no registry client yet, so there is nothing to log in to");
-    },
-  ],
 ];

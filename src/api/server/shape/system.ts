@@ -78,20 +78,18 @@ export function infoJson(info: SystemInfo, version: string, host: HostNow, minor
     OSVersion: info.osVersion,
     OSType: "linux",
     Architecture: info.architecture,
-    IndexServerAddress: "",
+    IndexServerAddress: "https://index.docker.io/v1/",
     RegistryConfig: {
       ...(minor < 49 ? { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null } : {}),
-      InsecureRegistryCIDRs: [],
-      IndexConfigs: {},
-      Mirrors: [],
+      ...registryJson(info.registry),
     },
     NCPU: info.cpus,
     MemTotal: info.memoryBytes,
     GenericResources: null,
     DockerRootDir: info.rootDir,
-    HttpProxy: "",
-    HttpsProxy: "",
-    NoProxy: "",
+    HttpProxy: withoutPassword(info.registry.proxy.http),
+    HttpsProxy: withoutPassword(info.registry.proxy.https),
+    NoProxy: info.registry.proxy.none ?? "",
     Name: info.name,
     Labels: [...info.labels],
     ExperimentalBuild: false,
@@ -110,4 +108,23 @@ export function infoJson(info: SystemInfo, version: string, host: HostNow, minor
     Warnings: info.warnings.length === 0 ? null : [...info.warnings],
     CDISpecDirs: [...info.cdiSpecDirs],
   };
+}
+
+/** Hosts and ranges are told apart; mirrors of Docker Hub have a list of their own. */
+function registryJson({
+  insecure,
+  mirrors,
+}: SystemInfo["registry"]): Omit<SystemInfoJson["RegistryConfig"], "AllowNondistributableArtifactsCIDRs" | "AllowNondistributableArtifactsHostnames"> {
+  const hub = [...(mirrors["docker.io"] ?? [])].map((url) => `${url.replace(/\/$/, "")}/`);
+  const hosts = insecure.filter((entry) => !entry.includes("/"));
+  const index = (Name: string, Secure: boolean, Official: boolean, Mirrors: string[]) => [Name, { Name, Mirrors, Secure, Official }] as const;
+  return {
+    InsecureRegistryCIDRs: ["::1/128", "127.0.0.0/8", ...insecure.filter((entry) => entry.includes("/"))],
+    IndexConfigs: Object.fromEntries([index("docker.io", true, true, hub), ...hosts.map((host) => index(host, false, false, []))]),
+    Mirrors: hub,
+  };
+}
+
+function withoutPassword(url: string | undefined): string {
+  return (url ?? "").replace(/^([a-z]+:\/\/)[^@/]*@/i, "$1xxxxx:xxxxx@");
 }
