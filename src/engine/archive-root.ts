@@ -11,9 +11,10 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { PlanError } from "#linux/helper.ts";
 import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
-import { planRunningTree, planStoppedTree, renderPlanError, type TreeMount } from "#runtime/mod.ts";
+import { planRunningTree, planStoppedTree, renderPlanError, seenInside, type TreeMount } from "#runtime/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { shownInside } from "./id-ranges.ts";
+import { userOf } from "./resolve-user.ts";
 import { rootOf } from "./start-container.ts";
 
 export interface ContainerTree {
@@ -47,7 +48,7 @@ async function openNow(ctx: EngineContext, container: Container): Promise<Contai
     const running = isRunning(container.state);
     const plan = running
       ? planRunningTree({ pid: container.state.pid, startTime: BigInt(container.state.startTime) })
-      : planStoppedTree({ root: await rootOf(ctx, container), facts: ctx.facts, mounts: await mountsOf(container), at: await emptyDirectory(ctx) });
+      : planStoppedTree({ root: await rootOf(ctx, container), facts: ctx.facts, mounts: await mountsOf(ctx, container), at: await emptyDirectory(ctx) });
     const tree = await ctx.helper.openTree(`container ${container.record.name}`, plan);
     if (running) release();
     return {
@@ -94,8 +95,15 @@ async function emptyDirectory({ options }: EngineContext): Promise<string> {
   return path;
 }
 
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** Volumes, binds and the engine's own files, shallow ones first. A source that is missing now is left out: the container could not start either. */
-async function mountsOf({ record }: Container): Promise<TreeMount[]> {
+async function mountsOf(ctx: EngineContext, container: Container): Promise<TreeMount[]> {
+  const { record } = container;
+  const user = record.mounts.some(({ Idmap }) => Idmap !== undefined) ? await userOf(ctx, container, await rootOf(ctx, container), undefined, false) : { uid: 0, gid: 0 };
   const own: [source: string, destination: string][] = [
     [record.hostnamePath, "/etc/hostname"],
     [record.hostsPath, "/etc/hosts"],
@@ -105,8 +113,13 @@ async function mountsOf({ record }: Container): Promise<TreeMount[]> {
   const wanted = [
     ...own
       .filter(([source, path]) => source !== "" && !taken.has(path) && !taken.has("/etc"))
-      .map(([source, destination]) => ({ source, destination, readonly: false })),
-    ...record.mounts.filter(({ Type }) => Type !== "tmpfs").map(({ Source, Destination, RW }) => ({ source: Source, destination: Destination, readonly: !RW })),
+      .map(([source, destination]) => ({ source, destination, readonly: false, seen: () => undefined })),
+    ...record.mounts.filter(({ Type }) => Type !== "tmpfs").map(({ Type, Source, Destination, RW, Idmap }) => ({
+      source: Source,
+      destination: Destination,
+      readonly: !RW,
+      seen: (owner: Owner) => (Type === "bind" && ctx.facts.idmappedMounts ? seenInside(Idmap, { owner, user, userns: record.idMappings }) : undefined),
+    })),
   ];
   const found = await Promise.all(
     wanted.map(async (mount) => {
@@ -114,7 +127,11 @@ async function mountsOf({ record }: Container): Promise<TreeMount[]> {
         if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
         throw error;
       });
-      return info === undefined ? [] : [{ ...mount, file: !info.isDirectory() }];
+      if (info === undefined) return [];
+      const { seen, ...rest } = mount;
+      const idmap = seen({ uid: info.uid, gid: info.gid });
+      const mapped = idmap !== undefined && idmap.uids.length > 0 && idmap.gids.length > 0;
+      return [{ ...rest, file: !info.isDirectory(), ...(mapped ? { idmap } : {}) }];
     }),
   );
   const depth = (mount: TreeMount) => mount.destination.split("/").filter(Boolean).length;

@@ -8,7 +8,7 @@
  */
 import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
-import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
+import { type IdMappings, toContainer, toHost } from "#namespace/id-mappings.ts";
 
 export interface BindOwners {
   /** Of the source; undefined: not known yet. */
@@ -53,4 +53,22 @@ export function bindMappings(idmap: string, { owner, user, userns }: BindOwners)
   }
   // One that is not said is as the other: files have both.
   return { uids: maps.uids.length > 0 ? maps.uids : maps.gids, gids: maps.gids.length > 0 ? maps.gids : maps.uids };
+}
+
+/**
+ * Owners on disk (containerID) → ids in the container (hostID): as its processes see a bind. Undefined: as they are on disk.
+ * Ids of the host that the container has no number for are left out: they are nobody's.
+ */
+export function seenInside(idmap: string | undefined, owners: BindOwners): IdMappings | undefined {
+  const { userns } = owners;
+  if (idmap === "same" || (idmap === undefined && userns === undefined)) return undefined;
+  const inside = (map: readonly IdMapping[], back: readonly IdMapping[] | undefined) =>
+    map.flatMap(({ containerID, hostID, size }) => {
+      const id = back === undefined ? hostID : toContainer(back, hostID);
+      return id === undefined ? [] : [{ containerID, hostID: id, size }];
+    });
+  const everything = (map: readonly IdMapping[]) => map.map(({ hostID, size }) => ({ containerID: hostID, hostID, size }));
+  const { uids, gids } =
+    idmap === undefined && userns !== undefined ? { uids: everything(userns.uids), gids: everything(userns.gids) } : bindMappings(idmap ?? "", owners);
+  return { uids: inside(uids, userns?.uids), gids: inside(gids, userns?.gids) };
 }

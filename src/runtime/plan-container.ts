@@ -15,7 +15,7 @@ import { Draft } from "./draft.ts";
 import type { PlanInput, Planner } from "./mod.ts";
 import { planCgroupMount } from "./plan-cgroup-mount.ts";
 import { planDevices } from "./plan-devices.ts";
-import { inRoot, isBind, openBinds, planMounts } from "./plan-mounts.ts";
+import { inRoot, isBind, openBinds, openForeignSysfs, planMounts } from "./plan-mounts.ts";
 import { closeKernelTrees, type KernelTrees, kernelPath, openKernelTrees } from "./kernel-trees.ts";
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
 import { planHooks, planListener, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
@@ -48,7 +48,10 @@ export const planContainer: Planner = (input) => {
   const binds = openBinds(draft, mounts, context);
   const fifo = planStartFifo(draft, input.detached);
   planListener(draft, input.detached);
-  const hostSlots = planClone(draft, input, namespaces);
+  const foreign = userns && membershipOf(spec, "network").how === "join";
+  const hostSlots = planClone(draft, input, namespaces, () => {
+    if (foreign) openForeignSysfs(draft, mounts, binds);
+  });
   draft.release(joinSlot);
   draft.release(userSlot);
   const waits = planHostAfterClone(draft, input, namespaces, userns);
@@ -96,12 +99,13 @@ function unheaded(steps: readonly Step[]): Step[] {
 }
 
 /** Cgroup, namespaces that are joined, and the clone itself. Returns the slots that hold things of the host, which the child must close. */
-function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Contribution[]): number[] {
+function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Contribution[], joined: () => void): number[] {
   if (cgroup !== undefined) {
     draft.section("Limits and accounting: its cgroup");
     draft.add(...unheaded(cgroup.create));
   }
   for (const { before } of namespaces) draft.add(...(before ?? []));
+  joined();
   const hostSlots: number[] = [];
   if (cgroup?.cloneInto !== undefined) {
     draft.add(...unheaded(cgroup.cloneInto.steps));

@@ -68,6 +68,23 @@ export function openBinds(draft: Draft, mounts: readonly OciMount[], context: Mo
   return opened;
 }
 
+/**
+ * After the namespaces of others are joined, before `clone`: sysfs shows the network namespace of who makes it, and a user namespace has no right over one
+ * that it does not own. The monitor has.
+ */
+export function openForeignSysfs(draft: Draft, mounts: readonly OciMount[], opened: Map<OciMount, OpenedBind>): void {
+  for (const mount of mounts) {
+    if (mount.type !== "sysfs" || isBind(mount)) continue;
+    const options = parseMountOptions(mount.options ?? []);
+    const [fs, slot] = [draft.take(), draft.take()];
+    draft.host({ op: "fsopen", fstype: "sysfs", out: fs }, "the devices of the network that it joins", { see: "sysfs(5)" });
+    draft.host({ op: "fsmount", fs, attrs: options.set, out: slot }, `what the container will see as ${mount.destination}`);
+    draft.host({ op: "close", slot: fs }, "the mount stands");
+    draft.release(fs);
+    opened.set(mount, { mount, options, slot });
+  }
+}
+
 function treeFlags(options: MountOptions): number {
   return OPEN_TREE_CLONE | (options.recursiveBind ? AT_RECURSIVE : 0);
 }

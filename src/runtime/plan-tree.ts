@@ -2,9 +2,11 @@
  * Opens a container's root for a file worker: its tree as its processes see it, or would see it.
  * @module
  */
-import { AT_RECURSIVE, CLONE, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
+import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
+import type { IdMappings } from "#namespace/id-mappings.ts";
+import { mapText } from "#namespace/user.ts";
 import { Draft } from "./draft.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";
 import type { RootMountData } from "./root-mount.ts";
@@ -17,6 +19,8 @@ export interface TreeMount {
   readonly readonly: boolean;
   /** The source is not a directory. */
   readonly file: boolean;
+  /** Owners on disk (containerID) → as the container's processes see them (hostID). */
+  readonly idmap?: IdMappings;
 }
 
 /**
@@ -53,14 +57,23 @@ export function planStoppedTree({ root, facts, mounts, at }: StoppedTree): Plan 
     draft.host({ op: "openat", dir: NO_SLOT, path: at, flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root }, "its root directory");
   } else if (root.kind === "overlay") planLegacyOverlay(draft, root);
   const mnt = draft.take();
-  for (const mount of mounts) planMount(draft, mount, mnt);
+  const userns = draft.take();
+  for (const mount of mounts) planMount(draft, mount, { mnt, userns });
   // There is no child: the worker performs all of it.
   return { steps: draft.plan().steps.map((step): Step => ({ ...step, where: "host" })) };
 }
 
-function planMount(draft: Draft, { source, destination, readonly, file }: TreeMount, mnt: number): void {
+function planMount(draft: Draft, { source, destination, readonly, file, idmap }: TreeMount, { mnt, userns }: { mnt: number; userns: number }): void {
   const path = destination.replace(/^\/+/, "");
   draft.host({ op: "open_tree", dir: NO_SLOT, path: source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: mnt }, `what the container sees as ${destination}`);
+  if (idmap !== undefined) {
+    const [uidmap, gidmap] = [mapText(idmap.uids), mapText(idmap.gids)];
+    draft.host({ op: "userns_open", uidmap, gidmap, out: userns }, "how owners on disk relate to the container's users", { see: "mount_setattr(2)" });
+    const attributes = { set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 1, userns };
+    // A filesystem that cannot: its owners are shown as they are on disk.
+    draft.host({ op: "mount_setattr", mnt, ...attributes }, "owners as the container sees them", { ignore: ["EINVAL"] });
+    draft.host({ op: "close", slot: userns }, "the mount holds the mapping now");
+  }
   if (file) draft.host({ op: "mkfile", dir: slots.root, path, mode: 0o644, parents: 1 }, "something to mount on, if there is no such file");
   else draft.host({ op: "mkdir", dir: slots.root, path, mode: 0o755, uid: 0, gid: 0, parents: 1 }, "something to mount on, if there is no such directory");
   draft.host({ op: "move_mount", mnt, dir: slots.root, path }, `appears as ${destination}`);

@@ -75,10 +75,7 @@ function kernelMounts({ hostConfig, join, userns, writableCgroups, facts }: Moun
       source: "devpts",
       options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", ...ttyGroup(userns)],
     },
-    // sysfs belongs to a network namespace: without the right over that namespace it can only be bound.
-    userns !== undefined && hostConfig.NetworkMode.startsWith("container:")
-      ? { destination: "/sys", type: "bind", source: "/sys", options: ["rbind", "rprivate", ...quiet, ...sys] }
-      : { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, ...sys] },
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, ...sys] },
     ...(facts.cgroup.mode === "none" ? [] : [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...cgroup, ...quiet] }]),
   ];
   const ipc = hostConfig.IpcMode;

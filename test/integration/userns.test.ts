@@ -1,6 +1,6 @@
 /** User namespaces through the engine: whose ids they are, what the files of image, volumes and binds belong to, and that ranges come back. */
 import { execFileSync } from "node:child_process";
-import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -8,7 +8,8 @@ import type { HostConfig } from "#core/container-config.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { PRIVATE_RANGE } from "#engine/id-ranges.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { TestEngine } from "./engine-setup.ts";
+import { TarReader } from "#unionfs/tar/reader.ts";
+import { TestEngine, until } from "./engine-setup.ts";
 
 const facts = await probeHost();
 const able = process.getuid?.() === 0 && facts.idmappedMounts && facts.overlay.layerFds;
@@ -110,6 +111,49 @@ describe.skipIf(!able)("user namespaces", () => {
     await expect(t.create(["true"], {}, { Mounts: mount("same") })).rejects.toThrow("the container has no user namespace");
     await expect(t.create(["true"], {}, { Mounts: mount("what") })).rejects.toThrow("invalid idmap option: what");
     await expect(t.create(["true"], {}, { Binds: ["vol:/v:idmap"] })).rejects.toThrow("idmap is for bind mounts only");
+  });
+
+  test("cp shows of binds, volumes and the root the owners that the container sees, running or not; export those of the root", async () => {
+    const dir = mkdtempSync(join(work, "cp-"));
+    chmodSync(dir, 0o755);
+    writeFileSync(join(dir, "mine"), "");
+    for (const path of [dir, join(dir, "mine")]) chownSync(path, 4321, 5432);
+    const owners = async (tar: AsyncIterable<Uint8Array>) => {
+      const found: Record<string, string> = {};
+      const reader = new TarReader(tar);
+      for (let entry = await reader.next(); entry !== undefined; entry = await reader.next())
+        found[entry.name.replace(/\/$/, "")] = `${entry.uid}:${entry.gid}`;
+      return found;
+    };
+    const binds: Record<string, readonly [Partial<HostConfig>, string]> = {
+      idmap: [{ Binds: [`${dir}:/b:idmap`] }, "0:0"],
+      "idmap in a namespace": [{ ...auto, Binds: [`${dir}:/b:idmap`] }, "0:0"],
+      "ids by hand": [{ ...auto, Mounts: [{ Type: "bind", Source: dir, Target: "/b", BindOptions: { WherryIdmap: "uids=@4321-7-1;gids=@5432-8-1" } }] }, "7:8"],
+      "a plain one in a namespace": [{ ...auto, Binds: [`${dir}:/b`] }, "65534:65534"],
+    };
+    for (const [name, [host, seen]] of Object.entries(binds)) {
+      const id = await t.start(["sh", "-c", "stat -c %u:%g /b/mine; touch /own; chown 12:13 /own; echo up; sleep 60"], {}, host);
+      await until(async () => (await t.logs(id)).out.includes("up"));
+      expect((await t.logs(id)).out, name).toContain(`${seen}\n`);
+      const copied = async (path: string) => owners((await t.engine.containers.readArchive(id, path)).tar);
+      expect(await copied("/b/mine"), `${name}, running`).toEqual({ mine: seen });
+      expect(await copied("/own"), `${name}, running`).toEqual({ own: "12:13" });
+      await t.engine.containers.kill(id, "SIGKILL");
+      await t.engine.containers.wait(id, "not-running");
+      expect(await copied("/b/mine"), `${name}, stopped`).toEqual({ mine: seen });
+      expect(await copied("/own"), `${name}, stopped`).toEqual({ own: "12:13" });
+      const exported = await owners(await t.engine.containers.exportTree(id));
+      expect(exported, name).toMatchObject({ own: "12:13", "bin/sh": "0:0", etc: "0:0" });
+    }
+  });
+
+  test("who joins another container's network from a namespace of his own sees its /sys, not the host's", async () => {
+    const other = await t.start(["sh", "-c", "sleep 60"], {}, { NetworkMode: "none" });
+    const seen = await out("ls /sys/class/net; ls /sys/fs | grep -c cgroup; touch /sys/x 2>&1 | grep -c Read-only", {
+      ...auto,
+      NetworkMode: `container:${other}`,
+    });
+    expect(seen).toBe("lo\n1\n1");
   });
 
   test("a plain bind shows owners that the namespace does not know as nobody's", async () => {
