@@ -103,7 +103,9 @@ interface Owner {
 /** Volumes, binds and the engine's own files, shallow ones first. A source that is missing now is left out: the container could not start either. */
 async function mountsOf(ctx: EngineContext, container: Container): Promise<TreeMount[]> {
   const { record } = container;
-  const user = record.mounts.some(({ Idmap }) => Idmap !== undefined) ? await userOf(ctx, container, await rootOf(ctx, container), undefined, false) : { uid: 0, gid: 0 };
+  const user = record.mounts.some(({ Idmap }) => Idmap !== undefined)
+    ? await userOf(ctx, container, await rootOf(ctx, container), undefined, false)
+    : { uid: 0, gid: 0 };
   const own: [source: string, destination: string][] = [
     [record.hostnamePath, "/etc/hostname"],
     [record.hostsPath, "/etc/hosts"],
@@ -114,12 +116,14 @@ async function mountsOf(ctx: EngineContext, container: Container): Promise<TreeM
     ...own
       .filter(([source, path]) => source !== "" && !taken.has(path) && !taken.has("/etc"))
       .map(([source, destination]) => ({ source, destination, readonly: false, seen: () => undefined })),
-    ...record.mounts.filter(({ Type }) => Type !== "tmpfs").map(({ Type, Source, Destination, RW, Idmap }) => ({
-      source: Source,
-      destination: Destination,
-      readonly: !RW,
-      seen: (owner: Owner) => (Type === "bind" && ctx.facts.idmappedMounts ? seenInside(Idmap, { owner, user, userns: record.idMappings }) : undefined),
-    })),
+    ...record.mounts
+      .filter(({ Type }) => Type !== "tmpfs")
+      .map(({ Type, Source, Destination, RW, Idmap }) => ({
+        source: Source,
+        destination: Destination,
+        readonly: !RW,
+        seen: (owner: Owner) => (Type === "bind" && ctx.facts.idmappedMounts ? seenInside(Idmap, { owner, user, userns: record.idMappings }) : undefined),
+      })),
   ];
   const found = await Promise.all(
     wanted.map(async (mount) => {
