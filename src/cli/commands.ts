@@ -146,8 +146,12 @@ const volumeLs: Entry = { about: "List volumes", load: async () => (await import
 const volume: Entry = {
   about: "Manage volumes",
   sub: {
+    clone: { about: "Make a copy of a volume", load: async () => (await import("./volume-content.ts")).volumeCloneCommand },
     create: { about: "Create a volume", load: async () => (await import("./volume.ts")).volumeCreateCommand },
     inspect: { about: "Show all that is known of volumes", load: async () => (await import("./inspect.ts")).volumeInspectCommand },
+    export: { about: "Write a volume's files to a tar archive", load: async () => (await import("./volume-content.ts")).volumeExportCommand },
+    import: { about: "Read a volume's files from a tar archive", load: async () => (await import("./volume-content.ts")).volumeImportCommand },
+    rename: { about: "Rename a volume", load: async () => (await import("./volume-content.ts")).volumeRenameCommand },
     ls: volumeLs,
     list: alias(volumeLs),
     prune: { about: "Remove unused volumes", load: async () => (await import("./prune.ts")).volumePruneCommand },

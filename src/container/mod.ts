@@ -12,7 +12,7 @@ export type ContainerStatus = "created" | "running" | "paused" | "restarting" | 
 
 /** A mount of the container, as `inspect` shows it. */
 export interface MountPoint {
-  Type: "bind" | "volume" | "tmpfs";
+  Type: "bind" | "volume" | "tmpfs" | "image";
   Name?: string;
   Source: string;
   Destination: string;
@@ -26,6 +26,8 @@ export interface MountPoint {
   Anonymous?: boolean;
   /** tmpfs options (size, mode, …). */
   Options?: string;
+  /** image: its id. */
+  Image?: ImageID;
   /** bind: whose files on disk are whose in the container; see runtime/bind-idmap.ts. */
   Idmap?: string;
 }

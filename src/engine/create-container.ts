@@ -20,6 +20,7 @@ import { slots } from "#runtime/mod.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
+import { imageMountTarget } from "./host-mounts.ts";
 import { checkLinks } from "./links.ts";
 import { mergeImageConfig } from "./merge-image-config.ts";
 import type { Containers } from "./mod.ts";
@@ -187,11 +188,12 @@ async function materialize(ctx: EngineContext, { record, image, wanted }: Draft)
   };
   // What fails is undone when both have come to their end.
   for (const made of await Promise.allSettled([ctx.records.makeDirectory(record.id), snapshot()])) if (made.status === "rejected") throw made.reason;
-  record.mounts = await Promise.all(wanted.map((mount) => makeMountPoint(ctx, record, mount)));
+  record.mounts = await Promise.all(wanted.map((mount, index) => makeMountPoint(ctx, record, mount, index)));
   const stored = ctx.records.save(record);
   if (record.hostConfig.AutoRemove) stored.catch((error: Error) => ctx.log("warn", error.message));
   else await stored;
-  for (const mount of record.mounts) if (mount.Type === "volume" && mount.CopyUp === true) await copyUp(ctx, record, mount);
+  for (const mount of record.mounts)
+    if (mount.Type === "volume" && mount.CopyUp === true && ctx.volumes.backing(mount.Name ?? "").kind !== "mount") await copyUp(ctx, record, mount);
   return { stored };
 }
 
@@ -213,8 +215,12 @@ function toMountPoint({ volume: _volume, mustExist: _mustExist, ...point }: Want
   return point;
 }
 
-async function makeMountPoint(ctx: EngineContext, record: ContainerRecord, wanted: WantedMount): Promise<MountPoint> {
+async function makeMountPoint(ctx: EngineContext, record: ContainerRecord, wanted: WantedMount, index: number): Promise<MountPoint> {
   const point = toMountPoint(wanted);
+  if (wanted.Type === "image") {
+    const image = await ctx.images.get(point.Name ?? "");
+    return { ...point, Image: image.id, Source: join(imageMountTarget(ctx, record.id, index), point.Source) };
+  }
   if (wanted.Type === "bind") {
     await checkBindSource(point.Source, wanted.mustExist === true);
     return point;
@@ -231,6 +237,8 @@ async function makeMountPoint(ctx: EngineContext, record: ContainerRecord, wante
       ...(options === undefined ? {} : { options }),
     }));
   if (known === undefined) ctx.events.publish("volume", "create", volume.Name, { driver: volume.Driver });
+  if (subpath !== undefined && ctx.volumes.backing(volume.Name).kind === "mount")
+    throw new EngineError("unsupported", `a subpath of volume ${volume.Name} cannot be mounted: the volume is mounted only while containers run`);
   const source = subpath === undefined ? volume.Mountpoint : await subpathOf(volume.Mountpoint, subpath);
   record.mounts = record.mounts.map((m) => (m.Destination === point.Destination ? { ...m, Name: volume.Name } : m));
   return { ...point, Name: volume.Name, Driver: volume.Driver, Source: source };

@@ -14,6 +14,7 @@ import { parseRfc3339Nano } from "#container/logs/json-line.ts";
 import { isEngineError } from "#core/errors.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
+import { unmountSources } from "./host-mounts.ts";
 import { endHealthChecks } from "./health-check.ts";
 import { removeEnded } from "./remove-container.ts";
 
@@ -112,7 +113,7 @@ const absentCalls = new Set(["clone3"]);
 
 /** Gives back what only a running container has. Failures are told to the log: the sweep of the next start tries again. */
 async function free(ctx: EngineContext, { record }: Container): Promise<void> {
-  const steps: Promise<unknown>[] = [ctx.networks.leave(record.id)];
+  const steps: Promise<unknown>[] = [ctx.networks.leave(record.id), unmountSources(ctx, record)];
   if (record.cgroup !== undefined) {
     const { cgroup } = record;
     // Processes of a container that shares its pid namespace outlive its first one.

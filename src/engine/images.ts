@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ImageID } from "#core/digest.ts";
 import { familiarName, parseReference } from "#core/reference.ts";
+import { usedImages } from "#container/used-images.ts";
 import { isRunning } from "#container/state.ts";
 import { bootstrapImage, branchOf, compareImages, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
@@ -96,7 +97,7 @@ export function imagesOf(ctx: EngineContext): Images {
     },
     prune: async (filters) => {
       const all = (filters["dangling"] ?? []).some((v) => v === "0" || v.toLowerCase() === "false");
-      const used = new Set([...ctx.registry.all()].map((c) => c.record.imageId).filter((id) => id !== ""));
+      const used = new Set([...ctx.registry.all()].flatMap((c) => usedImages(c.record)));
       const result = await changing(images.prune({ all, used, match: pruneFilter(filters) }));
       publishDeletes(ctx, "", result.deleted);
       events.publish("image", "prune", "", { reclaimed: String(result.bytes) });
@@ -123,7 +124,7 @@ export function imagesOf(ctx: EngineContext): Images {
 }
 
 function usersOf(ctx: EngineContext, id: ImageID): { readonly id: string; readonly running: boolean }[] {
-  return [...ctx.registry.all()].filter((c) => c.record.imageId === id).map((c) => ({ id: c.id, running: isRunning(c.state) }));
+  return [...ctx.registry.all()].filter((c) => usedImages(c.record).includes(id)).map((c) => ({ id: c.id, running: isRunning(c.state) }));
 }
 
 function publishDeletes({ events }: EngineContext, id: string, results: readonly DeleteResult[]): void {

@@ -320,6 +320,13 @@ export interface Engine {
     get: VolumeStore["get"];
     create: VolumeStore["create"];
     remove(name: string, force: boolean): Promise<void>;
+    /** A new volume with the same content; files share their blocks where the filesystem can. */
+    clone(name: string, newName: string): ReturnType<VolumeStore["create"]>;
+    exportTar(name: string): Promise<AsyncIterable<Uint8Array>>;
+    /** From a tar, perhaps compressed; makes the volume when it is not there. */
+    importTar(name: string, archive: AsyncIterable<Uint8Array>): ReturnType<VolumeStore["create"]>;
+    /** Refused while containers name it. */
+    rename(name: string, newName: string): Promise<void>;
     prune(filters: Filters): Promise<{ readonly deleted: string[]; readonly bytes: number }>;
   };
   readonly system: {

@@ -218,6 +218,12 @@ function fromMountSpec(mount: MountSpec, volumeDriver: string): WantedMount {
         subpath,
       });
     }
+    case "image": {
+      if (source === "") throw invalid("field Source must not be empty");
+      const subpath = mount.ImageOptions?.Subpath ?? "";
+      if (subpath.startsWith("/") || subpath.split("/").includes("..")) throw invalid("subpath must be a relative path within the image");
+      return { Type: "image", Name: source, Source: subpath, Destination: destination, Mode: "", RW: false, Propagation: "" };
+    }
     case "tmpfs":
       if (source !== "") throw invalid("field Source must not be specified");
       return { Type: "tmpfs", Source: "", Destination: destination, Mode: "", RW: !readonly, Propagation: "", Options: tmpfsOptions(mount.TmpfsOptions) };
@@ -240,6 +246,6 @@ function inherited(spec: string, mountsOf: (container: string) => readonly Mount
   const options = parseMode(mode);
   if (options === undefined || options.noCopy) throw new EngineError("invalid", `invalid mode: ${mode}`);
   return mountsOf(name)
-    .filter((mount) => mount.Type !== "tmpfs")
+    .filter((mount) => mount.Type !== "tmpfs" && mount.Type !== "image")
     .map(({ Anonymous: _anonymous, CopyUp: _copyUp, ...mount }) => ({ ...mount, RW: mount.RW && !options.readonly, Mode: mode || mount.Mode }));
 }

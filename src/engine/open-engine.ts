@@ -39,6 +39,7 @@ import { createExec, resizeExec, startExec } from "./exec-container.ts";
 import { ExecTable } from "./exec-table.ts";
 import { explainContainer } from "./explain-container.ts";
 import { IdRanges } from "./id-ranges.ts";
+import { usedImages } from "#container/used-images.ts";
 import { ImageIndex } from "./image-index.ts";
 import { imagesOf } from "./images.ts";
 import { listContainers } from "./list-containers.ts";
@@ -117,7 +118,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const budget = new StorageBudget({
     budgetBytes: options.storageBudgetBytes,
     images,
-    used: () => new Set([...registry.all()].flatMap(({ record: { imageId } }) => (imageId === "" ? [] : [imageId]))),
+    used: () => new Set([...registry.all()].flatMap(({ record }) => usedImages(record))),
     onRemoved: (id) => log("info", `image ${id} removed for the storage budget`),
   });
   const background = new Background((message) => log("warn", message));

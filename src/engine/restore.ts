@@ -14,6 +14,7 @@ import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
 import { scheduleRestart, watchExit } from "./end-container.ts";
 import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
+import { restoreHostMounts } from "./host-mounts.ts";
 import { keepLog } from "./keep-log.ts";
 import { removeEnded } from "./remove-container.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
@@ -27,6 +28,7 @@ export async function restore(ctx: EngineContext): Promise<void> {
   const containers = records.map((record) => ctx.registry.add(record));
   await Promise.all(containers.map((container) => findProcess(ctx, container)));
   const running = containers.filter((c) => isRunning(c.state));
+  await restoreHostMounts(ctx, running);
   await ctx.networks.restore(
     running.map(({ record: { id, name, endpoints, ports, networkingConfig } }) => ({
       containerId: id,

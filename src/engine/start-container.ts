@@ -19,6 +19,7 @@ import { hostsFile, planContainerFiles } from "./container-files.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
+import { mountSources, unmountSources } from "./host-mounts.ts";
 import { keepLog, requireLogService } from "./keep-log.ts";
 import { beginHealthChecks } from "./health-check.ts";
 import { linkEnv, linkNames, refreshLinkers } from "./links.ts";
@@ -93,6 +94,8 @@ async function launch(
     for (const mount of record.mounts)
       if (mount.Type === "bind" && !hostConfig.Mounts?.some((m) => m.Target === mount.Destination)) await checkBindSource(mount.Source, false);
     await requireLogService(ctx, container);
+    undo.push(() => unmountSources(ctx, record));
+    await mountSources(ctx, container);
     undo.push(() => ctx.networks.leave(id));
     const [root, network] = await Promise.all([rootOf(ctx, container), joinNetworks(ctx, container)]);
     const [user, preparation] = await Promise.all([

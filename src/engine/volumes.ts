@@ -6,6 +6,7 @@ import { directoryBytes } from "./disk-usage.ts";
 import { hasLabel } from "./list-containers.ts";
 import type { Engine, Filters } from "./mod.ts";
 import { volumeUsers } from "./remove-container.ts";
+import { cloneVolume, exportVolume, importVolume, renameVolume } from "./volume-content.ts";
 
 /** Docker's mark of volumes that nobody named. */
 const ANONYMOUS = "com.docker.volume.anonymous";
@@ -27,6 +28,10 @@ export function volumesOf(ctx: EngineContext): Engine["volumes"] {
       return volume;
     },
     remove,
+    clone: (name, newName) => cloneVolume(ctx, name, newName),
+    exportTar: (name) => exportVolume(ctx, name),
+    importTar: (name, archive) => importVolume(ctx, name, archive),
+    rename: (name, newName) => renameVolume(ctx, name, newName),
     prune: async (filters) => {
       const { all: every = [], ...others } = filters;
       const named = every.some((v) => v === "1" || v.toLowerCase() === "true");

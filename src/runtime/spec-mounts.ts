@@ -13,7 +13,7 @@ import { bindMappings } from "./bind-idmap.ts";
 
 /** A mount point of the container; the same shape as container/ `MountPoint`, and whether its source is a file. */
 export interface SpecMountPoint {
-  readonly Type: "bind" | "volume" | "tmpfs";
+  readonly Type: "bind" | "volume" | "tmpfs" | "image";
   readonly Source: string;
   readonly Destination: string;
   readonly RW: boolean;

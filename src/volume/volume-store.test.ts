@@ -153,9 +153,26 @@ describe("options of the local driver", () => {
     await expect(store.isEmpty("gone")).rejects.toMatchObject({ code: "not-found", message: expect.stringContaining(join(root, "none")) });
   });
 
+  it("what a filesystem is to be mounted from", async () => {
+    const options = { type: "nfs", device: ":/x", o: "addr=1.2.3.4,ro" };
+    await store.create({ name: "nfs", options });
+    expect(store.backing("nfs")).toEqual({ kind: "mount", fstype: "nfs", device: ":/x", options: ["addr=1.2.3.4", "ro"] });
+  });
+
+  it("a name that changes, and a volume that is there only when it is filled", async () => {
+    await store.create({ name: "one", labels: { a: "b" }, fill: (directory) => writeFile(join(directory, "f"), "x") });
+    await store.rename("one", "two");
+    expect(store.find("one")).toBeUndefined();
+    expect((await open()).get("two")).toEqual(store.get("two"));
+    expect(await store.isEmpty("two")).toBe(false);
+    await expect(store.create({ name: "three", fill: () => Promise.reject(new Error("no")) })).rejects.toThrow("no");
+    expect(store.find("three")).toBeUndefined();
+    await expect(store.rename("two", "../x")).rejects.toMatchObject({ code: "invalid" });
+  });
+
   it.each<[Record<string, string>, string, string]>([
-    [{ type: "tmpfs", device: "tmpfs", o: "size=1m" }, "unsupported", 'volumes of type "tmpfs"'],
-    [{ type: "nfs", device: ":/x", o: "addr=1.2.3.4" }, "unsupported", 'volumes of type "nfs"'],
+    [{ type: "nfs", device: ":/x", o: "addr=server" }, "invalid", "IP address"],
+    [{ device: "x" }, "invalid", 'missing required option: "type"'],
     [{ size: "10m" }, "unsupported", "project quotas"],
     [{ type: "none", o: "bind,ro", device: "/x" }, "unsupported", '"ro"'],
     [{ type: "none", o: "bind", device: "x" }, "invalid", "absolute path"],

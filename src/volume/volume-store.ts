@@ -85,7 +85,7 @@ class LocalVolumes implements VolumeStore {
     if (known !== undefined) return known;
     const backing = parseLocalOptions(name, options.options ?? {});
     const labels = anonymous ? { [anonymousLabel]: "", ...options.labels } : (options.labels ?? null);
-    const making = this.#make(name, labels, options.options ?? null, backing);
+    const making = this.#make(name, labels, options.options ?? null, { backing, fill: options.fill });
     this.#making.set(name, making);
     try {
       return await making;
@@ -102,6 +102,26 @@ class LocalVolumes implements VolumeStore {
     if (users.length > 0) throw new EngineError("conflict", `remove ${name}: volume is in use - [${users.join(", ")}]`);
     this.#volumes.delete(name);
     await this.#throwAway(name);
+  }
+
+  backing(name: string): LocalBacking {
+    return parseLocalOptions(name, this.get(name).Options ?? {});
+  }
+
+  async rename(name: string, newName: string): Promise<void> {
+    checkName(newName);
+    const record = this.get(name);
+    if (this.#volumes.has(newName) || this.#making.has(newName)) throw new EngineError("conflict", `volume ${newName} already exists`);
+    // The record on disk does not say its name: the directory does.
+    try {
+      await rename(join(this.#root, name), join(this.#root, newName));
+      await syncDirectory(this.#root);
+    } catch (error) {
+      throw storageError(error, `rename ${name}`);
+    }
+    this.#volumes.delete(name);
+    const old = join(this.#root, name, "_data");
+    this.#volumes.set(newName, { ...record, Name: newName, Mountpoint: record.Mountpoint === old ? join(this.#root, newName, "_data") : record.Mountpoint });
   }
 
   async isEmpty(name: string): Promise<boolean> {
@@ -123,7 +143,12 @@ class LocalVolumes implements VolumeStore {
     await this.#deletions;
   }
 
-  async #make(name: string, labels: Record<string, string> | null, options: Record<string, string> | null, backing: LocalBacking): Promise<VolumeRecord> {
+  async #make(
+    name: string,
+    labels: Record<string, string> | null,
+    options: Record<string, string> | null,
+    { backing, fill }: { readonly backing: LocalBacking; readonly fill: ((directory: string) => Promise<void>) | undefined },
+  ): Promise<VolumeRecord> {
     const directory = join(this.#root, name);
     const data = join(directory, "_data");
     const record: VolumeRecord = {
@@ -141,6 +166,7 @@ class LocalVolumes implements VolumeStore {
       await this.#throwAway(name);
       await mkdir(directory, { mode: 0o701 });
       await mkdir(data, { mode: 0o755 });
+      await fill?.(data);
       await writeDurably(join(directory, "volume.json"), `${JSON.stringify({ version: 1, ...record, Mountpoint: undefined }, undefined, 1)}\n`);
       await syncDirectory(this.#root);
     } catch (error) {

@@ -428,6 +428,10 @@ export function createFakeEngine(): FakeEngine {
       async remove(name) {
         volumes.delete(name);
       },
+      clone: unsupported("clone"),
+      exportTar: unsupported("exportTar"),
+      importTar: unsupported("importTar"),
+      rename: unsupported("rename"),
       prune: async () => ({ deleted: [], bytes: 0 }),
     },
     system: {

@@ -96,6 +96,7 @@ const mount = object<MountSpec>({
       Subpath: optional(text),
     }),
   ),
+  ImageOptions: optional(object<NonNullable<MountSpec["ImageOptions"]>>({ Subpath: optional(text) })),
   TmpfsOptions: optional(
     object<NonNullable<MountSpec["TmpfsOptions"]>>({ SizeBytes: optional(int), Mode: optional(int), Options: optional(list(list(text))) }),
   ),

@@ -119,7 +119,7 @@ function checked({ mount, used, image }: Draft): MountFlag {
       throw new Error("option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction");
     }
   }
-  return image.Subpath === undefined ? mount : ({ ...mount, ImageOptions: image } as MountFlag); // a field of API 1.48 that our contract has no name for
+  return image.Subpath === undefined ? mount : { ...mount, ImageOptions: image };
 }
 
 /** With a bind's relative source resolved against the caller's directory. */

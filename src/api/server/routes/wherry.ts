@@ -8,6 +8,7 @@ import type { NameTraceJson } from "#api/types/system-json.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import { emitted } from "../queue.ts";
 import type { Context, Route } from "../router.ts";
+import { volumeJson } from "../shape/resources.ts";
 
 /** Facts come from a file that `wherry system facts` wrote: enough is checked that another JSON is told apart. */
 function parseFacts(value: unknown): HostFacts | undefined {
@@ -68,6 +69,15 @@ async function compareStorage(request: ApiRequest, { engine }: Context): Promise
   return { kind: "json", status: 200, value: await engine.system.compareStorage({ largeBytes: large << 20, signal: request.signal }) };
 }
 
+function required(query: ApiRequest["query"], name: string): string {
+  const value = query.text(name);
+  if (value === "") throw new EngineError("invalid", `the parameter "${name}" is missing`);
+  return value;
+}
+
+const volumeReply = (record: Parameters<typeof volumeJson>[0]): ApiResponse => ({ kind: "json", status: 201, value: volumeJson(record) });
+const tarReply = (body: AsyncIterable<Uint8Array>): ApiResponse => ({ kind: "bytes", status: 200, contentType: "application/x-tar", body });
+
 export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
@@ -77,6 +87,17 @@ export const wherryRoutes: readonly Route[] = [
   ["GET", "/wherry/storage", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.system.storageDrivers() })],
   ["POST", "/wherry/storage/compare", compareStorage],
   ["GET", "/wherry/dns", traceName],
+  ["POST", "/wherry/volumes/{name}/clone", async ({ query }, { engine }, name) => volumeReply(await engine.volumes.clone(name!, required(query, "to")))],
+  ["GET", "/wherry/volumes/{name}/export", async (_r, { engine }, name) => tarReply(await engine.volumes.exportTar(name!))],
+  ["POST", "/wherry/volumes/{name}/import", async (request, { engine }, name) => volumeReply(await engine.volumes.importTar(name!, request.body))],
+  [
+    "POST",
+    "/wherry/volumes/{name}/rename",
+    async ({ query }, { engine }, name) => {
+      await engine.volumes.rename(name!, required(query, "to"));
+      return { kind: "empty", status: 204 };
+    },
+  ],
   /** Settles when the exec's process has ended; its reply is that of a container's wait. */
   [
     "POST",
