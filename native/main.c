@@ -39,6 +39,7 @@ int main(int argc, char **argv) {
     }
     if (argc > 1 && strcmp(argv[1], "launch") == 0) return launch_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "hold") == 0) return hold_main();
+    if (argc > 1 && strcmp(argv[1], "union") == 0) return union_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "--init") == 0) return init_main(argc - 1, argv + 1);
   }
   if (is_runtime(name)) return runtime_main(argc, argv);

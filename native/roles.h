@@ -9,6 +9,8 @@ int launch_main(int argc, char **argv);
 /* Executes this program anew from a sealed copy in memory, unless it runs from one. */
 void seal(char **argv);
 int stub_main(int argc, char **argv);
+/* A union of directories over FUSE; see union.h. */
+int union_main(int argc, char **argv);
 /* `wherry-runtime`, the OCI command: starts Node with it. */
 int runtime_main(int argc, char **argv);
 /* `docker-init -- COMMAND…`: a small pid 1. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { EngineError } from "#core/errors.ts";
 import { encodePlan } from "./encode.ts";
@@ -47,6 +47,7 @@ function failure(plan: Plan, payload: Buffer): Error {
 const helperGone = () => new EngineError("unavailable", "the helper process has ended before it answered", { hint: "it is started anew: try again" });
 
 class HelperClient implements Helper {
+  readonly program: string;
   readonly fdSocketPath: string;
   readonly #options: HelperOptions;
   readonly #links = new Set<Monitor>();
@@ -55,6 +56,7 @@ class HelperClient implements Helper {
 
   constructor(options: HelperOptions) {
     this.#options = options;
+    this.program = resolve(options.helperPath);
     this.fdSocketPath = join(options.execRoot, "fd.sock");
   }
 

@@ -115,6 +115,8 @@ export interface Helper {
    * error. Rejects with {@link PlanError}.
    */
   openTree(root: string, plan?: Plan): Promise<WorkerTree>;
+  /** The helper's program, which has further roles: a FUSE server. */
+  readonly program: string;
   /** Lets stub clients' descriptors arrive: path of the socket that `wherry` sends them to, with a token. */
   readonly fdSocketPath: string;
   close(): Promise<void>;

@@ -2,6 +2,7 @@ import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
+import { openAufs, probeAufs } from "./drivers/aufs/driver.ts";
 import { openBtrfs, probeBtrfs } from "./drivers/btrfs/driver.ts";
 import { openDeviceMapper, probeDeviceMapper } from "./drivers/devicemapper/driver.ts";
 import { openErofs, probeErofs } from "./drivers/erofs/driver.ts";
@@ -26,24 +27,20 @@ const factories: Readonly<Record<string, DriverFactory>> = {
   btrfs: { probe: probeBtrfs, open: openBtrfs },
   zfs: { probe: probeZfs, open: openZfs },
   "fuse-overlayfs": { probe: probeFuseOverlayfs, open: openFuseOverlayfs },
+  aufs: { probe: probeAufs, open: openAufs },
   overlay: { probe: probeOverlay, open: openOverlay },
   devicemapper: { probe: probeDeviceMapper, open: openDeviceMapper },
   vfs: { probe: async () => ({ supported: true }), open: openVfs },
 };
 
-/** Drivers of Docker's that this engine lacks. */
-const absent: Readonly<Record<string, string>> = {
-  aufs: "aufs is not part of any kernel that this engine runs on; fuse-overlayfs gives a union in user space",
-};
-
-/** Every driver by name and whether it can run on the data root; those that this engine lacks too, with the reason. */
+/** Every driver by name and whether it can run on the data root. */
 export async function probeDrivers(
   root: string,
   helper: Helper,
   options: StorageOptions = [],
 ): Promise<{ readonly name: string; readonly probe: DriverProbe }[]> {
   const probed = await Promise.all(Object.entries(factories).map(async ([name, factory]) => ({ name, probe: await factory.probe(root, helper, options) })));
-  return [...probed, ...Object.entries(absent).map(([name, reason]) => ({ name, probe: { supported: false, reason } as const }))];
+  return probed;
 }
 
 /** Names of the drivers there are, best first. */
@@ -59,9 +56,7 @@ export async function openDriver(
 ): Promise<StorageDriver> {
   await mkdir(root, { recursive: true, mode: 0o710 });
   if (name !== undefined) {
-    const factory = factories[name];
-    if (factory === undefined && Object.hasOwn(absent, name))
-      throw new EngineError("unsupported", `storage driver ${name}: ${absent[name]}`, { hint: `there are ${driverNames.join(", ")}` });
+    const factory = Object.hasOwn(factories, name) ? factories[name] : undefined;
     if (factory === undefined) throw new EngineError("invalid", `unknown storage driver "${name}"`, { hint: `there are ${driverNames.join(", ")}` });
     const probe = await factory.probe(root, helper, options);
     if (!probe.supported) throw new EngineError("unsupported", `storage driver ${name}: ${probe.reason}`, { hint: "choose another with --storage-driver" });

@@ -13,6 +13,7 @@ const places: readonly { readonly driver: string; readonly filesystem?: "btrfs" 
   { driver: "overlay2", filesystem: "xfs" },
   { driver: "overlay" },
   { driver: "vfs" },
+  { driver: "aufs" },
   { driver: "btrfs", filesystem: "btrfs" },
   // Faults of Debian 12's fuse-overlayfs 1.10, told in docs/storage-drivers.md.
   {

@@ -16,6 +16,7 @@ const places: readonly { readonly driver: string; readonly filesystem?: "xfs" | 
   { driver: "vfs" },
   { driver: "btrfs", filesystem: "btrfs" },
   { driver: "fuse-overlayfs", program: "fuse-overlayfs" },
+  { driver: "aufs" },
   { driver: "overlay2", filesystem: "xfs" },
   { driver: "overlay2", filesystem: "btrfs" },
 ];
