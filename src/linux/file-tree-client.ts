@@ -40,6 +40,7 @@ interface Batches {
   end(): Promise<void>;
 }
 interface Waiting {
+  readonly together: boolean;
   resolve(answer: Answer): void;
   reject(error: EngineError): void;
 }
@@ -146,7 +147,7 @@ class TreeClient implements WorkerTree {
     return new Promise((resolve, reject) => {
       const id = this.#put(op, fill, path);
       if (!together) this.#send();
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { resolve, reject, together });
     });
   }
 
@@ -160,8 +161,8 @@ class TreeClient implements WorkerTree {
     }
     this.#waiting.delete(id);
     if (type === T.ERROR) waiting.reject(this.#error(payload));
-    // A small answer is copied, so that it does not keep its whole chunk alive.
-    else waiting.resolve({ type, data: payload.length > COPY_BYTES ? payload : Buffer.from(payload) });
+    // A small answer is copied, so that it does not keep its whole chunk alive; what is asked for in numbers is used at once.
+    else waiting.resolve({ type, data: waiting.together || payload.length > COPY_BYTES ? payload : Buffer.from(payload) });
   }
 
   #error(payload: Buffer): EngineError {

@@ -146,7 +146,7 @@ export function frame(type: number, id: number, payload: Uint8Array = new Uint8A
   return out;
 }
 
-/** Cuts a byte stream into frames. A payload handed on is a view of the chunk that it came in. */
+/** Cuts a byte stream into frames. A payload handed on is a view of the chunk that it came in, if it came in one. */
 export class FrameParser {
   /** What has come of a frame that is not complete, and how long it will be. */
   #pieces: Buffer[] = [];
@@ -160,22 +160,51 @@ export class FrameParser {
 
   /** Throws RangeError on a frame that cannot be. */
   push(chunk: Buffer): void {
-    this.#pieces.push(chunk);
-    this.#have += chunk.length;
-    // Join only when there is enough: a large frame comes in many chunks.
-    if (this.#have < this.#need) return;
-    let data = this.#pieces.length === 1 ? chunk : Buffer.concat(this.#pieces);
-    this.#need = FRAME_HEAD;
-    while (data.length >= FRAME_HEAD) {
-      const length = data.readUInt32LE(0);
-      if (length < 5 || length > MAX_INCOMING) throw new RangeError(`a frame of ${length} bytes`);
-      this.#need = length + 4;
-      if (data.length < this.#need) break;
-      this.#onFrame(data[4] as number, data.readUInt32LE(5), data.subarray(FRAME_HEAD, this.#need));
-      data = data.subarray(this.#need);
-      this.#need = FRAME_HEAD;
+    let rest = chunk;
+    // Only the frame that lies across chunks is joined, not what follows it.
+    while (this.#have > 0) {
+      const part = rest.subarray(0, this.#need - this.#have);
+      this.#pieces.push(part);
+      this.#have += part.length;
+      rest = rest.subarray(part.length);
+      if (this.#have < this.#need) return;
+      const joined = Buffer.concat(this.#pieces, this.#have);
+      this.#pieces = [joined];
+      if (this.#need === FRAME_HEAD) {
+        this.#need = frameLength(joined);
+        if (this.#need > FRAME_HEAD) continue;
+      }
+      this.#reset();
+      this.#deliver(joined);
     }
-    this.#pieces = data.length === 0 ? [] : [data];
-    this.#have = data.length;
+    while (rest.length >= FRAME_HEAD) {
+      const length = frameLength(rest);
+      if (rest.length < length) {
+        this.#need = length;
+        break;
+      }
+      this.#deliver(rest.subarray(0, length));
+      rest = rest.subarray(length);
+    }
+    if (rest.length === 0) return;
+    this.#pieces = [rest];
+    this.#have = rest.length;
   }
+
+  #deliver(whole: Buffer): void {
+    this.#onFrame(whole[4] as number, whole.readUInt32LE(5), whole.subarray(FRAME_HEAD));
+  }
+
+  #reset(): void {
+    this.#pieces = [];
+    this.#have = 0;
+    this.#need = FRAME_HEAD;
+  }
+}
+
+/** Of a whole frame, whose head is here. */
+function frameLength(head: Buffer): number {
+  const length = head.readUInt32LE(0);
+  if (length < FRAME_HEAD - 4 || length > MAX_INCOMING) throw new RangeError(`a frame of ${length} bytes`);
+  return length + 4;
 }

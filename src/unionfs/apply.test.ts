@@ -1,10 +1,11 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { digestOf } from "#core/digest.ts";
 import { isEngineError } from "#core/errors.ts";
+import type { TreePath } from "#linux/file-tree.ts";
 import { type ApplyOptions, applyTar } from "./apply.ts";
 import { printable, toBytes } from "./bytes.ts";
 import { rebuildTar } from "./layer-tar.ts";
@@ -308,6 +309,20 @@ describe("the archive comes back byte for byte", () => {
   });
   afterAll(() => rmSync(directory, { recursive: true }));
 
+  /** Files on disk, as a tree reads them. */
+  const filesIn = (record: string) => {
+    const directory = join(record, "files");
+    const readFile = async (path: TreePath) => {
+      const bytes = readFileSync(Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(path)]));
+      const data = async function* () {
+        yield bytes;
+      };
+      const stat = await new MemoryTree().lstat("");
+      return { stat: { ...stat!, type: "file" as const, size: bytes.length }, data: data(), close: async () => undefined };
+    };
+    return { directory, tree: { readFile } };
+  };
+
   /** Applies, writes the files where a layer's files would be, and rebuilds. */
   async function rebuilt(archive: Buffer, chunk: number): Promise<Buffer> {
     const record = join(directory, String(count++));
@@ -330,7 +345,7 @@ describe("the archive comes back byte for byte", () => {
       if (entry.type === "dir") mkdirSync(at, { recursive: true });
       else if (entry.type === "file") writeFileSync(at, await collect((await tree.readFile(entry.path)).data));
     }
-    return collect(rebuildTar(record, join(record, "files"), applied.diffId));
+    return collect(rebuildTar(record, filesIn(record), applied.diffId));
   }
 
   it("with odd padding, data after the end, replaced files, holes, and members that are no files", async () => {
@@ -375,17 +390,17 @@ describe("the archive comes back byte for byte", () => {
     const index = new TarIndexWriter(join(record, "tar-index.gz"));
     const { diffId } = await applyTar(chunked(archive), { tree: new MemoryTree(), whiteouts: "overlay", index });
     await index.finish();
-    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({
+    await expect(collect(rebuildTar(record, filesIn(record), diffId))).rejects.toMatchObject({
       code: "corrupt",
       message: 'file "f" of a layer cannot be read: ENOENT',
     });
     writeFileSync(join(record, "files/f"), "CONTENT");
-    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({
+    await expect(collect(rebuildTar(record, filesIn(record), diffId))).rejects.toMatchObject({
       code: "corrupt",
       message: expect.stringContaining("no longer has the content"),
     });
     writeFileSync(join(record, "files/f"), "con");
-    await expect(collect(rebuildTar(record, join(record, "files"), diffId))).rejects.toMatchObject({
+    await expect(collect(rebuildTar(record, filesIn(record), diffId))).rejects.toMatchObject({
       code: "corrupt",
       message: expect.stringContaining("shorter"),
     });

@@ -20,6 +20,15 @@ export interface PlacingTree extends FileTree {
   ): boolean;
 }
 
+/** What an archive was. */
+export interface AppliedTar {
+  readonly diffId: DiffID;
+  /** Bytes as Docker counts a layer. */
+  readonly size: number;
+  /** Length of the archive. */
+  readonly tarBytes: number;
+}
+
 export interface ApplyOptions {
   /** The directory that the layer is unpacked into. */
   readonly tree: PlacingTree;
@@ -47,10 +56,15 @@ const defaultDirectory = { mode: 0o755, uid: 0, gid: 0 };
  * Unpacks a layer's tar and names it (`diffId`). Nothing is left out silently that could be there: what the format does not allow, and what
  * would land outside of the layer, is an EngineError "corrupt" that names the entry. The caller throws the directory away then.
  */
-export async function applyTar(source: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<{ readonly diffId: DiffID; readonly size: number }> {
+export async function applyTar(source: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<AppliedTar> {
   const hash = options.diffId === undefined ? createHash("sha256") : undefined;
   const { index } = options;
-  const reader = new TarReader(hashing(source, hash, options), {
+  let tarBytes = 0;
+  const onBytes = (bytes: number) => {
+    tarBytes = bytes;
+    options.onProgress?.({ bytes });
+  };
+  const reader = new TarReader(hashing(source, hash, onBytes, options.signal), {
     ...(index === undefined ? {} : { onMeta: (bytes) => index.meta(bytes) }),
     allowMissingEnd: options.digestKnown === true,
   });
@@ -63,20 +77,21 @@ export async function applyTar(source: AsyncIterable<Uint8Array>, options: Apply
     throw error;
   }
   const diffId: DiffID = options.diffId ?? (`sha256:${hash!.digest("hex")}` as Digest);
-  return { diffId, size: unpacker.size() };
+  return { diffId, size: unpacker.size(), tarBytes };
 }
 
 async function* hashing(
   source: AsyncIterable<Uint8Array>,
   hash: ReturnType<typeof createHash> | undefined,
-  { signal, onProgress }: ApplyOptions,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal | undefined,
 ): AsyncIterable<Uint8Array> {
   let bytes = 0;
   for await (const chunk of source) {
     if (signal?.aborted) throw new EngineError("cancelled", "cancelled while unpacking a layer", { cause: signal.reason });
     hash?.update(chunk);
     bytes += chunk.byteLength;
-    onProgress?.({ bytes });
+    onBytes(bytes);
     yield chunk;
   }
 }

@@ -16,6 +16,8 @@ export interface LayerRecord {
   readonly parent: ChainID | null;
   /** Bytes as Docker counts them. */
   readonly size: number;
+  /** Length of its archive; missing where an older version has recorded the layer. */
+  readonly tarBytes?: number;
   /** The boot that it was applied in. Without a file `synced` beside it, the layer is good in this boot only. */
   readonly boot: string;
 }

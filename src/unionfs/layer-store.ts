@@ -7,7 +7,7 @@ import { chainIds, type ChainID, type DiffID, digestOf } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
-import { applyTar } from "./apply.ts";
+import { type AppliedTar, applyTar } from "./apply.ts";
 import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
 import { rebuildTar, verified } from "./layer-tar.ts";
@@ -73,10 +73,10 @@ class Layers implements LayerStore {
     const directory = await this.#records.begin();
     try {
       await this.driver.prepare(key, parent);
-      const { diffId, size } = await this.#unpack(key, directory, tar, options);
+      const { diffId, size, tarBytes } = await this.#unpack(key, directory, tar, options);
       if (options.expected !== undefined && diffId !== options.expected)
         throw new EngineError("corrupt", `layer has the digest ${diffId}, expected ${options.expected}`);
-      const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size };
+      const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size, tarBytes };
       await this.#exclusive(() => this.#commit(key, directory, record));
       return { diffId, chainId: record.chainId, size };
     } catch (error) {
@@ -103,12 +103,7 @@ class Layers implements LayerStore {
     }
   }
 
-  async #unpack(
-    key: string,
-    directory: string,
-    tar: AsyncIterable<Uint8Array>,
-    options: ApplyOptions,
-  ): Promise<{ readonly diffId: DiffID; readonly size: number }> {
+  async #unpack(key: string, directory: string, tar: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<AppliedTar> {
     const receiver = await this.driver.receive?.(key);
     if (receiver !== undefined) return this.#keepArchive(receiver, key, tar, options);
     const { root, whiteouts } = await this.driver.applyTarget(key);
@@ -141,7 +136,7 @@ class Layers implements LayerStore {
     key: string,
     tar: AsyncIterable<Uint8Array>,
     { expected, file, signal, onProgress }: ApplyOptions,
-  ): Promise<{ readonly diffId: DiffID; readonly size: number }> {
+  ): Promise<AppliedTar> {
     await using lower = lazily(() => this.#lowerOf(key));
     try {
       const applied = await applyTar(file === undefined ? receiver.keep(tar) : await receiver.adopt(file), {
@@ -185,7 +180,21 @@ class Layers implements LayerStore {
     if (mount.kind === "fs") return Readable.from(this.#tarOfMounted(chain, mount, diffId), { objectMode: false });
     const [top] = directoriesOf(mount);
     if (top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
-    return Readable.from(rebuildTar(this.#records.directory(chain), top, diffId), { objectMode: false });
+    return Readable.from(this.#rebuild(this.#records.directory(chain), top, diffId), { objectMode: false });
+  }
+
+  async *#rebuild(record: string, directory: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
+    await using files = closing(await this.#helper.openTree(directory));
+    yield* rebuildTar(record, { directory, tree: files.tree }, diffId);
+  }
+
+  async tarBytes(chain: ChainID): Promise<number> {
+    const known = this.#record(chain).tarBytes;
+    if (known !== undefined) return known;
+    // Of a layer that was applied before this was recorded.
+    let bytes = 0;
+    for await (const piece of await this.tar(chain)) bytes += (piece as Uint8Array).byteLength;
+    return bytes;
   }
 
   async *#tarOfMounted(chain: ChainID, mount: RootMount, diffId: DiffID): AsyncIterable<Uint8Array> {
@@ -194,7 +203,7 @@ class Layers implements LayerStore {
   }
 
   async *diff(key: string): AsyncIterable<Uint8Array> {
-    await using changes = await this.#changes(key);
+    await using changes = await this.#changes(key, true);
     yield* writeTar(layerEntries(changes.changes, changes.tree));
   }
 
@@ -323,14 +332,14 @@ class Layers implements LayerStore {
     );
   }
 
-  async #changes(key: string): Promise<AsyncDisposable & { readonly tree: FileTree; readonly changes: AsyncIterable<TreeChange> }> {
+  async #changes(key: string, forLayer = false): Promise<AsyncDisposable & { readonly tree: FileTree; readonly changes: AsyncIterable<TreeChange> }> {
     const where = await this.driver.changes(key);
     if (where.kind === "upper") {
       const walker = await this.#helper.openTree(where.dir);
       const lower = await this.#lowerOf(key);
       return {
         tree: walker,
-        changes: upperChanges(walker, lower?.view),
+        changes: upperChanges(walker, lower?.view, forLayer),
         [Symbol.asyncDispose]: async () => {
           await walker.close();
           await lower?.[Symbol.asyncDispose]();

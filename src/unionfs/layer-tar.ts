@@ -3,29 +3,28 @@ import { constants } from "node:fs";
 import { type FileHandle, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DiffID } from "#core/digest.ts";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
+import type { FileTree, OpenedFile } from "#linux/file-tree.ts";
 import { corrupt, printable, toBytes } from "./bytes.ts";
+import { coalesced } from "./coalesce.ts";
 import { withPathBelow } from "./open-below.ts";
+import { readAhead, smallBytes } from "./read-ahead.ts";
 import { readTarIndex, type TarIndexRecord } from "./tar-index.ts";
 
 const chunkSize = 256 * 1024;
 
-/** Files up to this length are read ahead, several at a time. */
-const smallBytes = 128 * 1024;
-/** Members are header and content in turn, so half of this many files. */
-const aheadPieces = 16;
+/** A layer's unpacked files: where they lie, and a tree that is open there. */
+export interface LayerFiles {
+  readonly directory: string;
+  readonly tree: Pick<FileTree, "readFile">;
+}
 
 /**
  * The layer's archive as it came in, out of its index and its files; the stream fails when that does not give `diffId` again (somebody changed the layer's directory).
  * @param record the layer's record: `tar-index.gz`, `superseded/`
- * @param files the layer's unpacked files
  */
-export function rebuildTar(record: string, files: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
-  return verified(joined(pieces(record, files)), diffId);
-}
-
-async function* joined(parts: AsyncIterable<Piece | Promise<Piece>>): AsyncGenerator<Buffer, void> {
-  for await (const piece of parts) yield* await piece;
+export function rebuildTar(record: string, files: LayerFiles, diffId: DiffID): AsyncGenerator<Buffer, void> {
+  return verified(coalesced(pieces(record, files)), diffId);
 }
 
 /** Passes bytes on, and fails in the end when they do not have this digest (any more). */
@@ -38,39 +37,49 @@ export async function* verified(source: AsyncIterable<Buffer>, diffId: DiffID): 
   if (`sha256:${hash.digest("hex")}` !== diffId) throw corrupt(`layer ${diffId} no longer has the content it came with`);
 }
 
-type Piece = Iterable<Buffer> | AsyncIterable<Buffer>;
+type FileRecord = TarIndexRecord & { readonly kind: "file" };
 
-/** The pieces of the archive in order; of those that are promises, some are under way. */
-async function* pieces(record: string, files: string): AsyncGenerator<Piece | Promise<Piece>, void> {
-  const superseded = await supersededNumbers(join(record, "superseded"));
-  const ahead: (Piece | Promise<Piece>)[] = [];
-  for await (const part of readTarIndex(join(record, "tar-index.gz"))) {
-    if (part.kind === "meta") {
-      ahead.push([part.bytes]);
-    } else {
-      const kept = superseded.has(part.number);
-      const file: Content = { directory: kept ? join(record, "superseded") : files, path: kept ? Buffer.from(String(part.number)) : toBytes(part.path), part };
-      const piece = part.bytes > smallBytes ? content(file) : readSmall(file);
-      // Whoever gets to it sees the failure; until then it is nobody's.
-      if (piece instanceof Promise) piece.catch(() => undefined);
-      ahead.push(piece);
-    }
-    if (ahead.length > aheadPieces) yield* ahead.splice(0, aheadPieces / 2);
+/** The pieces of the archive in order. Small files are read by way of the tree, many at a time; others are opened here. */
+async function* pieces(record: string, { directory, tree }: LayerFiles): AsyncGenerator<Uint8Array, void> {
+  const aside = join(record, "superseded");
+  const superseded = await supersededNumbers(aside);
+  const small = (part: TarIndexRecord) => {
+    if (part.kind === "meta" || part.bytes > smallBytes || superseded.has(part.number) || !isWhole(part)) return undefined;
+    return { bytes: part.bytes, open: () => tree.readFile(toBytes(part.path)) };
+  };
+  for await (const { item: part, opened } of readAhead(readTarIndex(join(record, "tar-index.gz")), small)) {
+    if (part.kind === "meta") yield part.bytes;
+    else if (opened !== undefined) yield* wholeContent(part, opened);
+    else if (superseded.has(part.number)) yield* content({ directory: aside, path: Buffer.from(String(part.number)), part });
+    else yield* content({ directory, path: toBytes(part.path), part });
   }
-  yield* ahead;
+}
+
+function isWhole({ extents, bytes }: FileRecord): boolean {
+  return extents.length === 1 && extents[0]!.offset === 0 && extents[0]!.length === bytes;
+}
+
+async function* wholeContent(part: FileRecord, opened: Promise<OpenedFile>): AsyncGenerator<Uint8Array, void> {
+  let missing = part.bytes;
+  const file = await readable(part, opened);
+  try {
+    for await (const bytes of file.data) {
+      const own = bytes.subarray(0, missing);
+      missing -= own.byteLength;
+      yield own;
+      if (missing === 0) break;
+    }
+  } finally {
+    await file.close();
+  }
+  if (missing > 0) throw shorter(part);
 }
 
 /** A file record and where its bytes are. */
 interface Content {
   readonly directory: string;
   readonly path: Buffer;
-  readonly part: TarIndexRecord & { readonly kind: "file" };
-}
-
-async function readSmall(from: Content): Promise<Buffer[]> {
-  const all: Buffer[] = [];
-  for await (const bytes of content(from)) all.push(bytes);
-  return all;
+  readonly part: FileRecord;
 }
 
 async function supersededNumbers(directory: string): Promise<ReadonlySet<number>> {
@@ -82,23 +91,31 @@ async function supersededNumbers(directory: string): Promise<ReadonlySet<number>
   }
 }
 
-async function* content(from: Content): AsyncGenerator<Buffer, void> {
-  await using file = await openContent(from);
-  for (const { offset, length } of from.part.extents) {
+async function* content({ directory, path, part }: Content): AsyncGenerator<Buffer, void> {
+  await using file: FileHandle = await readable(
+    part,
+    withPathBelow(directory, path, (short) => open(short, constants.O_RDONLY | constants.O_NOFOLLOW)),
+  );
+  for (const { offset, length } of part.extents) {
     for (let at = 0; at < length; ) {
       const buffer = Buffer.allocUnsafe(Math.min(chunkSize, length - at));
       const { bytesRead } = await file.read(buffer, 0, buffer.length, offset + at);
-      if (bytesRead === 0) throw corrupt(`file "${printable(from.part.path)}" of a layer is shorter than it was`);
+      if (bytesRead === 0) throw shorter(part);
       at += bytesRead;
       yield buffer.subarray(0, bytesRead);
     }
   }
 }
 
-async function openContent({ directory, path, part }: Content): Promise<FileHandle> {
+async function readable<T>({ path }: FileRecord, opening: Promise<T>): Promise<T> {
   try {
-    return await withPathBelow(directory, path, (short) => open(short, constants.O_RDONLY | constants.O_NOFOLLOW));
+    return await opening;
   } catch (error) {
-    throw new EngineError("corrupt", `file "${printable(part.path)}" of a layer cannot be read: ${errnoOf(error) ?? String(error)}`, { cause: error });
+    const errno = isEngineError(error) ? error.details.errno : errnoOf(error);
+    throw new EngineError("corrupt", `file "${printable(path)}" of a layer cannot be read: ${errno ?? String(error)}`, { cause: error });
   }
+}
+
+function shorter({ path }: FileRecord): EngineError {
+  return corrupt(`file "${printable(path)}" of a layer is shorter than it was`);
 }

@@ -132,6 +132,8 @@ export interface LayerStore {
   ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
   /** The layer's tar, byte for byte as it came in. */
   tar(chain: ChainID): Promise<Readable>;
+  /** Length of {@link tar}. */
+  tarBytes(chain: ChainID): Promise<number>;
   /** A snapshot's changes as a new deterministic tar. */
   diff(key: string): AsyncIterable<Uint8Array>;
   changes(key: string): Promise<Change[]>;

@@ -1,49 +1,47 @@
 import type { OpenedFile } from "#linux/file-tree.ts";
-import type { TarSource } from "./write-tree.ts";
 
-/** A source, and its file when it has been opened already. */
-export interface Ahead {
-  readonly source: TarSource;
-  readonly opened: Promise<OpenedFile> | undefined;
+/** What is about to be read: a small file, whose content comes with the answer when it is opened. */
+export interface SmallFile {
+  /** At most {@link smallBytes}. */
+  readonly bytes: number;
+  readonly open: () => Promise<OpenedFile>;
 }
 
-/** Files up to this length are opened before their turn: all of one comes with the answer then. Bytes. */
-const smallBytes = 128 * 1024;
-/** What is waited for at most: files, and bytes in them. */
+/** Files up to this length are worth opening before their turn. Bytes. */
+export const smallBytes: number = 128 * 1024;
+/** What is waited for at most: files, bytes in them, and items. */
 const maxFiles = 48;
 const maxBytes = 2 * 1024 * 1024;
+const maxItems = 2 * maxFiles;
 
 /**
- * Passes sources on and has small files opened ahead, many in one message: one question for each file, and an answer that is waited for, is what an archive of small files takes its
- * time for. Further names of a file are not opened.
+ * Passes items on and has small files opened ahead, many in one message: one question for each file, and an answer that is waited for, is what an archive of small files takes its
+ * time for.
+ * @param fileOf the file of an item that is to be opened ahead, if any; asked once for each
  */
-export async function* readAhead(sources: AsyncIterable<TarSource>): AsyncIterable<Ahead> {
-  const queue: Ahead[] = [];
-  const seen = new Set<string>();
+export async function* readAhead<T>(
+  items: AsyncIterable<T>,
+  fileOf: (item: T) => SmallFile | undefined,
+): AsyncGenerator<{ readonly item: T; readonly opened: Promise<OpenedFile> | undefined }, void> {
+  const queue: { readonly item: T; readonly opened: Promise<OpenedFile> | undefined; readonly bytes: number }[] = [];
   let files = 0;
   let bytes = 0;
-  const take = (): Ahead => {
+  const take = () => {
     const next = queue.shift()!;
-    if (next.opened !== undefined) {
-      files--;
-      bytes -= sizeOf(next.source);
-    }
+    if (next.opened !== undefined) files--;
+    bytes -= next.bytes;
     return next;
   };
   try {
-    for await (const source of sources) {
-      const opened = isSmall(source) && isFirstName(source, seen) ? source.tree.readFile(source.stat.path) : undefined;
-      if (opened !== undefined) {
-        // Whoever gets to it sees the failure; until then it is nobody's.
-        opened.catch(() => undefined);
-        files++;
-        bytes += sizeOf(source);
-      }
-      queue.push({ source, opened });
-      while (files >= maxFiles || bytes >= maxBytes || queue.length >= 4 * maxFiles || files === 0) {
-        if (queue.length === 0) break;
-        yield take();
-      }
+    for await (const item of items) {
+      const file = fileOf(item);
+      const opened = file?.open();
+      // Whoever gets to it sees the failure; until then it is nobody's.
+      opened?.catch(() => undefined);
+      if (opened !== undefined) files++;
+      bytes += file?.bytes ?? 0;
+      queue.push({ item, opened, bytes: file?.bytes ?? 0 });
+      while (queue.length > 0 && (files === 0 || files >= maxFiles || bytes >= maxBytes || queue.length >= maxItems)) yield take();
     }
     while (queue.length > 0) yield take();
   } finally {
@@ -53,18 +51,4 @@ export async function* readAhead(sources: AsyncIterable<TarSource>): AsyncIterab
         () => undefined,
       );
   }
-}
-
-function isSmall(source: TarSource): source is TarSource & { kind: "entry" } {
-  return source.kind === "entry" && source.stat.type === "file" && source.stat.size <= smallBytes;
-}
-
-function isFirstName({ stat }: TarSource & { kind: "entry" }, seen: Set<string>): boolean {
-  if (stat.nlink === 1) return true;
-  const inode = `${stat.dev}:${stat.ino}`;
-  return seen.size < seen.add(inode).size;
-}
-
-function sizeOf(source: TarSource): number {
-  return source.kind === "entry" ? source.stat.size : 0;
 }

@@ -15,8 +15,11 @@ export type TreeChange =
   /** The directory just named does not continue the one below. */
   | { readonly kind: "opaque"; readonly path: ByteString; readonly mtimeNs: bigint };
 
-/** Reads an overlay's upper directory. `walker` is rooted at it; `lower` answers for the layers below. */
-export async function* upperChanges(walker: FileTree, lower: UnionView | undefined): AsyncIterable<TreeChange> {
+/**
+ * Reads an overlay's upper directory. `walker` is rooted at it; `lower` answers for the layers below.
+ * @param forLayer it need not be known whether what is no directory is new or changed: it is told as "modify", and not looked up below
+ */
+export async function* upperChanges(walker: FileTree, lower: UnionView | undefined, forLayer = false): AsyncIterable<TreeChange> {
   /** Opaque directories that the walk is in, and which names of the directories below have not turned up. */
   const opaque: { readonly path: ByteString; readonly mtimeNs: bigint; readonly missing: Set<ByteString> }[] = [];
   const leave = function* (path: ByteString): Iterable<TreeChange> {
@@ -30,6 +33,10 @@ export async function* upperChanges(walker: FileTree, lower: UnionView | undefin
     if (path === "" || baseOf(path) === opaqueMarker) continue;
     yield* leave(path);
     opaque.find((directory) => directory.path === parentOf(path))?.missing.delete(baseOf(path));
+    if (forLayer && stat.type !== "dir" && !isWhiteout(stat)) {
+      yield { kind: "modify", path, stat };
+      continue;
+    }
     const below = await lower?.lookup(path);
     if (isWhiteout(stat)) {
       // Of what the image never had (a mount point of ours, say), there is nothing to tell.

@@ -1,7 +1,8 @@
 import { errnoOf, isEngineError } from "#core/errors.ts";
 import type { FileTree, OpenedFile, TreeStat } from "#linux/file-tree.ts";
 import { type ByteString, baseOf, joinPath, parentOf, printable, toByteString } from "./bytes.ts";
-import { readAhead } from "./read-ahead.ts";
+import { coalesced } from "./coalesce.ts";
+import { readAhead, type SmallFile, smallBytes } from "./read-ahead.ts";
 import type { Xattr } from "./tar/entry.ts";
 import { endBlocks, formatHeader, padding, type WriteEntry } from "./tar/writer.ts";
 
@@ -15,9 +16,13 @@ export type TarSource =
  * Writes entries as a tar, in the order they come. The second name of a file within it becomes a hard link to the first. Sockets are left out: an archive cannot hold them.
  * @param onChanged told of each file that somebody changed while it was read, as GNU tar tells: it is in the archive with the length that it had when it was opened, cut or padded with zeros; one that is gone is left out
  */
-export async function* writeTar(sources: AsyncIterable<TarSource>, onChanged: (message: string) => void = () => undefined): AsyncIterable<Uint8Array> {
+export function writeTar(sources: AsyncIterable<TarSource>, onChanged: (message: string) => void = () => undefined): AsyncIterable<Uint8Array> {
+  return coalesced(writeMembers(sources, onChanged));
+}
+
+async function* writeMembers(sources: AsyncIterable<TarSource>, onChanged: (message: string) => void): AsyncIterable<Uint8Array> {
   const names = new Map<string, ByteString>();
-  for await (const { source, opened } of readAhead(sources)) {
+  for await (const { item: source, opened } of readAhead(sources, smallFiles())) {
     if (source.kind !== "entry") {
       const name = source.kind === "opaque" ? joinPath(source.path, ".wh..wh..opq") : joinPath(parentOf(source.path), `.wh.${baseOf(source.path)}`);
       yield formatHeader({ name, type: "file", linkname: "", mode: 0o600, uid: 0, gid: 0, size: 0, mtimeNs: source.mtimeNs, major: 0, minor: 0, xattrs: [] });
@@ -45,6 +50,18 @@ export async function* writeTar(sources: AsyncIterable<TarSource>, onChanged: (m
     if (inode !== undefined) names.set(inode, path);
   }
   yield endBlocks();
+}
+
+/** Small files, but no further names of one. */
+function smallFiles(): (source: TarSource) => SmallFile | undefined {
+  const seen = new Set<string>();
+  return (source) => {
+    if (source.kind !== "entry" || source.stat.type !== "file" || source.stat.size > smallBytes) return undefined;
+    const { stat, tree } = source;
+    const inode = inodeOf(stat);
+    if (inode !== undefined && seen.size === seen.add(inode).size) return undefined;
+    return { bytes: stat.size, open: () => tree.readFile(stat.path) };
+  };
 }
 
 /** What a file with further names is known by. */

@@ -26,24 +26,12 @@ interface Member {
 /**
  * An archive as `docker save` of version 25 and later writes it, readable by older ones as well: an OCI layout with docker's `manifest.json` beside its index.
  * Layers are uncompressed, so their digests are the images' diff_ids. The same images give the same bytes.
+ * A layer is verified as it is read: one that is damaged ends the stream with an error.
  */
 export async function saveArchive(images: readonly ImageToSave[], layers: LayerStore): Promise<Readable> {
-  const layerBytes = await measureLayers(images, layers);
+  const layerBytes = new Map<ChainID, number>();
+  for (const { image } of images) for (const chain of image.chainIds) if (!layerBytes.has(chain)) layerBytes.set(chain, await layers.tarBytes(chain));
   return Readable.from(writeArchive(collect(images, layers, layerBytes)), { objectMode: false, highWaterMark: 1024 * 1024 });
-}
-
-/** Lengths of the layers' tars. Reading them once up front also finds a damaged layer while the answer can still be an error. */
-async function measureLayers(images: readonly ImageToSave[], layers: LayerStore): Promise<Map<ChainID, number>> {
-  const bytes = new Map<ChainID, number>();
-  for (const { image } of images) {
-    for (const chain of image.chainIds) {
-      if (bytes.has(chain)) continue;
-      let length = 0;
-      for await (const chunk of await layers.tar(chain)) length += (chunk as Uint8Array).byteLength;
-      bytes.set(chain, length);
-    }
-  }
-  return bytes;
 }
 
 function collect(images: readonly ImageToSave[], layers: LayerStore, layerBytes: ReadonlyMap<ChainID, number>): Member[] {

@@ -138,9 +138,12 @@ async function takeFile(name: string, reader: TarReader, path: string, signal: A
   try {
     for (let piece = await reader.read(); piece !== undefined; piece = await reader.read()) {
       throwIfAborted(signal);
+      // The write is under way while the digest is taken.
+      const written = writeAll(file, piece);
+      written.catch(() => undefined);
       hash.update(piece);
       size += piece.byteLength;
-      await writeAll(file, piece);
+      await written;
     }
   } finally {
     await file.close();

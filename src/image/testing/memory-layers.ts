@@ -40,6 +40,10 @@ export class MemoryLayers implements LayerStore {
     return Readable.from([this.#get(chain).bytes]);
   }
 
+  async tarBytes(chain: ChainID): Promise<number> {
+    return this.#get(chain).bytes.length;
+  }
+
   // biome-ignore lint/correctness/useYield: there are no snapshots
   async *diff(): AsyncIterable<Uint8Array> {
     throw new EngineError("unsupported", "there are no snapshots in memory");
