@@ -282,7 +282,7 @@ class TreeClient implements WorkerTree {
   // --- questions
 
   async lstat(path: TreePath): Promise<TreeStat | undefined> {
-    const { type, data } = await this.#ask(T.LSTAT, path, (w) => w.str(path));
+    const { type, data } = await this.#ask(T.LSTAT, path, (w) => w.str(path), true);
     if (type === T.MISSING) return undefined;
     // The worker names the root itself "".
     return new EntryReader(data, 0).next();

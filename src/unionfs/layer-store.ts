@@ -119,6 +119,7 @@ class Layers implements LayerStore {
         index,
         keep: (path, number) => keepContent(dir, path, join(directory, "superseded"), number),
         digestKnown: options.expected !== undefined,
+        diffId: options.file === undefined ? undefined : options.expected,
         signal: options.signal,
         onProgress: options.onProgress,
       });

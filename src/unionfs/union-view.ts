@@ -24,12 +24,14 @@ export class UnionView {
       const [top] = this.#merged.get("") ?? [];
       return top === undefined ? undefined : this.#tree.lstat(toBytes(top));
     }
-    const directories = await this.#directories(parent);
+    const name = path.slice(parent === "" ? 0 : parent.length + 1);
+    const places = (await this.#directories(parent)).map((directory) => joinPath(directory, name));
+    // All layers are asked at once: one answer after the other is what an image of a hundred layers would take its time for.
+    const entries = await Promise.all(places.map((at) => this.#tree.lstat(toBytes(at))));
     let found: TreeStat | undefined;
     const merged: ByteString[] = [];
-    for (const directory of directories) {
-      const at = joinPath(directory, path.slice(parent === "" ? 0 : parent.length + 1));
-      const entry = await this.#tree.lstat(toBytes(at));
+    for (const [i, at] of places.entries()) {
+      const entry = entries[i];
       if (entry === undefined) continue;
       if (entry.type !== "dir") {
         if (found === undefined && !isWhiteout(entry)) found = entry;
