@@ -178,15 +178,15 @@ class Layers implements LayerStore {
     const archive = this.driver.archive?.(chain);
     if (archive !== undefined) return Readable.from(verified(createReadStream(archive, { highWaterMark: 256 * 1024 }), diffId), { objectMode: false });
     const mount = await this.driver.mounts(chain);
-    if (mount.kind === "fs") return Readable.from(this.#tarOfMounted(chain, mount, diffId), { objectMode: false });
     const [top] = directoriesOf(mount);
-    if (top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
-    return Readable.from(this.#rebuild(this.#records.directory(chain), top, diffId), { objectMode: false });
+    if (mount.kind !== "fs" && top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
+    const own: RootMount = mount.kind === "fs" ? mount : { kind: "bind", source: top!, readonly: true };
+    return Readable.from(this.#rebuild(this.#records.directory(chain), own, diffId), { objectMode: false });
   }
 
-  async *#rebuild(record: string, directory: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
-    await using files = closing(await this.#helper.openTree(directory));
-    yield* rebuildTar(record, { directory, tree: files.tree }, diffId);
+  async *#rebuild(record: string, layer: RootMount, diffId: DiffID): AsyncGenerator<Buffer, void> {
+    await using files = closing(await openRoot(this.#helper, layer));
+    yield* rebuildTar(record, { directory: await files.tree.directory(), tree: files.tree }, diffId);
   }
 
   async tarBytes(chain: ChainID): Promise<number> {
@@ -196,11 +196,6 @@ class Layers implements LayerStore {
     let bytes = 0;
     for await (const piece of await this.tar(chain)) bytes += (piece as Uint8Array).byteLength;
     return bytes;
-  }
-
-  async *#tarOfMounted(chain: ChainID, mount: RootMount, diffId: DiffID): AsyncIterable<Uint8Array> {
-    await using tree = closing(await openRoot(this.#helper, mount));
-    yield* rebuildTar(this.#records.directory(chain), await tree.tree.directory(), diffId);
   }
 
   async *diff(key: string): AsyncIterable<Uint8Array> {
