@@ -85,6 +85,8 @@ export interface ContainerRecord {
   /** Storage driver name and snapshot key. */
   driver: string;
   snapshot: string;
+  /** AppArmor's profile; "unconfined" for none. Absent: this kernel runs without AppArmor. */
+  appArmorProfile?: string;
   /** The maps of its user namespace, chosen at create; absent = the host's users. */
   idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
   restartCount: number;

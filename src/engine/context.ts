@@ -53,6 +53,8 @@ export interface EngineContext {
   readonly rootFiles: RootFileCache;
   /** Which ids of the host user namespaces get. */
   readonly idRanges: IdRanges;
+  /** The AppArmor profile of containers that ask for none; undefined = none. */
+  readonly appArmorDefault: string | undefined;
   /** Work that nobody waits for but the end of the engine. */
   readonly background: Background;
   readonly log: EngineOptions["log"];

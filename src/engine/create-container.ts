@@ -26,6 +26,7 @@ import { mergeImageConfig } from "./merge-image-config.ts";
 import type { Containers } from "./mod.ts";
 import { type WantedMount, wantedMounts } from "./mount-points.ts";
 import { specOf } from "./container-spec.ts";
+import { appArmorProfileOf } from "./apparmor.ts";
 import { checkSupported } from "./unsupported-options.ts";
 import { requireIdmap } from "./idmap-support.ts";
 import { userOfImage } from "./resolve-user.ts";
@@ -98,6 +99,7 @@ export async function draftContainer(
   await takeShaping(ctx, config, hostConfig);
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
+  const appArmorProfile = appArmorProfileOf(hostConfig, ctx.facts, ctx.appArmorDefault);
   const idMappings = await idMappingsOf(ctx, id, image, config, hostConfig);
   const directory = ctx.records.directory(id);
   const [path = "", ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
@@ -121,6 +123,7 @@ export async function draftContainer(
     driver: ctx.layers.driver.name,
     snapshot: hostConfig.WherryRootfs === undefined ? id : "",
     ...(idMappings === undefined ? {} : { idMappings }),
+    ...(appArmorProfile === "" ? {} : { appArmorProfile }),
     restartCount: 0,
     manuallyStopped: false,
     ...etcPaths(ctx, directory, hostConfig),

@@ -233,6 +233,7 @@ async function processOf(ctx: EngineContext, container: Container, config: ExecR
       cwd,
       capabilities: capabilitySets([...capabilities], user.uid),
       noNewPrivileges: security.noNewPrivileges && !config.Privileged,
+      ...(config.Privileged && spec.process.apparmorProfile !== undefined ? { apparmorProfile: "unconfined" } : {}),
     },
     namespaces: (spec.linux?.namespaces ?? []).map((ns) => ns.type),
     seccomp: config.Privileged

@@ -38,6 +38,7 @@ import { EventLog } from "./events.ts";
 import { createExec, resizeExec, startExec } from "./exec-container.ts";
 import { ExecTable } from "./exec-table.ts";
 import { explainContainer } from "./explain-container.ts";
+import { loadDefaultProfile } from "./apparmor.ts";
 import { IdRanges } from "./id-ranges.ts";
 import { usedImages } from "#container/used-images.ts";
 import { ImageIndex } from "./image-index.ts";
@@ -149,6 +150,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     attaches: new PendingAttaches(),
     rootFiles: new RootFileCache(),
     idRanges,
+    appArmorDefault: await loadDefaultProfile({ facts, helper, execRoot, log }),
     background,
     log,
     emptyTrash: coalesced(background, "deleting removed containers", () => records.emptyTrash()),

@@ -55,6 +55,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
 
 function securityOptions({ facts, idRanges }: EngineContext): string[] {
   return [
+    ...(facts.lsm.includes("apparmor") ? ["name=apparmor"] : []),
     ...(facts.seccomp.supported ? ["name=seccomp,profile=builtin"] : []),
     ...(idRanges.remap === undefined ? [] : ["name=userns"]),
     ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : []),

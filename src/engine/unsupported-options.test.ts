@@ -60,7 +60,7 @@ test("refused: recursively read-only on a kernel that cannot", () => {
 test.each<[string, object, object, object, string]>([
   ["windows", { CpuCount: 2 }, {}, {}, "linux does not support CPU count. Count discarded."],
   ["options of no log", { LogConfig: { Type: "none", Config: { "max-size": "1m" } } }, {}, {}, "The log option max-size has no effect: nothing is logged."],
-  ["AppArmor", { SecurityOpt: ["apparmor=mine"] }, {}, {}, 'AppArmor profiles are not applied by this engine: the container runs without "mine".'],
+  ["AppArmor", { SecurityOpt: ["apparmor=mine"] }, {}, {}, 'This kernel runs without AppArmor: the container runs without the profile "mine".'],
   ["SELinux", { SecurityOpt: ["label=type:x"] }, {}, {}, 'SELinux labels are not applied by this engine: "label=type:x" is discarded.'],
   ["ports without a network", { NetworkMode: "none", PublishAllPorts: true }, {}, {}, "Published ports are discarded when using none network mode"],
   ["driver options", {}, { DriverOpts: { a: "b" } }, {}, "DriverOpts of the endpoint on network bridge is not supported by this engine. It is discarded."],

@@ -23,7 +23,7 @@ export function checkSupported({ config, hostConfig, networkingConfig }: CreateO
   return [
     ...windowsOnly(hostConfig),
     ...logOptions(hostConfig),
-    ...securityLabels(hostConfig),
+    ...securityLabels(hostConfig, facts),
     ...health(config),
     ...ports(hostConfig),
     ...Object.entries(networkingConfig.EndpointsConfig).flatMap(([network, endpoint]) => checkEndpoint(network, endpoint)),
@@ -66,13 +66,13 @@ function logOptions({ LogConfig: { Type: type, Config: options } }: HostConfig):
   return type === "none" ? Object.keys(options).map((key) => `The log option ${key} has no effect: nothing is logged.`) : [];
 }
 
-function securityLabels({ SecurityOpt: options, Privileged: privileged }: HostConfig): string[] {
+function securityLabels({ SecurityOpt: options, Privileged: privileged }: HostConfig, { lsm }: HostFacts): string[] {
   const { apparmor } = parseSecurityOptions(options);
   const labels = (options ?? []).filter((option) => /^label[=:](?!disable$)/.test(option));
   return [
-    ...(apparmor === undefined || apparmor === "" || apparmor === "unconfined" || privileged
+    ...(apparmor === undefined || apparmor === "" || apparmor === "unconfined" || privileged || lsm.includes("apparmor")
       ? []
-      : [`AppArmor profiles are not applied by this engine: the container runs without "${apparmor}".`]),
+      : [`This kernel runs without AppArmor: the container runs without the profile "${apparmor}".`]),
     ...labels.map((option) => `SELinux labels are not applied by this engine: "${option}" is discarded.`),
   ];
 }

@@ -39,6 +39,8 @@ export interface SpecInput {
   /** Nodes of `--device`, with their cgroup permissions; with Privileged, the host's nodes (permissions ignored). */
   readonly devices?: readonly (DeviceNode & { readonly access: string })[];
   readonly deviceNumbers?: DeviceNumbers;
+  /** "unconfined" or absent: none. */
+  readonly appArmorProfile?: string;
 }
 
 export interface SpecResult {
@@ -94,6 +96,7 @@ export function buildSpec(input: SpecInput): SpecResult {
       ...processOf(input, capabilities.names, security.noNewPrivileges),
       rlimits: rlimitsOf(hostConfig, facts, warnings),
       oomScoreAdj: oomScoreAdjOf(hostConfig, facts, warnings),
+      ...(input.appArmorProfile === undefined ? {} : { apparmorProfile: input.appArmorProfile }),
     },
     root: { path: "rootfs", readonly: hostConfig.ReadonlyRootfs },
     mounts,

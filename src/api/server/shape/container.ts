@@ -202,7 +202,7 @@ export function containerInspect(record: ContainerRecord, options: InspectOption
     Platform: "linux",
     MountLabel: "",
     ProcessLabel: "",
-    AppArmorProfile: "",
+    AppArmorProfile: record.appArmorProfile ?? "",
     ExecIDs: options.execIds.length === 0 ? null : [...options.execIds],
     HostConfig: { ...record.hostConfig, ...idMappingsJson(record) },
     GraphDriver: { Data: { ...options.graph }, Name: record.driver },
