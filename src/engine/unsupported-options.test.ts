@@ -4,8 +4,8 @@ import { hostConfig, networkingConfig } from "#api/types/host-config.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { checkSupported } from "./unsupported-options.ts";
 
-// Only that fact is asked for.
-const facts = (mountSetattr: boolean) => ({ mountSetattr }) as HostFacts;
+// Only these facts are asked for.
+const facts = (mountSetattr: boolean) => ({ mountSetattr, lsm: [] as readonly string[] }) as HostFacts;
 
 function check(host: object, endpoint: object = {}, config: object = {}, mountSetattr = true): string[] {
   const options = {
