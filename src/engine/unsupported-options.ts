@@ -90,10 +90,9 @@ function ports({ NetworkMode: mode, PortBindings: bindings, PublishAllPorts: all
 /** Also of `network connect`. */
 export function checkEndpoint(network: string, endpoint: EndpointConfig): string[] {
   const { IPv4Address: address = "", IPv6Address: address6 = "", LinkLocalIPs: linkLocal = [] } = endpoint.IPAMConfig ?? {};
-  if (address6 !== "" || linkLocal.length > 0)
-    throw unsupported(`the address ${address6 || linkLocal.join(", ")} cannot be given: networks of this engine are IPv4 only`, "use an IPv4 address");
+  if (linkLocal.length > 0) throw unsupported(`the link-local address ${linkLocal.join(", ")} cannot be given by this engine`, "use an address of the network");
   const bare = network === "host" || network === "none";
-  if (bare && address !== "") refuse("user specified IP address is supported on user defined networks only");
+  if (bare && (address !== "" || address6 !== "")) refuse("user specified IP address is supported on user defined networks only");
   const discarded = (what: string, given: boolean) =>
     given ? [`${what} of the endpoint on network ${network} is not supported by this engine. It is discarded.`] : [];
   return [

@@ -3,10 +3,13 @@
  * @module
  */
 import { readFile } from "node:fs/promises";
-import { prefixOf, type Subnet } from "./ipv4.ts";
+import { errnoOf } from "#core/errors.ts";
+import { prefixOf, type Subnet } from "./ip-address.ts";
 
-/** Destinations of the main table with their interface; the default route is left out. */
-export function parseRoutes(text: string): (Subnet & { readonly interface: string })[] {
+export type HostRoute = Subnet & { readonly interface: string };
+
+/** Destinations of the IPv4 main table with their interface; the default route is left out. */
+export function parseRoutes(text: string): HostRoute[] {
   return text
     .split("\n")
     .slice(1)
@@ -15,7 +18,7 @@ export function parseRoutes(text: string): (Subnet & { readonly interface: strin
       const [name, destination, , , , , , mask] = fields;
       if (name === undefined || destination === undefined || mask === undefined) return [];
       const prefix = prefixOf(hostOrder(mask));
-      return prefix === undefined || prefix === 0 ? [] : [{ interface: name.trim(), network: hostOrder(destination), prefix }];
+      return prefix === undefined || prefix === 0 ? [] : [{ interface: name.trim(), family: 4, network: BigInt(hostOrder(destination)), prefix }];
     });
 }
 
@@ -25,7 +28,28 @@ function hostOrder(hex: string): number {
   return (((value & 0xff) << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24)) >>> 0;
 }
 
+/** The same of /proc/net/ipv6_route; link-local and multicast ranges are every interface's. */
+export function parseIPv6Routes(text: string): HostRoute[] {
+  return text.split("\n").flatMap((line) => {
+    const [destination, bits, , , , , , , , name] = line.trim().split(/\s+/);
+    if (destination === undefined || bits === undefined || name === undefined || name === "lo" || /^(fe[89ab]|ff)/.test(destination)) return [];
+    const prefix = Number.parseInt(bits, 16);
+    return prefix === 0 ? [] : [{ interface: name, family: 6, network: BigInt(`0x${destination}`), prefix }];
+  });
+}
+
 /** What the host routes, without routes through `ours`. */
 export async function hostRanges(ours: ReadonlySet<string>): Promise<Subnet[]> {
-  return parseRoutes(await readFile("/proc/net/route", "utf8")).filter((route) => !ours.has(route.interface));
+  const routes = [...parseRoutes(await readFile("/proc/net/route", "utf8")), ...parseIPv6Routes(await readIfThere("/proc/net/ipv6_route"))];
+  return routes.filter((route) => !ours.has(route.interface));
+}
+
+/** "" where the kernel has no IPv6. */
+async function readIfThere(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return "";
+    throw error;
+  }
 }

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Helper } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { Plan } from "#linux/plan.ts";
+import { parseAddress } from "./ip-address.ts";
 import { type JoinRequest, type NetworkManager, openNetworks } from "./mod.ts";
 import { parseContainerPort, parseHostPort, releaseAll, takePort } from "./ports/host-ports.ts";
 import { publishPorts } from "./published-ports.ts";
@@ -96,7 +97,10 @@ describe("records", () => {
     expect(await code({ Name: "a b" })).toMatch(/^invalid: invalid network name "a b"/);
     expect(await code({ Name: "x", Driver: "overlay" })).toBe("not-found: could not find plugin overlay in v1 plugin registry: plugin not found");
     expect(await code({ Name: "x", Driver: "host" })).toBe('denied: only one instance of "host" network is allowed');
-    expect(await code({ Name: "x", EnableIPv6: true })).toMatch(/^unsupported:/);
+    expect(await code({ Name: "x", Options: { "com.docker.network.bridge.gateway_mode_ipv6": "routed" } })).toMatch(/^unsupported: the gateway mode "routed"/);
+    expect(await code({ Name: "x", Options: { "com.docker.network.bridge.host_binding_ipv4": "::1" } })).toMatch(/^invalid: invalid value "::1"/);
+    const two = { Driver: "default", Options: null, Config: [{ Subnet: "10.5.0.0/24" }, { Subnet: "10.6.0.0/24" }] };
+    expect(await code({ Name: "x", IPAM: two })).toBe("invalid: bridge driver doesn't support multiple subnets");
     expect(await code({ Name: "x", IPAM: config("10.200.0.128/25") })).toBe("denied: invalid pool request: Pool overlaps with other one on this address space");
     expect(await code({ Name: "x", IPAM: config("10.9.0.0/24", { Gateway: "10.8.0.1" }) })).toBe("invalid: no matching subnet for gateway 10.8.0.1");
     expect(await code({ Name: "x", Options: { "com.docker.network.bridge.name": "much-too-long-a-name" } })).toMatch(/^invalid: invalid interface name/);
@@ -169,20 +173,31 @@ describe("ports", () => {
     await new Promise((done) => other.close(done));
   });
 
+  const at = (text: string) => ({ ipv4: parseAddress(text)!, ipv6: parseAddress("fd00::2") });
+
+  test("IPv6 addresses of the host lead to the container's, where it has one", async () => {
+    const ports = { "80/tcp": [{ HostIp: "::1", HostPort: "" }] };
+    const bare = { ipv4: parseAddress("10.0.0.2")!, ipv6: undefined };
+    const [six, none] = [await publishPorts(ports, at("10.0.0.2"), undefined), await publishPorts(ports, bare, undefined)];
+    expect(six.published).toMatchObject([{ hostAddress: parseAddress("::1"), address: parseAddress("fd00::2"), port: 80 }]);
+    expect(none.published).toEqual([]);
+    await releaseAll([...six.held, ...none.held]);
+  });
+
   test("bindings become real ports; what cannot be had gives everything back", async () => {
-    const { bindings, held, published } = await publishPorts({ "80/tcp": [{ HostIp: "127.0.0.1", HostPort: "" }], "81/tcp": null }, 0x0a000002, undefined);
+    const { bindings, held, published } = await publishPorts({ "80/tcp": [{ HostIp: "127.0.0.1", HostPort: "" }], "81/tcp": null }, at("10.0.0.2"), undefined);
     const port = Number(bindings["80/tcp"]?.[0]?.HostPort);
     expect(bindings).toEqual({ "80/tcp": [{ HostIp: "127.0.0.1", HostPort: String(port) }], "81/tcp": null });
-    expect(published).toEqual([{ protocol: "tcp", hostAddress: 0x7f000001, hostPort: port, address: 0x0a000002, port: 80 }]);
+    expect(published).toEqual([{ protocol: "tcp", hostAddress: parseAddress("127.0.0.1"), hostPort: port, address: parseAddress("10.0.0.2"), port: 80 }]);
     const clash = publishPorts(
       { "82/udp": [{ HostIp: "127.0.0.1", HostPort: String(port) }], "80/tcp": [{ HostIp: "127.0.0.1", HostPort: String(port) }] },
-      0x0a000003,
+      at("10.0.0.3"),
       undefined,
     );
     await expect(clash).rejects.toThrow("port is already allocated");
     await releaseAll(held);
-    await releaseAll((await publishPorts({ "82/udp": [{ HostIp: "127.0.0.1", HostPort: String(port) }] }, 0x0a000003, undefined)).held);
-    await expect(publishPorts({ "80/tcp": [{ HostIp: "localhost", HostPort: "1" }] }, 0x0a000003, undefined)).rejects.toThrow(
+    await releaseAll((await publishPorts({ "82/udp": [{ HostIp: "127.0.0.1", HostPort: String(port) }] }, at("10.0.0.3"), undefined)).held);
+    await expect(publishPorts({ "80/tcp": [{ HostIp: "localhost", HostPort: "1" }] }, at("10.0.0.3"), undefined)).rejects.toThrow(
       'invalid host address "localhost"',
     );
   });

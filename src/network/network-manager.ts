@@ -10,9 +10,9 @@ import { newId } from "#core/ids.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import type { Helper, MonitorLink } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { BridgeDriver, ordinalOf } from "./bridge/bridge-driver.ts";
-import { BridgeHost, indexOf, tableName } from "./bridge/bridge-host.ts";
-import { parseAddress } from "./ipv4.ts";
+import { addressesOf, BridgeDriver, ordinalOf } from "./bridge/bridge-driver.ts";
+import { BridgeHost, type ForwardingMark, indexOf, tableName } from "./bridge/bridge-host.ts";
+import type { Family } from "./ip-address.ts";
 import type { Shaping } from "./shaping.ts";
 import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord, RunningProcess } from "./mod.ts";
 import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-records.ts";
@@ -46,7 +46,6 @@ interface Member {
   endpoint: EndpointRecord;
   /** Bridge networks only. */
   publication: Publication | undefined;
-  defaultRoute: boolean;
   readonly priority: number;
   /** `name:alias` */
   readonly links: readonly string[];
@@ -124,22 +123,18 @@ class Networks implements NetworkManager {
     const { containerId, containerName: name } = request;
     if (network.Driver !== "bridge") {
       const endpoint = bareEndpoint(network, request);
-      this.#members.add({ containerId, name, network, endpoint, publication: undefined, defaultRoute: false, priority: 0, links: [] });
+      this.#members.add({ containerId, name, network, endpoint, publication: undefined, priority: 0, links: [] });
       return { endpoint, ports: {}, steps: [] };
     }
     const ordinal = this.#freeOrdinal(request, network);
-    const gateway = request.together === undefined ? undefined : this.gatewayOf(request.together);
-    const defaultRoute = request.together === undefined ? !network.Internal : gateway !== undefined && this.#registry.get(gateway).Id === network.Id;
+    const rivals = request.together === undefined ? [{ network, priority: 0 }] : this.#candidates(request.together);
     const names = await this.#needsNames(network, request);
-    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal, defaultRoute, names });
-    this.#add(request, { network, endpoint, publication, defaultRoute });
+    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal, gateways: gatewaysOf(network, rivals), names });
+    this.#add(request, { network, endpoint, publication });
     return { endpoint, ports: publication.bindings, steps };
   }
 
-  #add(
-    { containerId, containerName: name, endpoint: asked }: JoinRequest,
-    made: Pick<Member, "network" | "endpoint" | "publication" | "defaultRoute">,
-  ): Member {
+  #add({ containerId, containerName: name, endpoint: asked }: JoinRequest, made: Pick<Member, "network" | "endpoint" | "publication">): Member {
     // the default network may have got another range while it was joined
     const member = { ...made, containerId, name, network: this.#registry.get(made.network.Id), priority: asked?.GwPriority ?? 0, links: asked?.Links ?? [] };
     this.#members.add(member);
@@ -194,11 +189,11 @@ class Networks implements NetworkManager {
   }
 
   gatewayOf(endpoints: Readonly<Record<string, EndpointConfig>>): string | undefined {
-    const candidates = Object.entries(endpoints).flatMap(([name, { GwPriority: priority = 0 }]) => {
-      const network = this.#registry.get(name);
-      return network.Driver === "bridge" && !network.Internal ? [{ name, network, priority }] : [];
-    });
-    return candidates.sort(byGateway)[0]?.name;
+    return gatewayAmong(this.#candidates(endpoints), 4)?.name;
+  }
+
+  #candidates(endpoints: Readonly<Record<string, EndpointConfig>>): (Rival & { readonly name: string })[] {
+    return Object.entries(endpoints).map(([name, { GwPriority: priority = 0 }]) => ({ name, network: this.#registry.get(name), priority }));
   }
 
   async plug(request: JoinRequest, target: RunningProcess): Promise<JoinResult> {
@@ -206,18 +201,14 @@ class Networks implements NetworkManager {
     if (network.Driver !== "bridge") throw new EngineError("denied", `a running container cannot be connected to a network of the driver ${network.Driver}`);
     const ordinal = this.#freeOrdinal(request, network);
     const before = this.#onBridges(request.containerId);
-    const old = before.find((member) => member.defaultRoute);
-    const priority = request.endpoint?.GwPriority ?? 0;
-    const defaultRoute = !network.Internal && (old === undefined || byGateway({ network, priority }, old) < 0);
+    const old = gatewayAmong(before, 4);
+    const gateways = gatewaysOf(network, [...before, { network, priority: request.endpoint?.GwPriority ?? 0 }]);
     // Ports of a container that had no way out until now are published for the first time.
-    const asked = old === undefined && defaultRoute ? request : { ...request, ports: {} };
+    const asked = old === undefined && gateways.includes(4) ? request : { ...request, ports: {} };
     const names = await this.#needsNames(network, request);
-    const made = await this.#driver.plug(network, { request: asked, slot: 0, ordinal, defaultRoute, names }, target);
-    const member = this.#add(request, { ...made, network, defaultRoute });
-    if (defaultRoute && old !== undefined) {
-      old.defaultRoute = false;
-      await this.#movePorts(old, member);
-    }
+    const made = await this.#driver.plug(network, { request: asked, slot: 0, ordinal, gateways, names }, target);
+    const member = this.#add(request, { ...made, network });
+    if (gateways.includes(4) && old !== undefined) await this.#movePorts(old, member);
     return { endpoint: made.endpoint, ports: member.publication?.bindings ?? {}, steps: [] };
   }
 
@@ -228,16 +219,17 @@ class Networks implements NetworkManager {
     this.#nameTable = undefined;
     const { network, endpoint, publication } = member;
     if (publication === undefined) return {};
-    const next = this.#onBridges(containerId)
-      .filter((other) => !other.network.Internal)
-      .sort(byGateway)[0];
-    const bindings = publication.bindings;
-    if (!member.defaultRoute || next === undefined) {
-      await this.#driver.unplug(network, endpoint, publication);
-      return member.defaultRoute ? { ports: Object.fromEntries(Object.keys(bindings).map((port) => [port, null])) } : {};
+    const others = this.#onBridges(containerId);
+    for (const family of gatewaysOf(network, [...others, member])) {
+      const next = gatewayAmong(others, family);
+      if (next !== undefined) await this.#driver.reroute(next.network, next.endpoint, target, family);
     }
-    await this.#driver.reroute(next.network, next.endpoint, target);
-    next.defaultRoute = true;
+    const next = gatewayAmong(others, 4);
+    const was = gatewayAmong([...others, member], 4) === member;
+    if (!was || next === undefined) {
+      await this.#driver.unplug(network, endpoint, publication);
+      return was ? { ports: Object.fromEntries(Object.keys(publication.bindings).map((port) => [port, null])) } : {};
+    }
     await this.#movePorts(member, next);
     await this.#driver.unplug(network, endpoint, unpublished);
     return { ports: next.publication?.bindings ?? {} };
@@ -299,20 +291,21 @@ class Networks implements NetworkManager {
         this.#log("warn", `container ${name} is on network ${endpoint.NetworkName}, which does not exist any more`);
         continue;
       }
-      const address = parseAddress(endpoint.IPAddress);
-      const publication = network.Driver === "bridge" && address !== undefined ? unpublished : undefined;
-      if (address !== undefined && publication !== undefined) this.#registry.pool(network).adopt(address, name);
+      const addresses = addressesOf(endpoint);
+      const publication = network.Driver === "bridge" && addresses.ipv4 !== undefined ? unpublished : undefined;
+      if (publication !== undefined) {
+        const { ipv4, ipv6 } = this.#registry.pools(network);
+        if (addresses.ipv4 !== undefined) ipv4.adopt(addresses.ipv4, name);
+        if (addresses.ipv6 !== undefined) ipv6?.adopt(addresses.ipv6, name);
+      }
       const priority = asked?.[endpoint.NetworkName]?.GwPriority ?? 0;
       const links = asked?.[endpoint.NetworkName]?.Links ?? [];
-      this.#members.add({ containerId, name, network, endpoint, publication, defaultRoute: false, priority, links });
+      this.#members.add({ containerId, name, network, endpoint, publication, priority, links });
       if (endpoint.NameServer === true) this.#named.set(containerId, undefined);
     }
     // the same choice as when it was joined
-    const own = this.#onBridges(containerId);
-    const gateway = own.filter(({ network }) => !network.Internal).sort(byGateway)[0];
-    if (gateway === undefined) return;
-    gateway.defaultRoute = true;
-    gateway.publication = await restorePorts(ports, parseAddress(gateway.endpoint.IPAddress) ?? 0, this.#lostPort(name));
+    const gateway = gatewayAmong(this.#onBridges(containerId), 4);
+    if (gateway !== undefined) gateway.publication = await restorePorts(ports, addressesOf(gateway.endpoint), this.#lostPort(name));
   }
 
   #lostPort(name: string): (error: unknown) => void {
@@ -373,9 +366,18 @@ function namedEndpoint({ containerId, network, endpoint, links }: Member): Named
 
 const unpublished: Publication = { held: [], published: [], bindings: {} };
 
-/** Of two networks of a container, the one that its default route goes through comes first: the higher priority, then the name, as Docker has it. */
-function byGateway(a: Pick<Member, "network" | "priority">, b: Pick<Member, "network" | "priority">): number {
-  return b.priority - a.priority || (a.network.Name < b.network.Name ? -1 : 1);
+type Rival = Pick<Member, "network" | "priority">;
+
+/** Of a container's networks, the one that the default route of a family goes through: the highest priority, then the first by name, as Docker has it. */
+function gatewayAmong<T extends Rival>(members: readonly T[], family: Family): T | undefined {
+  return members
+    .filter(({ network }) => network.Driver === "bridge" && !network.Internal && (family === 4 || network.EnableIPv6))
+    .sort((a, b) => b.priority - a.priority || (a.network.Name < b.network.Name ? -1 : 1))[0];
+}
+
+/** The families for which that is this one. */
+function gatewaysOf(network: NetworkRecord, members: readonly Rival[]): Family[] {
+  return ([4, 6] as const).filter((family) => gatewayAmong(members, family)?.network.Id === network.Id);
 }
 
 /** `host` and `none` have nothing to give. */
@@ -396,13 +398,17 @@ function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): E
   };
 }
 
-/** Remembers over restarts of the daemon, but not of the host, that it was us who turned IP forwarding on. */
-async function forwardingMark(dataRoot: string): Promise<{ readonly turnedOn: boolean; readonly remember: () => Promise<void> }> {
+/** Remembers over restarts of the daemon, but not of the host, for which families it was us who turned IP forwarding on. */
+async function forwardingMark(dataRoot: string): Promise<ForwardingMark> {
   const path = join(dataRoot, "network", "ip-forward");
   const boot = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
   const stored = await readFile(path, "utf8").catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT") return "";
     throw error;
   });
-  return { turnedOn: stored.trim() === boot, remember: async () => await writeFile(path, `${boot}\n`, { mode: 0o600 }) };
+  const [storedBoot, ...families] = stored.trim().split(" ");
+  return {
+    turnedOn: storedBoot === boot ? ([4, 6] as const).filter((family) => families.includes(String(family))) : [],
+    remember: async (turnedOn) => await writeFile(path, `${[boot, ...turnedOn].join(" ")}\n`, { mode: 0o600 }),
+  };
 }

@@ -5,8 +5,8 @@
 import { EngineError } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
-import { AddressPool } from "./address-pool.ts";
-import { formatAddress, formatSubnet, overlap, parseCidr, type Subnet } from "./ipv4.ts";
+import { AddressPool, chooseIPv6, choosePool, type IpamConfig, subnetOf } from "./address-pool.ts";
+import { type Address, type Family, formatAddress, formatSubnet, overlap, parseAddress, parseCidr, type Subnet } from "./ip-address.ts";
 import type { NetworkRecord } from "./mod.ts";
 
 /** Docker's options of a bridge network. */
@@ -15,6 +15,9 @@ export const BRIDGE_OPTION = {
   icc: "com.docker.network.bridge.enable_icc",
   masquerade: "com.docker.network.bridge.enable_ip_masquerade",
   hostBinding: "com.docker.network.bridge.host_binding_ipv4",
+  hostBindingNew: "com.docker.network.host_ipv4",
+  gatewayMode4: "com.docker.network.bridge.gateway_mode_ipv4",
+  gatewayMode6: "com.docker.network.bridge.gateway_mode_ipv6",
   isDefault: "com.docker.network.bridge.default_bridge",
   mtu: "com.docker.network.driver.mtu",
 } as const;
@@ -43,7 +46,7 @@ export const hostNetwork = (): NetworkRecord => record("host", "host");
 export const noneNetwork = (): NetworkRecord => record("none", "null");
 
 /** The network of containers that ask for none. */
-export function defaultBridge(interfaceName: string, subnet: Subnet, gateway: number): NetworkRecord {
+export function defaultBridge(interfaceName: string, subnet: Subnet, gateway: Address): NetworkRecord {
   return record("bridge", "bridge", {
     IPAM: { Driver: "default", Options: null, Config: [{ Subnet: formatSubnet(subnet), Gateway: formatAddress(gateway) }] },
     Options: {
@@ -57,8 +60,8 @@ export function defaultBridge(interfaceName: string, subnet: Subnet, gateway: nu
   });
 }
 
-/** A user's bridge network; `choose` finds a range when none is given, `inUse` are the other networks' ranges. EngineError with Docker's texts. */
-export function userNetwork(options: Partial<NetworkRecord> & { readonly Name: string }, inUse: readonly Subnet[], choose: () => Subnet): NetworkRecord {
+/** A user's bridge network; `networks` are the ranges of others, `inUse` also what the host has routes for: none of these is chosen. EngineError with Docker's texts. */
+export function userNetwork(options: Partial<NetworkRecord> & { readonly Name: string }, networks: readonly Subnet[], inUse: readonly Subnet[]): NetworkRecord {
   const { Name: name, Driver: driver = "bridge" } = options;
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
     throw new EngineError("invalid", `invalid network name "${name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
@@ -66,23 +69,37 @@ export function userNetwork(options: Partial<NetworkRecord> & { readonly Name: s
   if (PREDEFINED.has(name) || name === "default") throw new EngineError("denied", `operation is not permitted on predefined ${name} network`);
   if (driver === "host" || driver === "null") throw new EngineError("denied", `only one instance of "${driver}" network is allowed`);
   if (driver !== "bridge") throw new EngineError("not-found", `could not find plugin ${driver} in v1 plugin registry: plugin not found`);
-  if (options.EnableIPv6 === true) throw new EngineError("unsupported", "IPv6 networks are not supported yet", { hint: "create the network without --ipv6" });
   const ipamDriver = options.IPAM?.Driver ?? "";
   if (ipamDriver !== "" && ipamDriver !== "default") throw new EngineError("not-found", `could not find IPAM driver ${ipamDriver}`);
-  const configs = options.IPAM?.Config ?? [];
-  if (configs.length > 1) throw new EngineError("invalid", "bridge driver doesn't support multiple subnets");
-  const given = configs[0]?.Subnet === undefined || configs[0].Subnet === "" ? undefined : configs[0];
-  if (given === undefined && (configs[0]?.Gateway || configs[0]?.IPRange)) throw new EngineError("invalid", "a gateway or range needs a subnet");
-  const config = given ?? { Subnet: formatSubnet(choose()) };
-  const pool = new AddressPool(config, name);
-  if (inUse.some((used) => overlap(used, pool.subnet)))
-    throw new EngineError("denied", "invalid pool request: Pool overlaps with other one on this address space");
+  const enableIPv6 = options.EnableIPv6 === true;
   return record(name, "bridge", {
-    IPAM: { Driver: "default", Options: options.IPAM?.Options ?? {}, Config: [{ ...config, Gateway: formatAddress(pool.gateway) }] },
+    EnableIPv6: enableIPv6,
+    IPAM: { Driver: "default", Options: options.IPAM?.Options ?? {}, Config: ranges(name, options.IPAM?.Config ?? [], enableIPv6, networks, inUse) },
     Internal: options.Internal ?? false,
     Attachable: options.Attachable ?? false,
     Options: validOptions(options.Options ?? {}),
     Labels: options.Labels ?? {},
+  });
+}
+
+/** A range of each family: what is given, or else a free one. */
+function ranges(name: string, given: readonly IpamConfig[], ipv6: boolean, networks: readonly Subnet[], inUse: readonly Subnet[]): IpamConfig[] {
+  const bare = given.filter(({ Subnet: subnet }) => subnet === undefined || subnet === "");
+  if (bare.some(({ Gateway: gateway, IPRange: range }) => gateway || range)) throw new EngineError("invalid", "a gateway or range needs a subnet");
+  const configs = given.filter((config) => !bare.includes(config));
+  const of = (family: Family) => configs.filter((config) => subnetOf(config).family === family);
+  const [four, six] = [of(4), of(6)];
+  if (four.length > 1 || six.length > 1) throw new EngineError("invalid", "bridge driver doesn't support multiple subnets");
+  const chosen = [
+    four[0] ?? { Subnet: formatSubnet(choosePool(inUse, 24)) },
+    // an IPv6 subnet on a network without IPv6 is left aside, as Docker does
+    ...(ipv6 ? [six[0] ?? { Subnet: formatSubnet(chooseIPv6(inUse)) }] : []),
+  ];
+  return chosen.map((config) => {
+    const pool = new AddressPool(config, name);
+    if (networks.some((used) => overlap(used, pool.subnet)))
+      throw new EngineError("denied", "invalid pool request: Pool overlaps with other one on this address space");
+    return { ...config, Gateway: formatAddress(pool.gateway) };
   });
 }
 
@@ -96,35 +113,65 @@ function validOptions(options: Record<string, string>): Record<string, string> {
     const value = options[key];
     if (value !== undefined && !/^(true|false|0|1)$/.test(value)) throw new EngineError("invalid", `invalid value "${value}" for ${key}: want true or false`);
   }
+  for (const key of [BRIDGE_OPTION.hostBinding, BRIDGE_OPTION.hostBindingNew]) {
+    const address = options[key] ?? "";
+    if (address !== "" && parseAddress(address)?.family !== 4) throw new EngineError("invalid", `invalid value "${address}" for ${key}: want an IPv4 address`);
+  }
+  for (const key of [BRIDGE_OPTION.gatewayMode4, BRIDGE_OPTION.gatewayMode6]) {
+    const mode = options[key] ?? "";
+    if (mode === "routed" || mode === "isolated")
+      throw new EngineError("unsupported", `the gateway mode "${mode}" is not supported by this engine`, {
+        hint: `use nat or nat-unprotected; without masquerading: ${BRIDGE_OPTION.masquerade}=false`,
+      });
+    if (!["", "nat", "nat-unprotected"].includes(mode)) throw new EngineError("invalid", `unknown gateway mode ${mode}`);
+  }
   return options;
+}
+
+/** One family's half of a bridge network. */
+export interface BridgeRange {
+  readonly subnet: Subnet;
+  readonly gateway: Address;
+  readonly masquerade: boolean;
+  /** Every port of its containers may be reached from outside, by who has a route (gateway mode nat-unprotected). */
+  readonly open: boolean;
 }
 
 /** What the driver needs to know of a bridge network. */
 export interface BridgeSettings {
   readonly interfaceName: string;
-  readonly subnet: Subnet;
-  readonly gateway: number;
+  readonly ipv4: BridgeRange;
+  readonly ipv6: BridgeRange | undefined;
   readonly mtu: number;
   readonly icc: boolean;
-  readonly masquerade: boolean;
   readonly internal: boolean;
   /** Address that ports without one are published on; undefined = all, IPv6 too. */
   readonly hostBinding: string | undefined;
 }
 
 export function bridgeSettings({ Id, Options, Internal, IPAM }: NetworkRecord): BridgeSettings {
-  const pool = parseCidr(IPAM.Config[0]?.Subnet ?? "");
-  const gateway = parseCidr(`${IPAM.Config[0]?.Gateway ?? ""}/32`);
-  if (pool === undefined || gateway === undefined) throw new EngineError("corrupt", `network ${Id} is stored without a subnet or gateway`);
   const flag = (key: string) => !/^(false|0)$/.test(Options[key] ?? "true");
-  const binding = Options[BRIDGE_OPTION.hostBinding];
+  const range = (family: Family): BridgeRange | undefined => {
+    for (const { Subnet: subnetText = "", Gateway: gatewayText = "" } of IPAM.Config) {
+      const subnet = parseCidr(subnetText);
+      const gateway = parseAddress(gatewayText);
+      if (subnet === undefined || gateway === undefined) throw new EngineError("corrupt", `network ${Id} is stored without a subnet or gateway`);
+      if (subnet.family !== family) continue;
+      const mode = Options[family === 4 ? BRIDGE_OPTION.gatewayMode4 : BRIDGE_OPTION.gatewayMode6];
+      const { network, prefix } = subnet;
+      return { subnet: { family, network, prefix }, gateway, masquerade: flag(BRIDGE_OPTION.masquerade), open: mode === "nat-unprotected" };
+    }
+    return undefined;
+  };
+  const ipv4 = range(4);
+  if (ipv4 === undefined) throw new EngineError("corrupt", `network ${Id} is stored without an IPv4 subnet`);
+  const binding = Options[BRIDGE_OPTION.hostBinding] ?? Options[BRIDGE_OPTION.hostBindingNew];
   return {
     interfaceName: Options[BRIDGE_OPTION.name] ?? `br-${Id.slice(0, 12)}`,
-    subnet: { network: pool.network, prefix: pool.prefix },
-    gateway: gateway.address,
+    ipv4,
+    ipv6: range(6),
     mtu: Number(Options[BRIDGE_OPTION.mtu] ?? 1500),
     icc: flag(BRIDGE_OPTION.icc),
-    masquerade: flag(BRIDGE_OPTION.masquerade),
     internal: Internal,
     hostBinding: binding === undefined || binding === "" || binding === "0.0.0.0" ? undefined : binding,
   };

@@ -4,11 +4,11 @@
  */
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
-import { AddressPool, choosePool } from "./address-pool.ts";
+import { choosePool, type Pools, poolsOf } from "./address-pool.ts";
 import { hostRanges } from "./host-routes.ts";
-import { overlap, parseCidr, type Subnet } from "./ipv4.ts";
+import { addressAt, overlap, parseCidr, sameSubnet, type Subnet } from "./ip-address.ts";
 import type { NetworkRecord } from "./mod.ts";
-import { bridgeSettings, defaultBridge, hostNetwork, noneNetwork, PREDEFINED, userNetwork } from "./network-records.ts";
+import { type BridgeSettings, bridgeSettings, defaultBridge, hostNetwork, noneNetwork, PREDEFINED, userNetwork } from "./network-records.ts";
 import { loadNetworks, saveNetworks } from "./network-store.ts";
 
 export interface RegistryOptions {
@@ -20,7 +20,7 @@ export class NetworkRegistry {
   readonly #options: RegistryOptions;
   /** In order of creation. */
   #records: NetworkRecord[];
-  readonly #pools = new Map<string, AddressPool>();
+  readonly #pools = new Map<string, Pools>();
 
   private constructor(options: RegistryOptions, records: NetworkRecord[]) {
     this.#options = options;
@@ -42,25 +42,25 @@ export class NetworkRegistry {
   }
 
   #asAskedFor(record: NetworkRecord): boolean {
-    const { interfaceName, subnet } = bridgeSettings(record);
+    const { interfaceName, ipv4 } = bridgeSettings(record);
     const wanted = this.#options.bridge.subnet === undefined ? undefined : parseSubnet(this.#options.bridge.subnet);
-    return interfaceName === this.#options.bridge.name && (wanted === undefined || (wanted.network === subnet.network && wanted.prefix === subnet.prefix));
+    return interfaceName === this.#options.bridge.name && (wanted === undefined || sameSubnet(wanted, ipv4.subnet));
   }
 
   async #newDefaultBridge(): Promise<NetworkRecord> {
     const { name, subnet } = this.#options.bridge;
     if (subnet === undefined) {
-      const pool = choosePool(await this.#rangesInUse(name));
-      return defaultBridge(name, pool, pool.network + 1);
+      const pool = choosePool(await this.#rangesInUse(name), 16);
+      return defaultBridge(name, pool, addressAt(pool, 1n));
     }
-    const { network, prefix, address } = parseSubnet(subnet);
-    return defaultBridge(name, { network, prefix }, address === network ? network + 1 : address);
+    const { address, ...range } = parseSubnet(subnet);
+    return defaultBridge(name, range, address.value === range.network ? addressAt(range, 1n) : address);
   }
 
   /** Ranges of networks here, and what the host routes elsewhere. */
   async #rangesInUse(...alsoOurs: readonly string[]): Promise<Subnet[]> {
     const ours = this.bridges().map(bridgeSettings);
-    return [...ours.map(({ subnet }) => subnet), ...(await hostRanges(new Set([...alsoOurs, ...ours.map(({ interfaceName }) => interfaceName)])))];
+    return [...ours.flatMap(rangesOf), ...(await hostRanges(new Set([...alsoOurs, ...ours.map(({ interfaceName }) => interfaceName)])))];
   }
 
   list(): NetworkRecord[] {
@@ -84,13 +84,13 @@ export class NetworkRegistry {
     return only;
   }
 
-  pool(record: NetworkRecord): AddressPool {
-    let pool = this.#pools.get(record.Id);
-    if (pool === undefined) {
-      pool = new AddressPool(record.IPAM.Config[0] ?? {}, `${record.Name} (${shortId(record.Id)})`);
-      this.#pools.set(record.Id, pool);
+  pools(record: NetworkRecord): Pools {
+    let pools = this.#pools.get(record.Id);
+    if (pools === undefined) {
+      pools = poolsOf(record.IPAM.Config, `${record.Name} (${shortId(record.Id)})`);
+      this.#pools.set(record.Id, pools);
     }
-    return pool;
+    return pools;
   }
 
   async create(options: Partial<NetworkRecord> & { readonly Name: string }): Promise<NetworkRecord> {
@@ -101,8 +101,8 @@ export class NetworkRegistry {
     conflict();
     const inUse = await this.#rangesInUse();
     conflict(); // another create may have come between
-    const networks = this.bridges().map((record) => bridgeSettings(record).subnet);
-    const record = userNetwork(options, networks, () => choosePool([...inUse, ...networks]));
+    const networks = this.bridges().flatMap((record) => rangesOf(bridgeSettings(record)));
+    const record = userNetwork(options, networks, [...inUse, ...networks]);
     const name = bridgeSettings(record).interfaceName;
     const same = this.bridges().find((other) => bridgeSettings(other).interfaceName === name);
     if (same !== undefined)
@@ -125,12 +125,12 @@ export class NetworkRegistry {
   async settleDefaultBridge(): Promise<NetworkRecord> {
     const record = this.get("bridge");
     if (this.#options.bridge.subnet !== undefined) return record;
-    const { interfaceName, subnet } = bridgeSettings(record);
+    const { interfaceName, ipv4 } = bridgeSettings(record);
     const elsewhere = await hostRanges(new Set([interfaceName]));
-    if (!elsewhere.some((range) => overlap(range, subnet))) return record;
+    if (!elsewhere.some((range) => overlap(range, ipv4.subnet))) return record;
     const others = this.bridges().filter((each) => each !== record);
-    const pool = choosePool([...elsewhere, ...others.map((each) => bridgeSettings(each).subnet)]);
-    const moved = { ...defaultBridge(interfaceName, pool, pool.network + 1), Id: record.Id, Created: record.Created };
+    const pool = choosePool([...elsewhere, ...others.flatMap((each) => rangesOf(bridgeSettings(each)))], 16);
+    const moved = { ...defaultBridge(interfaceName, pool, addressAt(pool, 1n)), Id: record.Id, Created: record.Created };
     this.#records = this.#records.map((each) => (each === record ? moved : each));
     this.#pools.delete(record.Id);
     await this.#save();
@@ -147,8 +147,10 @@ export class NetworkRegistry {
   }
 }
 
-function parseSubnet(text: string): Subnet & { readonly address: number } {
+const rangesOf = ({ ipv4, ipv6 }: BridgeSettings): Subnet[] => [ipv4.subnet, ...(ipv6 === undefined ? [] : [ipv6.subnet])];
+
+function parseSubnet(text: string): NonNullable<ReturnType<typeof parseCidr>> {
   const subnet = parseCidr(text);
-  if (subnet === undefined) throw new EngineError("invalid", `invalid bridge subnet "${text}": want an IPv4 range as in 10.1.0.0/16`);
+  if (subnet?.family !== 4) throw new EngineError("invalid", `invalid bridge subnet "${text}": want an IPv4 range as in 10.1.0.0/16`);
   return subnet;
 }

@@ -20,6 +20,7 @@ import { linkUp } from "#linux/netlink/rtnetlink.ts";
 import { encodeMessages } from "#linux/netlink/message.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { probeHost } from "#linux/probe-host.ts";
+import { parseAddress, parseCidr } from "#network/ip-address.ts";
 import { publishTransactions, removalTransaction, rulesTransaction } from "#network/bridge/rules.ts";
 import { type JoinRequest, type JoinResult, type NetworkManager, openNetworks } from "#network/mod.ts";
 import { nativeHelper } from "../suites/native-helper.ts";
@@ -403,12 +404,12 @@ function inner(host: string): void {
     });
 
     test("ranges that the host routes are not given away", async () => {
-      sh("ip link add busy type bridge; ip addr add 172.18.5.1/24 dev busy; ip link set busy up");
+      sh("ip link add busy type bridge; ip addr add 172.17.0.9/24 dev busy; ip link set busy up");
       try {
         const { id } = await networks.create({ Name: "next" });
-        expect(networks.get(id).IPAM.Config[0]?.Subnet).toBe("172.17.0.0/16");
+        expect(networks.get(id).IPAM.Config[0]?.Subnet).toBe("172.17.1.0/24");
         await networks.create({ Name: "over" });
-        expect(networks.get("over").IPAM.Config[0]?.Subnet).toBe("172.19.0.0/16");
+        expect(networks.get("over").IPAM.Config[0]?.Subnet).toBe("172.17.2.0/24");
       } finally {
         sh("ip link del busy");
       }
@@ -417,11 +418,10 @@ function inner(host: string): void {
     test("rules of hundreds of bridges and thousands of ports", async () => {
       const bridges = Array.from({ length: 200 }, (_, i) => ({
         interfaceName: `br-${i}`,
-        subnet: { network: (10 * 256 + i) * 65536, prefix: 24 },
-        gateway: (10 * 256 + i) * 65536 + 1,
+        ipv4: { subnet: parseCidr(`10.${i}.0.0/24`)!, gateway: parseAddress(`10.${i}.0.1`)!, masquerade: true, open: false },
+        ipv6: undefined,
         mtu: 1500,
         icc: true,
-        masquerade: true,
         internal: false,
         hostBinding: undefined,
       }));
@@ -429,7 +429,7 @@ function inner(host: string): void {
         protocol: "tcp" as const,
         hostAddress: undefined,
         hostPort: 20_000 + i,
-        address: 0x0a000002,
+        address: parseAddress("10.0.0.2")!,
         port: 20_000 + i,
       }));
       const step = (messages: Parameters<typeof encodeMessages>[0]): Step => ({
@@ -440,7 +440,7 @@ function inner(host: string): void {
         why: "rules",
       });
       await helper.call({
-        steps: [step(rulesTransaction({ table: "wherry-many", bridges, closeForwarding: false })), ...publishTransactions("wherry-many", ports).map(step)],
+        steps: [step(rulesTransaction({ table: "wherry-many", bridges, closeForwarding: [] })), ...publishTransactions("wherry-many", ports).map(step)],
       });
       expect(ruleset().match(/oifname "br-\d+" drop/g)).toHaveLength(200);
       expect(ruleset().match(/tcp \. 2\d{4} :/g)).toHaveLength(5000);

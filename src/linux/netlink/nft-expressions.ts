@@ -1,18 +1,20 @@
 /**
  * What nf_tables rules are made of: small expressions that load a value into a register, compare it, and act. Registers: 1 is the first 16 bytes, 9 and 10 the
- * second and third four bytes of it, 0 the verdict.
+ * second and third four bytes of it, 12 and 13 the two that follow on it, 0 the verdict.
  * @module
  * @see kernel net/netfilter/nft_*.c; `nft --debug=netlink` prints rules in these terms
  */
 import { bytes, concat, nested, string, u32be, uint16be, uint32 } from "./attributes.ts";
-import { NFPROTO_IPV4, NFTA } from "./nftables.ts";
+import { NFTA } from "./nftables.ts";
 
-const META = { IIFNAME: 6, OIFNAME: 7, L4PROTO: 16, IIFKIND: 26, OIFKIND: 27 } as const;
+const META = { IIFNAME: 6, OIFNAME: 7, NFPROTO: 15, L4PROTO: 16, IIFKIND: 26, OIFKIND: 27 } as const;
 const CMP = { EQ: 0, NEQ: 1 } as const;
 const NETWORK_HEADER = 1;
 const TRANSPORT_HEADER = 2;
-const SADDR_OFFSET = 12;
-const DADDR_OFFSET = 16;
+const NFPROTO = { 4: 2, 6: 10 } as const;
+/** Where a packet's addresses lie, by their length. */
+const SOURCE_OFFSET = { 4: 12, 16: 8 } as const;
+const DESTINATION_OFFSET = { 4: 16, 16: 24 } as const;
 const CT = { STATE: 0, STATUS: 2 } as const;
 const CT_ESTABLISHED_OR_RELATED = 2 | 4;
 const IPS_DST_NAT = 1 << 5;
@@ -53,16 +55,21 @@ export const neitherKind = (kind: string): Uint8Array[] => [
   compare(1, CMP.NEQ, named(kind)),
 ];
 
-function addressIn(offset: number, address: Uint8Array, prefix: number): Uint8Array[] {
-  const mask = Uint8Array.from([0, 1, 2, 3], (i) => (0xff << (8 - Math.min(8, Math.max(0, prefix - 8 * i)))) & 0xff);
+/** `meta nfproto ipv4` or `ipv6` */
+export const family = (number: 4 | 6): Uint8Array[] => [meta(META.NFPROTO, 1), compare(1, CMP.EQ, Uint8Array.of(NFPROTO[number]))];
+
+function addressIn(offsets: typeof SOURCE_OFFSET | typeof DESTINATION_OFFSET, address: Uint8Array, prefix: number): Uint8Array[] {
+  const { length } = address;
+  const mask = Uint8Array.from({ length }, (_, i) => (0xff << (8 - Math.min(8, Math.max(0, prefix - 8 * i)))) & 0xff);
   const network = address.map((byte, i) => byte & (mask[i] ?? 0));
-  return [payload(NETWORK_HEADER, offset, 4, 1), and(4, mask), compare(1, CMP.EQ, network)];
+  const offset = length === 16 ? offsets[16] : offsets[4];
+  return [...family(length === 16 ? 6 : 4), payload(NETWORK_HEADER, offset, length, 1), and(length, mask), compare(1, CMP.EQ, network)];
 }
 
-/** `ip saddr A/P` */
-export const sourceIn = (address: Uint8Array, prefix: number): Uint8Array[] => addressIn(SADDR_OFFSET, address, prefix);
-/** `ip daddr A/P` */
-export const destinationIn = (address: Uint8Array, prefix: number): Uint8Array[] => addressIn(DADDR_OFFSET, address, prefix);
+/** `ip saddr A/P` or `ip6 saddr A/P`, as the address is long */
+export const sourceIn = (address: Uint8Array, prefix: number): Uint8Array[] => addressIn(SOURCE_OFFSET, address, prefix);
+/** `ip daddr A/P` or `ip6 daddr A/P` */
+export const destinationIn = (address: Uint8Array, prefix: number): Uint8Array[] => addressIn(DESTINATION_OFFSET, address, prefix);
 
 /** `ct state established,related` */
 export const established = (): Uint8Array[] => [conntrack(CT.STATE), and(4, uint32(CT_ESTABLISHED_OR_RELATED)), compare(1, CMP.NEQ, uint32(0))];
@@ -72,8 +79,10 @@ export const translated = (): Uint8Array[] => [conntrack(CT.STATUS), and(4, uint
 export const toThisHost = (): Uint8Array[] => [expression("fib", u32be(3, 2), u32be(2, 3), u32be(1, 1)), compare(1, CMP.EQ, uint32(RTN_LOCAL))];
 
 const lookup = (map: string) => expression("lookup", u32be(2, 1), u32be(3, 1), string(1, map));
-/** The address from register 1, the port from the next four bytes. */
-const dnat = () => expression("nat", u32be(1, 1), u32be(2, NFPROTO_IPV4), u32be(3, 1), u32be(5, 9));
+/** Registers behind an address in register 1. */
+const BEHIND = { 4: [9, 10], 6: [12, 13] } as const;
+/** The address from register 1, the port from behind it. */
+const dnat = (number: 4 | 6) => expression("nat", u32be(1, 1), u32be(2, NFPROTO[number]), u32be(3, 1), u32be(5, BEHIND[number][0]));
 const IPPROTO = { tcp: 6, udp: 17, sctp: 132 } as const;
 export type NftProtocol = keyof typeof IPPROTO;
 
@@ -103,14 +112,14 @@ export const setPort = (protocol: "tcp" | "udp", which: "source" | "destination"
 const destinationPort = (register: number) => payload(TRANSPORT_HEADER, 2, 2, register);
 
 /** `dnat ip to meta l4proto . th dport map @MAP`; goes on to the next rule where the map has no such key. */
-export const dnatByPort = (map: string): Uint8Array[] => [meta(META.L4PROTO, 1), destinationPort(9), lookup(map), dnat()];
+export const dnatByPort = (number: 4 | 6, map: string): Uint8Array[] => [meta(META.L4PROTO, 1), destinationPort(9), lookup(map), dnat(number)];
 /** `dnat ip to ip daddr . meta l4proto . th dport map @MAP` */
-export const dnatByAddressAndPort = (map: string): Uint8Array[] => [
-  payload(NETWORK_HEADER, DADDR_OFFSET, 4, 1),
-  meta(META.L4PROTO, 9),
-  destinationPort(10),
+export const dnatByAddressAndPort = (number: 4 | 6, map: string): Uint8Array[] => [
+  payload(NETWORK_HEADER, number === 4 ? DESTINATION_OFFSET[4] : DESTINATION_OFFSET[16], number === 4 ? 4 : 16, 1),
+  meta(META.L4PROTO, BEHIND[number][0]),
+  destinationPort(BEHIND[number][1]),
   lookup(map),
-  dnat(),
+  dnat(number),
 ];
 
 export const masquerade = (): Uint8Array[] => [expression("masq")];

@@ -10,8 +10,8 @@ const NFNL_SUBSYS_NFTABLES = 10;
 const NFNL_MSG_BATCH_BEGIN = 16;
 const NFNL_MSG_BATCH_END = 17;
 const AF_UNSPEC = 0;
-/** Family of the tables here: IPv4. */
-export const NFPROTO_IPV4 = 2;
+/** Family of the tables here: IPv4 and IPv6. */
+const NFPROTO_INET = 1;
 
 export const NFT_MSG = { NEWTABLE: 0, DELTABLE: 2, NEWCHAIN: 3, NEWRULE: 6, DELRULE: 8, NEWSET: 9, NEWSETELEM: 12, DELSETELEM: 14 } as const;
 export const NFTA = {
@@ -31,8 +31,9 @@ export type NftHook = "prerouting" | "input" | "forward" | "output" | "postrouti
 const HOOKS: Readonly<Record<NftHook, number>> = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 };
 
 /** Types of keys and values: only `nft list` reads the numbers, the kernel the lengths. A concatenation pads each part to four bytes. */
-export const NFT_TYPE = { ipv4_addr: 7, inet_proto: 12, inet_service: 13 } as const;
+export const NFT_TYPE = { ipv4_addr: 7, ipv6_addr: 8, inet_proto: 12, inet_service: 13 } as const;
 export type NftType = keyof typeof NFT_TYPE;
+const paddedLength = (types: readonly NftType[]) => types.reduce((sum, type) => sum + (type === "ipv6_addr" ? 16 : 4), 0);
 
 export interface NftChain {
   readonly name: string;
@@ -48,7 +49,7 @@ export interface NftMap {
 
 /** nfgenmsg, then attributes. */
 function message(type: number, flags: number, ...attributes: readonly Uint8Array[]): NetlinkMessage {
-  return { type: (NFNL_SUBSYS_NFTABLES << 8) | type, flags: flags | NLM_F.ACK, body: concat([nfgenmsg(NFPROTO_IPV4, 0), ...attributes]) };
+  return { type: (NFNL_SUBSYS_NFTABLES << 8) | type, flags: flags | NLM_F.ACK, body: concat([nfgenmsg(NFPROTO_INET, 0), ...attributes]) };
 }
 
 function nfgenmsg(family: number, resource: number): Uint8Array {
@@ -108,11 +109,16 @@ export function newMap(table: string, { name, key, value }: NftMap, id: number):
     string(NFTA.SET.NAME, name),
     u32be(NFTA.SET.FLAGS, NFT_SET_MAP),
     u32be(NFTA.SET.KEY_TYPE, typeOf(key)),
-    u32be(NFTA.SET.KEY_LEN, 4 * key.length),
+    u32be(NFTA.SET.KEY_LEN, paddedLength(key)),
     u32be(NFTA.SET.DATA_TYPE, typeOf(value)),
-    u32be(NFTA.SET.DATA_LEN, 4 * value.length),
+    u32be(NFTA.SET.DATA_LEN, paddedLength(value)),
     u32be(NFTA.SET.ID, id),
   );
+}
+
+/** Removes all elements of a map. */
+export function flushMap(table: string, map: string): NetlinkMessage {
+  return message(NFT_MSG.DELSETELEM, 0, string(NFTA.ELEMENTS.TABLE, table), string(NFTA.ELEMENTS.SET, map));
 }
 
 export interface NftElement {

@@ -8,13 +8,16 @@ import { type NetlinkMessage, NLM_F } from "./message.ts";
 
 export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const;
 export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
-export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4 } as const;
+export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, FLAGS: 8 } as const;
+/** No duplicate address detection: an address is of use at once. */
+const IFA_F_NODAD = 2;
 export const RTA = { DST: 1, OIF: 4, GATEWAY: 5 } as const;
 const VETH_INFO_PEER = 1;
 const IFF_UP = 1;
 const AF_UNSPEC = 0;
 const AF_INET = 2;
 const AF_BRIDGE = 7;
+const AF_INET6 = 10;
 const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
@@ -97,7 +100,7 @@ export function deleteLink(name: string): NetlinkMessage {
   return { type: RTM.DELLINK, flags: NLM_F.ACK, body: linkBody({ name }) };
 }
 
-/** An IPv4 address (four bytes each) with its prefix length. */
+/** An address (four or sixteen bytes) with its prefix length; `broadcast` is IPv4's. */
 export function newAddress(options: {
   readonly index: number;
   readonly address: Uint8Array;
@@ -107,15 +110,22 @@ export function newAddress(options: {
   const { index, address, prefix, broadcast } = options;
   const ifaddrmsg = new Uint8Array(8);
   const view = new DataView(ifaddrmsg.buffer);
-  view.setUint8(0, AF_INET);
+  view.setUint8(0, familyOf(address));
   view.setUint8(1, prefix);
   view.setUint32(4, index, true);
-  const attributes = [bytes(IFA.LOCAL, address), bytes(IFA.ADDRESS, address), ...(broadcast === undefined ? [] : [bytes(IFA.BROADCAST, broadcast)])];
+  const attributes = [
+    bytes(IFA.LOCAL, address),
+    bytes(IFA.ADDRESS, address),
+    ...(broadcast === undefined ? [] : [bytes(IFA.BROADCAST, broadcast)]),
+    ...(address.length === 16 ? [u32(IFA.FLAGS, IFA_F_NODAD)] : []),
+  ];
   return { type: RTM.NEWADDR, flags: CREATE, body: concat([ifaddrmsg, ...attributes]) };
 }
 
-/** The IPv4 default route; one that is there is replaced. */
+const familyOf = (address: Uint8Array): number => (address.length === 16 ? AF_INET6 : AF_INET);
+
+/** The default route of the gateway's family; one that is there is replaced. */
 export function newDefaultRoute(gateway: Uint8Array, index: number): NetlinkMessage {
-  const rtmsg = Uint8Array.of(AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0);
+  const rtmsg = Uint8Array.of(familyOf(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0);
   return { type: RTM.NEWROUTE, flags: NLM_F.ACK | NLM_F.CREATE | NLM_F.REPLACE, body: concat([rtmsg, bytes(RTA.GATEWAY, gateway), u32(RTA.OIF, index)]) };
 }

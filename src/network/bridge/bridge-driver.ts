@@ -7,12 +7,13 @@ import { systemClock } from "#core/clock.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Step } from "#linux/plan.ts";
-import { formatAddress, parseAddress } from "../ipv4.ts";
+import { type Address, type Family, formatAddress, parseAddress } from "../ip-address.ts";
 import type { EndpointRecord, JoinRequest, NetworkRecord, RunningProcess } from "../mod.ts";
-import { type BridgeSettings, bridgeSettings } from "../network-records.ts";
+import type { AddressPool } from "../address-pool.ts";
+import { type BridgeRange, type BridgeSettings, bridgeSettings } from "../network-records.ts";
 import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
-import { type Publication, publishPorts, restorePorts } from "../published-ports.ts";
+import { type Addresses, type Publication, publishPorts, restorePorts } from "../published-ports.ts";
 import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
 import { isImpaired, type Shaping } from "../shaping.ts";
 import { type EndpointWiring, endpointSteps, plugSteps, rerouteSteps, reshapeSteps } from "./endpoint-steps.ts";
@@ -39,8 +40,8 @@ export interface BridgeJoin {
   readonly slot: number;
   /** Number of its interface inside. */
   readonly ordinal: number;
-  /** Whether this network gives the default route. */
-  readonly defaultRoute: boolean;
+  /** Families whose default route goes through this network. */
+  readonly gateways: readonly Family[];
   /** Whether the container gets its name server with it. */
   readonly names: boolean;
 }
@@ -79,55 +80,62 @@ export class BridgeDriver {
   }
 
   /** The default route of a running container goes through this endpoint from now on. */
-  async reroute(network: NetworkRecord, { Interface }: EndpointRecord, target: RunningProcess): Promise<void> {
-    await this.#host.perform(rerouteSteps(target, bridgeSettings(network).gateway, FIRST_INNER_INDEX + ordinalOf(Interface)));
+  async reroute(network: NetworkRecord, { Interface }: EndpointRecord, target: RunningProcess, family: Family): Promise<void> {
+    const { ipv4, ipv6 } = bridgeSettings(network);
+    const range = family === 4 ? ipv4 : ipv6;
+    if (range !== undefined) await this.#host.perform(rerouteSteps(target, range.gateway, FIRST_INNER_INDEX + ordinalOf(Interface)));
   }
 
   /** Ports that led to one endpoint of a container lead to another one. `onLost` is told of those that somebody else has taken in between. */
   async movePorts(from: Publication, to: EndpointRecord, onLost: (error: unknown) => void): Promise<Publication> {
     await releaseAll(from.held);
     await this.#host.unpublish(from.published);
-    const publication = await restorePorts(from.bindings, parseAddress(to.IPAddress) ?? 0, onLost);
+    const publication = await restorePorts(from.bindings, addressesOf(to), onLost);
     await this.#host.publish(publication.published, to.HostInterface);
     return publication;
   }
 
-  async #prepare(network: NetworkRecord, { request, slot, ordinal, defaultRoute, names }: BridgeJoin): Promise<Prepared> {
+  async #prepare(network: NetworkRecord, { request, slot, ordinal, gateways, names }: BridgeJoin): Promise<Prepared> {
     const present = await indexOf(bridgeSettings(network).interfaceName);
     const record = network.Name === "bridge" && present === undefined ? await this.#registry.settleDefaultBridge() : network;
     const settings = bridgeSettings(record);
-    const address = await this.#takeAddress(record, request);
+    const addresses = await this.#takeAddresses(record, request);
     let publication: Publication | undefined;
     const endpointId = newId();
     try {
-      publication = await this.#publish(request, settings, address, endpointId);
+      publication = await this.#publish(request, settings, addresses, endpointId);
       // the same ports may have led to a container whose rules are on their way out
       if (publication.published.length > 0) await Promise.all(this.#unpublishing);
       const bridgeIndex = await this.#host.ensure(settings, present);
-      const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(address);
+      const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(addresses.ipv4);
       const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
       const name = `eth${ordinal}`;
+      const inner = (address: Address, { subnet, gateway }: BridgeRange) => ({
+        address,
+        subnet,
+        gateway: gateways.includes(subnet.family) && !settings.internal ? gateway : undefined,
+      });
       const wiring: EndpointWiring = {
         slot,
-        bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, subnet: settings.subnet, icc: settings.icc },
+        bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, icc: settings.icc },
         host: { name: hostName, index: this.#host.takeIndex() },
         container: {
           name,
           index: FIRST_INNER_INDEX + ordinal,
           mac,
-          address,
-          gateway: defaultRoute && !settings.internal ? settings.gateway : undefined,
+          ipv4: inner(addresses.ipv4, settings.ipv4),
+          ipv6: addresses.ipv6 !== undefined && settings.ipv6 !== undefined ? inner(addresses.ipv6, settings.ipv6) : undefined,
         },
         table: this.#host.table,
         ports: publication.published,
         shaping: request.shaping,
         names,
       };
-      const endpoint = endpointRecord(record, settings, request, { address, mac, hostName, endpointId, name });
+      const endpoint = endpointRecord(record, settings, request, { addresses, mac, hostName, endpointId, name });
       return { endpoint: { ...endpoint, ...(names ? { NameServer: true } : {}) }, publication, wiring };
     } catch (error) {
       if (publication !== undefined) await releaseAll(publication.held);
-      this.#registry.pool(record).free(address);
+      this.#free(record, addresses);
       throw error;
     }
   }
@@ -148,9 +156,9 @@ export class BridgeDriver {
     await this.#host.perform(reshapeSteps(cables, target, shaping));
   }
 
-  async #publish(request: JoinRequest, settings: BridgeSettings, address: number, endpointId: string): Promise<Publication> {
+  async #publish(request: JoinRequest, settings: BridgeSettings, addresses: Addresses, endpointId: string): Promise<Publication> {
     try {
-      return await publishPorts(settings.internal ? {} : request.ports, address, settings.hostBinding ?? request.publishHost);
+      return await publishPorts(settings.internal ? {} : request.ports, addresses, settings.hostBinding ?? request.publishHost);
     } catch (error) {
       if (!isEngineError(error, "kernel")) throw error;
       const message = `driver failed programming external connectivity on endpoint ${request.containerName} (${endpointId}): ${error.message}`;
@@ -158,15 +166,35 @@ export class BridgeDriver {
     }
   }
 
-  async #takeAddress(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<number> {
-    const text = endpoint?.IPAMConfig?.IPv4Address ?? "";
-    if (text !== "" && record.Name === "bridge") throw new EngineError("invalid", "user specified IP address is supported on user defined networks only");
-    const wanted = text === "" ? undefined : parseAddress(text);
-    if (text !== "" && wanted === undefined) throw new EngineError("invalid", `invalid IPv4 address: ${text}`);
+  async #takeAddresses(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<Addresses> {
+    const { ipv4, ipv6 } = this.#registry.pools(record);
+    const asked = endpoint?.IPAMConfig;
+    const wanted = (text: string, family: Family): Address | undefined => {
+      if (text !== "" && record.Name === "bridge") throw new EngineError("invalid", "user specified IP address is supported on user defined networks only");
+      const address = text === "" ? undefined : parseAddress(text);
+      if (text !== "" && address?.family !== family) throw new EngineError("invalid", `invalid IPv${family} address: ${text}`);
+      return address;
+    };
+    const [four, six] = [wanted(asked?.IPv4Address ?? "", 4), wanted(asked?.IPv6Address ?? "", 6)];
+    if (six !== undefined && ipv6 === undefined)
+      throw new EngineError("invalid", `invalid address ${formatAddress(six)}: It does not belong to any of this network's subnets`, {
+        hint: `network ${record.Name} has no IPv6: create it with --ipv6`,
+      });
+    const first = await this.#take(ipv4, containerName, four);
+    try {
+      return { ipv4: first, ipv6: ipv6 === undefined ? undefined : await this.#take(ipv6, containerName, six) };
+    } catch (error) {
+      ipv4.free(first);
+      throw error;
+    }
+  }
+
+  /** Waits for an address that an ended container still holds. */
+  async #take(pool: AddressPool, holder: string, wanted: Address | undefined): Promise<Address> {
     const end = systemClock.now() + ADDRESS_TIMEOUT_MS;
     for (;;) {
       try {
-        return this.#registry.pool(record).take(containerName, wanted);
+        return pool.take(holder, wanted);
       } catch (error) {
         if (!isEngineError(error, "denied") || this.#leaving.size === 0 || systemClock.now() > end) throw error;
         await Promise.race(this.#leaving);
@@ -174,14 +202,17 @@ export class BridgeDriver {
     }
   }
 
+  #free(record: NetworkRecord, addresses: { readonly ipv4: Address | undefined; readonly ipv6: Address | undefined }): void {
+    const { ipv4, ipv6 } = this.#registry.pools(record);
+    if (addresses.ipv4 !== undefined) ipv4.free(addresses.ipv4);
+    if (addresses.ipv6 !== undefined) ipv6?.free(addresses.ipv6);
+  }
+
   /** Frees ports at once; rules follow, and then the address, when the cable is gone: it must never be there twice. */
   async leave(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication): Promise<void> {
     await releaseAll(publication.held);
     if (publication.published.length > 0) this.#later(this.#unpublishing, "remove rules", this.#host.unpublish(publication.published));
-    const address = parseAddress(endpoint.IPAddress);
-    const unplugged = this.#unplug(endpoint.HostInterface).finally(() => {
-      if (address !== undefined) this.#registry.pool(network).free(address);
-    });
+    const unplugged = this.#unplug(endpoint.HostInterface).finally(() => this.#free(network, addressesOf(endpoint)));
     this.#later(this.#leaving, `remove the interface ${endpoint.HostInterface}`, unplugged);
   }
 
@@ -190,8 +221,7 @@ export class BridgeDriver {
     await releaseAll(publication.held);
     await this.#host.unpublish(publication.published);
     if (endpoint.HostInterface !== undefined) await this.#host.removeInterface(endpoint.HostInterface);
-    const address = parseAddress(endpoint.IPAddress);
-    if (address !== undefined) this.#registry.pool(network).free(address);
+    this.#free(network, addressesOf(endpoint));
   }
 
   #later(where: Set<Promise<void>>, what: string, work: Promise<void>): void {
@@ -229,21 +259,21 @@ export class BridgeDriver {
 
 function endpointRecord(
   { Name, Id }: NetworkRecord,
-  { gateway, subnet, internal }: BridgeSettings,
+  { ipv4, ipv6, internal }: BridgeSettings,
   { containerId, containerName, hostname, endpoint }: JoinRequest,
-  made: { readonly address: number; readonly mac: Uint8Array; readonly hostName: string; readonly endpointId: string; readonly name: string },
+  made: { readonly addresses: Addresses; readonly mac: Uint8Array; readonly hostName: string; readonly endpointId: string; readonly name: string },
 ): EndpointRecord {
   const aliases = endpoint?.Aliases ?? null;
   return {
     NetworkName: Name,
     NetworkID: Id,
     EndpointID: made.endpointId,
-    Gateway: internal ? "" : formatAddress(gateway),
-    IPAddress: formatAddress(made.address),
-    IPPrefixLen: subnet.prefix,
-    IPv6Gateway: "",
-    GlobalIPv6Address: "",
-    GlobalIPv6PrefixLen: 0,
+    Gateway: internal ? "" : formatAddress(ipv4.gateway),
+    IPAddress: formatAddress(made.addresses.ipv4),
+    IPPrefixLen: ipv4.subnet.prefix,
+    IPv6Gateway: internal || ipv6 === undefined ? "" : formatAddress(ipv6.gateway),
+    GlobalIPv6Address: made.addresses.ipv6 === undefined ? "" : formatAddress(made.addresses.ipv6),
+    GlobalIPv6PrefixLen: ipv6?.subnet.prefix ?? 0,
     MacAddress: [...made.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":"),
     Aliases: aliases,
     // names are resolved on user-defined networks only
@@ -252,6 +282,12 @@ function endpointRecord(
     Interface: made.name,
   };
 }
+
+/** An endpoint's addresses, as they stand in its record. */
+export const addressesOf = ({ IPAddress, GlobalIPv6Address }: EndpointRecord): { readonly ipv4: Address | undefined; readonly ipv6: Address | undefined } => ({
+  ipv4: parseAddress(IPAddress),
+  ipv6: parseAddress(GlobalIPv6Address),
+});
 
 /** `eth3` → 3. Records of before there were several have none. */
 export const ordinalOf = (name: string | undefined): number => Number(/^eth(\d+)$/.exec(name ?? "")?.[1] ?? 0);

@@ -10,7 +10,7 @@ import { impairment } from "#linux/netlink/traffic-control.ts";
 import type { Step } from "#linux/plan.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
 import { bridgePort, deleteLink, linkUp, newAddress, newBridge } from "#linux/netlink/rtnetlink.ts";
-import { addressBytes, formatAddress, formatSubnet, lastOf } from "../ipv4.ts";
+import { type Address, addressBytes, type Family, formatAddress, formatSubnet, lastOf } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { netlinkStep } from "./endpoint-steps.ts";
 import { freshTransaction, type PublishedPort, publishTransactions, removalTransaction, rulesTransaction, unpublishTransactions } from "./rules.ts";
@@ -25,10 +25,10 @@ const CLONE_NEWNET = 0x40000000;
 /** Index of `lo` in every namespace. */
 const LOOPBACK = 1;
 
-/** Whether IP forwarding was off before this engine came. */
+/** Families whose forwarding was off before this engine came. */
 export interface ForwardingMark {
-  readonly turnedOn: boolean;
-  remember(): Promise<void>;
+  readonly turnedOn: readonly Family[];
+  remember(families: readonly Family[]): Promise<void>;
 }
 
 export class BridgeHost {
@@ -37,7 +37,7 @@ export class BridgeHost {
   readonly #log: (message: string) => void;
   readonly #bridges = new Map<string, BridgeSettings>();
   readonly #forwarding: ForwardingMark;
-  #closeForwarding: boolean;
+  #closeForwarding: readonly Family[];
   #queue: Promise<unknown> = Promise.resolve();
   #tableReady = false;
   #nextIndex = 0;
@@ -63,7 +63,7 @@ export class BridgeHost {
       const found = await indexOf(settings.interfaceName);
       const present = found ?? (await this.#make(settings));
       if (found === undefined || !this.#tableReady || !this.#bridges.has(settings.interfaceName)) {
-        await this.#openForwarding();
+        await this.#openForwarding(settings.ipv6 === undefined ? [4] : [4, 6]);
         await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
         this.#bridges.set(settings.interfaceName, settings);
         await this.#sendRules();
@@ -117,7 +117,7 @@ export class BridgeHost {
         await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
         this.#bridges.set(settings.interfaceName, settings);
       }
-      await this.#openForwarding();
+      await this.#openForwarding(bridges.some(({ ipv6 }) => ipv6 !== undefined) ? [4, 6] : [4]);
       await this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports)], "rules and published ports as they were");
       this.#tableReady = true;
     });
@@ -149,16 +149,18 @@ export class BridgeHost {
     });
   }
 
-  async #make({ interfaceName, subnet, gateway, mtu }: BridgeSettings): Promise<number> {
+  async #make({ interfaceName, ipv4, ipv6, mtu }: BridgeSettings): Promise<number> {
     const index = this.takeIndex();
     const messages = [
-      newBridge({ name: interfaceName, index, mtu, mac: macOf(gateway) }),
-      newAddress({ index, address: addressBytes(gateway), prefix: subnet.prefix, broadcast: addressBytes(lastOf(subnet)) }),
+      newBridge({ name: interfaceName, index, mtu, mac: macOf(ipv4.gateway) }),
+      newAddress({ index, address: addressBytes(ipv4.gateway), prefix: ipv4.subnet.prefix, broadcast: addressBytes(lastOf(ipv4.subnet)) }),
+      ...(ipv6 === undefined ? [] : [newAddress({ index, address: addressBytes(ipv6.gateway), prefix: ipv6.subnet.prefix })]),
       linkUp(index),
     ];
-    const why = `the bridge ${interfaceName} with the host's address ${formatAddress(gateway)} in ${formatSubnet(subnet)}`;
+    const ranges = [ipv4, ...(ipv6 === undefined ? [] : [ipv6])];
+    const why = `the bridge ${interfaceName} with the host's address${ranges.map(({ gateway, subnet }) => ` ${formatAddress(gateway)} in ${formatSubnet(subnet)}`).join(" and")}`;
     await this.#helper.call({ steps: [netlinkStep("host", NETLINK_ROUTE, messages, why)] });
-    this.#log(`made the bridge ${interfaceName} for ${formatSubnet(subnet)}`);
+    this.#log(`made the bridge ${interfaceName} for ${ranges.map(({ subnet }) => formatSubnet(subnet)).join(" and ")}`);
     return index;
   }
 
@@ -176,13 +178,17 @@ export class BridgeHost {
   }
 
   /** Docker turns forwarding on, too. Who turned it on sees to it that the host does not become a router between its other interfaces. */
-  async #openForwarding(): Promise<void> {
-    const path = "/proc/sys/net/ipv4/ip_forward";
-    if ((await readFile(path, "utf8")).trim() === "1") return;
-    await writeFile(path, "1");
-    await this.#forwarding.remember();
-    this.#closeForwarding = true;
-    this.#log("turned IP forwarding on (net.ipv4.ip_forward); only traffic of bridges is forwarded");
+  async #openForwarding(families: readonly Family[]): Promise<void> {
+    for (const family of families) {
+      const setting = family === 4 ? "ipv4.ip_forward" : "ipv6.conf.all.forwarding";
+      const path = `/proc/sys/net/${setting.replaceAll(".", "/")}`;
+      if ((await readFile(path, "utf8")).trim() === "1") continue;
+      if (family === 6) await keepRouterAdvertisements();
+      await writeFile(path, "1");
+      this.#closeForwarding = [...new Set([...this.#closeForwarding, family])];
+      await this.#forwarding.remember(this.#closeForwarding);
+      this.#log(`turned IPv${family} forwarding on (net.${setting}); only traffic of bridges is forwarded`);
+    }
   }
 
   /** One change of the host at a time. */
@@ -193,8 +199,16 @@ export class BridgeHost {
   }
 }
 
-/** 02:42 and the address, as Docker derives it. */
-export function macOf(address: number): Uint8Array {
+/** A host that forwards does not listen to routers any more, unless it is told to (2). Those that it got its own addresses and routes from must not fall silent. */
+async function keepRouterAdvertisements(): Promise<void> {
+  for (const name of await readdir("/proc/sys/net/ipv6/conf")) {
+    const path = `/proc/sys/net/ipv6/conf/${name}/accept_ra`;
+    if (name !== "all" && name !== "default" && (await readFile(path, "utf8")).trim() === "1") await writeFile(path, "2");
+  }
+}
+
+/** 02:42 and the IPv4 address, as Docker derives it. */
+export function macOf(address: Address): Uint8Array {
   return Uint8Array.of(0x02, 0x42, ...addressBytes(address));
 }
 

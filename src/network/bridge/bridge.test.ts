@@ -3,23 +3,23 @@ import { decodeAttributes, textOf } from "#linux/netlink/attributes.ts";
 import { decodeMessages, encodeMessages, type NetlinkMessage, NLM_F } from "#linux/netlink/message.ts";
 import { NFT_MSG, NFTA } from "#linux/netlink/nftables.ts";
 import type { Step } from "#linux/plan.ts";
-import { parseCidr } from "../ipv4.ts";
+import { parseAddress, parseCidr } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { macOf, tableName } from "./bridge-host.ts";
 import { type EndpointWiring, endpointSteps } from "./endpoint-steps.ts";
 import { freshTransaction, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
 
+const ip = (text: string) => parseAddress(text)!;
 const blue: BridgeSettings = {
   interfaceName: "blue0",
-  subnet: parseCidr("172.30.0.0/16")!,
-  gateway: 0xac1e0001,
+  ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, open: false },
+  ipv6: undefined,
   mtu: 1500,
   icc: true,
-  masquerade: true,
   internal: false,
   hostBinding: undefined,
 };
-const web: PublishedPort = { protocol: "tcp", hostAddress: undefined, hostPort: 8080, address: 0xac1e0002, port: 80 };
+const web: PublishedPort = { protocol: "tcp", hostAddress: undefined, hostPort: 8080, address: ip("172.30.0.2"), port: 80 };
 
 /** `newrule forward` and so on. */
 function show(messages: readonly NetlinkMessage[]): string[] {
@@ -37,8 +37,10 @@ const count = (list: readonly string[], what: string) => list.filter((each) => e
 
 describe("rules", () => {
   test("one transaction: table, maps, chains, flush, rules", () => {
-    const lines = show(rulesTransaction({ table: "t", bridges: [blue], closeForwarding: false }));
-    expect(lines.slice(0, 4)).toEqual(["begin", "newtable", "newset ports", "newset addressed_ports"]);
+    const lines = show(rulesTransaction({ table: "t", bridges: [blue], closeForwarding: [] }));
+    expect(lines.slice(0, 6)).toEqual(["begin", "newtable", "newset ports", "newset addressed_ports", "newset ports6", "newset addressed_ports6"]);
+    expect(lines).toContain("newchain user");
+    expect(lines).not.toContain("delrule user");
     expect(lines.at(-1)).toBe("end");
     expect(lines.indexOf("delrule forward")).toBeLessThan(lines.indexOf("newrule forward"));
     expect(lines).not.toContain("deltable");
@@ -48,35 +50,44 @@ describe("rules", () => {
       postrouting: count(lines, "newrule postrouting"),
       forward: count(lines, "newrule forward"),
     }).toEqual({
-      published: 2,
+      published: 4,
       guard: 1,
       postrouting: 3,
-      forward: 4,
+      forward: 5,
     });
   });
 
   test("an internal network has no masquerading, and two refusals; closed forwarding is the last rule", () => {
-    const internal = show(rulesTransaction({ table: "t", bridges: [{ ...blue, internal: true }], closeForwarding: true }));
+    const internal = show(rulesTransaction({ table: "t", bridges: [{ ...blue, internal: true }], closeForwarding: [4] }));
     expect(count(internal, "newrule postrouting")).toBe(1);
-    expect(count(internal, "newrule forward")).toBe(4);
+    expect(count(internal, "newrule forward")).toBe(5);
     expect(internal.at(-2)).toBe("newrule forward");
-    const plain = show(rulesTransaction({ table: "t", bridges: [{ ...blue, masquerade: false }], closeForwarding: false }));
+    const plain = show(rulesTransaction({ table: "t", bridges: [{ ...blue, ipv4: { ...blue.ipv4, masquerade: false } }], closeForwarding: [] }));
     expect(count(plain, "newrule postrouting")).toBe(2);
   });
 
-  test("a fresh table throws the old one away in the same transaction", () => {
-    expect(show(freshTransaction({ table: "t", bridges: [], closeForwarding: false })).slice(0, 4)).toEqual(["begin", "newtable", "deltable", "newtable"]);
+  test("IPv6 adds its masquerading; who opens a network lets everybody in", () => {
+    const six = { subnet: parseCidr("fd00::/64")!, gateway: ip("fd00::1"), masquerade: true, open: true };
+    const lines = show(rulesTransaction({ table: "t", bridges: [{ ...blue, ipv6: six }], closeForwarding: [6] }));
+    expect(count(lines, "newrule postrouting")).toBe(5);
+    expect(count(lines, "newrule forward")).toBe(7);
+  });
+
+  test("a fresh table keeps the user's chain and loses all ports", () => {
+    const lines = show(freshTransaction({ table: "t", bridges: [], closeForwarding: [] }));
+    expect(lines).not.toContain("deltable");
+    expect(lines.slice(-5)).toEqual(["delsetelem ports", "delsetelem addressed_ports", "delsetelem ports6", "delsetelem addressed_ports6", "end"]);
   });
 
   test("hundreds of bridges still fit in one plan step (1 MiB)", () => {
     const bridges = Array.from({ length: 300 }, (_, i) => ({ ...blue, interfaceName: `br-${i}` }));
-    expect(encodeMessages(rulesTransaction({ table: "wherry", bridges, closeForwarding: true })).length).toBeLessThan(1 << 20);
+    expect(encodeMessages(rulesTransaction({ table: "wherry", bridges, closeForwarding: [4, 6] })).length).toBeLessThan(1 << 20);
   });
 });
 
 describe("published ports", () => {
   test("by address or for all of them, in two maps", () => {
-    const [messages, ...more] = publishTransactions("t", [web, { ...web, protocol: "udp", hostAddress: 0x7f000001 }]);
+    const [messages, ...more] = publishTransactions("t", [web, { ...web, protocol: "udp", hostAddress: ip("127.0.0.1") }]);
     expect(more).toEqual([]);
     expect(show(messages ?? [])).toEqual(["begin", "newsetelem ports", "newsetelem addressed_ports", "end"]);
     expect(show(unpublishTransactions("t", [web])[0] ?? [])).toEqual(["begin", "delsetelem ports", "end"]);
@@ -102,9 +113,9 @@ describe("published ports", () => {
 describe("steps of an endpoint", () => {
   const wiring: EndpointWiring = {
     slot: 4,
-    bridge: { name: "blue0", index: 7, mtu: 1500, subnet: blue.subnet, icc: true },
+    bridge: { name: "blue0", index: 7, mtu: 1500, icc: true },
     host: { name: "veth1234567", index: 70 },
-    container: { name: "eth0", index: 100, mac: macOf(0xac1e0002), address: 0xac1e0002, gateway: 0xac1e0001 },
+    container: { name: "eth0", index: 100, mac: macOf(ip("172.30.0.2")), ipv4: { ...blue.ipv4, address: ip("172.30.0.2") }, ipv6: undefined },
     table: "t",
     ports: [],
     shaping: undefined,
@@ -130,7 +141,12 @@ describe("steps of an endpoint", () => {
   });
 
   test("ports add a hairpin and a transaction, isolation a setting, no gateway no route", () => {
-    const steps = endpointSteps({ ...wiring, bridge: { ...wiring.bridge, icc: false }, container: { ...wiring.container, gateway: undefined }, ports: [web] });
+    const steps = endpointSteps({
+      ...wiring,
+      bridge: { ...wiring.bridge, icc: false },
+      container: { ...wiring.container, ipv4: { ...wiring.container.ipv4, gateway: undefined } },
+      ports: [web],
+    });
     expect(steps.map(line)).toEqual([
       "host child_ns: the container's network namespace",
       "host netlink 16,19: a virtual cable: veth1234567, a port of the bridge blue0, and eth0 inside the container",

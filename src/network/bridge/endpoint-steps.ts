@@ -6,7 +6,7 @@ import { encodeMessages, NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage }
 import { bridgePort, linkUp, newAddress, newDefaultRoute, newVeth } from "#linux/netlink/rtnetlink.ts";
 import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { type Direction, type Shaping, shapingMessages, unshaped } from "../shaping.ts";
-import { addressBytes, formatAddress, lastOf, type Subnet } from "../ipv4.ts";
+import { type Address, addressBytes, formatAddress, lastOf, type Subnet } from "../ip-address.ts";
 import type { RunningProcess } from "../mod.ts";
 import { namesStep, redirectStep } from "../names/redirect.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
@@ -14,17 +14,24 @@ import { type PublishedPort, publishTransactions } from "./rules.ts";
 const INWARDS = "limits what the container receives: what the host's end of its cable sends";
 const OUTWARDS = "limits what the container sends";
 
+/** An address inside. `gateway`: the default route of its family goes through there. */
+export interface InnerAddress {
+  readonly address: Address;
+  readonly subnet: Subnet;
+  readonly gateway: Address | undefined;
+}
+
 export interface EndpointWiring {
   /** Free slot for the namespace's descriptor. */
   readonly slot: number;
-  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly subnet: Subnet; readonly icc: boolean };
+  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly icc: boolean };
   readonly host: { readonly name: string; readonly index: number };
   readonly container: {
     readonly name: string;
     readonly index: number;
     readonly mac: Uint8Array;
-    readonly address: number;
-    readonly gateway: number | undefined;
+    readonly ipv4: InnerAddress;
+    readonly ipv6: InnerAddress | undefined;
   };
   readonly table: string;
   readonly ports: readonly PublishedPort[];
@@ -100,44 +107,54 @@ function cableSteps({ slot, bridge, host, container, ports, shaping }: EndpointW
   ];
 }
 
-const publishSteps = ({ table, ports, container: { address } }: EndpointWiring): Step[] =>
-  publishTransactions(table, ports).map((messages) => netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(address)}`));
+const publishSteps = ({ table, ports, container: { ipv4 } }: EndpointWiring): Step[] =>
+  publishTransactions(table, ports).map((messages) =>
+    netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(ipv4.address)}`),
+  );
 
 /** What is done in the container's namespace. */
-function innerSteps({ bridge, container, shaping, names }: EndpointWiring, where: "host" | "child"): Step[] {
-  const { address, gateway } = container;
-  const outwards = shaping === undefined ? [] : shapingMessages(container.index, shaping.egress, shaping);
+function innerSteps({ container, shaping, names }: EndpointWiring, where: "host" | "child"): Step[] {
+  const { name, index, ipv4, ipv6 } = container;
+  const outwards = shaping === undefined ? [] : shapingMessages(index, shaping.egress, shaping);
+  const addresses = [ipv4, ...(ipv6 === undefined ? [] : [ipv6])];
   const configure = [
-    newAddress({ index: container.index, address: addressBytes(address), prefix: bridge.subnet.prefix, broadcast: addressBytes(lastOf(bridge.subnet)) }),
-    linkUp(container.index),
-    ...(gateway === undefined ? [] : [newDefaultRoute(addressBytes(gateway), container.index)]),
+    ...addresses.map(({ address, subnet }) =>
+      newAddress({
+        index,
+        address: addressBytes(address),
+        prefix: subnet.prefix,
+        ...(subnet.family === 4 ? { broadcast: addressBytes(lastOf(subnet)) } : {}),
+      }),
+    ),
+    linkUp(index),
+    ...addresses.flatMap(({ gateway }) => (gateway === undefined ? [] : [newDefaultRoute(addressBytes(gateway), index)])),
   ];
+  const texts = addresses.map(({ address, subnet: { prefix }, gateway }) => {
+    const route = gateway === undefined ? "" : `, default route through the bridge at ${formatAddress(gateway)}`;
+    return `address ${formatAddress(address)}/${prefix}${route}`;
+  });
   return [
     {
       op: "write",
       where,
       dir: NO_SLOT,
-      path: `/proc/sys/net/ipv6/conf/${container.name}/disable_ipv6`,
+      path: `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`,
       flags: 0n,
-      data: new TextEncoder().encode("1"),
-      why: "the network has no IPv6",
+      data: new TextEncoder().encode(ipv6 === undefined ? "1" : "0"),
+      why: ipv6 === undefined ? "the network has no IPv6" : "the network has IPv6",
       see: "kernel: ip-sysctl",
+      // a kernel without IPv6; one with it says later what it lacks
       ignore: ["ENOENT"],
       section,
     },
     ...(names ? [redirectStep(where)] : []),
     ...(outwards.length > 0 ? [netlinkStep(where, NETLINK_ROUTE, outwards, OUTWARDS)] : []),
-    netlinkStep(
-      where,
-      NETLINK_ROUTE,
-      configure,
-      `address ${formatAddress(address)}/${bridge.subnet.prefix}${gateway === undefined ? "" : `, default route through the bridge at ${formatAddress(gateway)}`}`,
-    ),
+    netlinkStep(where, NETLINK_ROUTE, configure, texts.join("; ")),
   ];
 }
 
 /** Steps of a call that leads a running container's default route through another of its networks. */
-export function rerouteSteps(target: RunningProcess, gateway: number, index: number): Step[] {
+export function rerouteSteps(target: RunningProcess, gateway: Address, index: number): Step[] {
   return [
     ...enterNamespace(target),
     netlinkStep("host", NETLINK_ROUTE, [newDefaultRoute(addressBytes(gateway), index)], `default route through ${formatAddress(gateway)}`),

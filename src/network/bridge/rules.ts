@@ -8,6 +8,7 @@ import {
   deleteElements,
   deleteTable,
   flushChain,
+  flushMap,
   type NftChain,
   type NftElement,
   type NftMap,
@@ -18,22 +19,35 @@ import {
   newTable,
   nftBatch,
 } from "#linux/netlink/nftables.ts";
-import { addressBytes } from "../ipv4.ts";
+import { type Address, addressBytes, type Family, firstOf, type Subnet } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 
 /** A port of the host that leads to a port of a container. */
 export interface PublishedPort {
   readonly protocol: "tcp" | "udp" | "sctp";
-  /** undefined = every address of the host. */
-  readonly hostAddress: number | undefined;
+  /** Of the target's family; undefined = every address of the host. */
+  readonly hostAddress: Address | undefined;
   readonly hostPort: number;
-  readonly address: number;
+  readonly address: Address;
   readonly port: number;
 }
 
-/** Both maps have the container's address and port as values; the second is asked first. */
-const PORTS: NftMap = { name: "ports", key: ["inet_proto", "inet_service"], value: ["ipv4_addr", "inet_service"] };
-const ADDRESSED: NftMap = { name: "addressed_ports", key: ["ipv4_addr", "inet_proto", "inet_service"], value: ["ipv4_addr", "inet_service"] };
+/** The maps of a family have the container's address and port as values; the second is asked first. */
+const MAPS: Readonly<Record<Family, { readonly ports: NftMap; readonly addressed: NftMap }>> = {
+  4: {
+    ports: { name: "ports", key: ["inet_proto", "inet_service"], value: ["ipv4_addr", "inet_service"] },
+    addressed: { name: "addressed_ports", key: ["ipv4_addr", "inet_proto", "inet_service"], value: ["ipv4_addr", "inet_service"] },
+  },
+  6: {
+    ports: { name: "ports6", key: ["inet_proto", "inet_service"], value: ["ipv6_addr", "inet_service"] },
+    addressed: { name: "addressed_ports6", key: ["ipv6_addr", "inet_proto", "inet_service"], value: ["ipv6_addr", "inet_service"] },
+  },
+};
+const FAMILIES = [4, 6] as const;
+const ALL_MAPS = FAMILIES.flatMap((family) => [MAPS[family].ports, MAPS[family].addressed]);
+
+/** Rules of the host's administrator: asked before ours, never changed by us. */
+export const USER_CHAIN = "user";
 
 const CHAINS: readonly NftChain[] = [
   { name: "published" },
@@ -44,7 +58,9 @@ const CHAINS: readonly NftChain[] = [
   { name: "forward", hook: { type: "filter", hook: "forward", priority: 0 } },
 ];
 
-const LOOPBACK = { network: 0x7f000000, prefix: 8 };
+const LOOPBACK: Readonly<Record<Family, Subnet>> = { 4: { family: 4, network: 0x7f000000n, prefix: 8 }, 6: { family: 6, network: 1n, prefix: 128 } };
+const from = (subnet: Subnet) => nft.sourceIn(addressBytes(firstOf(subnet)), subnet.prefix);
+const to = (subnet: Subnet) => nft.destinationIn(addressBytes(firstOf(subnet)), subnet.prefix);
 
 /** One rule: its chain and expressions. */
 type Rule = readonly [chain: string, ...expressions: readonly (readonly Uint8Array[])[]];
@@ -52,32 +68,39 @@ type Rule = readonly [chain: string, ...expressions: readonly (readonly Uint8Arr
 /** Rules that do not depend on networks. */
 function sharedRules(): Rule[] {
   return [
-    ["published", nft.dnatByAddressAndPort(ADDRESSED.name)],
-    ["published", nft.dnatByPort(PORTS.name)],
+    ...FAMILIES.flatMap((family): Rule[] => [
+      ["published", nft.family(family), nft.dnatByAddressAndPort(family, MAPS[family].addressed.name)],
+      ["published", nft.family(family), nft.dnatByPort(family, MAPS[family].ports.name)],
+    ]),
     ["prerouting", nft.toThisHost(), nft.jump("published")],
+    // IPv6 knows no route_localnet: what goes to ::1 is passed on by the socket that holds the port
+    ["output", to(LOOPBACK[6]), nft.accept()],
     ["output", nft.toThisHost(), nft.jump("published")],
+    ["forward", nft.jump(USER_CHAIN)],
   ];
 }
 
-function rulesOf({ interfaceName, subnet, icc, masquerade, internal }: BridgeSettings): Rule[] {
-  const fromHere = nft.sourceIn(addressBytes(subnet.network), subnet.prefix);
+function rulesOf({ interfaceName, ipv4, ipv6, icc, internal }: BridgeSettings): Rule[] {
   const [into, outOf] = [nft.outputInterface(interfaceName), nft.inputInterface(interfaceName)];
-  const localhost = nft.sourceIn(addressBytes(LOOPBACK.network), LOOPBACK.prefix);
+  const families = [ipv4, ...(ipv6 === undefined ? [] : [ipv6])];
   const rules: Rule[] = [
     // route_localnet, which lets the host's own 127.0.0.1 reach published ports, would let containers reach services bound to 127.0.0.1 of the host
-    ["guard", outOf, nft.destinationIn(addressBytes(LOOPBACK.network), LOOPBACK.prefix), nft.drop()],
-    ["postrouting", into, localhost, nft.masquerade()],
+    ["guard", outOf, to(LOOPBACK[4]), nft.drop()],
+    ["postrouting", into, from(LOOPBACK[4]), nft.masquerade()],
   ];
   const between: Rule = ["forward", into, outOf, icc ? nft.accept() : nft.drop()];
   if (internal) return [...rules, between, ["forward", into, nft.drop()], ["forward", outOf, nft.drop()]];
-  if (masquerade) rules.push(["postrouting", nft.outputInterface(interfaceName, false), fromHere, nft.masquerade()]);
+  for (const { subnet, masquerade } of families) {
+    if (masquerade) rules.push(["postrouting", nft.outputInterface(interfaceName, false), from(subnet), nft.masquerade()]);
+    // a container that calls a port published by its own network: the answer must come back through the host
+    rules.push(["postrouting", into, from(subnet), nft.translated(), nft.masquerade()]);
+  }
   return [
     ...rules,
-    // a container that calls a port published by its own network: the answer must come back through the host
-    ["postrouting", into, fromHere, nft.translated(), nft.masquerade()],
     ["forward", into, nft.established(), nft.accept()],
     ["forward", into, nft.translated(), nft.accept()],
     between,
+    ...families.filter(({ open }) => open).map(({ subnet }): Rule => ["forward", into, to(subnet), nft.accept()]),
     ["forward", into, nft.drop()],
   ];
 }
@@ -85,26 +108,27 @@ function rulesOf({ interfaceName, subnet, icc, masquerade, internal }: BridgeSet
 export interface RulesetOptions {
   readonly table: string;
   readonly bridges: readonly BridgeSettings[];
-  /** The engine turned IP forwarding on: traffic that has nothing to do with bridges is kept from being forwarded. */
-  readonly closeForwarding: boolean;
+  /** Families whose forwarding the engine turned on: traffic that has nothing to do with bridges is kept from being forwarded. */
+  readonly closeForwarding: readonly Family[];
 }
 
-/** Makes the table what the bridges need; elements of the maps stay. */
+/** Makes the table what the bridges need; elements of the maps, and the user's chain, stay. */
 export function rulesTransaction(options: RulesetOptions): NetlinkMessage[] {
   return nftBatch(ruleMessages(options));
 }
 
-/** The same for a table of which nothing is to be kept. */
+/** The same, without any of the published ports that there were. */
 export function freshTransaction(options: RulesetOptions): NetlinkMessage[] {
-  return nftBatch([newTable(options.table), deleteTable(options.table), ...ruleMessages(options)]);
+  return nftBatch([...ruleMessages(options), ...ALL_MAPS.map((map) => flushMap(options.table, map.name))]);
 }
 
 function ruleMessages({ table, bridges, closeForwarding }: RulesetOptions): NetlinkMessage[] {
   const rules = [...sharedRules(), ...bridges.flatMap(rulesOf)];
-  if (closeForwarding) rules.push(["forward", nft.neitherKind("bridge"), nft.drop()]);
+  for (const family of closeForwarding) rules.push(["forward", nft.family(family), nft.neitherKind("bridge"), nft.drop()]);
   return [
     newTable(table),
-    ...[PORTS, ADDRESSED].map((map, i) => newMap(table, map, i + 1)),
+    ...ALL_MAPS.map((map, i) => newMap(table, map, i + 1)),
+    newChain(table, { name: USER_CHAIN }),
     ...CHAINS.map((chain) => newChain(table, chain)),
     ...CHAINS.map(({ name }) => flushChain(table, name)),
     ...rules.map(([chain, ...expressions]) => newRule(table, chain, expressions.flat())),
@@ -127,17 +151,16 @@ function elementOf({ protocol, hostAddress, hostPort, address, port }: Published
   };
 }
 
+const mapOf = ({ address, hostAddress }: PublishedPort): string => MAPS[address.family][hostAddress === undefined ? "ports" : "addressed"].name;
+
 /** So many ports are changed in one transaction: it must fit in one message to the kernel. */
 const PORTS_PER_TRANSACTION = 1000;
 
 function* portTransactions(ports: readonly PublishedPort[], change: (map: string, elements: NftElement[]) => NetlinkMessage[]): Generator<NetlinkMessage[]> {
   for (let at = 0; at < ports.length; at += PORTS_PER_TRANSACTION) {
     const some = ports.slice(at, at + PORTS_PER_TRANSACTION);
-    const [plain, addressed] = [some.filter((p) => p.hostAddress === undefined), some.filter((p) => p.hostAddress !== undefined)];
-    yield nftBatch([
-      ...(plain.length > 0 ? change(PORTS.name, plain.map(elementOf)) : []),
-      ...(addressed.length > 0 ? change(ADDRESSED.name, addressed.map(elementOf)) : []),
-    ]);
+    const maps = [...new Set(some.map(mapOf))];
+    yield nftBatch(maps.flatMap((map) => change(map, some.filter((port) => mapOf(port) === map).map(elementOf))));
   }
 }
 

@@ -7,7 +7,6 @@ import { encodeMessages, NETLINK_NETFILTER, type NetlinkMessage } from "#linux/n
 import * as nft from "#linux/netlink/nft-expressions.ts";
 import { type NftChain, newChain, newRule, newTable, nftBatch } from "#linux/netlink/nftables.ts";
 import type { Step } from "#linux/plan.ts";
-import { addressBytes } from "../ipv4.ts";
 
 /** Where containers find their name server, as Docker's users expect. */
 export const NAME_SERVER = "127.0.0.11";
@@ -20,7 +19,7 @@ const TABLE = "wherry-names";
 const CHAIN: NftChain = { name: "output", hook: { type: "filter", hook: "output", priority: -300 } };
 
 function redirect(): NetlinkMessage[] {
-  const address = addressBytes(NAME_SERVER_ADDRESS);
+  const address = Uint8Array.from(NAME_SERVER.split("."), Number);
   const rules = (["tcp", "udp"] as const).flatMap((protocol) => [
     [nft.destinationIn(address, 32), nft.protocolIs(protocol), nft.destinationPortIs(PORT), nft.setPort(protocol, "destination", NAME_SERVER_PORT)],
     [nft.sourceIn(address, 32), nft.protocolIs(protocol), nft.sourcePortIs(NAME_SERVER_PORT), nft.setPort(protocol, "source", PORT)],
