@@ -158,6 +158,40 @@ int do_dial(struct run *run, const struct op_dial *op) {
   close(fd);
   errno = saved;
   return result;
+enum { MAX_WATCHED = 4 };
+
+static int watching_socket(uint32_t protocol, uint32_t groups) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, (int)protocol);
+  struct sockaddr_nl at = {.nl_family = AF_NETLINK, .nl_groups = groups};
+  if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) == 0) return fd;
+  int saved = errno;
+  close(fd);
+  return errno = saved, -1;
+}
+
+int do_netlink_watch(struct run *run, const struct op_netlink_watch *op) {
+  struct pollfd fds[1 + MAX_WATCHED] = {{run->relay, 0, 0}};
+  uint32_t tags[MAX_WATCHED];
+  uint32_t n = op->sockets.count / 3;
+  if (run->child || n == 0 || n > MAX_WATCHED || op->sockets.count % 3 != 0) return errno = EINVAL, -1;
+  for (uint32_t i = 0; i < n; i++) {
+    const uint8_t *each = op->sockets.p + 12 * (size_t)i;
+    fds[1 + i] = (struct pollfd){watching_socket(get_u32(each), get_u32(each + 4)), POLLIN, 0};
+    tags[i] = get_u32(each + 8);
+    if (fds[1 + i].fd < 0 || send_report(run, tags[i], false, NULL, 0) < 0) return -1;
+  }
+  static uint8_t datagram[64 << 10];
+  for (;;) {
+    if (poll(fds, 1 + n, -1) < 0 && errno != EINTR) return -1;
+    if (fds[0].revents) return errno = ECANCELED, -1;
+    for (uint32_t i = 0; i < n; i++) {
+      if (!fds[1 + i].revents) continue;
+      ssize_t got = recv(fds[1 + i].fd, datagram, sizeof datagram, MSG_TRUNC);
+      bool lost = (got < 0 && errno == ENOBUFS) || got > (ssize_t)sizeof datagram;
+      if (got < 0 && !lost) continue;
+      if (send_report(run, tags[i], lost, datagram, lost ? 0 : (size_t)got) < 0) return -1;
+    }
+  }
 }
 
 int do_bpf_device(struct run *run, const struct op_bpf_device *op) {

@@ -38,6 +38,7 @@ enum op_code {
   OP_CHILD_NS = 48,
   OP_NAMES = 54,
   OP_NETLINK = 49,
+  OP_NETLINK_WATCH = 55,
   OP_ATTACH_GATE = 50,
   OP_ENGINE_GATE = 52,
   OP_REBIRTH = 53,
@@ -314,6 +315,11 @@ struct op_names {
 struct op_netlink {
   uint32_t protocol;
   struct bytes messages;
+};
+
+/* netlink(7): reports what the kernel tells to multicast groups until the engine goes: sockets is a list of protocol, bit mask of groups, tag; an empty report says that it listens, a missing one that something was lost */
+struct op_netlink_watch {
+  struct u32s sockets;
 };
 
 /* poll(2): waits until the attach clients that the launch announced are connected */
@@ -603,6 +609,7 @@ union op {
   struct op_child_ns child_ns;
   struct op_names names;
   struct op_netlink netlink;
+  struct op_netlink_watch netlink_watch;
   struct op_attach_gate attach_gate;
   struct op_engine_gate engine_gate;
   struct op_rebirth rebirth;
@@ -717,6 +724,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_u32(r, &op->names.address) || read_u32(r, &op->names.port);
     case OP_NETLINK:
       return read_u32(r, &op->netlink.protocol) || read_bytes(r, &op->netlink.messages);
+    case OP_NETLINK_WATCH:
+      return read_u32s(r, &op->netlink_watch.sockets);
     case OP_ATTACH_GATE:
       return 0;
     case OP_ENGINE_GATE:
@@ -839,6 +848,7 @@ int do_await(struct run *run, const struct op_await *op);
 int do_child_ns(struct run *run, const struct op_child_ns *op);
 int do_names(struct run *run, const struct op_names *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
+int do_netlink_watch(struct run *run, const struct op_netlink_watch *op);
 int do_attach_gate(struct run *run, const struct op_attach_gate *op);
 int do_engine_gate(struct run *run, const struct op_engine_gate *op);
 int do_rebirth(struct run *run, const struct op_rebirth *op);
@@ -952,6 +962,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_names(run, &op->names);
     case OP_NETLINK:
       return do_netlink(run, &op->netlink);
+    case OP_NETLINK_WATCH:
+      return do_netlink_watch(run, &op->netlink_watch);
     case OP_ATTACH_GATE:
       return do_attach_gate(run, &op->attach_gate);
     case OP_ENGINE_GATE:
@@ -1110,6 +1122,8 @@ static inline const char *op_name(uint16_t code) {
       return "names";
     case OP_NETLINK:
       return "netlink";
+    case OP_NETLINK_WATCH:
+      return "netlink_watch";
     case OP_ATTACH_GATE:
       return "attach_gate";
     case OP_ENGINE_GATE:

@@ -16,7 +16,7 @@ import { startHelper } from "#linux/helper-client.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import type { IdMappings } from "#namespace/id-mappings.ts";
 import { defaultRegistryConfig, Downloads, Registries, SharedWork } from "#registry/mod.ts";
-import { openNetworks } from "#network/network-manager.ts";
+import { type NetworksOptions, openNetworks } from "#network/network-manager.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
 import { openVolumeStore } from "#volume/volume-store.ts";
@@ -101,11 +101,19 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     ...(options.cpuRealtime === undefined ? {} : { cpuRealtime: options.cpuRealtime }),
   });
   opened.push(() => cgroups.close());
+  let repaired: NonNullable<NetworksOptions["onRepaired"]> = () => undefined; // nobody listens to events yet
   const [driver, content, volumes, networks] = await Promise.all([
     openDriver(options.storageDriver, { root: dataRoot, helper, options: options.storageOpts ?? [] }),
     openContentStore(dataRoot),
     openVolumeStore({ root: dataRoot, log }),
-    openNetworks({ dataRoot, helper, facts, log, ...(options.bridge === undefined ? {} : { bridge: options.bridge }) }),
+    openNetworks({
+      dataRoot,
+      helper,
+      facts,
+      log,
+      onRepaired: (...what) => repaired(...what),
+      ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
+    }),
   ]);
   opened.push(() => networks.close());
   opened.push(async () => driver.close?.());
@@ -156,6 +164,10 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     emptyTrash: coalesced(background, "deleting removed containers", () => records.emptyTrash()),
     start: (container) => startLocked(ctx, container),
     closing: false,
+  };
+  repaired = (what, network) => {
+    if (network === undefined) ctx.events.publish("daemon", "repair", engineId, { what });
+    else ctx.events.publish("network", "repair", network.Id, { what, name: network.Name, type: network.Driver });
   };
   return ctx;
 }

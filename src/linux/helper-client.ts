@@ -34,6 +34,8 @@ export async function startHelper(options: HelperOptions): Promise<Helper> {
 
 const NO_STEP = 0xffffffff;
 const ENOKEY = 126;
+/** Flag of a report: more of it follows. */
+const REPORT_MORE = 2;
 
 /** FAILED's payload as an error. */
 function failure(plan: Plan, payload: Buffer): Error {
@@ -95,6 +97,26 @@ class HelperClient implements Helper {
         else if (type === F.DONE) done(reports);
         else if (type === F.FAILED) fail(failure(plan, data));
         else if (type === F.GONE) fail(new EngineError("internal", "the worker that performed the plan died"));
+      },
+      lost: () => fail(helperGone()),
+    }));
+  }
+
+  async watch(plan: Plan, onReport: (tag: number, data: Uint8Array | undefined) => void): Promise<never> {
+    const payload = encodePlan(plan).done();
+    const helper = await this.process();
+    const parts = new Map<number, Uint8Array | undefined>();
+    return this.#exchange<never>(helper, (_done, fail) => ({
+      start: (id) => helper.send(F.CALL, id, payload),
+      frame: (type, data) => {
+        if (type === F.REPORT) {
+          addReport(parts, data);
+          if (((data[4] ?? 0) & REPORT_MORE) !== 0) return;
+          const tag = data.readUInt32LE(0);
+          onReport(tag, parts.get(tag));
+          parts.delete(tag);
+        } else if (type === F.FAILED) fail(failure(plan, data));
+        else if (type === F.GONE || type === F.DONE) fail(new EngineError("internal", "the worker that watched has ended"));
       },
       lost: () => fail(helperGone()),
     }));

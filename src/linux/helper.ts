@@ -103,6 +103,8 @@ export type Reports = ReadonlyMap<number, Uint8Array | undefined>;
 export interface Helper {
   /** Performs a plan without clone. Rejects with {@link PlanError}. */
   call(plan: Plan): Promise<Reports>;
+  /** Performs a plan whose last step goes on reporting; each report as it comes (undefined: something is missing). Rejects when it ends: with {@link PlanError}, or because the helper did. */
+  watch(plan: Plan, onReport: (tag: number, data: Uint8Array | undefined) => void): Promise<never>;
   /** Forks a monitor which performs the plan; resolves after the child's exec has succeeded. Rejects with {@link PlanError}; then nothing runs. `onListening` is called when the monitor's socket accepts (before `attach_gate`). */
   launch(request: LaunchRequest, onListening?: (attach: MonitorLink["attach"]) => void): Promise<MonitorLink>;
   /** Reconnects to the monitor of a running container after a restart; undefined when it is gone (read exitPath then). */

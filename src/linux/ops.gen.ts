@@ -269,6 +269,12 @@ export interface NetlinkOp {
   readonly messages: Uint8Array;
 }
 
+/** netlink(7): reports what the kernel tells to multicast groups until the engine goes: sockets is a list of protocol, bit mask of groups, tag; an empty report says that it listens, a missing one that something was lost */
+export interface NetlinkWatchOp {
+  readonly op: "netlink_watch";
+  readonly sockets: readonly number[];
+}
+
 /** poll(2): waits until the attach clients that the launch announced are connected */
 export interface AttachGateOp {
   readonly op: "attach_gate";
@@ -594,6 +600,7 @@ export type Op =
   | ChildNsOp
   | NamesOp
   | NetlinkOp
+  | NetlinkWatchOp
   | AttachGateOp
   | EngineGateOp
   | RebirthOp
@@ -675,6 +682,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
   names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
+  netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
   engine_gate: { code: 52, man: "recv(2)", fields: [] },
   rebirth: { code: 53, man: "clone(2)", fields: [["keep", "u32"]] },

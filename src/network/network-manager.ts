@@ -6,11 +6,13 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { systemClock } from "#core/clock.ts";
 import { newId } from "#core/ids.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import type { Helper, MonitorLink } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { addressesOf, BridgeDriver, ordinalOf } from "./bridge/bridge-driver.ts";
+import { HostWatch } from "./bridge/host-watch.ts";
 import { BridgeHost, type ForwardingMark, indexOf, tableName } from "./bridge/bridge-host.ts";
 import type { Family } from "./ip-address.ts";
 import type { Shaping } from "./shaping.ts";
@@ -36,7 +38,12 @@ export interface NetworksOptions {
   /** Interface of the default network (default: named after the data root); its range is the first free one of Docker's default pools unless `subnet` says otherwise. */
   readonly bridge?: { readonly name: string; readonly subnet?: string };
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+  /** Somebody else had removed it, and it is there again: the rules of all bridge networks, or a network's bridge. */
+  readonly onRepaired?: (what: "rules" | "bridge", network: NetworkRecord | undefined) => void;
 }
+
+/** What is flushed together is lost in many notices. */
+const REPAIR_AFTER_MS = 20;
 
 /** A container on a network. */
 interface Member {
@@ -56,8 +63,25 @@ export async function openNetworks(options: NetworksOptions): Promise<NetworkMan
   const { dataRoot, helper, log } = options;
   const bridge = options.bridge ?? { name: bridgeName(dataRoot) };
   const registry = await NetworkRegistry.open({ dataRoot, bridge });
-  const host = new BridgeHost({ helper, table: tableName(bridge.name), forwarding: await forwardingMark(dataRoot), log: (message) => log("info", message) });
-  return new Networks(registry, host, log);
+  const table = tableName(bridge.name);
+  const forwarding = await forwardingMark(dataRoot);
+  let networks: Networks | undefined;
+  const watch = new HostWatch({
+    helper,
+    table,
+    onRulesLost: () => networks?.rulesLost(),
+    onLinksLost: (names) => networks?.linksLost(names),
+    log: (message) => log("warn", message),
+  });
+  const host = new BridgeHost({ helper, table, forwarding, watch, log: (message) => log("info", message) });
+  networks = new Networks({ ...options, registry, host, watch });
+  return networks;
+}
+
+interface Parts extends NetworksOptions {
+  readonly registry: NetworkRegistry;
+  readonly host: BridgeHost;
+  readonly watch: HostWatch;
 }
 
 class Networks implements NetworkManager {
@@ -72,16 +96,54 @@ class Networks implements NetworkManager {
   readonly #named = new Map<string, (() => void) | undefined>();
   #nameTable: NameTable | undefined;
 
-  constructor(registry: NetworkRegistry, host: BridgeHost, log: NetworksOptions["log"]) {
+  readonly #watch: HostWatch;
+  readonly #onRepaired: NonNullable<NetworksOptions["onRepaired"]>;
+  #repair: Promise<unknown> | undefined;
+
+  constructor({ registry, host, watch, log, onRepaired = () => undefined }: Parts) {
     this.#registry = registry;
     this.#host = host;
+    this.#watch = watch;
     this.#log = log;
+    this.#onRepaired = onRepaired;
     this.#driver = new BridgeDriver(host, registry, (message) => log("warn", message));
     this.#names = new NameServer({
       table: () => (this.#nameTable ??= new NameTable([...this.#members].map(namedEndpoint))),
       resolvers: () => this.#hostResolvConf.resolvers(),
       mayAsk: (containerId) => this.#of(containerId).some(({ network }) => !network.Internal),
     });
+  }
+
+  /** Rules of ours are gone: what holds now is put in again, once for all that was lost in a moment. */
+  rulesLost(): void {
+    this.#repair ??= systemClock
+      .sleep(REPAIR_AFTER_MS)
+      .then(async () => {
+        this.#repair = undefined; // what is lost from now on is lost again
+        const ports = [...this.#members].flatMap(({ publication }) => publication?.published ?? []);
+        if (!(await this.#host.reapply(ports))) return;
+        this.#log("warn", `somebody has removed rules of the table inet ${this.#host.table}: they are there again`);
+        this.#onRepaired("rules", undefined);
+      })
+      .catch((error: unknown) => this.#log("error", `cannot restore rules of the table inet ${this.#host.table}: ${String(error)}`));
+  }
+
+  linksLost(names: readonly string[]): void {
+    for (const network of this.#registry.bridges()) {
+      const { interfaceName } = bridgeSettings(network);
+      if (!names.includes(interfaceName)) continue;
+      const cables = [...this.#members].flatMap(({ network: { Id }, endpoint: { HostInterface: name }, publication }) =>
+        Id === network.Id && name !== undefined ? [{ name, hairpin: (publication?.published.length ?? 0) > 0 }] : [],
+      );
+      this.#host.remake(interfaceName, cables).then(
+        (made) => {
+          if (!made) return;
+          this.#log("warn", `somebody has removed the bridge ${interfaceName} of network ${network.Name}: it is there again`);
+          this.#onRepaired("bridge", network);
+        },
+        (error: unknown) => this.#log("error", `cannot make the bridge ${interfaceName} again: ${String(error)}`),
+      );
+    }
   }
 
   list(): NetworkRecord[] {
@@ -328,6 +390,7 @@ class Networks implements NetworkManager {
 
   /** Ports stay open for the containers that go on; when there are none, the host is left as it was found. */
   async close(): Promise<void> {
+    this.#watch.close();
     for (const stop of this.#named.values()) stop?.();
     await this.#driver.settled();
     const publications = [...this.#members].flatMap(({ publication }) => publication ?? []);

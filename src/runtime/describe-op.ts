@@ -67,6 +67,8 @@ export class OpDescriber {
         return `${this.#slot(op.slot)} must lie on ${Object.entries(FS_MAGIC).find(([, magic]) => magic === op.magic)?.[0] ?? `filesystem 0x${op.magic.toString(16)}`}`;
       case "child_proc":
         return `write ${quote(op.data)} to the child's /proc/PID/${op.name}`;
+      case "netlink_watch":
+        return "report what the kernel tells of changes";
       case "names":
         return `bind a name server's sockets to ${[24, 16, 8, 0].map((shift) => (op.address >>> shift) & 255).join(".")}:${op.port} in the child's network`;
       case "close":

@@ -3,17 +3,29 @@
  * @module
  * @see kernel include/uapi/linux/netfilter/nf_tables.h, nft(8)
  */
-import { bytes, concat, nested, string, u32be, uint16be } from "./attributes.ts";
-import { type NetlinkMessage, NLM_F } from "./message.ts";
+import { bytes, concat, decodeAttributes, nested, string, u32be, uint16be } from "./attributes.ts";
+import { decodeMessages, type NetlinkMessage, NLM_F } from "./message.ts";
 
 const NFNL_SUBSYS_NFTABLES = 10;
 const NFNL_MSG_BATCH_BEGIN = 16;
 const NFNL_MSG_BATCH_END = 17;
 const AF_UNSPEC = 0;
 /** Family of the tables here: IPv4 and IPv6. */
-const NFPROTO_INET = 1;
+export const NFPROTO_INET = 1;
 
-export const NFT_MSG = { NEWTABLE: 0, DELTABLE: 2, NEWCHAIN: 3, NEWRULE: 6, DELRULE: 8, NEWSET: 9, NEWSETELEM: 12, DELSETELEM: 14 } as const;
+export const NFT_MSG = {
+  NEWTABLE: 0,
+  DELTABLE: 2,
+  NEWCHAIN: 3,
+  NEWRULE: 6,
+  DELRULE: 8,
+  NEWSET: 9,
+  DELCHAIN: 5,
+  DELSET: 11,
+  NEWSETELEM: 12,
+  DELSETELEM: 14,
+  NEWGEN: 15,
+} as const;
 export const NFTA = {
   LIST_ELEM: 1,
   TABLE: { NAME: 1, FLAGS: 2 },
@@ -64,6 +76,20 @@ export function nftBatch(messages: readonly NetlinkMessage[]): NetlinkMessage[] 
   const body = nfgenmsg(AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
   const quiet = messages.map((message, i) => (i === messages.length - 1 ? message : { ...message, flags: message.flags & ~NLM_F.ACK }));
   return [{ type: NFNL_MSG_BATCH_BEGIN, flags: 0, body }, ...quiet, { type: NFNL_MSG_BATCH_END, flags: 0, body }];
+}
+
+/** A change of tables, as the kernel tells of it. */
+export interface NftNotice {
+  readonly type: number;
+  readonly family: number;
+  readonly attributes: Map<number, Uint8Array>;
+}
+
+/** Notices in a datagram of the group NFNLGRP_NFTABLES; others are left out. RangeError when a length does not fit. */
+export function nftNotices(datagram: Uint8Array): NftNotice[] {
+  return decodeMessages(datagram)
+    .filter(({ type, body }) => type >> 8 === NFNL_SUBSYS_NFTABLES && body.length >= 4)
+    .map(({ type, body }) => ({ type: type & 0xff, family: body[0] ?? 0, attributes: decodeAttributes(body.subarray(4)) }));
 }
 
 /** Adds the table; one that exists stays as it is. */

@@ -3,8 +3,8 @@
  * @module
  * @see rtnetlink(7)
  */
-import { bytes, concat, nested, string, u8, u32 } from "./attributes.ts";
-import { type NetlinkMessage, NLM_F } from "./message.ts";
+import { bytes, concat, decodeAttributes, nested, string, textOf, u8, u32 } from "./attributes.ts";
+import { decodeMessages, type NetlinkMessage, NLM_F } from "./message.ts";
 
 export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const;
 export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
@@ -42,9 +42,11 @@ export interface LinkOptions {
   readonly up?: boolean;
 }
 
+const IFINFOMSG = 16;
+
 /** struct ifinfomsg. */
 function ifinfomsg(index: number, flags: number, family = AF_UNSPEC): Uint8Array {
-  const header = new Uint8Array(16);
+  const header = new Uint8Array(IFINFOMSG);
   const view = new DataView(header.buffer);
   view.setUint8(0, family);
   view.setInt32(4, index, true);
@@ -78,6 +80,18 @@ export function newBridge(options: LinkOptions): NetlinkMessage {
 export function newVeth(options: LinkOptions, peer: LinkOptions): NetlinkMessage {
   const data = nested(IFLA.INFO_DATA, nested(VETH_INFO_PEER, linkBody(peer)));
   return { type: RTM.NEWLINK, flags: CREATE, body: linkBody(options, nested(IFLA.LINKINFO, string(IFLA.INFO_KIND, "veth"), data)) };
+}
+
+/** Makes an existing link a port of a bridge, by indexes. */
+export function setMaster(index: number, master: number): NetlinkMessage {
+  return { type: RTM.NEWLINK, flags: NLM_F.ACK, body: concat([ifinfomsg(index, 0), u32(IFLA.MASTER, master)]) };
+}
+
+/** Names of the links that a datagram of the group RTNLGRP_LINK says are gone. RangeError when a length does not fit. */
+export function deletedLinks(datagram: Uint8Array): string[] {
+  return decodeMessages(datagram)
+    .filter(({ type, body }) => type === RTM.DELLINK && body.length >= IFINFOMSG && body[0] === AF_UNSPEC)
+    .map(({ body }) => textOf(decodeAttributes(body.subarray(IFINFOMSG)).get(IFLA.IFNAME) ?? new Uint8Array(0)));
 }
 
 /** Sets an existing link up, by index. */

@@ -9,10 +9,11 @@ import { type Helper, PlanError } from "#linux/helper.ts";
 import { impairment } from "#linux/netlink/traffic-control.ts";
 import type { Step } from "#linux/plan.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
-import { bridgePort, deleteLink, linkUp, newAddress, newBridge } from "#linux/netlink/rtnetlink.ts";
+import { bridgePort, deleteLink, linkUp, newAddress, newBridge, setMaster } from "#linux/netlink/rtnetlink.ts";
 import { type Address, addressBytes, type Family, formatAddress, formatSubnet, lastOf } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { netlinkStep } from "./endpoint-steps.ts";
+import type { HostWatch } from "./host-watch.ts";
 import { freshTransaction, type PublishedPort, publishTransactions, removalTransaction, rulesTransaction, unpublishTransactions } from "./rules.ts";
 
 /** The table is named after the default bridge, so that several daemons on one host stay apart. */
@@ -31,10 +32,20 @@ export interface ForwardingMark {
   remember(families: readonly Family[]): Promise<void>;
 }
 
+export interface BridgeHostOptions {
+  readonly helper: Helper;
+  readonly table: string;
+  readonly forwarding: ForwardingMark;
+  /** Started before there is something to be lost. */
+  readonly watch: Pick<HostWatch, "start">;
+  readonly log: (message: string) => void;
+}
+
 export class BridgeHost {
   readonly table: string;
   readonly #helper: Helper;
   readonly #log: (message: string) => void;
+  readonly #watch: Pick<HostWatch, "start">;
   readonly #bridges = new Map<string, BridgeSettings>();
   readonly #forwarding: ForwardingMark;
   #closeForwarding: readonly Family[];
@@ -42,8 +53,9 @@ export class BridgeHost {
   #tableReady = false;
   #nextIndex = 0;
 
-  constructor(options: { readonly helper: Helper; readonly table: string; readonly forwarding: ForwardingMark; readonly log: (message: string) => void }) {
+  constructor(options: BridgeHostOptions) {
     this.#helper = options.helper;
+    this.#watch = options.watch;
     this.table = options.table;
     this.#forwarding = options.forwarding;
     this.#closeForwarding = options.forwarding.turnedOn;
@@ -66,6 +78,7 @@ export class BridgeHost {
         await this.#openForwarding(settings.ipv6 === undefined ? [4] : [4, 6]);
         await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
         this.#bridges.set(settings.interfaceName, settings);
+        await this.#watch.start();
         await this.#sendRules();
       }
       return present;
@@ -121,6 +134,7 @@ export class BridgeHost {
       await this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports)], "rules and published ports as they were");
       this.#tableReady = true;
     });
+    await this.#watch.start();
   }
 
   /** Makes ports lead to a container whose cable's end here is `port`. */
@@ -130,6 +144,33 @@ export class BridgeHost {
     if (index !== undefined)
       await this.perform([netlinkStep("host", NETLINK_ROUTE, [bridgePort(index, { hairpin: true })], "it may call its own published ports")]);
     await this.#transactions(publishTransactions(this.table, ports), "published ports lead to another of its addresses");
+  }
+
+  /** All rules and ports once more, after somebody else has taken some. False when there is nothing to be restored. */
+  async reapply(ports: readonly PublishedPort[]): Promise<boolean> {
+    if (!this.#tableReady) return false;
+    await this.#serial(() =>
+      this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports)], "rules and published ports as they were"),
+    );
+    return true;
+  }
+
+  /** Makes a bridge that somebody else has removed again, with the cables that were in it. False when it is there, or not one of those that must be. */
+  async remake(interfaceName: string, cables: readonly { readonly name: string; readonly hairpin: boolean }[]): Promise<boolean> {
+    return await this.#serial(async () => {
+      const settings = this.#bridges.get(interfaceName);
+      if (settings === undefined || (await indexOf(interfaceName)) !== undefined) return false;
+      const master = await this.#make(settings);
+      await writeFile(`/proc/sys/net/ipv4/conf/${interfaceName}/route_localnet`, "1");
+      for (const { name, hairpin } of cables) {
+        const index = await indexOf(name);
+        if (index === undefined) continue;
+        const port = { ...(hairpin && { hairpin }), ...(!settings.icc && { isolated: true }) };
+        const messages = [setMaster(index, master), linkUp(index), ...(Object.keys(port).length > 0 ? [bridgePort(index, port)] : [])];
+        await this.perform([netlinkStep("host", NETLINK_ROUTE, messages, `${name} is a port of ${interfaceName} again`, ["ENODEV"])]);
+      }
+      return true;
+    });
   }
 
   /** The kernel waits for an RCU grace period (5–20 ms). */
