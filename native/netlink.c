@@ -158,6 +158,8 @@ int do_dial(struct run *run, const struct op_dial *op) {
   close(fd);
   errno = saved;
   return result;
+}
+
 enum { MAX_WATCHED = 4 };
 
 static int watching_socket(uint32_t protocol, uint32_t groups) {

@@ -34,8 +34,7 @@ test.each<[string, object, object, string]>([
   ["another's cgroup", { Cgroup: "container:x" }, {}, 'the cgroup of another container cannot be joined (Cgroup "container:x")'],
   ["a storage option", { StorageOpt: { foo: "1" } }, {}, "Unknown option foo"],
   ["a size of what is not ours", { StorageOpt: { size: "1g" }, WherryRootfs: "/x" }, {}, "conflicting options: --storage-opt and --rootfs"],
-  ["IPv6", {}, { IPAMConfig: { IPv6Address: "fd00::2" } }, "the address fd00::2 cannot be given: networks of this engine are IPv4 only"],
-  ["link-local", {}, { IPAMConfig: { LinkLocalIPs: ["169.254.1.1"] } }, "the address 169.254.1.1 cannot be given: networks of this engine are IPv4 only"],
+  ["link-local", {}, { IPAMConfig: { LinkLocalIPs: ["169.254.1.1"] } }, "the link-local address 169.254.1.1 cannot be given by this engine"],
   [
     "an address without a network",
     { NetworkMode: "none" },
