@@ -38,6 +38,7 @@ interface Costs {
   readonly copyUpSmallMs: number;
   readonly copyUpLargeMs: number;
   readonly smallWritesMs: number;
+  readonly chain1Ms: number;
   readonly chain20Ms: number;
   readonly chain120Ms: number;
   readonly tenContainersBytes: number;
@@ -53,6 +54,7 @@ const costColumns: Columns<Costs> = {
   CopyUpSmall: time("COPY-UP 1 KiB", (costs) => costs.copyUpSmallMs),
   CopyUpLarge: time("COPY-UP LARGE", (costs) => costs.copyUpLargeMs),
   SmallWrites: time("500 FILES", (costs) => costs.smallWritesMs),
+  Chain1: time("1 LAYER", (costs) => costs.chain1Ms),
   Chain20: time("20 LAYERS", (costs) => costs.chain20Ms),
   Chain120: time("120 LAYERS", (costs) => costs.chain120Ms),
   TenContainers: { header: "10 CONTAINERS", value: ({ tenContainersBytes }) => binarySize(tenContainersBytes) },
@@ -61,14 +63,21 @@ const costColumns: Columns<Costs> = {
 
 export const storageCompareCommand: Command = command({
   usage: "[OPTIONS]",
-  about: "Measure every storage driver that can run on the data root's filesystem",
-  examples: [["storage compare --large 64", "with a file of 64 MiB to copy up"]],
-  flags: [onOff("json", "Print JSON: milliseconds and bytes"), one("large", "Size of the large file in MiB (1 to 1024)", { initial: "16" })],
+  about: "Measure every storage driver that can run on the data root's filesystem, or each on one of its own",
+  examples: [
+    ["storage compare --large 64", "with a file of 64 MiB to copy up"],
+    ["storage compare --loop", "each driver on a new filesystem in a file: btrfs and zfs, too"],
+  ],
+  flags: [
+    onOff("json", "Print JSON: milliseconds and bytes"),
+    onOff("loop", "Give each driver a filesystem of its own on a loop device"),
+    one("large", "Size of the large file in MiB (1 to 1024)", { initial: "16" }),
+  ],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
     const large = Number(flags.text("large"));
     if (!Number.isInteger(large) || large < 1 || large > 1024) throw new ExitError(125, "invalid --large: give a number of MiB from 1 to 1024");
-    const costs = await client.json<Costs[]>("POST", "/wherry/storage/compare", { query: { large: String(large) }, signal: io.gone });
+    const costs = await client.json<Costs[]>("POST", "/wherry/storage/compare", { query: { large: String(large), ...(flags.on("loop") ? { loop: "1" } : {}) }, signal: io.gone });
     const table = Object.keys(costColumns)
       .map((name) => `{{.${name}}}`)
       .join("\t");

@@ -10,9 +10,10 @@ import type { FileTree } from "#linux/file-tree.ts";
 import { planStoppedTree } from "#runtime/mod.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, StorageDriver } from "#unionfs/mod.ts";
-import { openDriver, probeDrivers } from "#unionfs/open-driver.ts";
+import { driverNames, openDriver, probeDriver, probeDrivers } from "#unionfs/open-driver.ts";
 import { endBlocks, formatHeader, padding } from "#unionfs/tar/writer.ts";
 import type { EngineContext } from "./context.ts";
+import { makeLoopPlace, unmountBelow } from "./loop-place.ts";
 
 /** A driver, and why it cannot run here. */
 export interface DriverListing {
@@ -34,7 +35,8 @@ export interface StorageCosts {
   readonly copyUpLargeMs: number;
   /** 500 new files of 100 bytes. */
   readonly smallWritesMs: number;
-  /** Create and start on 20 and on 120 layers. */
+  /** Create and start on 1, on 20 and on 120 layers of one small file. */
+  readonly chain1Ms: number;
   readonly chain20Ms: number;
   readonly chain120Ms: number;
   /** By how much the filesystem has filled up with ten containers, each of which has changed one small file. */
@@ -51,10 +53,18 @@ export async function listDrivers(ctx: EngineContext): Promise<DriverListing[]> 
 const running = new WeakSet<EngineContext>();
 const scratchName = "tmp-storage-compare";
 
-/** Measures every driver that can run on the data root's filesystem, in a directory beside its own that goes again. */
+/**
+ * Measures every driver that can run, in a directory beside the data root's own that goes again: on the data root's filesystem, or (`loop`) each on one of its own in a file, so that those
+ * which ask for a filesystem of their own can be compared with the others.
+ */
 export async function compareStorage(
   ctx: EngineContext,
-  { largeBytes, signal, onProgress }: { readonly largeBytes: number; readonly signal?: AbortSignal; readonly onProgress?: (what: string) => void },
+  {
+    largeBytes,
+    loop = false,
+    signal,
+    onProgress,
+  }: { readonly largeBytes: number; readonly loop?: boolean; readonly signal?: AbortSignal; readonly onProgress?: (what: string) => void },
 ): Promise<StorageCosts[]> {
   if (running.has(ctx)) throw new EngineError("conflict", "a comparison of storage drivers runs already");
   running.add(ctx);
@@ -62,13 +72,20 @@ export async function compareStorage(
   const results: StorageCosts[] = [];
   try {
     // One that a crash has left is in the way.
+    await unmountBelow(ctx.helper, scratch);
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { mode: 0o700 });
-    for (const { name, probe } of await probeDrivers(scratch, ctx.helper)) {
-      if (!probe.supported) continue;
+    for (const name of driverNames) {
       if (signal?.aborted === true) throw new EngineError("cancelled", "the comparison was cancelled");
-      onProgress?.(name);
-      results.push(await measure(ctx, name, scratch, largeBytes));
+      const place = loop ? await makeLoopPlace(ctx.helper, name, scratch) : { directory: scratch, remove: async () => undefined };
+      if (place === undefined) continue;
+      try {
+        if (!(await probeDriver(name, place.directory, ctx.helper)).supported) continue;
+        onProgress?.(name);
+        results.push(await measure(ctx, name, place.directory, largeBytes));
+      } finally {
+        await place.remove();
+      }
     }
     return results;
   } finally {
@@ -79,6 +96,14 @@ export async function compareStorage(
 
 async function measure(ctx: EngineContext, name: string, scratch: string, largeBytes: number): Promise<StorageCosts> {
   const driver = await openDriver(name, { root: scratch, helper: ctx.helper });
+  try {
+    return await measureOpened(ctx, driver, scratch, largeBytes);
+  } finally {
+    await driver.close?.();
+  }
+}
+
+async function measureOpened(ctx: EngineContext, driver: StorageDriver, scratch: string, largeBytes: number): Promise<StorageCosts> {
   const store = await openLayerStore({ root: scratch, driver, helper: ctx.helper });
   const bench = new Bench(ctx, driver, store, join(scratch, "at"));
   await mkdir(join(scratch, "at"), { recursive: true });
@@ -114,21 +139,21 @@ async function measure(ctx: EngineContext, name: string, scratch: string, largeB
   let tip: ChainID | undefined;
   for (let depth = 1; depth <= 120; depth++) {
     tip = await bench.layer(tip, [[`layer-${depth}`, 100]]);
-    if (depth === 20 || depth === 120) chains.push(await bench.createAndOpen(`chain-${depth}`, tip));
+    if (depth === 1 || depth === 20 || depth === 120) chains.push(await bench.createAndOpen(`chain-${depth}`, tip));
   }
   await driver.sweep(new Set());
   await store.prune(new Set());
   await driver.idle();
-  await driver.close?.();
   return {
-    driver: name,
+    driver: driver.name,
     createMs: one,
     startMs,
     copyUpSmallMs,
     copyUpLargeMs,
     smallWritesMs,
-    chain20Ms: chains[0] ?? 0,
-    chain120Ms: chains[1] ?? 0,
+    chain1Ms: chains[0] ?? 0,
+    chain20Ms: chains[1] ?? 0,
+    chain120Ms: chains[2] ?? 0,
     tenContainersBytes,
     removeMs,
   };

@@ -344,6 +344,7 @@ export interface Engine {
     /** Measures those that can, with a large file of so many bytes. */
     compareStorage(options: {
       readonly largeBytes: number;
+      readonly loop?: boolean;
       readonly signal?: AbortSignal;
       readonly onProgress?: (driver: string) => void;
     }): Promise<StorageCosts[]>;

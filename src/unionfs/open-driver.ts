@@ -33,14 +33,18 @@ const factories: Readonly<Record<string, DriverFactory>> = {
   vfs: { probe: async () => ({ supported: true }), open: openVfs },
 };
 
+/** Whether a driver of this name (one of {@link driverNames}) can run on the data root. */
+export async function probeDriver(name: string, root: string, helper: Helper, options: StorageOptions = []): Promise<DriverProbe> {
+  return (await factories[name]?.probe(root, helper, options)) ?? { supported: false, reason: "there is no such driver" };
+}
+
 /** Every driver by name and whether it can run on the data root. */
 export async function probeDrivers(
   root: string,
   helper: Helper,
   options: StorageOptions = [],
 ): Promise<{ readonly name: string; readonly probe: DriverProbe }[]> {
-  const probed = await Promise.all(Object.entries(factories).map(async ([name, factory]) => ({ name, probe: await factory.probe(root, helper, options) })));
-  return probed;
+  return Promise.all(driverNames.map(async (name) => ({ name, probe: await probeDriver(name, root, helper, options) })));
 }
 
 /** Names of the drivers there are, best first. */
