@@ -33,7 +33,20 @@ export function vmRuns() {
 /** One VM: prints what the tests print; the exit status. */
 function run(vmRun, { name, why, options, tests, tmp = "/run" }, helper) {
   console.log(`vm ${name}: ${why}`);
-  const vitest = ["node", "node_modules/vitest/vitest.mjs", "run", "--project", "integration", "--reporter", "verbose", "--testTimeout", "900000", "--hookTimeout", "300000", ...tests];
+  const vitest = [
+    "node",
+    "node_modules/vitest/vitest.mjs",
+    "run",
+    "--project",
+    "integration",
+    "--reporter",
+    "verbose",
+    "--testTimeout",
+    "900000",
+    "--hookTimeout",
+    "300000",
+    ...tests,
+  ];
   const command = ["env", `WHERRY_HELPER=${helper}`, "WHERRY_IN_VM=1", `TMPDIR=${tmp}`, ...vitest];
   const { status } = spawnSync(vmRun, [...options, "--", ...command], { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
   return status ?? VM_FAILED;

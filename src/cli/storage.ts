@@ -77,7 +77,10 @@ export const storageCompareCommand: Command = command({
   run: async ({ client, flags, io }) => {
     const large = Number(flags.text("large"));
     if (!Number.isInteger(large) || large < 1 || large > 1024) throw new ExitError(125, "invalid --large: give a number of MiB from 1 to 1024");
-    const costs = await client.json<Costs[]>("POST", "/wherry/storage/compare", { query: { large: String(large), ...(flags.on("loop") ? { loop: "1" } : {}) }, signal: io.gone });
+    const costs = await client.json<Costs[]>("POST", "/wherry/storage/compare", {
+      query: { large: String(large), ...(flags.on("loop") ? { loop: "1" } : {}) },
+      signal: io.gone,
+    });
     const table = Object.keys(costColumns)
       .map((name) => `{{.${name}}}`)
       .join("\t");

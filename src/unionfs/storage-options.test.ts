@@ -27,7 +27,12 @@ it("refuses sizes and truths that are none", () => {
 });
 
 it("knows Docker's options of devicemapper, and which go together", () => {
-  expect(readDeviceMapperOptions([])).toMatchObject({ loopDataBytes: 100 * 1024 ** 3, loopMetadataBytes: 2 * 1024 ** 3, blockBytes: 65_536, minFreePercent: 10 });
+  expect(readDeviceMapperOptions([])).toMatchObject({
+    loopDataBytes: 100 * 1024 ** 3,
+    loopMetadataBytes: 2 * 1024 ** 3,
+    blockBytes: 65_536,
+    minFreePercent: 10,
+  });
   expect(readDeviceMapperOptions(["dm.basesize=20G", "dm.fs=ext4", "dm.min_free_space=0%", "dm.mountopt=noatime,discard"])).toMatchObject({
     baseSizeBytes: 20 * 1024 ** 3,
     filesystem: "ext4",

@@ -66,7 +66,11 @@ async function traceName(request: ApiRequest, { engine }: Context): Promise<ApiR
 async function compareStorage(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
   const large = Number(request.query.text("large") || "16");
   if (!Number.isInteger(large) || large < 1 || large > 1024) throw new EngineError("invalid", "large is a number of MiB from 1 to 1024");
-  return { kind: "json", status: 200, value: await engine.system.compareStorage({ largeBytes: large << 20, loop: request.query.text("loop") === "1", signal: request.signal }) };
+  return {
+    kind: "json",
+    status: 200,
+    value: await engine.system.compareStorage({ largeBytes: large << 20, loop: request.query.text("loop") === "1", signal: request.signal }),
+  };
 }
 
 function required(query: ApiRequest["query"], name: string): string {
