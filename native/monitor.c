@@ -45,7 +45,7 @@ static void ignore_signals(void) {
 }
 
 void init_run(struct run *run, uint32_t id, struct reader plan) {
-  *run = (struct run){.relay = RELAY_FD, .id = id, .ctl = -1, .child_pidfd = -1, .child_step = NO_STEP, .rest = plan};
+  *run = (struct run){.relay = RELAY_FD, .id = id, .ctl = -1, .child_pidfd = -1, .held_ns = -1, .child_step = NO_STEP, .rest = plan};
   run->streams.in = run->streams.out = run->streams.err = -1;
   if (read_u32(&run->rest, &run->total)) run->total = 0;
 }
@@ -431,6 +431,7 @@ static void report_exit(void) {
     munmap(record, MAX_RELAY);
   }
   M.reported = true;
+  if (M.run.held_ns >= 0) close(M.run.held_ns);
 }
 
 /* --- the loop */

@@ -536,6 +536,14 @@ int do_names(struct run *run, const struct op_names *op) {
   return run->open_names ? run->open_names(run, op->address, op->port) : (errno = EINVAL, -1);
 }
 
+int do_hold_ns(struct run *run, const struct op_hold_ns *op) {
+  int fd = fd_high(open_ns(run->child_pid, op->name.p));
+  if (fd < 0) return -1;
+  if (run->held_ns >= 0) close(run->held_ns);
+  run->held_ns = fd;
+  return 0;
+}
+
 int do_attach_gate(struct run *run, const struct op_attach_gate *op) {
   (void)op; /* on the child's side the monitor waits before it lets exec go */
   return !run->child && run->wait_gate ? run->wait_gate(run) : 0;

@@ -37,6 +37,7 @@ enum op_code {
   OP_AWAIT = 47,
   OP_CHILD_NS = 48,
   OP_NAMES = 54,
+  OP_HOLD_NS = 55,
   OP_NETLINK = 49,
   OP_NETLINK_WATCH = 55,
   OP_ATTACH_GATE = 50,
@@ -309,6 +310,11 @@ struct op_child_ns {
 struct op_names {
   uint32_t address;
   uint32_t port;
+};
+
+/* namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
+struct op_hold_ns {
+  struct str name;
 };
 
 /* netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
@@ -608,6 +614,7 @@ union op {
   struct op_await await;
   struct op_child_ns child_ns;
   struct op_names names;
+  struct op_hold_ns hold_ns;
   struct op_netlink netlink;
   struct op_netlink_watch netlink_watch;
   struct op_attach_gate attach_gate;
@@ -722,6 +729,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_str(r, &op->child_ns.name) || read_out(r, &op->child_ns.out);
     case OP_NAMES:
       return read_u32(r, &op->names.address) || read_u32(r, &op->names.port);
+    case OP_HOLD_NS:
+      return read_str(r, &op->hold_ns.name);
     case OP_NETLINK:
       return read_u32(r, &op->netlink.protocol) || read_bytes(r, &op->netlink.messages);
     case OP_NETLINK_WATCH:
@@ -847,6 +856,7 @@ int do_signal(struct run *run, const struct op_signal *op);
 int do_await(struct run *run, const struct op_await *op);
 int do_child_ns(struct run *run, const struct op_child_ns *op);
 int do_names(struct run *run, const struct op_names *op);
+int do_hold_ns(struct run *run, const struct op_hold_ns *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_netlink_watch(struct run *run, const struct op_netlink_watch *op);
 int do_attach_gate(struct run *run, const struct op_attach_gate *op);
@@ -960,6 +970,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_child_ns(run, &op->child_ns);
     case OP_NAMES:
       return do_names(run, &op->names);
+    case OP_HOLD_NS:
+      return do_hold_ns(run, &op->hold_ns);
     case OP_NETLINK:
       return do_netlink(run, &op->netlink);
     case OP_NETLINK_WATCH:
@@ -1120,6 +1132,8 @@ static inline const char *op_name(uint16_t code) {
       return "child_ns";
     case OP_NAMES:
       return "names";
+    case OP_HOLD_NS:
+      return "hold_ns";
     case OP_NETLINK:
       return "netlink";
     case OP_NETLINK_WATCH:

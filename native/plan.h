@@ -44,6 +44,7 @@ struct run {
   int ctl; /* the other side of the clone */
   pid_t child_pid;
   int child_pidfd;
+  int held_ns; /* kept until the child's end has been told; -1 = none */
   uint64_t reached; /* points that the other side has signalled */
   bool go;         /* child: the host has performed all its steps */
   bool child_ready; /* host: the child has performed all its steps but exec */

@@ -624,7 +624,7 @@ static int accept_engine(struct door *door) {
 /* Performs the plan; the root is in slot 0 then. -1 with errno, *step = the one that failed. */
 static int open_planned(uint32_t id, struct reader plan, uint32_t *step) {
   struct plan_facts facts;
-  struct run run = {.relay = RELAY, .id = id, .ctl = -1, .child_pidfd = -1, .child_step = NO_STEP, .rest = plan};
+  struct run run = {.relay = RELAY, .id = id, .ctl = -1, .child_pidfd = -1, .held_ns = -1, .child_step = NO_STEP, .rest = plan};
   run.streams.in = run.streams.out = run.streams.err = -1;
   if (plan_check(plan, &facts) || facts.clones || read_u32(&run.rest, &run.total)) return errno = EBADMSG, -1;
   signal(SIGCHLD, SIG_DFL);

@@ -2,6 +2,7 @@
  * The daemon: an engine over its data root, behind the API server and the stub's command line.
  * @module
  */
+import "./compile-early.ts";
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,6 +13,7 @@ import { isEngineError } from "#core/errors.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { version } from "#engine/version.ts";
 import { serveCli } from "./cli-server.ts";
+import { rehearseLater } from "./rehearse.ts";
 import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, type TlsFiles, UsageError } from "./daemon-options.ts";
 
 const started = performance.now();
@@ -72,7 +74,11 @@ async function serve(options: DaemonOptions): Promise<void> {
     const running = engine.containers.list({ all: false, limit: undefined, filters: {} }).length;
     log("info", `Linux ${kernel.release}, cgroup ${cgroup.mode}; ${running} container${running === 1 ? "" : "s"} running`);
     log("info", `ready after ${Math.round(performance.now() - started)} ms: ${listening.addresses.join(", ")}`);
+    const ending = new AbortController();
+    const rehearsed = rehearseLater(engine, log, ending.signal);
     log("info", `${await stopping}: no more requests are served; containers go on`);
+    ending.abort();
+    await rehearsed;
     await cli.close();
     await server.close();
   } finally {

@@ -23,8 +23,6 @@ export class Container {
   /** Changes of the container, one at a time. Reads do not take it. */
   readonly mutex: Mutex = new Mutex();
   link: MonitorLink | undefined;
-  /** Settles when the record of its creation is on disk, or cannot be: it does not start before. undefined: it was there when this daemon began. */
-  stored: Promise<void> | undefined;
   /** Numbers the runs within this daemon: an exit of an earlier run is not taken for one of this. */
   run = 0;
   /** The request that sent the last signal ("wherry kill"), for the exit's reason. */

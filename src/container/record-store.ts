@@ -8,6 +8,9 @@ import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { ContainerRecord } from "./mod.ts";
 
+/** How long the record of a container that removes itself may wait: most are gone by then. */
+const SOON_MS = 20;
+
 const idPattern = /^[0-9a-f]{64}$/;
 
 export class RecordStore {
@@ -15,6 +18,8 @@ export class RecordStore {
   readonly #trash: string;
   /** Per container: the newest record that waits while a write is under way. */
   readonly #pending = new Map<string, { next: ContainerRecord | undefined; done: Promise<void> }>();
+  /** Per container that waits for its {@link saveSoon}: gives it up. */
+  readonly #soon = new Map<string, () => void>();
   #removals = 0;
 
   constructor(dataRoot: string) {
@@ -38,6 +43,7 @@ export class RecordStore {
 
   /** Stores the record; resolves when this or a newer one is on disk. A container that removes itself is not worth an fsync. */
   save(record: ContainerRecord): Promise<void> {
+    this.#soon.get(record.id)?.();
     const running = this.#pending.get(record.id);
     if (running !== undefined) {
       running.next = record;
@@ -47,6 +53,32 @@ export class RecordStore {
     this.#pending.set(record.id, state);
     state.done = this.#drain(record.id, state);
     return state.done;
+  }
+
+  /** Stores the record in a little while, unless a newer one is stored or the container discarded before; resolves then. */
+  saveSoon(record: ContainerRecord): Promise<void> {
+    this.#soon.get(record.id)?.();
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#soon.delete(record.id);
+        this.save(record).then(resolve, reject);
+      }, SOON_MS);
+      this.#soon.set(record.id, () => {
+        clearTimeout(timer);
+        this.#soon.delete(record.id);
+        resolve();
+      });
+    });
+  }
+
+  /** For a start that stores the record by a step of its plan: where, and as what bytes. */
+  handOver(record: ContainerRecord): { readonly path: string; readonly data: Uint8Array } {
+    this.#soon.get(record.id)?.();
+    return { path: this.#file(record.id), data: Buffer.from(JSON.stringify(record)) };
+  }
+
+  #file(id: string): string {
+    return join(this.directory(id), "container.json");
   }
 
   async #drain(id: string, state: { next: ContainerRecord | undefined }): Promise<void> {
@@ -61,7 +93,7 @@ export class RecordStore {
   }
 
   async #write(record: ContainerRecord): Promise<void> {
-    const file = join(this.directory(record.id), "container.json");
+    const file = this.#file(record.id);
     const temporary = `${file}.new`;
     const text = JSON.stringify(record);
     try {
@@ -87,7 +119,7 @@ export class RecordStore {
 
   async #read(id: string): Promise<ContainerRecord | undefined> {
     try {
-      const record = JSON.parse(await readFile(join(this.directory(id), "container.json"), "utf8")) as ContainerRecord;
+      const record = JSON.parse(await readFile(this.#file(id), "utf8")) as ContainerRecord;
       return record.version === 1 && record.id === id ? record : undefined;
     } catch (error) {
       if (errnoOf(error) === "ENOENT" || error instanceof SyntaxError) return undefined;
@@ -97,6 +129,7 @@ export class RecordStore {
 
   /** Takes a directory below the root out of sight at once; {@link emptyTrash} deletes it. */
   async discard(name: string): Promise<void> {
+    this.#soon.get(name)?.();
     await this.#pending.get(name)?.done.catch(() => undefined); // its failure was told to whoever saved
     try {
       await rename(join(this.root, name), join(this.#trash, `container-${name}-${process.pid}-${this.#removals++}`));

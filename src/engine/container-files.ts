@@ -14,7 +14,7 @@ const hostsHead =
   "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
 /** O_WRONLY | O_CREAT | O_TRUNC: the same file is written again at every start. */
-const writeAnew = 0x241n;
+export const writeAnew = 0x241n;
 
 /**
  * The steps that write them as the container's networks are now: part of the plan, so they cost no round trip of their own. A container in

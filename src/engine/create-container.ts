@@ -64,16 +64,14 @@ async function create(
   if (record.idMappings !== undefined && record.snapshot !== "") await requireIdmap(ctx);
   record.name = name ?? generateName((n) => ctx.registry.nameTaken(n));
   ctx.registry.reserveName(record.name, id);
-  let stored: Promise<void>;
   try {
-    stored = (await materialize(ctx, draft)).stored;
+    await materialize(ctx, draft);
   } catch (error) {
     ctx.registry.releaseName(record.name, id);
     await discard(ctx, draft, error);
     throw error;
   }
   const container = ctx.registry.add(record);
-  container.stored = stored;
   publishContainerEvent(ctx, container, "create");
   return { id, warnings: draft.warnings };
 }
@@ -176,10 +174,10 @@ async function idMappingsOf(
 }
 
 /**
- * Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. `stored`: the record is on disk; that of a
- * `--rm` container may still be on its way there, while its start is being planned.
+ * Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. The record of a `--rm` container is stored by
+ * its start, which mostly comes at once, or a little later.
  */
-async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<{ readonly stored: Promise<void> }> {
+async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<void> {
   const asked = record.hostConfig.StorageOpt?.["size"];
   const size = asked === undefined ? ctx.layers.driver.defaultSizeBytes : sizeOption(asked);
   const snapshot = async () => {
@@ -192,12 +190,10 @@ async function materialize(ctx: EngineContext, { record, image, wanted }: Draft)
   // What fails is undone when both have come to their end.
   for (const made of await Promise.allSettled([ctx.records.makeDirectory(record.id), snapshot()])) if (made.status === "rejected") throw made.reason;
   record.mounts = await Promise.all(wanted.map((mount, index) => makeMountPoint(ctx, record, mount, index)));
-  const stored = ctx.records.save(record);
-  if (record.hostConfig.AutoRemove) stored.catch((error: Error) => ctx.log("warn", error.message));
-  else await stored;
+  if (record.hostConfig.AutoRemove) ctx.background.add(`storing container ${record.id}`, ctx.records.saveSoon(record));
+  else await ctx.records.save(record);
   for (const mount of record.mounts)
     if (mount.Type === "volume" && mount.CopyUp === true && ctx.volumes.backing(mount.Name ?? "").kind !== "mount") await copyUp(ctx, record, mount);
-  return { stored };
 }
 
 async function discard(ctx: EngineContext, { record }: Draft, cause: unknown): Promise<void> {

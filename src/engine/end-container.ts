@@ -73,7 +73,7 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
         lastDelayMs: container.lastDelayMs,
       });
   const exited = toExited(record.state, { code: exit.code, oomKilled, at: rfc3339Nano(exit.atNs), reason, ...(refused.length === 0 ? {} : { refused }) });
-  const freed = free(ctx, container);
+  const { record: ended } = container;
   container.set({
     state: restart === undefined ? exited : { ...exited, status: "restarting" },
     endpoints: stopped(record.endpoints),
@@ -84,10 +84,10 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
   if (refused.length > 0) publishContainerEvent(ctx, container, "seccomp", { refused: refused.join(",") });
   publishContainerEvent(ctx, container, "die", { exitCode: String(exit.code), execDuration: String(ranNs / 1_000_000_000n) });
   if (record.hostConfig.AutoRemove && !container.removing) {
-    await removeEnded(ctx, container, freed);
+    await removeEnded(ctx, container, () => free(ctx, ended));
     return;
   }
-  await freed;
+  await free(ctx, ended);
   const stored = ctx.records.save(container.record);
   container.notifyExit();
   if (restart !== undefined) scheduleRestart(ctx, container, restart);
@@ -112,7 +112,7 @@ async function refusedOf(ctx: EngineContext, { hostConfig, name }: Container["re
 const absentCalls = new Set(["clone3"]);
 
 /** Gives back what only a running container has. Failures are told to the log: the sweep of the next start tries again. */
-async function free(ctx: EngineContext, { record }: Container): Promise<void> {
+async function free(ctx: EngineContext, record: Container["record"]): Promise<void> {
   const steps: Promise<unknown>[] = [ctx.networks.leave(record.id), unmountSources(ctx, record)];
   if (record.cgroup !== undefined) {
     const { cgroup } = record;

@@ -356,6 +356,8 @@ export interface Engine {
       readonly volumes: Readonly<Record<string, number>>;
     }>;
   };
+  /** The same engine over nothing, for its `containers` only: see rehearsal.ts. */
+  rehearsal(): Promise<{ readonly engine: Engine } & AsyncDisposable>;
   /** Stops serving; containers go on. */
   close(): Promise<void>;
 }

@@ -48,6 +48,7 @@ import type { Containers, Engine, EngineOptions, Execs } from "./mod.ts";
 import { networksOf } from "./networks.ts";
 import { pauseContainer, unpauseContainer } from "./pause-container.ts";
 import { pruneContainers } from "./prune-containers.ts";
+import { openRehearsal } from "./rehearsal.ts";
 import { removeContainer } from "./remove-container.ts";
 import { renameContainer } from "./rename-container.ts";
 import { RootFileCache } from "./resolve-user.ts";
@@ -223,6 +224,10 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
       storageDrivers: () => listDrivers(ctx),
       compareStorage: (options) => compareStorage(ctx, options),
       diskUsage: () => diskUsage(ctx),
+    },
+    rehearsal: async () => {
+      const rehearsal = await openRehearsal(ctx);
+      return { engine: engineOf(rehearsal, []), [Symbol.asyncDispose]: () => rehearsal[Symbol.asyncDispose]() };
     },
     close: async () => {
       if (ctx.closing) return;

@@ -45,14 +45,17 @@ async function removeLocked(ctx: EngineContext, container: Container, volumes: b
 }
 
 /** `--rm`: whoever waits is answered at once; should the engine die before the files are gone, its next start removes them. */
-export async function removeEnded(ctx: EngineContext, container: Container, freed: Promise<void>): Promise<void> {
+export async function removeEnded(ctx: EngineContext, container: Container, free: () => Promise<void> = async () => undefined): Promise<void> {
   container.removing = true;
   // What others could trip over goes first: a port, an address, a volume's name.
-  if (container.record.hostConfig.NetworkMode !== "none") await freed;
+  const early = container.record.hostConfig.NetworkMode !== "none";
+  if (early) await free();
   if (container.record.mounts.some((m) => m.Anonymous === true)) await removeVolumes(ctx, container);
   forget(ctx, container);
   const rest = async () => {
-    await freed;
+    // What the waiters have to do comes first: the command's answer goes out in this turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (!early) await free();
     await discardFiles(ctx, container, false);
   };
   ctx.background.add(`removing container ${container.id}`, rest());

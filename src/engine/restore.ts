@@ -118,7 +118,7 @@ export async function restartContainers(ctx: EngineContext): Promise<void> {
     if (isRunning(record.state) || (record.state.status === "created" && !record.hostConfig.AutoRemove)) continue;
     if (record.hostConfig.AutoRemove) {
       // One that was created and not started yet may still be: its maker may only be slow.
-      if (record.state.status !== "created") await container.mutex.run(() => removeEnded(ctx, container, Promise.resolve()));
+      if (record.state.status !== "created") await container.mutex.run(() => removeEnded(ctx, container));
       continue;
     }
     if (record.state.status === "removing" || record.state.dead) continue;

@@ -15,7 +15,7 @@ import { type EndpointRecord, type JoinRequest, parseShaping } from "#network/mo
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
-import { hostsFile, planContainerFiles } from "./container-files.ts";
+import { hostsFile, planContainerFiles, writeAnew } from "./container-files.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
@@ -68,7 +68,8 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
   keepLog(ctx, container, link);
   ctx.background.add(`serving names to ${container.record.name}`, ctx.networks.serveNames(container.id, link, container.record.hostConfig.Dns));
   // Not waited for: that it runs, and as which process, is on the exec root already.
-  ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
+  const { AutoRemove: removesItself } = container.record.hostConfig;
+  ctx.background.add(`storing container ${container.id}`, removesItself ? ctx.records.saveSoon(container.record) : ctx.records.save(container.record));
   ctx.background.add(
     `telling those with a link to ${container.record.name}`,
     refreshLinkers(ctx, container, (record) => hostsFile(ctx, record, record.endpoints)),
@@ -119,12 +120,16 @@ async function launch(
       tty: config.Tty,
       seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
       attachGate: pending.length > 0,
+      lateUnmount: root.kind === "overlay" && hostConfig.AutoRemove && record.mounts.length === 0,
       files,
-      preparation: audited ? [...preparation, auditSession] : preparation,
+      preparation: [
+        ...preparation,
+        ...(audited ? [auditSession] : []),
+        ...(hostConfig.AutoRemove ? [storeRecord(ctx, { ...record, endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths })] : []),
+      ],
       id,
       ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
     });
-    await container.stored;
     const held = await ctx.cgroups.hold?.(cgroup);
     const exitReports = [...cgroup.exitReports, ...(audited ? [AUDIT_SESSION] : [])];
     const link = await launchPlan(ctx, container, plan, exitReports, pending, direct).finally(() => held?.release());
@@ -150,6 +155,19 @@ const auditSession: Step = {
   section: "To tell which system calls are refused",
   see: "proc(5)",
 };
+
+/** A container that removes itself is not worth a write by rename: whoever writes it launches it next, and a half-written record is swept. */
+function storeRecord(ctx: EngineContext, record: Container["record"]): Step {
+  return {
+    op: "write",
+    where: "host",
+    dir: NO_SLOT,
+    flags: writeAnew,
+    ...ctx.records.handOver(record),
+    why: "its record, by which the next engine knows it",
+    section: "The engine's files for it",
+  };
+}
 
 function launchPlan(
   ctx: EngineContext,
@@ -296,6 +314,6 @@ function asStartError(error: unknown): EngineError {
 /** Docker's state after a failed start. A `--rm` container goes: there will be no end of it to wait for. */
 async function recordFailure(ctx: EngineContext, container: Container, error: EngineError): Promise<void> {
   container.setState(toStartFailed(container.state, error.details.exitCode ?? 128, error.message));
-  if (container.record.hostConfig.AutoRemove) await removeEnded(ctx, container, Promise.resolve());
+  if (container.record.hostConfig.AutoRemove) await removeEnded(ctx, container);
   else ctx.background.add(`storing container ${container.id}`, ctx.records.save(container.record));
 }

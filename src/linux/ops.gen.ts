@@ -262,6 +262,12 @@ export interface NamesOp {
   readonly port: number;
 }
 
+/** namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
+export interface HoldNsOp {
+  readonly op: "hold_ns";
+  readonly name: string;
+}
+
 /** netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
 export interface NetlinkOp {
   readonly op: "netlink";
@@ -599,6 +605,7 @@ export type Op =
   | AwaitOp
   | ChildNsOp
   | NamesOp
+  | HoldNsOp
   | NetlinkOp
   | NetlinkWatchOp
   | AttachGateOp
@@ -681,6 +688,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   await: { code: 47, man: "eventfd(2)", fields: [["id", "u32"]] },
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
   names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
+  hold_ns: { code: 55, man: "namespaces(7)", fields: [["name", "str"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },

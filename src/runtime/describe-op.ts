@@ -34,6 +34,7 @@ export class OpDescriber {
       case "userns_open":
         return "id map";
       case "child_ns":
+      case "hold_ns":
         return `the child's ${op.name} namespace`;
       default:
         return op.op;
@@ -136,6 +137,8 @@ export class OpDescriber {
         return `connect to port ${op.port} and send ${op.request.length} bytes`;
       case "datagrams":
         return `datagrams to ${op.path}: ${op.messages.length} bytes`;
+      case "hold_ns":
+        return `keep the child's ${op.name} namespace`;
       case "netlink":
         return `netlink: ${op.messages.length} bytes of messages`;
       case "bpf_device":

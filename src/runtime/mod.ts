@@ -28,6 +28,8 @@ export interface PlanInput {
   readonly preparation?: readonly Step[];
   /** Destinations of binds whose source is not a directory (SpecResult.files). */
   readonly files?: ReadonlySet<string>;
+  /** The monitor takes the container's mounts down after it has told the end, and not before: for a root that nobody will mount again, with nothing of others in it. */
+  readonly lateUnmount?: boolean;
   /** The container's id, for the name of its session keyring. */
   readonly id?: string;
   /** For a launch by {@link launchDetached}: nobody of ours stays with the process. */

@@ -46,9 +46,10 @@ interface Wanted {
   readonly root?: RootMountData;
   readonly tty?: boolean;
   readonly user?: string;
+  readonly lateUnmount?: boolean;
 }
 
-function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overlay, tty = false, user = "" }: Wanted = {}): Plan {
+function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overlay, tty = false, user = "", lateUnmount = false }: Wanted = {}): Plan {
   const { spec, files } = buildSpec({
     id: "c1",
     config: { ...exampleConfig, Tty: tty },
@@ -62,7 +63,8 @@ function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overla
     ...input,
   });
   const cgroup = openCgroups(facts).plan("", "c1", spec.linux?.resources ?? {}, slots.cgroup);
-  return planContainer({ spec, root, facts, cgroup, network: [], tty, seccomp: seccompProgram(spec.linux?.seccomp, facts), attachGate: tty, files, id: "c1" });
+  const seccomp = seccompProgram(spec.linux?.seccomp, facts);
+  return planContainer({ spec, root, facts, cgroup, network: [], tty, seccomp, attachGate: tty, files, id: "c1", lateUnmount });
 }
 
 const mapping = [{ containerID: 0, hostID: 100000, size: 65536 }];
@@ -97,6 +99,14 @@ const ops = (p: Plan, where?: "host" | "child") => p.steps.filter((s) => where =
 const find = <T extends Step["op"]>(p: Plan, op: T) => p.steps.filter((s): s is Extract<Step, { op: T }> => s.op === op);
 
 describe("planContainer", () => {
+  it("keeps the mount namespace for the time after the end only when it is told to", () => {
+    expect(find(plan(), "hold_ns")).toEqual([]);
+    const steps = plan({ lateUnmount: true }).steps;
+    const [held] = find({ steps }, "hold_ns");
+    expect(held).toMatchObject({ where: "host", name: "mnt" });
+    expect(steps.indexOf(held!)).toBeGreaterThan(steps.findIndex(({ op }) => op === "clone"));
+  });
+
   const namespaceMode = fc.constantFrom("", "host", "container:x");
   const arbitrary = fc.record({
     facts: fc.constantFrom(exampleFacts, v1Facts, oldFacts),

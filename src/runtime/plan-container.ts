@@ -134,7 +134,7 @@ function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Con
 /** What the monitor does while the child furnishes its root, and what the child has to wait for. */
 function planHostAfterClone(
   draft: Draft,
-  { spec, cgroup, network, attachGate }: PlanInput,
+  { spec, cgroup, network, attachGate, lateUnmount }: PlanInput,
   namespaces: readonly Contribution[],
   userns: boolean,
 ): { mapped: boolean; ready: boolean } {
@@ -150,6 +150,12 @@ function planHostAfterClone(
   // With cloneInto the child is born in its cgroup.
   const ready = wires.length > 0 || (cgroup !== undefined && cgroup.cloneInto === undefined);
   if (ready) draft.host({ op: "signal", id: points.ready }, "the child may go on");
+  if (lateUnmount === true && membershipOf(spec, "mount").how === "new") {
+    // A child that is gone already has failed, and will say so itself.
+    draft.host({ op: "hold_ns", name: "mnt" }, "its mounts are taken down when its end has been told: nobody waits for that", {
+      ignore: ["ENOENT", "ESRCH", "EACCES"],
+    });
+  }
   if (attachGate) draft.host({ op: "attach_gate" }, "the program starts when those who want its output from the start are listening");
   return { mapped: userns, ready };
 }

@@ -447,6 +447,7 @@ export function createFakeEngine(): FakeEngine {
       facts: () => facts,
       diskUsage: async () => ({ layersBytes: 4_000_000, containers: {}, volumes: {} }),
     },
+    rehearsal: () => Promise.reject(new Error("a fake has nothing to rehearse")),
     async close() {},
   };
   return fake;

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readExitRecord } from "#linux/exit-record.ts";
@@ -66,6 +66,17 @@ describe("a launch", () => {
     expect(await readExitRecord(container.files.exit)).toEqual(record);
     await until("the monitor ends", () => !isAlive(container.link.monitorPid));
     expect(existsSync(container.files.socket)).toBe(false);
+  });
+
+  it("keeps a namespace for the time after the end, in its monitor only", async () => {
+    const hold = host({ op: "hold_ns", name: "mnt" });
+    const container = await lab.launch({ argv: ["sleep", "100"], host: [hold] });
+    const namespaces = (pid: number) => readdirSync(`/proc/${pid}/fd`).filter((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("mnt:["));
+    expect(namespaces(container.link.monitorPid)).toHaveLength(1);
+    expect(namespaces(container.link.pid)).toEqual([]);
+    await container.link.kill(9);
+    expect(await container.link.exited).toMatchObject({ signal: 9 });
+    await until("the monitor ends, and the namespace with it", () => !isAlive(container.link.monitorPid));
   });
 
   it("fails with the child's step, and leaves no process and no socket", async () => {
