@@ -37,7 +37,7 @@ enum op_code {
   OP_AWAIT = 47,
   OP_CHILD_NS = 48,
   OP_NAMES = 54,
-  OP_HOLD_NS = 55,
+  OP_HOLD_NS = 57,
   OP_NETLINK = 49,
   OP_NETLINK_WATCH = 55,
   OP_ATTACH_GATE = 50,

@@ -17,6 +17,8 @@ export function parseOps(text) {
             .trim()
             .split(/\s+/)
             .map((f) => ({ name: f.split(":")[0], type: f.split(":")[1] }));
+    const same = ops.find((o) => o.code === Number(m[2]));
+    if (same) throw new Error(`native/ops.def: ${m[1]} and ${same.name} have the same code, ${m[2]}`);
     ops.push({ name: m[1], code: Number(m[2]), fields, man: m[4], doc: m[5] });
   }
   return ops;

@@ -688,7 +688,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   await: { code: 47, man: "eventfd(2)", fields: [["id", "u32"]] },
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
   names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
-  hold_ns: { code: 55, man: "namespaces(7)", fields: [["name", "str"]] },
+  hold_ns: { code: 57, man: "namespaces(7)", fields: [["name", "str"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
