@@ -18,7 +18,7 @@ const may = {
   "api/server": ["engine", "api/types", "core"],
   "api/client": ["api/types", "core"],
   // tar is a format without I/O, and `cp` speaks it on both sides.
-  cli: ["api/client", "api/types", "core", "unionfs/tar"],
+  cli: ["api/client", "api/types", "core", "build/frontend", "unionfs/tar"],
 };
 /** Types may come from further folders where the table says so. */
 const typesOnly = {

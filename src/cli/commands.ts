@@ -26,6 +26,7 @@ export const programFlags: FlagSet = new FlagSet([
 const alias = (entry: Entry): Entry => ({ ...entry, hidden: true });
 
 const attach: Entry = { about: "Attach this terminal to a running container", load: async () => (await import("./attach.ts")).attachCommand };
+const build: Entry = { about: "Build an image from a Dockerfile", load: async () => (await import("./build.ts")).buildCommand };
 const commit: Entry = { about: "Make an image of a container's changes", load: async () => (await import("./commit.ts")).commitCommand };
 const cp: Entry = { about: "Copy files between a container and here", load: async () => (await import("./cp.ts")).cpCommand };
 const create: Entry = { about: "Create a new container", load: async () => (await import("./create.ts")).createCommand };
@@ -105,6 +106,7 @@ const container: Entry = {
 const image: Entry = {
   about: "Manage images",
   sub: {
+    build,
     diff: { about: "Show how two images differ, by layer and by file", load: async () => (await import("./image-diff.ts")).imageDiffCommand },
     tree: { about: "Show which images share which layers", load: async () => (await import("./image-tree.ts")).imageTreeCommand },
     bootstrap: { about: "Make a base image from Debian packages", load: async () => (await import("./bootstrap.ts")).bootstrapCommand },
@@ -195,6 +197,14 @@ const system: Entry = {
   },
 };
 
+const builder: Entry = {
+  about: "Manage the build cache",
+  sub: {
+    build,
+    prune: { about: "Remove what the build cache holds", load: async () => (await import("./prune.ts")).builderPruneCommand },
+  },
+};
+
 /** All commands. */
 export const tree: Readonly<Record<string, Entry>> = {
   run,
@@ -211,6 +221,8 @@ export const tree: Readonly<Record<string, Entry>> = {
   system,
   volume,
   attach,
+  build,
+  builder,
   commit,
   cp,
   create,

@@ -18,24 +18,36 @@ function typeOf(stat: Stat): WriteEntry["type"] | undefined {
   return stat.isBlockDevice() ? "block" : undefined; // a socket means nothing without its listener
 }
 
+/** What is left out: `path` (UTF-8) is relative to the tree's root. A directory that is left out is not looked into. */
+export type Skip = (path: string, isDirectory: boolean) => boolean;
+
 /** The tree at a path; entries' names begin with `name`. A second name of a file is a hard link to the first. */
-export async function* readTree(path: string, name: string): AsyncGenerator<Uint8Array, void, undefined> {
+export async function* readTree(path: string, name: string, skip: Skip = () => false): AsyncGenerator<Uint8Array, void, undefined> {
   const { directory, base } = splitEntry(path);
   const links = new Map<string, string>();
-  yield* entry(
-    Buffer.from(base === "." || base === "/" ? directory : path.replace(/\/+$/, "")),
-    Buffer.from(name === "/" ? "" : name).toString("latin1"),
+  yield* entry(Buffer.from(base === "." || base === "/" ? directory : path.replace(/\/+$/, "")), Buffer.from(name === "/" ? "" : name).toString("latin1"), {
     links,
-  );
+    skip,
+    root: name,
+  });
   yield endBlocks();
 }
 
-async function* entry(path: Buffer, name: string, links: Map<string, string>): AsyncGenerator<Uint8Array, void, undefined> {
+interface Reading {
+  readonly links: Map<string, string>;
+  readonly skip: Skip;
+  readonly root: string;
+}
+
+async function* entry(path: Buffer, name: string, reading: Reading): AsyncGenerator<Uint8Array, void, undefined> {
+  const { links, skip, root } = reading;
   const stat = await statOf(path).catch((error: unknown) => {
     throw explainFileError(error, "lstat", path.toString());
   });
   const type = typeOf(stat);
   if (type === undefined) return;
+  const below = Buffer.from(name.slice(root.length).replace(/^\//, ""), "latin1").toString("utf8");
+  if (below !== "" && skip(below, type === "dir")) return;
   const device = stat.rdev;
   const header: WriteEntry = {
     name,
@@ -64,7 +76,7 @@ async function* entry(path: Buffer, name: string, links: Map<string, string>): A
   const names = await readdir(path, { encoding: "buffer" }).catch((error: unknown) => {
     throw explainFileError(error, "open", path.toString());
   });
-  for (const child of names.sort(Buffer.compare)) yield* entry(Buffer.concat([path, Buffer.from("/"), child]), `${name}/${child.toString("latin1")}`, links);
+  for (const child of names.sort(Buffer.compare)) yield* entry(Buffer.concat([path, Buffer.from("/"), child]), `${name}/${child.toString("latin1")}`, reading);
 }
 
 /** As many bytes as the header has said: the file may change meanwhile. */

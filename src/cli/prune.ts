@@ -1,8 +1,9 @@
 /** `wherry container|image|network|volume|system prune`. @module */
 import type { DeleteItem } from "#api/types/mod.ts";
 import { type Call, type Command, command } from "./command.ts";
+import { parseBytes } from "./options/bytes.ts";
 import { ExitError } from "./errors.ts";
-import { type Flag, many, onOff } from "./flags.ts";
+import { type Flag, many, one, onOff } from "./flags.ts";
 import { humanSize } from "./format/human.ts";
 import { filtersQuery } from "./list-flags.ts";
 import { filter } from "./options/validate.ts";
@@ -77,6 +78,26 @@ interface PruneOptions {
   /** Networks hold no bytes. */
   readonly total?: boolean;
 }
+
+async function pruneBuilds({ client, flags, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
+  const keep = flags.text("keep-storage");
+  const reply = await client.json<{ CachesDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/build/prune", {
+    query: { all: flags.on("all") ? 1 : undefined, "keep-storage": keep === "" ? undefined : parseBytes(keep), filters: filtersQuery(pairs) },
+    signal: io.gone,
+  });
+  const deleted = reply.CachesDeleted ?? [];
+  return { text: deleted.length === 0 ? "" : `Deleted build cache objects:\n${deleted.join("\n")}\n`, bytes: reply.SpaceReclaimed };
+}
+
+export const builderPruneCommand: Command = pruneCommand({
+  about: "Remove what the build cache holds",
+  flags: [
+    onOff("all,a", "Also what other steps stand on, and the directories of cache mounts"),
+    one("keep-storage", "Keep so much of what was used last", { metavar: "bytes" }),
+  ],
+  warning: ({ flags }) => (flags.on("all") ? "WARNING! This will remove all build cache." : "WARNING! This will remove all dangling build cache."),
+  work: pruneBuilds,
+});
 
 function pruneCommand(options: PruneOptions): Command {
   return command({

@@ -62,6 +62,7 @@ function rows(usage: DiskUsage): Row[] {
   const images = usage.Images ?? [];
   const containers = usage.Containers ?? [];
   const volumes = usage.Volumes ?? [];
+  const cache = usage.BuildCache ?? [];
   const layers = usage.LayersSize ?? 0;
   const usedImages = images.filter((image) => image.Containers > 0);
   // What used images have to themselves stays; layers that several share count as used as soon as one is.
@@ -87,7 +88,15 @@ function rows(usage: DiskUsage): Row[] {
       reclaimable: sum(volumes.filter((v) => links(v) === 0).map(volumeSize)),
       share: true,
     },
-    { type: "Build Cache", total: 0, active: 0, bytes: 0, reclaimable: 0, share: false },
+    {
+      type: "Build Cache",
+      total: cache.length,
+      active: cache.filter(({ InUse }) => InUse).length,
+      // What an image has too is counted there.
+      bytes: sum(cache.filter(({ Shared }) => !Shared).map(({ Size }) => Size)),
+      reclaimable: sum(cache.filter(({ InUse, Shared }) => !InUse && !Shared).map(({ Size }) => Size)),
+      share: false,
+    },
   ];
 }
 

@@ -89,6 +89,8 @@ export interface ContainerRecord {
   appArmorProfile?: string;
   /** The maps of its user namespace, chosen at create; absent = the host's users. */
   idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
+  /** A step of a build: it is of no use to anybody once the engine that builds is gone. */
+  build?: true;
   restartCount: number;
   /** Set by stop/kill through the API: restart policies leave it alone. */
   manuallyStopped: boolean;

@@ -2,8 +2,7 @@
  * A container's tree for `cp`: a guarded file tree in its root, with its mounts, whether it runs or not.
  * @module
  */
-import { mkdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
@@ -12,6 +11,7 @@ import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { PlanError } from "#linux/helper.ts";
 import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
 import { planRunningTree, planStoppedTree, renderPlanError, seenInside, type TreeMount } from "#runtime/mod.ts";
+import { emptyDirectory } from "./chain-tree.ts";
 import type { EngineContext } from "./context.ts";
 import { shownInside } from "./id-ranges.ts";
 import { userOf } from "./resolve-user.ts";
@@ -87,12 +87,6 @@ function owners(mappings: IdMappings | undefined): Pick<ContainerTree, "toTree" 
     toTree: (meta) => ({ ...meta, uid: outside("uid", meta.uid), gid: outside("gid", meta.gid) }),
     fromTree: (found) => ({ ...found, uid: shownInside(uids, found.uid), gid: shownInside(gids, found.gid) }),
   };
-}
-
-async function emptyDirectory({ options }: EngineContext): Promise<string> {
-  const path = join(options.execRoot, "empty");
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  return path;
 }
 
 interface Owner {

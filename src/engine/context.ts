@@ -24,6 +24,7 @@ import type { ImageIndex } from "./image-index.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
 import type { StorageBudget } from "./storage-budget.ts";
+import type { BuildState } from "./build-state.ts";
 
 export interface EngineContext {
   readonly options: EngineOptions;
@@ -44,6 +45,7 @@ export interface EngineContext {
   readonly applying: SharedWork<void>;
   readonly imageIndex: ImageIndex;
   readonly budget: StorageBudget;
+  readonly builds: BuildState;
   readonly volumes: VolumeStore;
   readonly registry: ContainerRegistry;
   readonly records: RecordStore;

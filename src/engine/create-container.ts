@@ -12,6 +12,7 @@ import { generateName, parseContainerName } from "#container/names.ts";
 import { createdState } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import { type ContainerConfig, type HostConfig, type LogConfig, type NetworkingConfig, plainEndpoint } from "#core/container-config.ts";
+import type { ChainID } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
@@ -39,6 +40,8 @@ type CreateRequest = Parameters<Containers["create"]>[0];
 export interface Draft {
   readonly record: ContainerRecord;
   readonly image: Image | undefined;
+  /** What its snapshot lies on. */
+  readonly chainId: ChainID | undefined;
   readonly wanted: readonly WantedMount[];
   readonly warnings: string[];
 }
@@ -53,11 +56,29 @@ export async function createContainer(ctx: EngineContext, request: CreateRequest
   }
 }
 
+/** What a step of a build runs on: layers that are no image (yet). */
+interface BuildBase {
+  readonly chainId: ChainID | undefined;
+}
+
+/** A container of a build's step. The next start of the engine removes it if this one does not. */
+export async function createBuildContainer(
+  ctx: EngineContext,
+  { config, hostConfig, chainId }: Pick<CreateRequest, "config" | "hostConfig"> & BuildBase,
+): Promise<{ readonly id: string }> {
+  const id = newId();
+  try {
+    return await create(ctx, id, undefined, { config, hostConfig, networkingConfig: { EndpointsConfig: {} }, name: undefined, base: { chainId } });
+  } finally {
+    ctx.idRanges.release(id);
+  }
+}
+
 async function create(
   ctx: EngineContext,
   id: string,
   name: string | undefined,
-  request: CreateRequest,
+  request: CreateRequest & { readonly base?: BuildBase },
 ): Promise<{ readonly id: string; readonly warnings: string[] }> {
   const draft = await draftContainer(ctx, id, name ?? "", request);
   const { record } = draft;
@@ -81,11 +102,12 @@ export async function draftContainer(
   ctx: EngineContext,
   id: string,
   name: string,
-  request: Pick<CreateRequest, "config" | "hostConfig" | "networkingConfig" | "platform">,
+  request: Pick<CreateRequest, "config" | "hostConfig" | "networkingConfig" | "platform"> & { readonly base?: BuildBase },
 ): Promise<Draft> {
   const hostConfig = withHostDefaults(ctx, request.hostConfig);
-  const image = hostConfig.WherryRootfs === undefined ? await ctx.images.find(request.config.Image) : undefined;
-  if (image === undefined && hostConfig.WherryRootfs === undefined) throw new EngineError("not-found", `No such image: ${withTag(request.config.Image)}`);
+  const ofImage = hostConfig.WherryRootfs === undefined && request.base === undefined;
+  const image = ofImage ? await ctx.images.find(request.config.Image) : undefined;
+  if (image === undefined && ofImage) throw new EngineError("not-found", `No such image: ${withTag(request.config.Image)}`);
   if (image !== undefined && request.platform !== undefined && request.platform !== "") requirePlatform(image, request.platform, request.config.Image);
   resolveContainerModes(ctx, hostConfig);
   const warnings = validateConfig(request.config, hostConfig, ctx.facts);
@@ -120,6 +142,7 @@ export async function draftContainer(
     cgroup: undefined,
     driver: ctx.layers.driver.name,
     snapshot: hostConfig.WherryRootfs === undefined ? id : "",
+    ...(request.base === undefined ? {} : { build: true }),
     ...(idMappings === undefined ? {} : { idMappings }),
     ...(appArmorProfile === "" ? {} : { appArmorProfile }),
     restartCount: 0,
@@ -131,7 +154,7 @@ export async function draftContainer(
   // Says no now to what the spec would refuse at start: unknown capabilities, sysctls of the host, malformed device rules.
   const { spec, warnings: lacks } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
   warnings.push(...lacks, ...ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup).warnings);
-  return { record, image, wanted, warnings: [...new Set(warnings)] };
+  return { record, image, chainId: request.base === undefined ? image?.chainId : request.base.chainId, wanted, warnings: [...new Set(warnings)] };
 }
 
 /** Labels speak for clients that do not know our field. */
@@ -177,13 +200,13 @@ async function idMappingsOf(
  * Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. The record of a `--rm` container is stored by
  * its start, which mostly comes at once, or a little later.
  */
-async function materialize(ctx: EngineContext, { record, image, wanted }: Draft): Promise<void> {
+async function materialize(ctx: EngineContext, { record, chainId, wanted }: Draft): Promise<void> {
   const asked = record.hostConfig.StorageOpt?.["size"];
   const size = asked === undefined ? ctx.layers.driver.defaultSizeBytes : sizeOption(asked);
   const snapshot = async () => {
     if (record.snapshot === "") return checkRootfs(record);
-    await ctx.layers.driver.prepare(record.snapshot, image?.chainId, {
-      ephemeral: record.hostConfig.AutoRemove,
+    await ctx.layers.driver.prepare(record.snapshot, chainId, {
+      ephemeral: record.hostConfig.AutoRemove || record.build === true,
       ...(size === undefined ? {} : { sizeBytes: size }),
     });
   };

@@ -1,5 +1,5 @@
 /** What listing containers needs of images at once, without waiting: names and parents. Refreshed after each change of the images. @module */
-import { hexOf, type ImageID } from "#core/digest.ts";
+import { type ChainID, hexOf, type ImageID } from "#core/digest.ts";
 import { familiarString, parseAnyReference, withDefaultTag } from "#core/reference.ts";
 import { isEngineError } from "#core/errors.ts";
 import type { Image, ImageStore } from "#image/mod.ts";
@@ -14,6 +14,10 @@ export class ImageIndex {
 
   async refresh(): Promise<void> {
     this.#list = await this.#images.list();
+  }
+
+  hasLayer(chain: ChainID): boolean {
+    return this.#list.some(({ chainIds }) => chainIds.includes(chain));
   }
 
   /** The image that a name or id (prefix) names, and all that were made from it. */

@@ -5,6 +5,9 @@
  * @module
  */
 import type { Duplex, Readable } from "node:stream";
+import type { CacheRecord } from "#build/cache/record.ts";
+import type { RunLimits } from "#build/solver/host.ts";
+import type { BuildEvent } from "#build/solver/progress.ts";
 import type { CgroupDriver, CgroupStats, CpuRealtime } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
@@ -21,7 +24,7 @@ import type { DriverListing, StorageCosts } from "./compare-storage.ts";
 
 /** Docker event; `timeNano` as bigint. */
 export interface EngineEvent {
-  readonly Type: "container" | "image" | "network" | "volume" | "daemon";
+  readonly Type: "container" | "image" | "network" | "volume" | "daemon" | "builder";
   readonly Action: string;
   readonly Actor: { readonly ID: string; readonly Attributes: Readonly<Record<string, string>> };
   readonly timeNano: bigint;
@@ -263,6 +266,49 @@ export interface RegistryQueries {
   tags(name: string, credentials: Credentials | undefined, signal?: AbortSignal): Promise<string[]>;
 }
 
+/** `build`. What is absent is Docker's default. */
+export interface BuildOptions {
+  /** An archive of files (plain, gzip or zstd), a Dockerfile alone, or where one of the two is to be had. */
+  readonly context:
+    | { readonly kind: "tar"; readonly stream: AsyncIterable<Uint8Array> }
+    | { readonly kind: "dockerfile"; readonly text: string }
+    | { readonly kind: "url"; readonly url: string };
+  /** In the context. */
+  readonly dockerfile: string;
+  readonly tags: readonly string[];
+  readonly target: string;
+  /** undefined: named without a value. */
+  readonly buildArgs: Readonly<Record<string, string | undefined>>;
+  readonly labels: Readonly<Record<string, string>>;
+  /** `os/arch[/variant]`; "" = this host's. */
+  readonly platform: string;
+  readonly noCache: boolean;
+  readonly pull: boolean;
+  readonly limits: RunLimits;
+  readonly secrets: Readonly<Record<string, Uint8Array>>;
+  /** Who the client is at a registry (`docker.io`, `localhost:5000`). */
+  readonly credentials: (domain: string) => Credentials | undefined;
+  readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
+}
+
+export interface Builds {
+  /** @returns the image's id, and the build arguments that nothing has asked for */
+  build(
+    options: BuildOptions,
+    report: (event: BuildEvent) => void,
+    signal: AbortSignal,
+  ): Promise<{ readonly id: ImageID; readonly unusedArgs: readonly string[] }>;
+  /** The whole tree of an image as one tar. */
+  root(image: string): Promise<AsyncIterable<Uint8Array>>;
+  /** Steps that the cache remembers. `shared`: an image has the layer too. */
+  records(): readonly (CacheRecord & { readonly inUse: boolean; readonly shared: boolean })[];
+  prune(options: {
+    readonly all: boolean;
+    readonly keepBytes: number | undefined;
+    readonly filters: Filters;
+  }): Promise<{ readonly deleted: string[]; readonly bytes: number }>;
+}
+
 /** What `info` and `version` need; api/server shapes it into Docker's JSON. */
 export interface SystemInfo {
   readonly id: string;
@@ -302,6 +348,7 @@ export interface Engine {
   readonly execs: Execs;
   readonly images: Images;
   readonly registries: RegistryQueries;
+  readonly builds: Builds;
   readonly networks: {
     list(filters: Filters): ReturnType<NetworkManager["list"]>;
     get: NetworkManager["get"];
@@ -371,6 +418,8 @@ export interface EngineOptions {
   readonly storageOpts?: readonly string[];
   /** What images may take, as Docker counts their layers. Before one is added, unused ones go, the least recently used first. */
   readonly storageBudgetBytes?: number;
+  /** What the layers of the build cache may take, bytes. Before more are added, the least recently used go. Default: a tenth of the data root's filesystem. */
+  readonly buildCacheBudgetBytes?: number;
   /** Path of the native helper binary. */
   readonly helperPath: string;
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;

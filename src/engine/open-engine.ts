@@ -26,6 +26,8 @@ import { PendingAttaches } from "./attach-stream.ts";
 import { Background } from "./background.ts";
 import { commitContainer, containerChanges, containerSize, exportContainer } from "./container-content.ts";
 import { registryQueriesOf } from "./ask-registry.ts";
+import { buildsOf } from "./build-image.ts";
+import { openBuilds } from "./build-state.ts";
 import { checkStore } from "./check-store.ts";
 import { compareStorage, listDrivers } from "./compare-storage.ts";
 import { containerStats } from "./container-stats.ts";
@@ -151,6 +153,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     applying: new SharedWork(),
     imageIndex,
     budget,
+    builds: await openBuilds({ dataRoot, execRoot, images, log, budgetBytes: options.buildCacheBudgetBytes }),
     volumes,
     records,
     registry,
@@ -214,6 +217,7 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
     execs: execsOf(ctx),
     images: imagesOf(ctx),
     registries: registryQueriesOf(ctx),
+    builds: buildsOf(ctx),
     networks: networksOf(ctx),
     volumes: volumesOf(ctx),
     system: {

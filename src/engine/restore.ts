@@ -16,7 +16,7 @@ import { scheduleRestart, watchExit } from "./end-container.ts";
 import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
 import { restoreHostMounts } from "./host-mounts.ts";
 import { keepLog } from "./keep-log.ts";
-import { removeEnded } from "./remove-container.ts";
+import { removeContainer, removeEnded } from "./remove-container.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { readPidFile } from "./pid-file.ts";
 
@@ -111,10 +111,14 @@ async function recordEnd(ctx: EngineContext, container: Container, exit: ExitRec
 /** Containers that ran when the last engine saw them and do not now. */
 const endedMeanwhile = new WeakSet<Container>();
 
-/** `--rm` containers that have ended go; those whose policy wants it start again. */
+/** Steps of builds go, whether they run or not; `--rm` containers that have ended go; those whose policy wants it start again. */
 export async function restartContainers(ctx: EngineContext): Promise<void> {
   for (const container of [...ctx.registry.all()]) {
     const { record } = container;
+    if (record.build === true) {
+      ctx.background.add(`removing the build step ${record.id}`, removeContainer(ctx, record.id, { force: true, volumes: true }));
+      continue;
+    }
     if (isRunning(record.state) || (record.state.status === "created" && !record.hostConfig.AutoRemove)) continue;
     if (record.hostConfig.AutoRemove) {
       // One that was created and not started yet may still be: its maker may only be slow.

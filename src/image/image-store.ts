@@ -47,6 +47,7 @@ class FileImageStore implements ImageStore {
   /** Layers that loads in progress count on. */
   readonly #expected = new Map<symbol, readonly ChainID[]>();
   #pruning: Promise<void> = Promise.resolve();
+  readonly #keepers: (() => Iterable<ChainID>)[] = [];
 
   constructor(catalog: ImageCatalog, receiving: Receiving, layers: LayerStore, log: Log) {
     this.#catalog = catalog;
@@ -185,6 +186,14 @@ class FileImageStore implements ImageStore {
     await this.#dispose();
   }
 
+  keep(chains: () => Iterable<ChainID>): void {
+    this.#keepers.push(chains);
+  }
+
+  collect(): Promise<void> {
+    return this.#pruneLayers();
+  }
+
   /** Configs and layers that no image needs any more go. */
   async #dispose(): Promise<void> {
     await this.#catalog.dispose();
@@ -200,7 +209,8 @@ class FileImageStore implements ImageStore {
         return;
       }
       try {
-        await this.#layers.prune(new Set([...tips, ...[...this.#expected.values()].flat()]));
+        const kept = this.#keepers.flatMap((chains) => [...chains()]);
+        await this.#layers.prune(new Set([...tips, ...kept, ...[...this.#expected.values()].flat()]));
       } catch (error) {
         // What was asked for (a removal, say) is done; the next pruning tries again.
         this.#log("warn", `layers could not be pruned: ${messageOf(error)}`);

@@ -113,6 +113,10 @@ export interface ImageStore {
     readonly match: (image: Image) => boolean;
   }): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
   sweep(): Promise<void>;
+  /** From now on, layers that `chains` names stay though no image has them: those of a build cache. */
+  keep(chains: () => Iterable<ChainID>): void;
+  /** Removes the layers that nothing needs. */
+  collect(): Promise<void>;
 }
 
 export { branchOf, compareImages, type ImageBranch, type ImageComparison } from "./compare-images.ts";

@@ -254,6 +254,12 @@ export function createFakeEngine(): FakeEngine {
     exit: (id, code) => {
       for (const settle of waiting.get(id) ?? []) settle(code);
     },
+    builds: {
+      build: unsupported("build"),
+      root: unsupported("root"),
+      records: () => [],
+      prune: async () => ({ deleted: [], bytes: 0 }),
+    },
     containers: {
       async create({ name, config }) {
         await getImage(config.Image);

@@ -10,6 +10,7 @@ import { listenOn, resolveHosts } from "./listen.ts";
 import { createDispatch, type Log, type Route } from "./router.ts";
 import { absentRoutes } from "./routes/absent.ts";
 import { archiveRoutes } from "./routes/archive.ts";
+import { buildRoutes } from "./routes/build.ts";
 import { containerStreamRoutes } from "./routes/container-streams.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { execRoutes } from "./routes/execs.ts";
@@ -30,6 +31,7 @@ export const routes: readonly Route[] = [
   ...imageTransferRoutes,
   ...registryRoutes,
   ...imageRoutes,
+  ...buildRoutes,
   ...networkRoutes,
   ...volumeRoutes,
   ...systemRoutes,

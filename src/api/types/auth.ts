@@ -14,6 +14,27 @@ export function parseAuthHeader(header: string | string[] | undefined): Credenti
   return parseCredentials(bytes);
 }
 
+/** Docker's name for its own registry in lists of credentials. */
+const dockerHub = "https://index.docker.io/v1/";
+
+/** Docker's `X-Registry-Config` of a build: base64url of JSON, credentials by server. EngineError invalid. */
+export function parseRegistryConfig(header: string | string[] | undefined): (domain: string) => Credentials | undefined {
+  if (header === undefined || header === "" || typeof header !== "string") return () => undefined;
+  if (header.length > maxHeader) throw new EngineError("invalid", "invalid X-Registry-Config header: it is too long");
+  let servers: JsonFields;
+  try {
+    servers = new JsonFields(parseJson(Buffer.from(header, "base64"), "the credentials"), "the credentials");
+  } catch {
+    // The cause holds what was sent: it must not get into a log.
+    throw new EngineError("invalid", "invalid X-Registry-Config header: it is not the JSON that was expected");
+  }
+  return (domain) => {
+    const names = domain === "docker.io" ? [dockerHub, "docker.io", "index.docker.io"] : [domain, `https://${domain}`, `http://${domain}`];
+    const name = names.find((known) => servers.object(known) !== undefined);
+    return name === undefined ? undefined : credentialsOf(servers.object(name)!);
+  };
+}
+
 /** The JSON of `POST /auth` and of the header. */
 export function parseCredentials(json: Uint8Array): Credentials | undefined {
   let fields: JsonFields;

@@ -6,7 +6,17 @@ export type Filters = Readonly<Record<string, readonly string[]>>;
 /** Which keys each route knows; Docker refuses others. */
 export const filterKeys: Readonly<
   Record<
-    "containers" | "images" | "networks" | "volumes" | "events" | "pruneContainers" | "pruneImages" | "pruneNetworks" | "pruneVolumes" | "search",
+    | "containers"
+    | "images"
+    | "networks"
+    | "volumes"
+    | "events"
+    | "pruneContainers"
+    | "pruneImages"
+    | "pruneNetworks"
+    | "pruneVolumes"
+    | "search"
+    | "pruneBuilds",
     readonly string[]
   >
 > = {
@@ -36,6 +46,7 @@ export const filterKeys: Readonly<
   pruneImages: ["dangling", "label", "label!", "until"],
   pruneNetworks: ["label", "label!", "until"],
   pruneVolumes: ["all", "label", "label!"],
+  pruneBuilds: ["description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for"],
 };
 
 /** Throws EngineError invalid for JSON that is neither form, and for keys outside `known`. */

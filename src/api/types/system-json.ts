@@ -145,7 +145,23 @@ export interface DiskUsage {
   Images?: ImageSummary[];
   Containers?: ContainerSummary[];
   Volumes?: VolumeJson[];
-  BuildCache?: [];
+  BuildCache?: BuildCacheJson[];
+}
+
+/** A step that the build cache remembers. */
+export interface BuildCacheJson {
+  ID: string;
+  Parent?: string;
+  Parents?: string[];
+  Type: "regular";
+  Description: string;
+  InUse: boolean;
+  Shared: boolean;
+  /** Bytes. */
+  Size: number;
+  CreatedAt: string;
+  LastUsedAt: string | null;
+  UsageCount: number;
 }
 
 /** How a name is resolved (`GET /wherry/dns`). */

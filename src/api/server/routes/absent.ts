@@ -51,8 +51,6 @@ export const absentRoutes: readonly Route[] = [
   ["POST", "/swarm/leave", noSwarm],
   ["POST", "/swarm/update", noSwarm],
   ["POST", "/swarm/unlock", noSwarm],
-  ["POST", "/build", later("building an image")],
-  ["POST", "/build/prune", () => ({ kind: "json", status: 200, value: { CachesDeleted: [], SpaceReclaimed: 0 } })],
   ["POST", "/build/cancel", later("building an image")],
   ["POST", "/session", later("BuildKit")],
   ["POST", "/grpc", later("BuildKit")],

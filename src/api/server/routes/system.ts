@@ -4,7 +4,7 @@ import { nowNs } from "#core/clock.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
 import type { ImageBranch } from "#image/mod.ts";
-import type { DiskUsage, EventJson } from "#api/types/system-json.ts";
+import type { BuildCacheJson, DiskUsage, EventJson } from "#api/types/system-json.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import type { Context, Route } from "../router.ts";
 import { eventJson, volumeJson } from "../shape/resources.ts";
@@ -87,8 +87,26 @@ async function diskUsage(request: ApiRequest, context: Context): Promise<DiskUsa
       .list({})
       .map((volume) => volumeJson(volume, { bytes: usage.volumes[volume.Name] ?? -1, users: users.get(volume.Name) ?? 0 }));
   }
-  if (wanted("build-cache")) result.BuildCache = [];
+  if (wanted("build-cache")) result.BuildCache = buildCache(engine);
   return result;
+}
+
+/** What steps came to; those that only touch settings take no space and are left out. A layer that an image has too counts there. */
+function buildCache(engine: Context["engine"]): BuildCacheJson[] {
+  return engine.builds
+    .records()
+    .filter(({ layer }) => layer !== undefined)
+    .map(({ key, text, layer, created, usedAtMs, uses, inUse, shared }) => ({
+      ID: key.slice(0, 25),
+      Type: "regular",
+      Description: text,
+      InUse: inUse,
+      Shared: shared,
+      Size: layer?.size ?? 0,
+      CreatedAt: created,
+      LastUsedAt: new Date(usedAtMs).toISOString(),
+      UsageCount: uses,
+    }));
 }
 
 export const systemRoutes: readonly Route[] = [

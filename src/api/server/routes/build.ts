@@ -1,0 +1,97 @@
+/** Building images: the classic `POST /build`, and the build cache. @module */
+import type { BuildOptions } from "#engine/mod.ts";
+import { EngineError } from "#core/errors.ts";
+import { shortId } from "#core/ids.ts";
+import { parseBuildQuery } from "#api/types/build-query.ts";
+import { parseRegistryConfig } from "#api/types/auth.ts";
+import { filterKeys, parseFilters } from "#api/types/filters.ts";
+import { errorLine, type ProgressLine } from "#api/types/progress.ts";
+import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
+import { emitted } from "../queue.ts";
+import type { Context, Route } from "../router.ts";
+import { classicLines, eventLines } from "../shape/build-lines.ts";
+import { blameRequest, messageOf } from "../status.ts";
+
+function build(request: ApiRequest, context: Context): ApiResponse {
+  const { query, headers } = request;
+  const files = contextOf(request);
+  const credentials = parseRegistryConfig(headers["x-registry-config"]);
+  const secrets = parseSecrets(headers["x-wherry-secrets"]);
+  if (query.text("version") === "2") throw new EngineError("unsupported", "BuildKit (version=2) is not supported by this version");
+  const options = parseBuildQuery(query);
+  const quiet = query.flag("q");
+  const lines = emitted<ProgressLine>(async (emit) => {
+    let begun = false;
+    const tell = (line: ProgressLine) => {
+      begun = true;
+      emit(line);
+    };
+    try {
+      const report = query.text("progress") === "events" ? eventLines(tell) : quiet ? () => undefined : classicLines(tell);
+      const built = await context.engine.builds.build({ ...options, context: files, secrets, credentials }, report, request.signal);
+      if (quiet) {
+        emit({ stream: `${built.id}\n` });
+        return;
+      }
+      const unused = built.unusedArgs;
+      if (unused.length > 0) tell({ stream: `[Warning] One or more build-args [${unused.join(" ")}] were not consumed\n` });
+      tell({ aux: { ID: built.id } });
+      tell({ stream: `Successfully built ${shortId(built.id)}\n` });
+      for (const tag of options.tags) tell({ stream: `Successfully tagged ${tag}\n` });
+    } catch (error) {
+      // Before the first line it becomes a status.
+      if (!begun || !(error instanceof EngineError)) throw blameRequest(error);
+      const code = error.details["commandExitCode"];
+      emit(errorLine(messageOf(error), typeof code === "number" ? code : undefined));
+    }
+  });
+  return { kind: "lines", status: 200, lines, eager: false };
+}
+
+/** The body, unless the query says where else the files are. */
+function contextOf({ query, body }: ApiRequest): BuildOptions["context"] {
+  const remote = query.text("remote");
+  if (remote === "") return { kind: "tar", stream: body };
+  if (/\.git(#.*)?$|^(git:\/\/|ssh:\/\/|git@)/.test(remote))
+    throw new EngineError("unsupported", `a build context from a git repository (${remote.slice(0, 120)}) is not supported by this version`, {
+      hint: "clone it and build the directory",
+    });
+  if (/^https?:\/\//.test(remote)) return { kind: "url", url: remote };
+  throw new EngineError("invalid", `remoteURL (${remote.slice(0, 120)}) could not be recognized as URL`);
+}
+
+/** Ours: base64 of JSON, id → base64 of the secret. A header, for what is in the query is in logs. EngineError invalid. */
+function parseSecrets(header: string | string[] | undefined): Record<string, Uint8Array> {
+  if (header === undefined || typeof header !== "string" || header === "") return {};
+  try {
+    const texts = JSON.parse(Buffer.from(header, "base64").toString("utf8")) as Record<string, string>;
+    return Object.fromEntries(Object.entries(texts).map(([id, text]) => [id, Buffer.from(text, "base64")]));
+  } catch {
+    // The cause would quote the secret.
+    throw new EngineError("invalid", "invalid X-Wherry-Secrets header");
+  }
+}
+
+async function prune(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {
+  const { query } = request;
+  const keep = query.int("keep-storage") ?? query.int("reserved-space");
+  const pruned = await engine.builds.prune({
+    all: query.flag("all"),
+    keepBytes: keep === undefined || keep === 0 ? undefined : keep,
+    filters: parseFilters(query.text("filters"), filterKeys.pruneBuilds),
+  });
+  return { kind: "json", status: 200, value: { CachesDeleted: pruned.deleted, SpaceReclaimed: pruned.bytes } };
+}
+
+export const buildRoutes: readonly Route[] = [
+  [
+    "GET",
+    "/wherry/images/{name:.*}/root",
+    async (_request, { engine }, name) => {
+      await engine.images.get(name!);
+      return { kind: "bytes", status: 200, contentType: "application/x-tar", body: await engine.builds.root(name!) };
+    },
+  ],
+  ["POST", "/build", build],
+  ["POST", "/build/prune", prune],
+];

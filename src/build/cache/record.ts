@@ -1,0 +1,19 @@
+import type { ChainID, DiffID } from "#core/digest.ts";
+
+/** What a step was made of, by name: `parent`, `command`, `env PATH`, `file src/a.ts` → a digest of it. */
+export type Inputs = Readonly<Record<string, string>>;
+
+/** The outcome of a step, for whoever asks for the same one again. */
+export interface CacheRecord {
+  /** sha256 of {@link inputs}, hex. */
+  readonly key: string;
+  readonly inputs: Inputs;
+  /** undefined: the step has left the root as it was. */
+  readonly layer: { readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number } | undefined;
+  /** RFC 3339: what the image's history says. */
+  readonly created: string;
+  /** The instruction as written; records of one text are compared to tell why one does not serve. */
+  readonly text: string;
+  readonly usedAtMs: number;
+  readonly uses: number;
+}

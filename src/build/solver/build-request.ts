@@ -1,0 +1,51 @@
+import type { ChainID, ImageID } from "#core/digest.ts";
+import type { Platform } from "#core/image-spec.ts";
+import type { BuildCache } from "../cache/build-cache.ts";
+import type { Dockerfile } from "../frontend/stages.ts";
+import type { BuildHost, RunLimits } from "./host.ts";
+import type { ImageState } from "./image-state.ts";
+import type { Report } from "./progress.ts";
+import type { SourceTree } from "./source-tree.ts";
+
+/** A context by name (`--build-context`), which beats a stage's or image's of that name. */
+export type NamedContext = { readonly kind: "image"; readonly reference: string } | { readonly kind: "tree"; readonly tree: SourceTree };
+
+export interface BuildRequest {
+  readonly dockerfile: Dockerfile;
+  /** undefined: there is none, only a Dockerfile. */
+  readonly context: SourceTree | undefined;
+  readonly namedContexts: ReadonlyMap<string, NamedContext>;
+  readonly target: string;
+  readonly buildArgs: Readonly<Record<string, string | undefined>>;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly platform: Pick<Platform, "os" | "architecture" | "variant">;
+  readonly hostPlatform: Pick<Platform, "os" | "architecture" | "variant">;
+  readonly noCache: boolean;
+  /** Asks for newer images even when they are here. */
+  readonly pull: boolean;
+  readonly limits: RunLimits;
+  /** A secret's content by its id; undefined: the client has none of that id. */
+  readonly secret: (id: string) => Promise<Uint8Array | undefined>;
+  /** A socket on this host that leads to the client's SSH agent; undefined: there is none of that id. */
+  readonly sshAgent: (id: string) => Promise<string | undefined>;
+  /** Seconds since 1970; times in the image become at most this. */
+  readonly sourceDateEpoch: number | undefined;
+  /** Keeps RUN's containers: of those that succeed, of those that fail. */
+  readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+export interface BuildResult {
+  readonly state: ImageState;
+  readonly id: ImageID;
+  readonly config: Uint8Array;
+  readonly chainId: ChainID | undefined;
+  /** Build arguments that no stage has asked for. */
+  readonly unusedArgs: readonly string[];
+}
+
+export interface Builder {
+  readonly host: BuildHost;
+  readonly cache: BuildCache;
+}

@@ -1,0 +1,158 @@
+/** COPY and ADD: which files, what they are to be called and look like, and the layer that they become. @module */
+import { createHash, randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { EngineError } from "#core/errors.ts";
+import type { ChainID } from "#core/digest.ts";
+import type { FileTree } from "#linux/file-tree.ts";
+import { toBytes, toByteString } from "#unionfs/bytes.ts";
+import type { CopyOperation } from "../graph/operation.ts";
+import type { Inputs } from "../cache/record.ts";
+import type { BuildHost, Layer } from "./host.ts";
+import { type CopyChanges, findDestination, fingerprint, layerTar, placeFiles } from "./copy-layer.ts";
+import { download } from "./download.ts";
+import { parseChmod } from "./file-mode.ts";
+import { inlineName, inlineTree } from "./memory-tree.ts";
+import { type Selection, selectFiles } from "./select-files.ts";
+import { type SourceTree, textOf } from "./source-tree.ts";
+import { isArchive, unpackedEntries } from "./unpack.ts";
+
+/** Lists of files that are longer are summed up by directory in a record. */
+const maxListedFiles = 20_000;
+
+/** A copy whose files are known; nothing is made yet. */
+export interface PreparedCopy {
+  readonly inputs: Inputs;
+  readonly selections: readonly Selection[];
+  readonly changes: CopyChanges;
+}
+
+export interface CopyContext {
+  readonly host: BuildHost;
+  readonly parent: ChainID | undefined;
+  /** The tree that `--from`, or its absence, means. */
+  readonly tree: (operation: CopyOperation) => Promise<{ readonly tree: SourceTree; readonly what: string }>;
+  readonly clampNs: bigint | undefined;
+  readonly signal: AbortSignal;
+}
+
+async function withUnpacking(selection: Selection): Promise<Selection> {
+  const [file, ...more] = selection.files;
+  if (file === undefined || more.length > 0 || selection.isDirectory || !(await isArchive(file.tree, file.entry))) return selection;
+  return { ...selection, unpack: true };
+}
+
+async function downloaded(
+  url: string,
+  { checksum, unpack, intoDirectory }: CopyOperation,
+  { host, signal }: Pick<CopyContext, "host" | "signal">,
+): Promise<Selection> {
+  const { tree, entry, sha256 } = await download(url, join(host.workDir, `download-${randomBytes(8).toString("hex")}`), signal);
+  if (checksum !== undefined && checksum !== `sha256:${sha256}`) throw new EngineError("invalid", `digest mismatch sha256:${sha256}: ${checksum}`);
+  if (entry.path === "" && intoDirectory) throw new EngineError("invalid", `cannot determine filename from url: ${url}`);
+  const selection: Selection = { isDirectory: false, files: [{ entry, tree, name: entry.path }] };
+  return unpack === true ? withUnpacking(selection) : selection;
+}
+
+export async function prepareCopy(operation: CopyOperation, { host, parent, tree, clampNs, signal }: CopyContext): Promise<PreparedCopy> {
+  const owner = operation.chown === undefined ? (operation.from === undefined ? { uid: 0, gid: 0 } : undefined) : await host.owner(parent, operation.chown);
+  const changes: CopyChanges = { owner, clampNs, mode: operation.chmod === undefined ? undefined : parseChmod(operation.chmod) };
+  const selections: Selection[] = [];
+  for (const source of operation.sources) {
+    if (source.kind === "inline") {
+      const inline = inlineTree(source.name, source.content);
+      const entry = (await inline.lstat(inlineName(source.name)))!;
+      selections.push({ isDirectory: false, files: [{ entry, tree: inline, name: entry.path }] });
+    } else if (source.kind === "path") {
+      const from = await tree(operation);
+      const missing = (pattern: string) => notFound(pattern, from.what);
+      const selected = await selectFiles(from.tree, source.pattern, { parents: operation.parents, exclude: operation.exclude, missing });
+      selections.push(...(operation.add && operation.unpack !== false ? await Promise.all(selected.map(withUnpacking)) : selected));
+    } else if (source.kind === "url") selections.push(await downloaded(source.url, operation, { host, signal }));
+    else throw new EngineError("unsupported", `ADD of a git repository (${source.url.slice(0, 200)}) is not supported by this version`);
+  }
+  if (selections.length > 1 && !operation.intoDirectory && selections.some((selection) => !selection.isDirectory))
+    throw new EngineError(
+      "invalid",
+      `When using ${operation.add ? "ADD" : "COPY"} with more than one source file, the destination must be a directory and end with a /`,
+    );
+  return { selections, changes, inputs: await copyInputs(operation, selections, changes) };
+}
+
+function notFound(pattern: string, what: string): EngineError {
+  if (what === "context")
+    return new EngineError(
+      "invalid",
+      `COPY failed: file not found in build context or excluded by .dockerignore: stat ${pattern.replace(/^\/+/, "")}: file does not exist`,
+    );
+  return new EngineError("invalid", `COPY failed: stat ${pattern}: file does not exist in ${what}`);
+}
+
+async function copyInputs(operation: CopyOperation, selections: readonly Selection[], changes: CopyChanges): Promise<Inputs> {
+  const { destination, intoDirectory, link, add } = operation;
+  const inputs: Record<string, string> = { operation: add ? "add" : "copy", destination: `${destination}${intoDirectory ? "/" : ""}`, link: String(link) };
+  if (changes.clampNs !== undefined) inputs["SOURCE_DATE_EPOCH"] = String(changes.clampNs);
+  if (changes.owner !== undefined) inputs["owner"] = `${changes.owner.uid}:${changes.owner.gid}`;
+  const files = new Map<string, string>();
+  for (const [i, { isDirectory, unpack, files: selected }] of selections.entries()) {
+    inputs[`source ${i}`] = unpack === true ? "archive" : isDirectory ? "directory" : "file";
+    for (const file of selected) files.set(`file ${textOf(file.name)}`, await fingerprint(file, changes, file.name === ""));
+  }
+  return { ...inputs, ...(files.size > maxListedFiles ? byDirectory(files) : Object.fromEntries(files)) };
+}
+
+function byDirectory(files: ReadonlyMap<string, string>): Record<string, string> {
+  const hashes = new Map<string, ReturnType<typeof createHash>>();
+  for (const [name, print] of files) {
+    const directory = `${name.slice(0, name.lastIndexOf("/") + 1) || "file "}*`;
+    const hash = hashes.get(directory) ?? createHash("sha256");
+    hash.update(`${JSON.stringify(name)}:${JSON.stringify(print)}\n`);
+    hashes.set(directory, hash);
+  }
+  return Object.fromEntries(Array.from(hashes, ([directory, hash]) => [directory, hash.digest("hex")]));
+}
+
+/** Makes the layer. undefined: it would be empty. */
+export async function performCopy(
+  operation: CopyOperation,
+  prepared: PreparedCopy,
+  host: BuildHost,
+  parent: ChainID | undefined,
+  signal: AbortSignal,
+): Promise<Layer | undefined> {
+  const root = parent === undefined || operation.link ? undefined : await host.openRoot(parent);
+  try {
+    const destination = await findDestination(lstatOf(root), operation.destination);
+    const archives = prepared.selections.filter(({ unpack }) => unpack === true);
+    // Their owners are the archive's own, unless --chown says otherwise.
+    const unpacking = { ...prepared.changes, owner: operation.chown === undefined ? undefined : prepared.changes.owner };
+    const kept = prepared.selections.map((selection) => (selection.unpack === true ? { isDirectory: true, files: [] } : selection));
+    const placed = placeFiles(kept, destination, operation.intoDirectory, prepared.changes);
+    if (placed.length === 0 && archives.length === 0) return undefined;
+    await host.makeRoom(placed.reduce((sum, { entry }) => sum + entry.size, 0));
+    const members = archives.flatMap(({ files }) => files).map((file) => unpackedEntries(file, destination.path, lstatOf(root), unpacking));
+    return await host.layers.apply(parent, layerTar(placed, ...members), { signal });
+  } finally {
+    await root?.close();
+  }
+}
+
+/** Makes the directory of WORKDIR where it is missing. */
+export async function performWorkdir(path: string, host: BuildHost, parent: ChainID | undefined, clampNs: bigint | undefined): Promise<Layer | undefined> {
+  const root = parent === undefined ? undefined : await host.openRoot(parent);
+  try {
+    const destination = await findDestination(lstatOf(root), path);
+    if (destination.type === "dir") return undefined;
+    if (destination.type !== undefined) throw new EngineError("invalid", `cannot mkdir: ${path} is not a directory`);
+    const placed = placeFiles([{ isDirectory: true, files: [] }], destination, true, { owner: { uid: 0, gid: 0 }, mode: undefined, clampNs });
+    return await host.layers.apply(parent, layerTar(placed));
+  } finally {
+    await root?.close();
+  }
+}
+
+function lstatOf(root: FileTree | undefined): Parameters<typeof findDestination>[0] {
+  return async (path) => {
+    const stat = await root?.lstat(toBytes(path));
+    return stat === undefined ? undefined : { type: stat.type, target: stat.target === undefined ? "" : toByteString(stat.target) };
+  };
+}

@@ -1,0 +1,398 @@
+/**
+ * Performs a build: stages side by side as far as they do not wait for each other, their steps one after the other, each answered by the cache or performed.
+ * @module
+ */
+import { availableParallelism } from "node:os";
+import { EngineError, isEngineError } from "#core/errors.ts";
+import { explainMiss } from "../cache/inputs.ts";
+import type { CacheRecord, Inputs } from "../cache/record.ts";
+import { parseError } from "../frontend/parse-error.ts";
+import { globalArgValues, type Stage, targetStage } from "../frontend/stages.ts";
+import { type Base, type Evaluated, evaluateStage } from "../graph/evaluate.ts";
+import type { CopyOperation, Operation, RunOperation } from "../graph/operation.ts";
+import { platformArgs } from "../graph/platform-args.ts";
+import { proxyVariables } from "../graph/scope.ts";
+import { stageGraph, type StageNode } from "../graph/stage-graph.ts";
+import type { Step } from "../graph/step.ts";
+import type { Builder, BuildRequest, BuildResult } from "./build-request.ts";
+import { performCopy, performWorkdir, prepareCopy } from "./copy-step.ts";
+import type { Layer } from "./host.ts";
+import { configOf, emptyState, imageIdOf, type ImageState, stateOf, withStep } from "./image-state.ts";
+import { Limit } from "./limit.ts";
+import type { StepRef } from "./progress.ts";
+import { rootTree } from "./root-tree.ts";
+import { openMounts, runInputs } from "./run-step.ts";
+import type { SourceTree } from "./source-tree.ts";
+import { emptyTree } from "./memory-tree.ts";
+import type { CacheMounts } from "./cache-mounts.ts";
+import { createdNow } from "./source-date.ts";
+
+/** A stage that has been built. */
+interface Built {
+  readonly state: ImageState;
+  readonly end: Base;
+}
+
+interface OpenTree {
+  readonly tree: SourceTree;
+  readonly what: string;
+}
+
+/** @throws EngineError: "invalid" for the file and its sources, "cancelled"; of a command that failed, "invalid" with `details.exitCode` */
+export async function solve(builder: Builder & { readonly caches: CacheMounts }, request: BuildRequest): Promise<BuildResult> {
+  await using solver = new Solver(builder, request);
+  return await solver.run();
+}
+
+class Solver implements AsyncDisposable {
+  readonly #builder: Builder & { readonly caches: CacheMounts };
+  readonly #request: BuildRequest;
+  readonly #abort = new AbortController();
+  readonly #stages = new Map<number, Promise<Built>>();
+  readonly #trees = new Map<string, Promise<OpenTree>>();
+  readonly #held: { release(): void }[] = [];
+  readonly #limit = new Limit(Math.max(2, availableParallelism()));
+  readonly #argsAsked = new Set<string>();
+  #nodes: readonly StageNode[] = [];
+  #firstNumbers = new Map<number, number>();
+  #total = 0;
+
+  constructor(builder: Builder & { readonly caches: CacheMounts }, request: BuildRequest) {
+    this.#builder = builder;
+    this.#request = request;
+    const cancel = () => this.#abort.abort(request.signal.reason);
+    if (request.signal.aborted) cancel();
+    else request.signal.addEventListener("abort", cancel, { once: true });
+    this.#held.push({ release: () => request.signal.removeEventListener("abort", cancel) });
+  }
+
+  async run(): Promise<BuildResult> {
+    const { dockerfile, target, buildArgs } = this.#request;
+    const predefined = this.#predefined("");
+    const lookup = globalArgValues(dockerfile, buildArgs, predefined);
+    const targeted = targetStage(dockerfile, target);
+    this.#nodes = stageGraph(dockerfile, targeted, (name) => lookup(name) ?? predefined[name]);
+    this.#number(targeted);
+    const hold = this.#builder.host.layers.hold();
+    try {
+      const all = await Promise.allSettled(this.#nodes.map(({ stage }) => this.#stage(stage.index)));
+      const failed =
+        all.find((result) => result.status === "rejected" && !isEngineError(result.reason, "cancelled")) ?? all.find((r) => r.status === "rejected");
+      if (failed?.status === "rejected") throw failed.reason;
+      const { state } = await this.#stage(targeted.index);
+      const config = configOf(state);
+      const { id } = { id: imageIdOf(state) };
+      for (const { args } of dockerfile.globalArgs) for (const { name } of args) this.#argsAsked.add(name);
+      const unusedArgs = Object.keys(buildArgs).filter((name) => !this.#argsAsked.has(name) && !proxyVariables.includes(name) && name !== "SOURCE_DATE_EPOCH");
+      return { state, id, config, chainId: state.chainId, unusedArgs };
+    } finally {
+      hold.release();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { release } of this.#held) release();
+    for (const open of this.#trees.values()) {
+      const opened = await open.catch(() => undefined);
+      // The context is the caller's.
+      if (opened !== undefined && opened.what !== "context") await opened.tree[Symbol.asyncDispose]();
+    }
+  }
+
+  /** Steps are numbered over all stages that are built, FROM included, labels of the request last. */
+  #number(target: Stage): void {
+    let next = 1;
+    for (const { stage } of this.#nodes) {
+      this.#firstNumbers.set(stage.index, next);
+      next += 1 + stage.instructions.length + (stage === target && this.#labels().length > 0 ? 1 : 0);
+    }
+    this.#total = next - 1;
+  }
+
+  #labels(): [string, string][] {
+    return Object.entries(this.#request.labels).sort(([a], [b]) => (a < b ? -1 : 1));
+  }
+
+  #predefined(stage: string): Record<string, string> {
+    const { platform, hostPlatform, buildArgs } = this.#request;
+    const proxies = proxyVariables.flatMap((name) => {
+      const value = Object.hasOwn(buildArgs, name) ? buildArgs[name] : undefined;
+      return value === undefined ? [] : [[name, value] as const];
+    });
+    return { ...platformArgs(platform, hostPlatform, stage), ...Object.fromEntries(proxies) };
+  }
+
+  #stage(index: number): Promise<Built> {
+    const known = this.#stages.get(index);
+    if (known !== undefined) return known;
+    const node = this.#nodes.find(({ stage }) => stage.index === index);
+    if (node === undefined) throw new EngineError("internal", `stage ${index} is not part of the build`);
+    const built = this.#build(node).catch((error: unknown) => {
+      // The others are of no use any more.
+      this.#abort.abort(error);
+      throw error;
+    });
+    this.#stages.set(index, built);
+    return built;
+  }
+
+  async #build(node: StageNode): Promise<Built> {
+    const { stage } = node;
+    const first = this.#firstNumbers.get(stage.index)!;
+    const ref = (offset: number, text: string): StepRef => ({ number: first + offset, total: this.#total, stage: this.#stageName(stage), text });
+    const base = await this.#base(node, ref(0, stage.from.text));
+    const evaluated = this.#evaluate(stage, base);
+    const triggers = evaluated.steps.length - stage.instructions.length;
+    if (triggers > 0)
+      this.#request.report({ kind: "status", step: ref(0, stage.from.text), text: `Executing ${triggers} build trigger${triggers === 1 ? "" : "s"}` });
+    let { state } = base;
+    for (const [i, step] of evaluated.steps.entries()) {
+      // Triggers belong to FROM.
+      const own = i - triggers;
+      state = await this.#step(step, state, ref(Math.max(0, own + 1), step.text), own < 0);
+    }
+    const labels = this.#labels();
+    if (labels.length > 0 && stage === targetStage(this.#request.dockerfile, this.#request.target)) {
+      const text = `LABEL ${labels.map(([name, value]) => `${name}=${value}`).join(" ")}`;
+      const settings = { ...state.settings, Labels: { ...state.settings.Labels, ...Object.fromEntries(labels) } };
+      const step: Step = { text, position: stage.from.position, operation: undefined, settings, author: state.author, createdBy: text, warnings: [] };
+      state = await this.#step(step, state, ref(stage.instructions.length + 1, text), false);
+    }
+    return { state, end: evaluated.end };
+  }
+
+  #stageName({ index, name }: Stage): string | undefined {
+    return name ?? (this.#request.dockerfile.stages.length > 1 ? `stage-${index}` : undefined);
+  }
+
+  #evaluate(stage: Stage, { end }: Built): Evaluated {
+    const { dockerfile, buildArgs } = this.#request;
+    const predefined = this.#predefined(stage.name ?? "");
+    const evaluated = evaluateStage(stage.instructions, end, {
+      buildArgs,
+      predefined,
+      global: globalArgValues(dockerfile, buildArgs, predefined),
+      escape: dockerfile.tree.directives.escape,
+    });
+    for (const name of evaluated.argsAsked) this.#argsAsked.add(name);
+    return evaluated;
+  }
+
+  async #base(node: StageNode, step: StepRef): Promise<Built> {
+    const { report, platform, pull } = this.#request;
+    const { stage, image } = node;
+    // A stage that continues another waits for it before it begins: it has nothing to say until then.
+    const built = node.base === undefined ? undefined : await this.#stage(node.base);
+    report({ kind: "begin", step, atMs: Date.now() });
+    try {
+      if (built !== undefined) {
+        report({ kind: "done", step, image: imageIdOf(built.state), atMs: Date.now() });
+        return built;
+      }
+      if (image === "scratch") {
+        report({ kind: "done", step, image: "", atMs: Date.now() });
+        return { state: emptyState(platform), end: { settings: {}, author: undefined } };
+      }
+      const reference = this.#imageReference(image);
+      const found = await this.#builder.host.image(reference, {
+        platform: node.platform,
+        pull,
+        signal: this.#abort.signal,
+        onStatus: (text) => report({ kind: "status", step, text }),
+      });
+      report({ kind: "done", step, image: found.id, atMs: Date.now() });
+      return { state: stateOf(found), end: { settings: found.settings, author: found.author } };
+    } catch (error) {
+      report({ kind: "failed", step, message: (error as Error).message, atMs: Date.now() });
+      if (isEngineError(error, "invalid") && error.details["line"] === undefined && image !== stage.from.image)
+        throw parseError(stage.from.position, error.message);
+      throw error;
+    }
+  }
+
+  #imageReference(name: string): string {
+    const named = this.#request.namedContexts.get(name);
+    if (named?.kind === "tree") throw new EngineError("unsupported", `the build context ${name} is a directory: a stage can be built on an image only`);
+    return named?.reference ?? name;
+  }
+
+  async #step(step: Step, state: ImageState, ref: StepRef, isTrigger: boolean): Promise<ImageState> {
+    const { report } = this.#request;
+    if (!isTrigger) report({ kind: "begin", step: ref, atMs: Date.now() });
+    for (const text of step.warnings) report({ kind: "warning", step: ref, text });
+    try {
+      this.#throwIfCancelled();
+      const { layer, created } = await this.#outcome(step, state, ref);
+      const next = withStep(state, step, layer, created);
+      if (!isTrigger) report({ kind: "done", step: ref, image: imageIdOf(next), atMs: Date.now() });
+      return next;
+    } catch (error) {
+      report({ kind: "failed", step: ref, message: (error as Error).message, atMs: Date.now() });
+      throw error;
+    }
+  }
+
+  #throwIfCancelled(): void {
+    const { signal } = this.#abort;
+    if (signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: signal.reason });
+  }
+
+  async #outcome(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly layer: Layer | undefined; readonly created: string }> {
+    const { cache } = this.#builder;
+    const { report, noCache, sourceDateEpoch } = this.#request;
+    const work = await this.#prepare(step, state, ref);
+    const inputs = { ...work.inputs, ...(sourceDateEpoch === undefined ? {} : { SOURCE_DATE_EPOCH: String(sourceDateEpoch) }) };
+    const text = ref.text;
+    const hit = noCache ? undefined : await this.#cached(inputs);
+    if (hit !== undefined) {
+      report({ kind: "cached", step: ref });
+      cache.noteUse(hit);
+      return hit;
+    }
+    if (step.operation !== undefined) report({ kind: "miss", step: ref, why: noCache ? "--no-cache" : explainMiss(cache.nearest(text)?.inputs, inputs) });
+    const layer = await this.#limit.run(() => {
+      this.#throwIfCancelled();
+      return work.perform();
+    });
+    if (layer !== undefined) {
+      await cache.makeRoom(layer.size);
+      this.#held.push(cache.hold(layer.chainId));
+    }
+    const created = createdNow(sourceDateEpoch);
+    await cache.store({ inputs, layer, created, text });
+    return { layer, created };
+  }
+
+  /** A record whose layer is (still) there, kept until the build has ended. */
+  async #cached(inputs: Inputs): Promise<CacheRecord | undefined> {
+    const { cache, host } = this.#builder;
+    const record = cache.find(inputs);
+    if (record?.layer === undefined) return record;
+    const hold = cache.hold(record.layer.chainId);
+    if (await host.layers.has(record.layer.chainId)) {
+      this.#held.push(hold);
+      return record;
+    }
+    hold.release();
+    await cache.forget(record);
+    return undefined;
+  }
+
+  /** What a step depends on, and how it is done. */
+  async #prepare(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly inputs: Inputs; readonly perform: () => Promise<Layer | undefined> }> {
+    const parent = state.chainId;
+    const { operation } = step;
+    if (operation === undefined) {
+      // The settings before and the instruction: their time in the history is the same when they are.
+      return {
+        inputs: { operation: "settings", image: imageIdOf(state), by: step.createdBy ?? "", after: imageIdOf({ ...state, settings: step.settings }) },
+        perform: async () => undefined,
+      };
+    }
+    const common = { parent: parent ?? "scratch", platform: `${state.platform.os}/${state.platform.architecture}/${state.platform.variant ?? ""}` };
+    const { inputs, perform } = await this.#prepareOperation(operation, parent, step, ref);
+    return { inputs: { ...inputs, ...common }, perform };
+  }
+
+  async #prepareOperation(
+    operation: Operation,
+    parent: ImageState["chainId"],
+    step: Step,
+    ref: StepRef,
+  ): Promise<{ readonly inputs: Inputs; readonly perform: () => Promise<Layer | undefined> }> {
+    const { host } = this.#builder;
+    const clampNs = this.#clampNs();
+    switch (operation.kind) {
+      case "workdir":
+        return { inputs: { operation: "workdir", path: operation.path }, perform: () => performWorkdir(operation.path, host, parent, clampNs) };
+      case "copy": {
+        const tree = (copy: CopyOperation) => this.#tree(copy.from);
+        const prepared = await prepareCopy(operation, { host, parent, tree, clampNs, signal: this.#abort.signal });
+        return { inputs: prepared.inputs, perform: () => performCopy(operation, prepared, host, parent, this.#abort.signal) };
+      }
+      case "run": {
+        const inputs = await runInputs(operation, this.#request, this.#builder.cache, (from) => this.#tree(from));
+        return { inputs, perform: () => this.#run(operation, parent, step, ref) };
+      }
+    }
+  }
+
+  #clampNs(): bigint | undefined {
+    const { sourceDateEpoch } = this.#request;
+    return sourceDateEpoch === undefined ? undefined : BigInt(sourceDateEpoch) * 1_000_000_000n;
+  }
+
+  async #run(operation: RunOperation, parent: ImageState["chainId"], step: Step, ref: StepRef): Promise<Layer | undefined> {
+    const { host, caches } = this.#builder;
+    const { report, limits, keepContainers } = this.#request;
+    const opened = { ...this.#request, signal: this.#abort.signal };
+    await using mounts = await openMounts(operation, opened, { caches, runtimeDir: host.runtimeDir, treeOf: (from) => this.#tree(from) });
+    let container = "";
+    const result = await host.run({
+      parent,
+      operation: { ...operation, env: [...operation.env, ...this.#proxies(operation.env), ...mounts.env] },
+      mounts: mounts.mounts,
+      limits,
+      clampNs: this.#clampNs(),
+      onContainer: (id) => {
+        container = id;
+        report({ kind: "container", step: ref, id, removed: false });
+      },
+      onOutput: (stream, data) => report({ kind: "output", step: ref, stream, data }),
+      signal: this.#abort.signal,
+      keep: keepContainers.succeeded,
+      keepFailed: keepContainers.failed,
+    });
+    const kept = result.exitCode === 0 ? keepContainers.succeeded : keepContainers.failed;
+    if (!kept) report({ kind: "container", step: ref, id: container, removed: true });
+    if (result.exitCode === 0) return result.layer;
+    const code = result.exitCode;
+    throw new EngineError("invalid", `The command '${operation.argv.join(" ")}' returned a non-zero code: ${code}`, {
+      hint: `${step.position.file}:${step.position.line}: ${result.reason}`,
+      details: { commandExitCode: code, ...step.position },
+    });
+  }
+
+  /** What a client's `--build-arg HTTP_PROXY=…` gives to every command without a trace. */
+  #proxies(env: readonly string[]): string[] {
+    const { buildArgs } = this.#request;
+    const set = new Set(env.map((pair) => pair.split("=", 1)[0]));
+    return proxyVariables.flatMap((name) => {
+      const value = Object.hasOwn(buildArgs, name) ? buildArgs[name] : undefined;
+      return value === undefined || set.has(name) ? [] : [`${name}=${value}`];
+    });
+  }
+
+  /** A stage's root, an image's, a named context or the build's own. */
+  #tree(from: string | undefined): Promise<OpenTree> {
+    const key = from ?? "";
+    const known = this.#trees.get(key);
+    if (known !== undefined) return known;
+    const opened = this.#openTree(from);
+    this.#trees.set(key, opened);
+    return opened;
+  }
+
+  async #openTree(from: string | undefined): Promise<OpenTree> {
+    const { context, namedContexts, dockerfile, pull } = this.#request;
+    const { host } = this.#builder;
+    if (from === undefined) {
+      if (context === undefined) throw new EngineError("invalid", "COPY failed: no source files were specified: the build has no context");
+      return { tree: context, what: "context" };
+    }
+    const named = namedContexts.get(from);
+    if (named?.kind === "tree") return { tree: named.tree, what: "context" };
+    const stage = this.#stageNamed(from, dockerfile.stages);
+    if (named === undefined && stage !== undefined) {
+      const { state } = await this.#stage(stage.index);
+      return { tree: state.chainId === undefined ? emptyTree() : rootTree(await host.openRoot(state.chainId)), what: `stage ${from}` };
+    }
+    const image = await host.image(named?.reference ?? from, { platform: "", pull, signal: this.#abort.signal, onStatus: () => undefined });
+    return { tree: image.chainId === undefined ? emptyTree() : rootTree(await host.openRoot(image.chainId)), what: `image ${from}` };
+  }
+
+  #stageNamed(from: string, stages: readonly Stage[]): Stage | undefined {
+    const named = this.#nodes.findLast(({ stage }) => stage.name === from.toLowerCase())?.stage;
+    return named ?? (/^[0-9]+$/.test(from) ? stages[Number(from)] : undefined);
+  }
+}

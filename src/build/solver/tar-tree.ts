@@ -1,0 +1,200 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { EngineError } from "#core/errors.ts";
+import { decompress } from "#unionfs/tar/decompress.ts";
+import type { TarEntry } from "#unionfs/tar/entry.ts";
+import { TarReader } from "#unionfs/tar/reader.ts";
+import { isOverlayXattr } from "#unionfs/overlay-format.ts";
+import { printable } from "#unionfs/bytes.ts";
+import { type ByteString, joinPath, parentOf, type SourceEntry, type SourceTree } from "./source-tree.ts";
+
+/** Entries of one context; each takes some hundred bytes of memory. */
+const maxEntries = 2_000_000;
+
+interface Node extends SourceEntry {
+  readonly data?: { readonly offset: number; readonly sparse: TarEntry["sparse"]; readonly sha256: string };
+  readonly names?: Set<string>;
+}
+
+/**
+ * A context as it came: the archive lies in one file, and an index says where in it each file's content is. Nothing is unpacked, so no name in it can lead anywhere, and
+ * a hundred thousand files cost one. Contents are hashed as they come in.
+ */
+export class TarTree implements SourceTree {
+  readonly #file: string;
+  readonly #nodes = new Map<ByteString, Node>();
+
+  private constructor(file: string) {
+    this.#file = file;
+    this.#nodes.set("", directory(""));
+  }
+
+  /**
+   * Takes an archive in (plain, gzip or zstd), into the file `to`.
+   * @throws EngineError "invalid" for what is no archive, or has names that lead out of it
+   */
+  static async receive(source: AsyncIterable<Uint8Array>, to: string, signal?: AbortSignal): Promise<TarTree> {
+    const tree = new TarTree(to);
+    await using file = await open(to, "wx", 0o600);
+    async function* kept(): AsyncIterable<Uint8Array> {
+      for await (const chunk of decompress(source)) {
+        if (signal?.aborted === true) throw new EngineError("cancelled", "the build was cancelled", { cause: signal.reason });
+        await file.writeFile(chunk);
+        yield chunk;
+      }
+    }
+    const reader = new TarReader(kept(), { allowMissingEnd: true });
+    try {
+      for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) await tree.#add(entry, reader);
+    } catch (error) {
+      await reader.close();
+      if (error instanceof EngineError && error.code === "corrupt")
+        throw new EngineError("invalid", `the build context cannot be read: ${error.message}`, { cause: error });
+      throw error;
+    }
+    return tree;
+  }
+
+  /** Without the entries that `ignores` names. */
+  filtered(ignores: (path: ByteString) => boolean): TarTree {
+    const tree = new TarTree(this.#file);
+    for (const [path, node] of this.#nodes) if (path !== "" && node.type !== "dir" && !ignores(path)) tree.#put(path, node);
+    for (const [path, node] of this.#nodes) {
+      if (path === "" || node.type !== "dir") continue;
+      const kept = tree.#nodes.get(path);
+      // A directory that is ignored stays for the sake of what is in it and is not.
+      if (kept !== undefined || !ignores(path)) tree.#put(path, { ...node, names: kept?.names ?? new Set() });
+    }
+    return tree;
+  }
+
+  get entries(): number {
+    return this.#nodes.size - 1;
+  }
+
+  async lstat(path: ByteString): Promise<SourceEntry | undefined> {
+    return this.#nodes.get(path);
+  }
+
+  async *walk(path: ByteString): AsyncIterable<SourceEntry> {
+    yield* this.#below(path);
+  }
+
+  *#below(path: ByteString): Iterable<SourceEntry> {
+    const node = this.#nodes.get(path);
+    if (node === undefined) return;
+    yield node;
+    for (const name of [...(node.names ?? [])].sort()) yield* this.#below(joinPath(path, name));
+  }
+
+  async *read(path: ByteString): AsyncIterable<Uint8Array> {
+    const node = this.#nodes.get(path);
+    if (node?.data === undefined) throw new EngineError("internal", `${printable(path)} is no file of the context`);
+    let { offset } = node.data;
+    let written = 0;
+    for (const extent of node.data.sparse ?? [{ offset: 0, length: node.size }]) {
+      yield* zeros(extent.offset - written);
+      if (extent.length > 0) yield* createReadStream(this.#file, { start: offset, end: offset + extent.length - 1 }) as AsyncIterable<Buffer>;
+      offset += extent.length;
+      written = extent.offset + extent.length;
+    }
+    yield* zeros(node.size - written);
+  }
+
+  async digest(path: ByteString): Promise<string> {
+    const sha256 = this.#nodes.get(path)?.data?.sha256;
+    if (sha256 === undefined) throw new EngineError("internal", `${printable(path)} is no file of the context`);
+    return sha256;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  async #add(entry: TarEntry, reader: TarReader): Promise<void> {
+    if (this.#nodes.size > maxEntries) throw new EngineError("unsupported", `the build context has more than ${maxEntries} entries`);
+    const path = inside(entry.name, entry.name);
+    const meta = { path, mode: entry.mode, uid: entry.uid, gid: entry.gid, mtimeNs: entry.mtimeNs, major: entry.major, minor: entry.minor };
+    const xattrs = entry.xattrs.filter(({ name }) => !isOverlayXattr(name));
+    if (entry.type === "dir") {
+      const names = this.#nodes.get(path)?.names ?? new Set();
+      this.#put(path, { ...meta, type: "dir", size: 0, target: "", xattrs, names });
+    } else if (path === "") {
+      throw new EngineError("invalid", "the build context's root is not a directory");
+    } else if (entry.type === "link") {
+      const target = this.#nodes.get(inside(entry.linkname, entry.name));
+      if (target === undefined || target.type === "dir")
+        throw new EngineError(
+          "invalid",
+          `"${printable(entry.name)}" is a hard link to "${printable(entry.linkname)}", which is not in the build context before it`,
+        );
+      this.#put(target.path, { ...target, inode: target.inode ?? target.path });
+      this.#put(path, { ...target, path, inode: target.inode ?? target.path });
+    } else {
+      const data = entry.type === "file" ? { offset: entry.dataOffset, sparse: entry.sparse, sha256: await hashOf(entry, reader) } : undefined;
+      this.#put(path, { ...meta, type: entry.type, size: entry.size, target: entry.linkname, xattrs, ...(data === undefined ? {} : { data }) });
+    }
+  }
+
+  #put(path: ByteString, node: Node): void {
+    if (path !== "") {
+      this.#directory(parentOf(path)).add(path.slice(parentOf(path).length).replace("/", ""));
+      // What is no directory any more has nothing in it.
+      if (node.type !== "dir") for (const name of this.#nodes.get(path)?.names ?? []) this.#drop(joinPath(path, name));
+    }
+    this.#nodes.set(path, node);
+  }
+
+  #drop(path: ByteString): void {
+    for (const name of this.#nodes.get(path)?.names ?? []) this.#drop(joinPath(path, name));
+    this.#nodes.delete(path);
+  }
+
+  /** Names in a directory, which is made where the archive only implies it. */
+  #directory(path: ByteString): Set<string> {
+    const known = this.#nodes.get(path)?.names;
+    if (known !== undefined) return known;
+    const made = directory(path);
+    this.#put(path, made);
+    return made.names!;
+  }
+}
+
+function directory(path: ByteString): Node {
+  return { path, type: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, mtimeNs: 0n, target: "", major: 0, minor: 0, xattrs: [], names: new Set() };
+}
+
+function inside(name: ByteString, entry: ByteString): ByteString {
+  const parts = name.split("/").filter((part) => part !== "" && part !== ".");
+  if (parts.includes("..")) throw new EngineError("invalid", `the build context's entry "${printable(entry)}" leads out of it: "${printable(name)}"`);
+  return parts.join("/");
+}
+
+async function hashOf(entry: TarEntry, reader: TarReader): Promise<string> {
+  const hash = createHash("sha256");
+  if (entry.sparse === undefined) {
+    for (let piece = await reader.read(); piece !== undefined; piece = await reader.read()) hash.update(piece);
+    return hash.digest("hex");
+  }
+  let at = 0;
+  let piece: Uint8Array = new Uint8Array();
+  for (const { offset, length } of entry.sparse) {
+    for (const zero of zeros(offset - at)) hash.update(zero);
+    for (let missing = length; missing > 0; ) {
+      if (piece.byteLength === 0) piece = (await reader.read()) ?? new Uint8Array();
+      if (piece.byteLength === 0) throw new EngineError("invalid", "the build context ends early");
+      hash.update(piece.subarray(0, missing));
+      const taken = Math.min(missing, piece.byteLength);
+      piece = piece.subarray(taken);
+      missing -= taken;
+    }
+    at = offset + length;
+  }
+  for (const zero of zeros(entry.size - at)) hash.update(zero);
+  return hash.digest("hex");
+}
+
+const zeroBlock = Buffer.alloc(64 * 1024);
+
+function* zeros(length: number): Iterable<Uint8Array> {
+  for (let left = length; left > 0; left -= zeroBlock.length) yield zeroBlock.subarray(0, left);
+}

@@ -1,0 +1,212 @@
+/** `wherry build`. @module */
+import { mkdir, readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { Readable } from "node:stream";
+import type { BuildEventJson } from "#api/types/build-json.ts";
+import { decodeLines } from "#api/types/ndjson.ts";
+import type { ProgressLine } from "#api/types/progress.ts";
+import { openContext } from "./build-context.ts";
+import { type BuildView, plainView, terminalView } from "./build-progress.ts";
+import { type Call, type Command, command } from "./command.ts";
+import { writeTree } from "./cp-write.ts";
+import { ExitError } from "./errors.ts";
+import { archiveOut, writeOutput } from "./files.ts";
+import { many, one, onOff } from "./flags.ts";
+import { csvFields } from "#build/frontend/parse-mount.ts";
+import { explainFileError } from "./options/file-error.ts";
+import { parseBytes } from "./options/bytes.ts";
+import { print, write } from "./output.ts";
+
+export const buildCommand: Command = command({
+  usage: "[OPTIONS] PATH | URL | -",
+  about: "Build an image from a Dockerfile",
+  examples: [
+    ["build -t web .", "the Dockerfile of this directory"],
+    ["build -f ci/Dockerfile --target test --build-arg VERSION=2 .", "one of its stages, with a value for an ARG"],
+    ["build --explain-cache .", "says of each step that is run again why"],
+    ["build -o type=local,dest=out .", "the result as files instead of an image"],
+  ],
+  flags: [
+    one("file,f", "Name of the Dockerfile (default PATH/Dockerfile; - for stdin)"),
+    many("tag,t", "Name and optionally a tag (name:tag)"),
+    many("build-arg", "Value of an ARG (NAME=value, or NAME of the environment)"),
+    one("target", "Stage to build"),
+    onOff("no-cache", "Run every step"),
+    onOff("pull", "Ask for newer base images"),
+    onOff("quiet,q", "Only print the image's id"),
+    one("iidfile", "Write the image's id to a file"),
+    one("metadata-file", "Write what came out to a file, as JSON"),
+    many("label", "Set metadata for the image"),
+    one("network", "Network of RUN steps", { initial: "default" }),
+    many("secret", "What RUN --mount=type=secret sees: id=NAME,src=FILE or id=NAME,env=VARIABLE"),
+    one("platform", "Platform of the image, as linux/amd64"),
+    one("progress", "auto, plain, tty or quiet", { initial: "auto" }),
+    one("output,o", "Where the result goes: type=local,dest=DIR, type=tar,dest=FILE, type=oci,dest=FILE; alone: a directory"),
+    onOff("explain-cache", "Say why a step is not answered by the cache"),
+    many("add-host", "Add a host to RUN's /etc/hosts (name:ip)"),
+    one("memory,m", "Memory limit of RUN steps", { metavar: "bytes" }),
+    one("shm-size", "Size of RUN's /dev/shm", { metavar: "bytes" }),
+    one("cpuset-cpus", "CPUs that RUN may use (0-3, 0,1)"),
+    one("cgroup-parent", "Parent cgroup of RUN's containers"),
+    onOff("rm", "Remove the containers of steps that succeeded", true),
+    onOff("force-rm", "Remove those of steps that failed too", true),
+  ],
+  arity: [1, 1],
+  run: (call) => build(call),
+});
+
+async function build(call: Call): Promise<number> {
+  const { args, client, flags, io } = call;
+  const output = parseOutput(flags.text("output"));
+  const context = await openContext(io, args[0]!, flags.text("file"));
+  const secrets = await secretsOf(call);
+  const reply = await client.stream("POST", "/build", {
+    query: queryOf(call, context),
+    headers: { "Content-Type": "application/x-tar", ...(secrets === undefined ? {} : { "x-wherry-secrets": secrets }) },
+    body: context.body ?? Readable.from([]),
+    signal: io.gone,
+  });
+  const id = await follow(reply.body, call);
+  if (flags.text("iidfile") !== "") await writeOutput(io, flags.text("iidfile"), Readable.from([id]));
+  if (flags.text("metadata-file") !== "") {
+    const metadata = { "containerimage.config.digest": id, "image.name": flags.list("tag").join(",") };
+    await writeOutput(io, flags.text("metadata-file"), Readable.from([`${JSON.stringify(metadata, undefined, 2)}\n`]));
+  }
+  if (output !== undefined) await put(output, id, call);
+  if (flags.on("quiet")) await print(io, id);
+  return 0;
+}
+
+function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote: string | undefined; readonly dockerfile: string }) {
+  const buildArgs = Object.fromEntries(
+    [...sourceDate(io.env["SOURCE_DATE_EPOCH"]), ...flags.list("build-arg")].map((text) => {
+      const at = text.indexOf("=");
+      return at < 0 ? [text, io.env[text] ?? null] : [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
+  const labels = Object.fromEntries(
+    flags.list("label").map((text) => {
+      const at = text.indexOf("=");
+      return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
+  const bytes = (name: string) => (flags.text(name) === "" ? undefined : parseBytes(flags.text(name)));
+  return {
+    progress: "events",
+    dockerfile,
+    remote,
+    t: flags.list("tag"),
+    target: flags.text("target") || undefined,
+    nocache: flags.on("no-cache") ? 1 : undefined,
+    pull: flags.on("pull") ? 1 : undefined,
+    platform: flags.text("platform") || undefined,
+    networkmode: flags.text("network"),
+    buildargs: JSON.stringify(buildArgs),
+    labels: JSON.stringify(labels),
+    extrahosts: flags.list("add-host"),
+    memory: bytes("memory"),
+    shmsize: bytes("shm-size"),
+    cpusetcpus: flags.text("cpuset-cpus") || undefined,
+    cgroupparent: flags.text("cgroup-parent") || undefined,
+    rm: flags.on("rm") ? 1 : 0,
+    forcerm: flags.on("force-rm") ? 1 : 0,
+  };
+}
+
+/** The environment's, as with buildx. */
+function sourceDate(value: string | undefined): string[] {
+  return value === undefined || value === "" ? [] : [`SOURCE_DATE_EPOCH=${value}`];
+}
+
+/** Shows the build; the image's id. Throws what it ended with. */
+async function follow(body: AsyncIterable<Uint8Array>, { flags, io }: Call): Promise<string> {
+  const view = viewOf(flags.on("quiet") ? "quiet" : flags.text("progress"), io.isTty.stderr, flags.on("explain-cache"), io);
+  let id = "";
+  for await (const value of decodeLines(body)) {
+    const line = value as ProgressLine; // the shape of every progress stream
+    if (line.error !== undefined || line.errorDetail !== undefined) {
+      await view.end(true);
+      throw new ExitError(line.errorDetail?.code ?? 1, `ERROR: ${line.errorDetail?.message ?? line.error}`);
+    }
+    const aux = line.aux as ({ readonly ID?: string } & Partial<BuildEventJson>) | undefined; // an event of ours, or the id
+    if (aux?.kind !== undefined) await view.event(aux as BuildEventJson);
+    else if (aux?.ID !== undefined) id = aux.ID;
+    else if (line.stream?.startsWith("[Warning]") === true) await write(io.stderr, line.stream);
+  }
+  await view.end(false);
+  if (id === "") throw new ExitError(1, "the build ended without an image");
+  if (!flags.on("quiet")) {
+    await write(io.stderr, `${id}\n`);
+    for (const tag of flags.list("tag")) await write(io.stderr, `tagged ${tag}\n`);
+  }
+  return id;
+}
+
+function viewOf(progress: string, isTerminal: boolean, explain: boolean, io: Call["io"]): BuildView {
+  switch (progress) {
+    case "quiet":
+      return { event: async () => undefined, end: async () => undefined };
+    case "plain":
+      return plainView(io, explain);
+    case "tty":
+      return terminalView(io, explain);
+    case "auto":
+      return isTerminal ? terminalView(io, explain) : plainView(io, explain);
+    default:
+      throw new ExitError(125, `invalid progress mode ${JSON.stringify(progress)}: auto, plain, tty or quiet`);
+  }
+}
+
+interface Output {
+  readonly type: "tar" | "oci" | "local" | "image";
+  readonly dest: string;
+}
+
+function parseOutput(text: string): Output | undefined {
+  if (text === "") return undefined;
+  if (!text.includes("=")) return text === "-" ? { type: "tar", dest: "-" } : { type: "local", dest: text };
+  const fields = new Map(csvFields(text).map((field) => [field.split("=", 1)[0]!, field.slice(field.indexOf("=") + 1)]));
+  const type = fields.get("type") ?? "";
+  if (type === "docker" && !fields.has("dest")) return undefined;
+  if (type === "image") return undefined;
+  const kind = type === "docker" ? "oci" : type;
+  if (kind !== "tar" && kind !== "oci" && kind !== "local")
+    throw new ExitError(1, `invalid output type ${JSON.stringify(type)}: local, tar, oci, docker or image`);
+  const dest = fields.get("dest") ?? (kind === "local" ? "" : "-");
+  if (dest === "") throw new ExitError(1, "output type local needs dest=DIR");
+  return { type: kind, dest };
+}
+
+async function put({ type, dest }: Output, id: string, { client, io }: Call): Promise<void> {
+  if (type === "oci") return archiveOut(io, dest, async () => (await client.stream("GET", `/images/${id}/get`, { signal: io.gone })).body);
+  const root = async () => (await client.stream("GET", `/wherry/images/${id}/root`, { signal: io.gone })).body;
+  if (type === "tar") return archiveOut(io, dest, root);
+  const directory = resolve(io.cwd, dest);
+  await mkdir(directory, { recursive: true });
+  await writeTree(await root(), { directory, rename: undefined });
+}
+
+/** Base64 of JSON: id → base64 of its bytes. undefined: there are none. */
+async function secretsOf({ flags, io }: Call): Promise<string | undefined> {
+  const secrets: Record<string, string> = {};
+  for (const text of flags.list("secret")) {
+    const fields = new Map(csvFields(text).map((field) => [field.split("=", 1)[0]!, field.slice(field.indexOf("=") + 1)]));
+    const id = fields.get("id");
+    if (id === undefined) throw new ExitError(1, `invalid secret ${JSON.stringify(text)}: it has no id`);
+    const variable = fields.get("env") ?? (fields.get("type") === "env" ? id : undefined);
+    const file = fields.get("src") ?? fields.get("source");
+    const fromEnv = variable ?? (file === undefined && io.env[id] !== undefined ? id : undefined);
+    if (fromEnv !== undefined) {
+      const value = io.env[fromEnv];
+      if (value === undefined) throw new ExitError(1, `secret ${id}: the environment has no ${fromEnv}`);
+      secrets[id] = Buffer.from(value, "utf8").toString("base64");
+      continue;
+    }
+    try {
+      secrets[id] = (await readFile(resolve(io.cwd, file ?? id))).toString("base64");
+    } catch (error) {
+      throw new ExitError(1, explainFileError(error, "open", file ?? id).message);
+    }
+  }
+  return Object.keys(secrets).length === 0 ? undefined : Buffer.from(JSON.stringify(secrets)).toString("base64");
+}
