@@ -128,6 +128,8 @@ function encode({ plan, tty, rows, columns, consoleSocket }: DetachedLaunch): Bu
   w.str("");
   w.u64(0n);
   w.u32(1);
+  w.u8(0);
+  w.str("");
   w.strs([]);
   encodePlan(plan, w);
   const bytes = w.done();
