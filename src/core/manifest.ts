@@ -66,7 +66,7 @@ export function parseManifest(bytes: Uint8Array, declared: string | undefined, w
   const fields = new JsonFields(parseJson(bytes, what), what);
   const own = fields.text("mediaType");
   const version = fields.number("schemaVersion");
-  if (version === 1 || /manifest\.v1\+(prettyjws|json)$/.test(declared ?? "") === true) throw schema1(what);
+  if (version === 1 || /^application\/vnd\.docker\.distribution\.manifest\.v1\+/.test(declared ?? "")) throw schema1(what);
   if (version !== 2) throw new EngineError("corrupt", `${what} has no schemaVersion 2`);
   const known = (type: string | undefined) => (type !== undefined && (isIndexType(type) || isManifestType(type)) ? type : undefined);
   const mediaType = known(own) ?? known(declared) ?? (own === undefined ? guessType(fields) : undefined);

@@ -10,6 +10,7 @@ import type { RunLimits } from "#build/solver/host.ts";
 import type { BuildEvent } from "#build/solver/progress.ts";
 import type { CgroupDriver, CgroupStats, CpuRealtime } from "#cgroup/mod.ts";
 import type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
+import type { Clock } from "#core/clock.ts";
 import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import type { Digest, ImageID } from "#core/digest.ts";
 import type { DeleteResult, Image, ImageBranch, ImageComparison, ImageStore, LoadEvent } from "#image/mod.ts";
@@ -435,6 +436,8 @@ export interface EngineOptions {
   readonly labels?: readonly string[];
   /** Where CDI files lie; default /etc/cdi and /var/run/cdi. */
   readonly cdiSpecDirs?: readonly string[];
+  /** For waits between tries; default: the system's. */
+  readonly clock?: Clock;
   /** How registries are reached; default: as docker without flags, with the environment's proxies. */
   readonly registry?: RegistryConfig;
   /** `--userns-remap`: "default" or user[:group]; the user namespace of containers that ask for none. */

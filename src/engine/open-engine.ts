@@ -46,6 +46,7 @@ import { usedImages } from "#container/used-images.ts";
 import { ImageIndex } from "./image-index.ts";
 import { imagesOf } from "./images.ts";
 import { listContainers } from "./list-containers.ts";
+import { LayerBlobs } from "./layer-blobs.ts";
 import type { Containers, Engine, EngineOptions, Execs } from "./mod.ts";
 import { networksOf } from "./networks.ts";
 import { pauseContainer, unpauseContainer } from "./pause-container.ts";
@@ -75,11 +76,25 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     const ctx = await openContext(options, opened);
     await restore(ctx);
     await restartContainers(ctx);
+    sweepRegistryFiles(ctx, opened);
     return engineOf(ctx, opened);
   } catch (error) {
     for (const close of opened.reverse()) await close().catch((cause: Error) => options.log("warn", `closing after a failed start: ${cause.message}`));
     throw error;
   }
+}
+
+/** What a pull that did not end has left is kept for the next one so long. */
+const partialsKeptMs = 24 * 3_600_000;
+
+/** Layers that nobody has come back for, now and every hour. */
+function sweepRegistryFiles(ctx: EngineContext, opened: (() => Promise<unknown>)[]): void {
+  const sweep = () =>
+    ctx.background.add("sweeping what pulls have left", Promise.all([ctx.downloads.sweep(partialsKeptMs, Date.now()), LayerBlobs.sweep(ctx)]));
+  const timer = setInterval(sweep, 3_600_000);
+  timer.unref();
+  opened.push(async () => clearInterval(timer));
+  sweep();
 }
 
 /** Opens the parts, in the order in which they need each other. `opened` gets what must be closed again. */
@@ -122,7 +137,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   opened.push(async () => driver.close?.());
   const layers = await openLayerStore({ driver, root: dataRoot, helper });
   const images = await openImageStore({ root: dataRoot, content, layers, log });
-  const registries = new Registries(options.registry ?? defaultRegistryConfig(process.env));
+  const registries = new Registries(options.registry ?? defaultRegistryConfig(process.env), options.clock);
   const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), registries.config.maxDownloads);
   const imageIndex = new ImageIndex(images);
   await imageIndex.refresh();

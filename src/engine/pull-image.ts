@@ -66,9 +66,19 @@ async function pullOne(pulling: Pulling, reference: Reference, platform: ReturnT
   const names = reference.digest === undefined ? [reference, byDigest] : [byDigest];
   const image = await ctx.images.receive(
     { config, names, manifest: { bytes: fetched.bytes, digest: fetched.digest, mediaType: manifest.mediaType, repository: repositoryOf(reference) } },
-    () => pullLayers(pulling, reference, config, manifest.layers),
+    () => againIfStale(() => pullLayers(pulling, reference, config, manifest.layers)),
   );
   onEvent({ kind: "end", reference: familiarString(reference), digest: top.digest, id: image.id, newer: known?.id !== image.id });
+}
+
+/** What an earlier pull has left may be damaged (a crash of the machine): it has been thrown away when that was found out, and is fetched anew. */
+async function againIfStale(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!isEngineError(error, "corrupt") || error.details["resumed"] !== true) throw error;
+    await work();
+  }
 }
 
 /** From an index to the image of the platform. */

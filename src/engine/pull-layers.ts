@@ -6,7 +6,7 @@ import type { Descriptor } from "#core/image-spec.ts";
 import { isForeign } from "#core/manifest.ts";
 import type { Reference } from "#core/reference.ts";
 import type { ParsedConfig } from "#image/mod.ts";
-import type { Download } from "#registry/mod.ts";
+import type { Download, RegistrySession } from "#registry/mod.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { Pulling } from "./pull-image.ts";
 
@@ -20,7 +20,7 @@ interface Missing {
 
 /** Sees to it that all layers of the image are in the layer store. */
 export async function pullLayers(pulling: Pulling, reference: Reference, config: ParsedConfig, layers: readonly Descriptor[]): Promise<void> {
-  const { ctx, session, onEvent, signal } = pulling;
+  const { ctx, session, onEvent } = pulling;
   const missing: Missing[] = [];
   for (const [i, descriptor] of layers.entries()) {
     const chain = config.chainIds[i]!;
@@ -30,28 +30,49 @@ export async function pullLayers(pulling: Pulling, reference: Reference, config:
   }
   for (const { descriptor } of missing) checkLayerType(descriptor);
   for (const { descriptor } of missing) onEvent({ kind: "layer", id: descriptor.digest, state: "waiting" });
-  const source = session.blobSource(reference.path);
+  if (missing.length > 0) await fetchAll(pulling, missing, session.blobSource(reference.path));
+}
+
+/** Fetches and unpacks; when it has failed, nothing of it goes on. */
+async function fetchAll(pulling: Pulling, missing: readonly Missing[], source: ReturnType<RegistrySession["blobSource"]>): Promise<void> {
+  const { ctx, onEvent } = pulling;
+  const abort = new AbortController();
+  const signal = pulling.signal === undefined ? abort.signal : AbortSignal.any([pulling.signal, abort.signal]);
   const downloads = missing.map(({ descriptor }) => ctx.downloads.begin(descriptor, source));
   let applied = 0;
-  // Who gives up lets go of all of them at once.
-  const stop = () => void Promise.all(downloads.map((download) => download.close({ keep: true })));
-  signal?.addEventListener("abort", stop, { once: true });
+  let applying: Promise<void> = Promise.resolve();
+  let keep = true;
   try {
-    if (signal?.aborted) throw new EngineError("cancelled", "context canceled", { cause: signal.reason });
+    if (signal.aborted) throw new EngineError("cancelled", "context canceled", { cause: signal.reason });
     for (const [i, download] of downloads.entries()) reportDownload(missing[i]!.descriptor, download, onEvent);
-    // A download that fails ends the pull at once, also when a lower layer is still being unpacked.
-    const failed = Promise.all(downloads.map(({ whole }) => whole));
-    failed.catch(() => undefined);
+    // A download that fails ends the pull at once, also when a lower layer is still being unpacked; so does who gives up.
+    const failed = rejectedBy(downloads, signal);
     for (const [i, layer] of missing.entries()) {
-      await Promise.race([applyShared(pulling, layer, downloads[i]!), failed.then(() => new Promise<never>(() => undefined))]);
+      applying = applyShared({ ...pulling, signal }, layer, downloads[i]!);
+      await Promise.race([applying, failed]);
       applied = i + 1;
       await downloads[i]!.close({ keep: false });
       onEvent({ kind: "layer", id: layer.descriptor.digest, state: "complete" });
     }
+  } catch (error) {
+    abort.abort(error);
+    await applying.catch(() => undefined); // told by what is thrown here
+    // What cannot be unpacked is of no use to the next pull either.
+    keep = !isEngineError(error, "corrupt") && !isEngineError(error, "unsupported");
+    throw error;
   } finally {
-    signal?.removeEventListener("abort", stop);
-    await Promise.all(downloads.map((download, i) => download.close({ keep: i >= applied })));
+    await Promise.all(downloads.map((download, i) => download.close({ keep: keep && i >= applied })));
   }
+}
+
+/** Never resolves. Rejects with what the first download fails with, or when it is called off. */
+function rejectedBy(downloads: readonly Download[], signal: AbortSignal): Promise<never> {
+  const failed = new Promise<never>((_resolve, reject) => {
+    for (const { whole: arrived } of downloads) arrived.catch(reject);
+    signal.addEventListener("abort", () => reject(new EngineError("cancelled", "context canceled", { cause: signal.reason })), { once: true });
+  });
+  failed.catch(() => undefined);
+  return failed;
 }
 
 /** Two pulls that need the same layer unpack it once. */
@@ -61,8 +82,8 @@ async function applyShared(pulling: Pulling, layer: Missing, download: Download)
 }
 
 async function applyLayer({ ctx, onEvent, signal }: Pulling, { descriptor, diffId, parent }: Missing, download: Download): Promise<void> {
-  const limit = await unpackLimit(ctx.options.dataRoot, descriptor.size);
-  const tar = bounded(decompress(extracting(download, descriptor, onEvent)), limit, descriptor);
+  const limit = await unpackLimit(ctx, descriptor.size);
+  const tar = bounded(decompress(extracting(download.read(signal), download, descriptor, onEvent)), limit, descriptor);
   try {
     await ctx.layers.apply(parent, tar, {
       expected: diffId,
@@ -126,7 +147,12 @@ function reportDownload({ digest, size }: Descriptor, download: Download, onEven
 }
 
 /** The compressed bytes; what was read is how far the unpacking is, once the download is whole. */
-async function* extracting(download: Download, { digest, size }: Descriptor, onEvent: Pulling["onEvent"]): AsyncIterable<Uint8Array> {
+async function* extracting(
+  bytes: AsyncIterable<Uint8Array>,
+  download: Download,
+  { digest, size }: Descriptor,
+  onEvent: Pulling["onEvent"],
+): AsyncIterable<Uint8Array> {
   let isWhole = false;
   download.whole.then(
     () => (isWhole = true),
@@ -134,7 +160,7 @@ async function* extracting(download: Download, { digest, size }: Descriptor, onE
   );
   let current = 0;
   let next = 0;
-  for await (const chunk of download.read()) {
+  for await (const chunk of bytes) {
     current += chunk.byteLength;
     if (isWhole && (current >= next || current === size)) {
       next = current + progressStep;
@@ -145,12 +171,12 @@ async function* extracting(download: Download, { digest, size }: Descriptor, onE
 }
 
 /** A layer of zeros may be a thousand times larger than its blob; one that is larger than all that is free, or than this, is a bomb. */
-const bomb = { ratio: 500, floorBytes: 8 * 2 ** 30 } as const;
+const bombRatio = 500;
 
 /** How large a layer of so many compressed bytes may become. */
-async function unpackLimit(directory: string, compressedBytes: number): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return Math.min(Math.max(bomb.floorBytes, compressedBytes * bomb.ratio), bavail * bsize);
+async function unpackLimit({ options, registries }: Pulling["ctx"], compressedBytes: number): Promise<number> {
+  const { bavail, bsize } = await statfs(options.dataRoot);
+  return Math.min(Math.max(registries.config.maxUnpackedBytes, compressedBytes * bombRatio), bavail * bsize);
 }
 
 async function* bounded(tar: AsyncIterable<Uint8Array>, limit: number, { digest, size }: Descriptor): AsyncIterable<Uint8Array> {

@@ -1,7 +1,6 @@
 /** The layers of one image, several at a time. @module */
 import { constants, createGzip } from "node:zlib";
 import { pipeline } from "node:stream";
-import { systemClock } from "#core/clock.ts";
 import type { ChainID, DiffID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
@@ -94,7 +93,7 @@ async function copyFromOrigin(pushing: Pushing, { diffId }: Layer, candidates: r
         try {
           await writer.put(
             { open: () => download.read(), digest: descriptor.digest },
-            { clock: systemClock, signal, onProgress: reporter(pushing, diffId, descriptor.size) },
+            { clock: ctx.registries.clock, signal, onProgress: reporter(pushing, diffId, descriptor.size) },
           );
         } finally {
           await download.close({ keep: false });
@@ -114,7 +113,7 @@ async function sendCompressed(pushing: Pushing, { diffId, chain, size }: Layer):
   const { ctx, writer, blobs, onEvent, signal } = pushing;
   onEvent({ kind: "layer", id: diffId, state: "pushing", current: 0, total: size });
   const report = reporter(pushing, diffId, size);
-  const uploaded = await writer.put({ open: () => compressed(counted(() => ctx.layers.tar(chain), report)) }, { clock: systemClock, signal });
+  const uploaded = await writer.put({ open: () => compressed(counted(() => ctx.layers.tar(chain), report)) }, { clock: ctx.registries.clock, signal });
   const descriptor: Descriptor = { mediaType: mediaTypes.dockerLayer, ...uploaded };
   await blobs.note(diffId, descriptor);
   onEvent({ kind: "layer", id: diffId, state: "pushed" });

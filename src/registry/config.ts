@@ -9,6 +9,8 @@ export interface RegistryConfig {
   /** A PEM file of further authorities for every host (NODE_EXTRA_CA_CERTS). */
   readonly extraAuthorities?: string;
   readonly proxy: ProxyConfig;
+  /** A layer that unpacks to more than this, and to more than 500 times its size, is taken for a bomb. */
+  readonly maxUnpackedBytes: number;
   /** At the same time, over all pulls. */
   readonly maxDownloads: number;
   /** At the same time, of one push. */
@@ -34,6 +36,7 @@ export function defaultRegistryConfig(env: Readonly<Record<string, string | unde
     certDirectories: ["/etc/docker/certs.d", "/etc/wherry/certs.d"],
     ...(authorities === undefined ? {} : { extraAuthorities: authorities }),
     proxy: { ...(http === undefined ? {} : { http }), ...(https === undefined ? {} : { https }), ...(none === undefined ? {} : { none }) },
+    maxUnpackedBytes: 8 * 2 ** 30,
     maxDownloads: 3,
     maxUploads: 5,
   };

@@ -22,8 +22,8 @@ export interface Download {
   readonly received: number;
   /** Settles when all of it is here and is what its digest says. EngineError corrupt, unavailable, …; cancelled when every holder has closed it. */
   readonly whole: Promise<void>;
-  /** The bytes from the first on, as they arrive; ends well only when the whole was verified. */
-  read(): AsyncIterable<Uint8Array>;
+  /** The bytes from the first on, as they arrive; ends well only when the whole was verified. EngineError cancelled by the signal. */
+  read(signal?: AbortSignal): AsyncIterable<Uint8Array>;
   /** Called when more has arrived. */
   onProgress(listener: (received: number) => void): void;
   /** `keep`: it was not taken in and may be wanted again. */
@@ -56,10 +56,10 @@ export class Downloads {
     const { digest } = descriptor;
     let transfer = this.#running.get(digest);
     if (transfer === undefined) {
-      transfer = new Transfer(join(this.#directory, hexOf(digest)), descriptor, source, this.#slots);
+      transfer = new Transfer(join(this.#directory, hexOf(digest)), descriptor, this.#slots);
       this.#running.set(digest, transfer);
     }
-    return transfer.hold((ended) => {
+    return transfer.hold(source, (ended) => {
       if (this.#running.get(digest) === ended) this.#running.delete(digest);
     });
   }
@@ -82,17 +82,19 @@ class Transfer {
   readonly #descriptor: Descriptor;
   readonly #abort = new AbortController();
   readonly #listeners = new Set<(received: number) => void>();
+  /** One of each holder; a holder that leaves takes his away. */
+  readonly #sources: BlobSource[] = [];
   #received = 0;
   #holders = 0;
   #wanted = false;
   #wake: (() => void)[] = [];
   #ended: { readonly error?: unknown } | undefined;
 
-  constructor(path: string, descriptor: Descriptor, source: BlobSource, slots: Slots) {
+  constructor(path: string, descriptor: Descriptor, slots: Slots) {
     this.path = path;
     this.#descriptor = descriptor;
     this.whole = slots
-      .run(() => this.#fetch(source))
+      .run(() => this.#fetch())
       .then(
         () => this.#end({}),
         (error: unknown) => this.#end({ error }),
@@ -101,8 +103,9 @@ class Transfer {
     this.whole.catch(() => undefined);
   }
 
-  hold(released: (transfer: Transfer) => void): Download {
+  hold(source: BlobSource, released: (transfer: Transfer) => void): Download {
     this.#holders++;
+    this.#sources.push(source);
     const transfer = this;
     let open = true;
     return {
@@ -111,17 +114,18 @@ class Transfer {
       get received() {
         return transfer.#received;
       },
-      read: () => this.#read(),
+      read: (signal) => this.#read(signal),
       onProgress: (listener) => void this.#listeners.add(listener),
       close: async ({ keep }) => {
         if (!open) return;
         open = false;
         this.#wanted ||= keep;
+        this.#sources.splice(this.#sources.indexOf(source), 1);
         if (--this.#holders > 0) return;
         released(this);
         this.#abort.abort();
         await this.whole.catch(() => undefined);
-        if (!this.#wanted || this.#isDamaged()) await rm(this.path, { force: true });
+        if (!this.#wanted || this.#received === 0 || this.#isDamaged()) await rm(this.path, { force: true });
       },
     };
   }
@@ -143,8 +147,8 @@ class Transfer {
     for (const one of wake) one();
   }
 
-  async #fetch(source: BlobSource): Promise<void> {
-    this.#abort.signal.throwIfAborted();
+  async #fetch(): Promise<void> {
+    if (this.#abort.signal.aborted) throw cancelled(this.#abort.signal);
     const { digest, size } = this.#descriptor;
     await using file = await openFile(this.path);
     const hash = createHash("sha256");
@@ -152,10 +156,14 @@ class Transfer {
     const resumed = this.#received;
     for (let attempt = 1; this.#received < size; ) {
       const before = this.#received;
+      const source = this.#sources[0];
+      if (source === undefined) throw cancelled(this.#abort.signal);
       try {
         await this.#receive(file, hash, source);
       } catch (error) {
-        if (this.#abort.signal.aborted) throw new EngineError("cancelled", "context canceled", { cause: error });
+        if (this.#abort.signal.aborted) throw cancelled(this.#abort.signal);
+        // Whose connection it was has left; the others have their own.
+        if (!this.#sources.includes(source)) continue;
         if (this.#received - before >= progressBytes) attempt = 1;
         else if (attempt++ >= maxAttempts) throw error;
         if (!isTransient(error)) throw error;
@@ -180,7 +188,7 @@ class Transfer {
       if (bytesRead === 0) return;
       hash.update(buffer.subarray(0, bytesRead));
       this.#advance(bytesRead);
-      this.#abort.signal.throwIfAborted();
+      if (this.#abort.signal.aborted) throw cancelled(this.#abort.signal);
     }
   }
 
@@ -229,11 +237,14 @@ class Transfer {
     this.#notify();
   }
 
-  async *#read(): AsyncIterable<Uint8Array> {
+  async *#read(signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
     let file: FileHandle | undefined;
     let at = 0;
+    const wakeUp = () => this.#notify();
+    signal?.addEventListener("abort", wakeUp);
     try {
       for (;;) {
+        if (signal?.aborted) throw cancelled(signal);
         while (at < this.#received) {
           file ??= await open(this.path, constants.O_RDONLY);
           const buffer = Buffer.allocUnsafe(Math.min(readBytes, this.#received - at));
@@ -246,10 +257,15 @@ class Transfer {
         await new Promise<void>((resolve) => this.#wake.push(resolve));
       }
     } finally {
+      signal?.removeEventListener("abort", wakeUp);
       await file?.close();
     }
     await this.whole;
   }
+}
+
+function cancelled(signal: AbortSignal): EngineError {
+  return new EngineError("cancelled", "context canceled", { cause: signal.reason });
 }
 
 function transient(message: string): EngineError {
