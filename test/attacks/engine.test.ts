@@ -1,7 +1,7 @@
 /** Attacks on the engine from within a container: what it does with a container's files, its program, its output. */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { probeHost } from "#linux/probe-host.ts";
@@ -46,6 +46,33 @@ describe.skipIf(needsRoot)("attacks on the engine", () => {
     ])("/etc/passwd is %s", async (_what, script) => {
       const id = await hostile(script);
       expect(await t.exec(id, ["/bin/echo", "works"])).toEqual({ code: 0, out: "works\n" });
+    });
+
+    it.each([
+      ["a FIFO", "rm /etc/group; mkfifo /etc/group"],
+      ["endless", "rm /etc/group; ln -s /dev/zero /etc/group"],
+      ["giant", "yes 'x:x:7:root' | head -c 30000000 > /etc/group"],
+      ["one long line", "head -c 3000000 /dev/zero | tr '\\0' a > /etc/group"],
+      ["of many groups", 'i=0; while [ $i -lt 3000 ]; do echo "g$i:x:$((i + 100)):root"; i=$((i + 1)); done > /etc/group'],
+      ["of bytes that are no text", "head -c 100000 /dev/urandom > /etc/group"],
+    ])("/etc/group is %s", async (_what, script) => {
+      const id = await hostile(script);
+      const { code, out } = await t
+        .exec(id, ["grep", "^Uid", "/proc/self/status"], { User: "root" })
+        .catch((error: Error) => ({ code: -1, out: error.message }));
+      // It runs as who it shall be, or is refused in words: never as somebody else, and the engine goes on.
+      if (code === 0) expect(out).toBe("Uid:\t0\t0\t0\t0\n");
+      else expect(out).not.toBe("");
+      expect(await t.exec(id, ["/bin/echo", "works"])).toEqual({ code: 0, out: "works\n" });
+    });
+
+    it("a group of /etc/group that means no change to the kernel is refused; another is taken", async () => {
+      const groups = async (file: string) => {
+        const id = await hostile(`printf '${file}' > /etc/group`);
+        return (await t.exec(id, ["grep", "^Groups", "/proc/self/status"], { User: "root" }).catch((error: Error) => ({ out: error.message }))).out.trim();
+      };
+      expect(await groups("fine:x:4321:root\\n")).toMatch(/^Groups:.* 4321$/);
+      for (const file of ["evil:x:-1:root\\n", "big:x:4294967295:root\\n"]) expect(await groups(file)).not.toMatch(/4294967295|-1\b.*Groups|Groups:.*-1/);
     });
 
     it("an id of /etc/passwd that means no change to the kernel is refused: it would be root", async () => {
@@ -112,9 +139,14 @@ describe.skipIf(needsRoot)("attacks on the engine", () => {
     const id = await hostile(
       `for d in /lib /lib64 /usr/lib /lib/x86_64-linux-gnu; do mkdir -p $d; for n in ${names.join(" ")}; do cp /tools/libevil.so $d/$n; done; done; echo /lib/libc.so.6 > /etc/ld.so.preload`,
     );
+    await t.exec(id, ["sh", "-c", "cp /tools/libevil.so /lib/libnss_evil.so.2; echo 'passwd: evil' > /etc/nsswitch.conf"]);
     const { tar } = await t.engine.containers.readArchive(id, "/etc");
     for await (const chunk of tar) void chunk;
     expect((await t.exec(id, ["ls", "/loaded"])).code).not.toBe(0);
+    // A program that looks a user up after chroot, as docker-tar did, loads it: the library works.
+    const lookup = `import os\nos.chroot("/proc/${pidOf(id)}/root")\nimport pwd\ntry: pwd.getpwnam("nobody")\nexcept KeyError: pass`;
+    execFileSync("python3", ["-c", lookup]);
+    expect((await t.exec(id, ["ls", "/loaded"])).code).toBe(0);
     // PT_INTERP (3) names the loader: the helper has none.
     const elf = readFileSync(helperPath);
     const [at, size, count] = [Number(elf.readBigUInt64LE(32)), elf.readUInt16LE(54), elf.readUInt16LE(56)];
@@ -191,29 +223,37 @@ describe.skipIf(needsRoot)("attacks on the engine", () => {
       expect(sealed).not.toContain("write ok");
     });
 
-    it("wherry-runtime run and exec: the same", () => {
-      const runtime = new RuntimeUnderTest(wherryRuntime);
-      try {
-        const before = [digest(helperPath), digest(process.execPath)];
-        const bundle = runtime.bundle("/attack watch-exe 3", (spec) => {
-          spec.root.readonly = false;
-        });
-        compileAttack(join(bundle, "rootfs/attack"));
-        writeFileSync(join(bundle, "rootfs/hostile"), "#!/proc/self/exe\n", { mode: 0o755 });
-        const id = runtime.id();
-        expect(runtime.create(id, bundle).code).toBe(0);
-        expect(runtime.call(["start", id]).code).toBe(0);
-        for (let i = 0; i < 3; i++) runtime.call(["exec", id, "/hostile"]);
-        runtime.call(["run", "--bundle", runtime.bundle("exec /proc/self/exe"), runtime.id()]);
-        runtime.call(["delete", "--force", id]);
-        const out = readFileSync(join(bundle, "out"), "utf8");
-        if (out !== "" && !out.startsWith("end")) expect(out).toMatch(/^exe \/memfd:wherry-helper/);
-        expect(out).not.toContain("write ok");
-        expect([digest(helperPath), digest(process.execPath)]).toEqual(before);
-      } finally {
-        runtime.dispose();
-        rmSync(runtime.directory, { recursive: true, force: true });
-      }
+    it("wherry-runtime exec: the same, when the attacker has CAP_SYS_PTRACE", () => {
+      const dist = join(t.root, "dist");
+      cpSync(join(wherryRuntime, "../.."), dist, { recursive: true, filter: (source) => !/types$|\.map$/.test(source) });
+      compileWeakened(join(dist, "bin/wherry-helper"), ["-DWHERRY_UNSEALED"]);
+      const seenOf = (program: string) => {
+        const runtime = new RuntimeUnderTest(program);
+        try {
+          const bundle = runtime.bundle("/attack watch-exe 4", (spec) => {
+            spec.root.readonly = false;
+            const all = ["CAP_KILL", "CAP_SYS_PTRACE"];
+            spec.process.capabilities = { bounding: all, effective: all, permitted: all };
+          });
+          compileAttack(join(bundle, "rootfs/attack"));
+          writeFileSync(join(bundle, "rootfs/hostile"), "#!/proc/self/exe\n", { mode: 0o755 });
+          const id = runtime.id();
+          expect(runtime.create(id, bundle)).toMatchObject({ code: 0 });
+          expect(runtime.call(["start", id]).code).toBe(0);
+          for (let i = 0; i < 4; i++) runtime.call(["exec", id, "/hostile"]);
+          runtime.call(["run", "--bundle", runtime.bundle("exec /proc/self/exe"), runtime.id()]);
+          runtime.call(["delete", "--force", id]);
+          return readFileSync(join(bundle, "out"), "utf8");
+        } finally {
+          runtime.dispose();
+        }
+      };
+      const before = [digest(helperPath), digest(process.execPath)];
+      expect(seenOf(join(dist, "bin/wherry-runtime"))).toContain(` ${statSync(join(dist, "bin/wherry-helper")).ino}\n`);
+      const sealed = seenOf(wherryRuntime);
+      expect(sealed).toMatch(/^exe \/memfd:wherry-helper/);
+      expect(sealed).not.toContain("write ok");
+      expect([digest(helperPath), digest(process.execPath)]).toEqual(before);
     });
   });
 });
