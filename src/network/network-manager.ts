@@ -158,7 +158,10 @@ class Networks implements NetworkManager {
     const record = await this.#registry.create(options);
     try {
       const settings = bridgeSettings(record);
-      await this.#host.ensure(settings, await indexOf(settings.interfaceName));
+      const index = await indexOf(settings.interfaceName);
+      if (settings.macvlan === undefined) await this.#host.ensure(settings, index);
+      else if (index === undefined)
+        throw new EngineError("invalid", `the host has no interface ${settings.interfaceName}`, { hint: "ip link shows those that there are" });
     } catch (error) {
       await this.#registry.remove(record);
       throw error;
@@ -177,17 +180,18 @@ class Networks implements NetworkManager {
       });
     }
     await this.#registry.remove(record);
-    await this.#host.remove(bridgeSettings(record));
+    if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
   }
 
   async join(request: JoinRequest, slot: number): Promise<JoinResult> {
     const network = this.#registry.get(request.networkName);
     const { containerId, containerName: name } = request;
-    if (network.Driver !== "bridge") {
+    if (!isWired(network)) {
       const endpoint = bareEndpoint(network, request);
       this.#members.add({ containerId, name, network, endpoint, publication: undefined, priority: 0, links: [] });
       return { endpoint, ports: {}, steps: [] };
     }
+    if (request.shaping !== undefined && network.Driver === "macvlan") throw noShaping(network);
     const ordinal = this.#freeOrdinal(request, network);
     const rivals = request.together === undefined ? [{ network, priority: 0 }] : this.#candidates(request.together);
     const names = await this.#needsNames(network, request);
@@ -260,9 +264,10 @@ class Networks implements NetworkManager {
 
   async plug(request: JoinRequest, target: RunningProcess): Promise<JoinResult> {
     const network = this.#registry.get(request.networkName);
-    if (network.Driver !== "bridge") throw new EngineError("denied", `a running container cannot be connected to a network of the driver ${network.Driver}`);
+    if (!isWired(network)) throw new EngineError("denied", `a running container cannot be connected to a network of the driver ${network.Driver}`);
     const ordinal = this.#freeOrdinal(request, network);
     const before = this.#onBridges(request.containerId);
+    if (request.shaping !== undefined && network.Driver === "macvlan") throw noShaping(network);
     const old = gatewayAmong(before, 4);
     const gateways = gatewaysOf(network, [...before, { network, priority: request.endpoint?.GwPriority ?? 0 }]);
     // Ports of a container that had no way out until now are published for the first time.
@@ -289,11 +294,11 @@ class Networks implements NetworkManager {
     const next = gatewayAmong(others, 4);
     const was = gatewayAmong([...others, member], 4) === member;
     if (!was || next === undefined) {
-      await this.#driver.unplug(network, endpoint, publication);
+      await this.#driver.unplug(network, endpoint, publication, target);
       return was ? { ports: Object.fromEntries(Object.keys(publication.bindings).map((port) => [port, null])) } : {};
     }
     await this.#movePorts(member, next);
-    await this.#driver.unplug(network, endpoint, unpublished);
+    await this.#driver.unplug(network, endpoint, unpublished, target);
     return { ports: next.publication?.bindings ?? {} };
   }
 
@@ -334,7 +339,7 @@ class Networks implements NetworkManager {
   async restore(running: Parameters<NetworkManager["restore"]>[0]): Promise<void> {
     for (const each of running) await this.#restoreOne(each);
     const members = [...this.#members].filter((member) => member.publication !== undefined);
-    const used = new Set(members.map(({ network }) => network.Id));
+    const used = new Set(members.filter(({ network }) => network.Driver === "bridge").map(({ network }) => network.Id));
     const ports = members.flatMap(({ publication }) => publication?.published ?? []);
     await this.#host.restore(await this.#bridges(used), ports);
     await this.#driver.sweep(this.#registry.bridges(), new Set(members.flatMap(({ endpoint }) => endpoint.HostInterface ?? [])));
@@ -354,7 +359,7 @@ class Networks implements NetworkManager {
         continue;
       }
       const addresses = addressesOf(endpoint);
-      const publication = network.Driver === "bridge" && addresses.ipv4 !== undefined ? unpublished : undefined;
+      const publication = isWired(network) && addresses.ipv4 !== undefined ? unpublished : undefined;
       if (publication !== undefined) {
         const { ipv4, ipv6 } = this.#registry.pools(network);
         if (addresses.ipv4 !== undefined) ipv4.adopt(addresses.ipv4, name);
@@ -429,12 +434,15 @@ function namedEndpoint({ containerId, network, endpoint, links }: Member): Named
 
 const unpublished: Publication = { held: [], published: [], bindings: {} };
 
+/** Its containers have interfaces of their own there. */
+const isWired = ({ Driver }: NetworkRecord): boolean => Driver === "bridge" || Driver === "macvlan";
+
 type Rival = Pick<Member, "network" | "priority">;
 
 /** Of a container's networks, the one that the default route of a family goes through: the highest priority, then the first by name, as Docker has it. */
 function gatewayAmong<T extends Rival>(members: readonly T[], family: Family): T | undefined {
   return members
-    .filter(({ network }) => network.Driver === "bridge" && !network.Internal && (family === 4 || network.EnableIPv6))
+    .filter(({ network }) => isWired(network) && !network.Internal && (family === 4 || network.EnableIPv6))
     .sort((a, b) => b.priority - a.priority || (a.network.Name < b.network.Name ? -1 : 1))[0];
 }
 
@@ -442,6 +450,9 @@ function gatewayAmong<T extends Rival>(members: readonly T[], family: Family): T
 function gatewaysOf(network: NetworkRecord, members: readonly Rival[]): Family[] {
   return ([4, 6] as const).filter((family) => gatewayAmong(members, family)?.network.Id === network.Id);
 }
+
+const noShaping = ({ Name }: NetworkRecord): EngineError =>
+  new EngineError("unsupported", `a network rate cannot be set on network ${Name}: the other end of a macvlan interface is not the host's to limit`);
 
 /** `host` and `none` have nothing to give. */
 function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): EndpointRecord {

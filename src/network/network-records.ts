@@ -3,6 +3,7 @@
  * @module
  */
 import { EngineError } from "#core/errors.ts";
+import { MACVLAN_MODES, type MacvlanMode } from "#linux/netlink/rtnetlink.ts";
 import { newId } from "#core/ids.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import { AddressPool, chooseIPv6, choosePool, type IpamConfig, subnetOf } from "./address-pool.ts";
@@ -68,16 +69,19 @@ export function userNetwork(options: Partial<NetworkRecord> & { readonly Name: s
   }
   if (PREDEFINED.has(name) || name === "default") throw new EngineError("denied", `operation is not permitted on predefined ${name} network`);
   if (driver === "host" || driver === "null") throw new EngineError("denied", `only one instance of "${driver}" network is allowed`);
-  if (driver !== "bridge") throw new EngineError("not-found", `could not find plugin ${driver} in v1 plugin registry: plugin not found`);
+  if (driver === "ipvlan")
+    throw new EngineError("unsupported", "ipvlan networks are not supported by this engine", { hint: "use the driver macvlan, or bridge" });
+  if (driver !== "bridge" && driver !== "macvlan")
+    throw new EngineError("not-found", `could not find plugin ${driver} in v1 plugin registry: plugin not found`);
   const ipamDriver = options.IPAM?.Driver ?? "";
   if (ipamDriver !== "" && ipamDriver !== "default") throw new EngineError("not-found", `could not find IPAM driver ${ipamDriver}`);
   const enableIPv6 = options.EnableIPv6 === true;
-  return record(name, "bridge", {
+  return record(name, driver, {
     EnableIPv6: enableIPv6,
     IPAM: { Driver: "default", Options: options.IPAM?.Options ?? {}, Config: ranges(name, options.IPAM?.Config ?? [], enableIPv6, networks, inUse) },
     Internal: options.Internal ?? false,
     Attachable: options.Attachable ?? false,
-    Options: validOptions(options.Options ?? {}),
+    Options: driver === "macvlan" ? macvlanOptions(options.Options ?? {}) : validOptions(options.Options ?? {}),
     Labels: options.Labels ?? {},
   });
 }
@@ -103,12 +107,32 @@ function ranges(name: string, given: readonly IpamConfig[], ipv6: boolean, netwo
   });
 }
 
+/** Docker's options of a macvlan network. */
+export const MACVLAN_OPTION = { parent: "parent", mode: "macvlan_mode" } as const;
+
+const isMacvlanMode = (mode: string): mode is MacvlanMode => Object.hasOwn(MACVLAN_MODES, mode);
+
+function macvlanOptions(options: Record<string, string>): Record<string, string> {
+  const mode = options[MACVLAN_OPTION.mode] ?? "bridge";
+  if (!isMacvlanMode(mode)) throw new EngineError("invalid", `unknown macvlan mode: ${mode}`, { hint: `one of ${Object.keys(MACVLAN_MODES).join(", ")}` });
+  const parent = options[MACVLAN_OPTION.parent] ?? "";
+  if (!/^[^\s/:]{1,15}$/.test(parent))
+    throw new EngineError("invalid", "a macvlan network needs an interface of the host", { hint: "name it: -o parent=eth0" });
+  mtuOf(options);
+  return options;
+}
+
+function mtuOf(options: Record<string, string>): number | undefined {
+  const mtu = options[BRIDGE_OPTION.mtu];
+  if (mtu !== undefined && !/^[0-9]{1,5}$/.test(mtu)) throw new EngineError("invalid", `invalid MTU "${mtu}"`);
+  return mtu === undefined ? undefined : Number(mtu);
+}
+
 function validOptions(options: Record<string, string>): Record<string, string> {
   const name = options[BRIDGE_OPTION.name];
   if (name !== undefined && !/^[^\s/:]{1,15}$/.test(name))
     throw new EngineError("invalid", `invalid interface name "${name}": 1 to 15 characters without spaces, / and :`);
-  const mtu = options[BRIDGE_OPTION.mtu];
-  if (mtu !== undefined && !/^[0-9]{1,5}$/.test(mtu)) throw new EngineError("invalid", `invalid MTU "${mtu}"`);
+  mtuOf(options);
   for (const key of [BRIDGE_OPTION.icc, BRIDGE_OPTION.masquerade]) {
     const value = options[key];
     if (value !== undefined && !/^(true|false|0|1)$/.test(value)) throw new EngineError("invalid", `invalid value "${value}" for ${key}: want true or false`);
@@ -140,6 +164,8 @@ export interface BridgeRange {
 /** What the driver needs to know of a bridge network. */
 export interface BridgeSettings {
   readonly interfaceName: string;
+  /** The interface is the host's own, and containers get parts of it. */
+  readonly macvlan: MacvlanMode | undefined;
   readonly ipv4: BridgeRange;
   readonly ipv6: BridgeRange | undefined;
   readonly mtu: number;
@@ -149,7 +175,8 @@ export interface BridgeSettings {
   readonly hostBinding: string | undefined;
 }
 
-export function bridgeSettings({ Id, Options, Internal, IPAM }: NetworkRecord): BridgeSettings {
+export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkRecord): BridgeSettings {
+  const mode = Options[MACVLAN_OPTION.mode] ?? "bridge";
   const flag = (key: string) => !/^(false|0)$/.test(Options[key] ?? "true");
   const range = (family: Family): BridgeRange | undefined => {
     for (const { Subnet: subnetText = "", Gateway: gatewayText = "" } of IPAM.Config) {
@@ -157,9 +184,9 @@ export function bridgeSettings({ Id, Options, Internal, IPAM }: NetworkRecord): 
       const gateway = parseAddress(gatewayText);
       if (subnet === undefined || gateway === undefined) throw new EngineError("corrupt", `network ${Id} is stored without a subnet or gateway`);
       if (subnet.family !== family) continue;
-      const mode = Options[family === 4 ? BRIDGE_OPTION.gatewayMode4 : BRIDGE_OPTION.gatewayMode6];
+      const gatewayMode = Options[family === 4 ? BRIDGE_OPTION.gatewayMode4 : BRIDGE_OPTION.gatewayMode6];
       const { network, prefix } = subnet;
-      return { subnet: { family, network, prefix }, gateway, masquerade: flag(BRIDGE_OPTION.masquerade), open: mode === "nat-unprotected" };
+      return { subnet: { family, network, prefix }, gateway, masquerade: flag(BRIDGE_OPTION.masquerade), open: gatewayMode === "nat-unprotected" };
     }
     return undefined;
   };
@@ -167,7 +194,8 @@ export function bridgeSettings({ Id, Options, Internal, IPAM }: NetworkRecord): 
   if (ipv4 === undefined) throw new EngineError("corrupt", `network ${Id} is stored without an IPv4 subnet`);
   const binding = Options[BRIDGE_OPTION.hostBinding] ?? Options[BRIDGE_OPTION.hostBindingNew];
   return {
-    interfaceName: Options[BRIDGE_OPTION.name] ?? `br-${Id.slice(0, 12)}`,
+    interfaceName: (Driver === "macvlan" ? Options[MACVLAN_OPTION.parent] : Options[BRIDGE_OPTION.name]) ?? `br-${Id.slice(0, 12)}`,
+    macvlan: Driver === "macvlan" && isMacvlanMode(mode) ? mode : undefined,
     ipv4,
     ipv6: range(6),
     mtu: Number(Options[BRIDGE_OPTION.mtu] ?? 1500),

@@ -4,11 +4,11 @@
  */
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
-import { choosePool, type Pools, poolsOf } from "./address-pool.ts";
+import { choosePool, type Pools, poolsOf, subnetOf } from "./address-pool.ts";
 import { hostRanges } from "./host-routes.ts";
 import { addressAt, overlap, parseCidr, sameSubnet, type Subnet } from "./ip-address.ts";
 import type { NetworkRecord } from "./mod.ts";
-import { type BridgeSettings, bridgeSettings, defaultBridge, hostNetwork, noneNetwork, PREDEFINED, userNetwork } from "./network-records.ts";
+import { bridgeSettings, defaultBridge, hostNetwork, noneNetwork, PREDEFINED, userNetwork } from "./network-records.ts";
 import { loadNetworks, saveNetworks } from "./network-store.ts";
 
 export interface RegistryOptions {
@@ -60,7 +60,12 @@ export class NetworkRegistry {
   /** Ranges of networks here, and what the host routes elsewhere. */
   async #rangesInUse(...alsoOurs: readonly string[]): Promise<Subnet[]> {
     const ours = this.bridges().map(bridgeSettings);
-    return [...ours.flatMap(rangesOf), ...(await hostRanges(new Set([...alsoOurs, ...ours.map(({ interfaceName }) => interfaceName)])))];
+    return [...this.#ranges(), ...(await hostRanges(new Set([...alsoOurs, ...ours.map(({ interfaceName }) => interfaceName)])))];
+  }
+
+  /** Of all networks. */
+  #ranges(): Subnet[] {
+    return this.#records.flatMap(({ IPAM }) => IPAM.Config.map(subnetOf));
   }
 
   list(): NetworkRecord[] {
@@ -101,10 +106,12 @@ export class NetworkRegistry {
     conflict();
     const inUse = await this.#rangesInUse();
     conflict(); // another create may have come between
-    const networks = this.bridges().flatMap((record) => rangesOf(bridgeSettings(record)));
+    const networks = this.#ranges();
     const record = userNetwork(options, networks, [...inUse, ...networks]);
     const name = bridgeSettings(record).interfaceName;
-    const same = this.bridges().find((other) => bridgeSettings(other).interfaceName === name);
+    const wired = this.#records.filter(({ Driver }) => Driver === "bridge" || Driver === "macvlan");
+    const same = wired.find((other) => bridgeSettings(other).interfaceName === name);
+    if (same !== undefined && record.Driver === "macvlan") throw new EngineError("denied", `network ${same.Name} is already using parent interface ${name}`);
     if (same !== undefined)
       throw new EngineError(
         "denied",
@@ -128,8 +135,8 @@ export class NetworkRegistry {
     const { interfaceName, ipv4 } = bridgeSettings(record);
     const elsewhere = await hostRanges(new Set([interfaceName]));
     if (!elsewhere.some((range) => overlap(range, ipv4.subnet))) return record;
-    const others = this.bridges().filter((each) => each !== record);
-    const pool = choosePool([...elsewhere, ...others.flatMap((each) => rangesOf(bridgeSettings(each)))], 16);
+    const others = this.#records.filter((each) => each !== record);
+    const pool = choosePool([...elsewhere, ...others.flatMap(({ IPAM }) => IPAM.Config.map(subnetOf))], 16);
     const moved = { ...defaultBridge(interfaceName, pool, addressAt(pool, 1n)), Id: record.Id, Created: record.Created };
     this.#records = this.#records.map((each) => (each === record ? moved : each));
     this.#pools.delete(record.Id);
@@ -146,8 +153,6 @@ export class NetworkRegistry {
     await turn;
   }
 }
-
-const rangesOf = ({ ipv4, ipv6 }: BridgeSettings): Subnet[] => [ipv4.subnet, ...(ipv6 === undefined ? [] : [ipv6.subnet])];
 
 function parseSubnet(text: string): NonNullable<ReturnType<typeof parseCidr>> {
   const subnet = parseCidr(text);

@@ -420,6 +420,7 @@ function inner(host: string): void {
         interfaceName: `br-${i}`,
         ipv4: { subnet: parseCidr(`10.${i}.0.0/24`)!, gateway: parseAddress(`10.${i}.0.1`)!, masquerade: true, open: false },
         ipv6: undefined,
+        macvlan: undefined,
         mtu: 1500,
         icc: true,
         internal: false,

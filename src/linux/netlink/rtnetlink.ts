@@ -7,7 +7,7 @@ import { bytes, concat, decodeAttributes, nested, string, textOf, u8, u32 } from
 import { decodeMessages, type NetlinkMessage, NLM_F } from "./message.ts";
 
 export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const;
-export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
+export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
 export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, FLAGS: 8 } as const;
 /** No duplicate address detection: an address is of use at once. */
 const IFA_F_NODAD = 2;
@@ -80,6 +80,17 @@ export function newBridge(options: LinkOptions): NetlinkMessage {
 export function newVeth(options: LinkOptions, peer: LinkOptions): NetlinkMessage {
   const data = nested(IFLA.INFO_DATA, nested(VETH_INFO_PEER, linkBody(peer)));
   return { type: RTM.NEWLINK, flags: CREATE, body: linkBody(options, nested(IFLA.LINKINFO, string(IFLA.INFO_KIND, "veth"), data)) };
+}
+
+const IFLA_MACVLAN_MODE = 1;
+/** Docker's names of modes. Who hears whom: all of one parent, nobody, by way of the switch outside, or one container has it alone. */
+export const MACVLAN_MODES = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const;
+export type MacvlanMode = keyof typeof MACVLAN_MODES;
+
+/** A part of the link with index `parent` (in the namespace of the socket) with a MAC address of its own, maybe directly in another namespace. */
+export function newMacvlan(options: LinkOptions, parent: number, mode: MacvlanMode): NetlinkMessage {
+  const data = nested(IFLA.INFO_DATA, u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode]));
+  return { type: RTM.NEWLINK, flags: CREATE, body: linkBody(options, u32(IFLA.LINK, parent), nested(IFLA.LINKINFO, string(IFLA.INFO_KIND, "macvlan"), data)) };
 }
 
 /** Makes an existing link a port of a bridge, by indexes. */

@@ -10,13 +10,13 @@ import type { Step } from "#linux/plan.ts";
 import { type Address, type Family, formatAddress, parseAddress } from "../ip-address.ts";
 import type { EndpointRecord, JoinRequest, NetworkRecord, RunningProcess } from "../mod.ts";
 import type { AddressPool } from "../address-pool.ts";
-import { type BridgeRange, type BridgeSettings, bridgeSettings } from "../network-records.ts";
+import { BRIDGE_OPTION, type BridgeRange, type BridgeSettings, bridgeSettings } from "../network-records.ts";
 import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
 import { type Addresses, type Publication, publishPorts, restorePorts } from "../published-ports.ts";
 import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
 import { isImpaired, type Shaping } from "../shaping.ts";
-import { type EndpointWiring, endpointSteps, plugSteps, rerouteSteps, reshapeSteps } from "./endpoint-steps.ts";
+import { type Cable, type EndpointWiring, endpointSteps, type MacvlanPart, plugSteps, removeInnerSteps, rerouteSteps, reshapeSteps } from "./endpoint-steps.ts";
 
 /** Indexes inside a container: above what the kernel itself puts into a new namespace (lo, fallback tunnels). */
 const FIRST_INNER_INDEX = 100;
@@ -74,7 +74,7 @@ export class BridgeDriver {
       await this.#host.perform(plugSteps(wiring, target));
       return made;
     } catch (error) {
-      await this.unplug(network, made.endpoint, made.publication);
+      await this.unplug(network, made.endpoint, made.publication, target);
       throw error;
     }
   }
@@ -104,11 +104,10 @@ export class BridgeDriver {
     const endpointId = newId();
     try {
       publication = await this.#publish(request, settings, addresses, endpointId);
+      const link = await this.#link(record, settings, present);
       // the same ports may have led to a container whose rules are on their way out
       if (publication.published.length > 0) await Promise.all(this.#unpublishing);
-      const bridgeIndex = await this.#host.ensure(settings, present);
       const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(addresses.ipv4);
-      const hostName = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
       const name = `eth${ordinal}`;
       const inner = (address: Address, { subnet, gateway }: BridgeRange) => ({
         address,
@@ -117,8 +116,7 @@ export class BridgeDriver {
       });
       const wiring: EndpointWiring = {
         slot,
-        bridge: { name: settings.interfaceName, index: bridgeIndex, mtu: settings.mtu, icc: settings.icc },
-        host: { name: hostName, index: this.#host.takeIndex() },
+        link,
         container: {
           name,
           index: FIRST_INNER_INDEX + ordinal,
@@ -131,13 +129,32 @@ export class BridgeDriver {
         shaping: request.shaping,
         names,
       };
-      const endpoint = endpointRecord(record, settings, request, { addresses, mac, hostName, endpointId, name });
+      const endpoint = endpointRecord(record, settings, request, {
+        addresses,
+        mac,
+        hostName: link.kind === "cable" ? link.host.name : undefined,
+        endpointId,
+        name,
+      });
       return { endpoint: { ...endpoint, ...(names ? { NameServer: true } : {}) }, publication, wiring };
     } catch (error) {
       if (publication !== undefined) await releaseAll(publication.held);
       this.#free(record, addresses);
       throw error;
     }
+  }
+
+  /** What the container's interface is an end or a part of. */
+  async #link(record: NetworkRecord, settings: BridgeSettings, present: number | undefined): Promise<Cable | MacvlanPart> {
+    const { interfaceName, macvlan, mtu, icc } = settings;
+    if (macvlan === undefined) {
+      const index = await this.#host.ensure(settings, present);
+      const name = `veth${randomBytes(4).toString("hex").slice(0, 7)}`;
+      return { kind: "cable", bridge: { name: interfaceName, index, mtu, icc }, host: { name, index: this.#host.takeIndex() } };
+    }
+    if (present === undefined)
+      throw new EngineError("not-found", `network ${record.Name}: the host has no interface ${interfaceName}`, { hint: "ip link shows those that there are" });
+    return { kind: "macvlan", parent: interfaceName, index: present, mode: macvlan, mtu: record.Options[BRIDGE_OPTION.mtu] === undefined ? undefined : mtu };
   }
 
   async checkShaping(shaping: Shaping): Promise<void> {
@@ -158,7 +175,11 @@ export class BridgeDriver {
 
   async #publish(request: JoinRequest, settings: BridgeSettings, addresses: Addresses, endpointId: string): Promise<Publication> {
     try {
-      return await publishPorts(settings.internal ? {} : request.ports, addresses, settings.hostBinding ?? request.publishHost);
+      return await publishPorts(
+        settings.internal || settings.macvlan !== undefined ? {} : request.ports,
+        addresses,
+        settings.hostBinding ?? request.publishHost,
+      );
     } catch (error) {
       if (!isEngineError(error, "kernel")) throw error;
       const message = `driver failed programming external connectivity on endpoint ${request.containerName} (${endpointId}): ${error.message}`;
@@ -217,10 +238,11 @@ export class BridgeDriver {
   }
 
   /** The same for a container that goes on: its cable is pulled out. */
-  async unplug(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication): Promise<void> {
+  async unplug(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication, target: RunningProcess): Promise<void> {
     await releaseAll(publication.held);
     await this.#host.unpublish(publication.published);
     if (endpoint.HostInterface !== undefined) await this.#host.removeInterface(endpoint.HostInterface);
+    else if (endpoint.Interface !== undefined) await this.#host.perform(removeInnerSteps(target, endpoint.Interface));
     this.#free(network, addressesOf(endpoint));
   }
 
@@ -261,7 +283,7 @@ function endpointRecord(
   { Name, Id }: NetworkRecord,
   { ipv4, ipv6, internal }: BridgeSettings,
   { containerId, containerName, hostname, endpoint }: JoinRequest,
-  made: { readonly addresses: Addresses; readonly mac: Uint8Array; readonly hostName: string; readonly endpointId: string; readonly name: string },
+  made: { readonly addresses: Addresses; readonly mac: Uint8Array; readonly hostName: string | undefined; readonly endpointId: string; readonly name: string },
 ): EndpointRecord {
   const aliases = endpoint?.Aliases ?? null;
   return {
@@ -278,7 +300,7 @@ function endpointRecord(
     Aliases: aliases,
     // names are resolved on user-defined networks only
     DNSNames: Name === "bridge" ? [] : [...new Set([containerName, ...(aliases ?? []), shortId(containerId), hostname])].filter((name) => name !== ""),
-    HostInterface: made.hostName,
+    ...(made.hostName === undefined ? {} : { HostInterface: made.hostName }),
     Interface: made.name,
   };
 }

@@ -6,7 +6,7 @@ import type { Step } from "#linux/plan.ts";
 import { parseAddress, parseCidr } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { macOf, tableName } from "./bridge-host.ts";
-import { type EndpointWiring, endpointSteps } from "./endpoint-steps.ts";
+import { type Cable, type EndpointWiring, endpointSteps } from "./endpoint-steps.ts";
 import { freshTransaction, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
 
 const ip = (text: string) => parseAddress(text)!;
@@ -14,6 +14,7 @@ const blue: BridgeSettings = {
   interfaceName: "blue0",
   ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, open: false },
   ipv6: undefined,
+  macvlan: undefined,
   mtu: 1500,
   icc: true,
   internal: false,
@@ -111,10 +112,10 @@ describe("published ports", () => {
 });
 
 describe("steps of an endpoint", () => {
+  const cable: Cable = { kind: "cable", bridge: { name: "blue0", index: 7, mtu: 1500, icc: true }, host: { name: "veth1234567", index: 70 } };
   const wiring: EndpointWiring = {
     slot: 4,
-    bridge: { name: "blue0", index: 7, mtu: 1500, icc: true },
-    host: { name: "veth1234567", index: 70 },
+    link: cable,
     container: { name: "eth0", index: 100, mac: macOf(ip("172.30.0.2")), ipv4: { ...blue.ipv4, address: ip("172.30.0.2") }, ipv6: undefined },
     table: "t",
     ports: [],
@@ -143,7 +144,7 @@ describe("steps of an endpoint", () => {
   test("ports add a hairpin and a transaction, isolation a setting, no gateway no route", () => {
     const steps = endpointSteps({
       ...wiring,
-      bridge: { ...wiring.bridge, icc: false },
+      link: { ...cable, bridge: { ...cable.bridge, icc: false } },
       container: { ...wiring.container, ipv4: { ...wiring.container.ipv4, gateway: undefined } },
       ports: [web],
     });

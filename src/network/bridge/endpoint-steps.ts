@@ -3,7 +3,7 @@
  * @module
  */
 import { encodeMessages, NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
-import { bridgePort, linkUp, newAddress, newDefaultRoute, newVeth } from "#linux/netlink/rtnetlink.ts";
+import { bridgePort, deleteLink, linkUp, type MacvlanMode, newAddress, newDefaultRoute, newMacvlan, newVeth } from "#linux/netlink/rtnetlink.ts";
 import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { type Direction, type Shaping, shapingMessages, unshaped } from "../shaping.ts";
 import { type Address, addressBytes, formatAddress, lastOf, type Subnet } from "../ip-address.ts";
@@ -13,6 +13,22 @@ import { type PublishedPort, publishTransactions } from "./rules.ts";
 
 const INWARDS = "limits what the container receives: what the host's end of its cable sends";
 const OUTWARDS = "limits what the container sends";
+
+/** A pair of interfaces, one end a port of a bridge. */
+export interface Cable {
+  readonly kind: "cable";
+  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly icc: boolean };
+  readonly host: { readonly name: string; readonly index: number };
+}
+
+/** A part of an interface of the host's. `index`: the parent's. */
+export interface MacvlanPart {
+  readonly kind: "macvlan";
+  readonly parent: string;
+  readonly index: number;
+  readonly mode: MacvlanMode;
+  readonly mtu: number | undefined;
+}
 
 /** An address inside. `gateway`: the default route of its family goes through there. */
 export interface InnerAddress {
@@ -24,8 +40,7 @@ export interface InnerAddress {
 export interface EndpointWiring {
   /** Free slot for the namespace's descriptor. */
   readonly slot: number;
-  readonly bridge: { readonly name: string; readonly index: number; readonly mtu: number; readonly icc: boolean };
-  readonly host: { readonly name: string; readonly index: number };
+  readonly link: Cable | MacvlanPart;
   readonly container: {
     readonly name: string;
     readonly index: number;
@@ -55,7 +70,7 @@ const section = "network";
 export function endpointSteps(wiring: EndpointWiring): Step[] {
   return [
     { op: "child_ns", where: "host", name: "net", out: wiring.slot, why: "the container's network namespace", section },
-    ...cableSteps(wiring),
+    ...linkSteps(wiring),
     { op: "close", where: "host", slot: wiring.slot, why: "the namespace's descriptor is not needed any more", section },
     ...publishSteps(wiring),
     ...(wiring.names ? [namesStep] : []),
@@ -67,7 +82,7 @@ export function endpointSteps(wiring: EndpointWiring): Step[] {
 export function plugSteps(wiring: EndpointWiring, target: RunningProcess): Step[] {
   return [
     ...openNamespace(wiring.slot + 1, wiring.slot, target),
-    ...cableSteps(wiring),
+    ...linkSteps(wiring),
     ...publishSteps(wiring),
     { op: "setns", where: "host", fd: wiring.slot, flags: CLONE_NEWNET, why: "the container's network namespace" },
     ...innerSteps(wiring, "host"),
@@ -91,8 +106,16 @@ function openNamespace(process: number, slot: number, { pid, startTime }: Runnin
   ];
 }
 
+function linkSteps(wiring: EndpointWiring): Step[] {
+  const { link, slot, container } = wiring;
+  if (link.kind === "cable") return cableSteps(wiring, link);
+  const { name, index, mac } = container;
+  const made = newMacvlan({ name, index, mac, namespaceFd: SLOT_BASE + slot, ...(link.mtu !== undefined && { mtu: link.mtu }) }, link.index, link.mode);
+  return [netlinkStep("host", NETLINK_ROUTE, [made], `${name} inside the container, a part of ${link.parent} (macvlan, mode ${link.mode})`)];
+}
+
 /** The host's side: the pair, its place in the bridge, its limits. */
-function cableSteps({ slot, bridge, host, container, ports, shaping }: EndpointWiring): Step[] {
+function cableSteps({ slot, container, ports, shaping }: EndpointWiring, { bridge, host }: Cable): Step[] {
   const pair = newVeth(
     { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
     { name: container.name, index: container.index, mac: container.mac, mtu: bridge.mtu, namespaceFd: SLOT_BASE + slot },
@@ -159,6 +182,11 @@ export function rerouteSteps(target: RunningProcess, gateway: Address, index: nu
     ...enterNamespace(target),
     netlinkStep("host", NETLINK_ROUTE, [newDefaultRoute(addressBytes(gateway), index)], `default route through ${formatAddress(gateway)}`),
   ];
+}
+
+/** Steps of a call that takes an interface out of a running container: one whose other end is not with us. */
+export function removeInnerSteps(target: RunningProcess, name: string): Step[] {
+  return [...enterNamespace(target), netlinkStep("host", NETLINK_ROUTE, [deleteLink(name)], `takes ${name} out of the container`, ["ENODEV", "EINVAL"])];
 }
 
 function enterNamespace({ pid, startTime }: RunningProcess): Step[] {
