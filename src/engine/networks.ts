@@ -90,7 +90,7 @@ function checkFor(ctx: EngineContext, key: string, values: readonly string[]): (
       return ({ Labels }) => !values.some((v) => hasLabel(Labels, v));
     case "dangling": {
       const wanted = values.some((v) => v === "1" || v.toLowerCase() === "true");
-      return (network) => !predefined.has(network.Name) && usedBy(ctx, network) !== wanted;
+      return (network) => (predefined.has(network.Name) || usedBy(ctx, network)) !== wanted;
     }
     case "until": {
       const limit = Math.min(...values.map(parseUntil));

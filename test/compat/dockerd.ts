@@ -13,16 +13,19 @@ export class Dockerd {
   readonly #socket: string;
   #process: ChildProcess | undefined;
 
-  /** `work`: an existing directory for its roots, socket and pid file. */
-  constructor(work: string) {
+  readonly #args: readonly string[];
+
+  /** `work`: an existing directory for its roots, socket and pid file. `args`: what it may do to the host's network; by default nothing. */
+  constructor(work: string, args: readonly string[] = ["--bridge", "none", "--iptables=false"]) {
     this.#work = work;
+    this.#args = args;
     this.#socket = join(work, "docker.sock");
     this.host = `unix://${this.#socket}`;
   }
 
   async start(): Promise<void> {
     const roots = ["data-root", "exec-root"].flatMap((root) => [`--${root}`, join(this.#work, `dockerd-${root}`)]);
-    const args = [...roots, "--pidfile", join(this.#work, "pid"), "-H", this.host, "--bridge", "none", "--iptables=false"];
+    const args = [...roots, "--pidfile", join(this.#work, "pid"), "-H", this.host, ...this.#args];
     this.#process = spawn("dockerd", args, { stdio: "ignore", env: cleanEnv() });
     await eventually(
       () =>
