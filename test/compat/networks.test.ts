@@ -40,8 +40,6 @@ network connect none c1
 network inspect one -f {{range .Containers}}{{.Name}}\\t{{.IPv4Address}}\\t{{.MacAddress}}{{end}}
 inspect c1 -f {{range $k,$v := .NetworkSettings.Networks}}{{$k}}\\t{{$v.IPAddress}}\\t{{$v.IPPrefixLen}}\\t{{$v.MacAddress}};{{end}}
 network ls -f driver=bridge -f type=custom --format {{.Name}}
-network ls -f dangling=true --format {{.Name}}
-network ls -f dangling=false --format {{.Name}}
 network ls -f label=a --format {{.Name}}
 network ls -f name=on --format {{.Name}}
 network ls -f scope=local -f type=builtin --format {{.Name}}
