@@ -9,6 +9,7 @@ import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { asStorageError, exists, type LayerDirectory, openLayerDirectory, rmdirIfThere } from "./layer-directory.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import { archiveFile, ErofsReceiver, erofsLayer, spillFile } from "./erofs/receiver.ts";
+import { MergedChains, mergedFile } from "./erofs/merged-chains.ts";
 import type { ArchiveReceiver, DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
 import { openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
@@ -18,6 +19,8 @@ import { linkTree } from "./copy-tree.ts";
 
 /** Made by the kernel in the work directory at the first mount with `volatile`. */
 const volatileMarker = "work/work/incompat";
+/** In a snapshot: it lies on its chain's one image ({@link MergedChains}). */
+const onMerged = "on-merged";
 /** A name that no key can have. */
 const fuseDirectory = "tmp-mnt";
 
@@ -75,7 +78,7 @@ export async function openOverlayDriver(dataRoot: string, helper: Helper, kind: 
   await mkdir(join(root, "l"), { recursive: true, mode: 0o710 });
   if (typeof kind.mount === "function") await mkdir(join(root, fuseDirectory), { recursive: true, mode: 0o700 });
   const directory = await openLayerDirectory(root, helper, {
-    files: [`${volatileMarker}/volatile/dirty`],
+    files: [`${volatileMarker}/volatile/dirty`, onMerged],
     directories: ["diff", `${volatileMarker}/volatile`, volatileMarker, "work/work", "work"],
   });
   const driver = new OverlayDriver(directory, await bootId(), kind);
@@ -101,6 +104,8 @@ class OverlayDriver implements StorageDriver {
   readonly #whole = new Set<string>();
   /** Images: layers with a file of sparse contents beside their archive. */
   readonly #spilled = new Set<ChainID>();
+  /** Images. */
+  readonly #merged: MergedChains | undefined;
   readonly defaultSizeBytes?: number;
   readonly receive?: (key: string) => Promise<ArchiveReceiver>;
   readonly archive?: (chain: ChainID) => string;
@@ -113,6 +118,10 @@ class OverlayDriver implements StorageDriver {
     this.#boot = boot;
     if (kind.defaultSizeBytes !== undefined) this.defaultSizeBytes = kind.defaultSizeBytes;
     if (kind.images !== true) return;
+    this.#merged = new MergedChains(
+      (chain) => this.#directory.path(chain),
+      (chain) => this.#lowers(chain).map(({ image }) => image!),
+    );
     this.receive = async (key) => {
       this.#directory.snapshot(key);
       return new ErofsReceiver(this.#directory.path(key));
@@ -164,6 +173,7 @@ class OverlayDriver implements StorageDriver {
     await this.#directory.prepare(key, { parent, ...(volatile ? { volatileBoot: this.#boot } : {}) }, async (directory) => {
       await Promise.all([mkdir(join(directory, "diff"), { mode: 0o755 }), mkdir(join(directory, "work"), { mode: 0o700 })]);
       if (sizeBytes !== undefined && "set" in limit) await limit.set(directory, sizeBytes);
+      if (parent !== undefined && (await this.#merged?.find(parent)) !== undefined) await symlink(mergedFile, join(directory, onMerged));
     });
   }
 
@@ -173,11 +183,20 @@ class OverlayDriver implements StorageDriver {
     const init = await this.#init(parent);
     if (volatileBoot !== undefined) await this.#reuseVolatile(key, volatileBoot);
     const directory = this.#directory.path(key);
-    return this.#overlay([init, ...this.#lowers(parent)], {
+    return this.#overlay([init, ...(await this.#lowersUnder(key, parent))], {
       upper: join(directory, "diff"),
       work: join(directory, "work"),
       volatile: volatileBoot !== undefined,
     });
+  }
+
+  /** The layers that a snapshot lies on; or their one image, where it was made on that (what is below an upper directory must not be exchanged). */
+  async #lowersUnder(key: string, parent: ChainID | undefined): Promise<readonly Lower[]> {
+    if (parent === undefined || this.#merged === undefined) return this.#lowers(parent);
+    const merged = (await exists(join(this.#directory.path(key), onMerged))) ? await this.#merged.get(parent) : undefined;
+    if (merged !== undefined) return [{ ...this.#lowerOf(parent), image: merged }];
+    await this.#merged.make(parent);
+    return this.#lowers(parent);
   }
 
   async commit(key: string, chain: ChainID): Promise<void> {
@@ -191,6 +210,7 @@ class OverlayDriver implements StorageDriver {
     const committed = await this.#directory.commit(key, chain, async (directory) => {
       if (this.#kind.images === true) {
         spilled = await exists(join(directory, spillFile));
+        await unlinkIfThere(join(directory, onMerged));
         for (const name of ["diff", "work"]) await rmdirIfThere(join(directory, name));
       }
       await writeFile(join(directory, "link"), link);
@@ -211,6 +231,7 @@ class OverlayDriver implements StorageDriver {
       return this.#directory.discard(key);
     }
     const link = this.#links.get(key);
+    await this.#merged?.forget(key);
     await this.#directory.discard(key);
     const init = await this.#inits.get(key);
     this.#links.delete(key);
@@ -263,8 +284,9 @@ class OverlayDriver implements StorageDriver {
     await this.#directory.sweep(active, (name) => name === "l" || name === fuseDirectory || inits.has(name));
   }
 
-  idle(): Promise<void> {
-    return this.#directory.idle();
+  async idle(): Promise<void> {
+    await this.#merged?.idle();
+    await this.#directory.idle();
   }
 
   async #linkWhole(parent: ChainID, key: string): Promise<void> {

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { ByteString } from "../bytes.ts";
 import { crc32c } from "./format.ts";
 import { buildImage, type ErofsNode } from "./image.ts";
+import { readImage } from "./read-image.ts";
 
 const has = (program: string) => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
 const meta = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 1_000_000_001n, xattrs: [] };
@@ -59,6 +60,13 @@ function expectTree(shape: Shape, at: Buffer): void {
   }
 }
 
+function wholly<T>(work: Generator<void, T>): T {
+  for (;;) {
+    const next = work.next();
+    if (next.done === true) return next.value;
+  }
+}
+
 describe("EROFS image", () => {
   const base = mkdtempSync(join(tmpdir(), "erofs-image-"));
   afterAll(() => rmSync(base, { recursive: true, force: true }));
@@ -87,6 +95,42 @@ describe("EROFS image", () => {
       }
     }
     expect(names).toEqual([".", "..", ...children.keys()].sort());
+  });
+
+  it("can be read back", () => {
+    fc.assert(
+      fc.property(tree, fc.constantFrom(9, 12), (shape, blockBits) => {
+        const root = nodeOf(shape, new Device());
+        if (root.kind !== "dir") return;
+        const link: ErofsNode = { kind: "file", meta: { ...meta, mtimeNs: -1n }, size: 1_000_000, chunks: { bits: 3, device: 7, blocks: [5, 0xffffffff] } };
+        const big: ErofsNode = { ...link, size: 2 * (8 << blockBits) };
+        root.children.set("hard", big);
+        root.children.set("linked", big);
+        const xattrs = [
+          { name: "security.capability", value: Buffer.from([1, 0, 255]) },
+          { name: "system.posix_acl_access", value: Buffer.from("x") },
+        ];
+        root.children.set("device", { kind: "char", meta: { mode: 0o666, uid: 2 ** 31, gid: 5, mtimeNs: 7n, xattrs }, major: 511, minor: 300_000 });
+        const image = buildImage(root, { blockBits, deviceBlocks: Array.from({ length: 130 }, (_, i) => i) });
+        const read = wholly(readImage(image, "it"));
+        expect(read).toEqual(root);
+        expect(read.children.get("hard")).toBe(read.children.get("linked"));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("that is damaged is refused", () => {
+    const image = buildImage({ kind: "dir", meta, children: new Map([["f", { kind: "symlink", meta, target: "t" }]]) }, { blockBits: 9, deviceBlocks: [1] });
+    for (let at = 0; at < image.length; at++) {
+      const damaged = Buffer.from(image);
+      damaged[at] = damaged[at]! ^ 0xff;
+      try {
+        wholly(readImage(damaged, "it"));
+      } catch (error) {
+        expect(error).toMatchObject({ code: "corrupt" });
+      }
+    }
   });
 
   it.skipIf(!has("fsck.erofs"))("is what fsck.erofs accepts and extracts (package erofs-utils)", () => {

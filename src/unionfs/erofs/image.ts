@@ -75,25 +75,36 @@ interface DirLayout {
 
 /** Makes the image of a tree. Everything about it but the contents of files is in it. */
 export function buildImage(root: ErofsNode & { kind: "dir" }, options: ImageOptions): Buffer {
+  const steps = imageSteps(root, options);
+  for (let next = steps.next(); ; next = steps.next()) if (next.done === true) return next.value;
+}
+
+/** The same in steps of some inodes each, for who must let others run in between. */
+export function imageSteps(root: ErofsNode & { kind: "dir" }, options: ImageOptions): Generator<void, Buffer> {
   return new ImageBuilder(options).build(root);
 }
+
+const maxDevices = 1000;
+const inodesAtOnce = 4;
 
 class ImageBuilder {
   readonly #blockBits: number;
   readonly #blockSize: number;
   readonly #devices: readonly number[];
   readonly #laid = new Map<ErofsNode, Laid>();
-  #end = INODES_OFFSET;
+  #end: number;
 
   constructor({ blockBits, deviceBlocks }: ImageOptions) {
     this.#blockBits = blockBits;
     this.#blockSize = 1 << blockBits;
     this.#devices = deviceBlocks;
-    if (DEVICE_TABLE_OFFSET + deviceBlocks.length * DEVICE_SLOT > INODES_OFFSET) throw new Error("too many devices");
+    // The root's number has 16 bits.
+    if (deviceBlocks.length > maxDevices) throw new EngineError("unsupported", `an EROFS image of more than ${maxDevices} devices`);
+    this.#end = Math.max(INODES_OFFSET, DEVICE_TABLE_OFFSET + deviceBlocks.length * DEVICE_SLOT);
   }
 
-  build(root: ErofsNode & { kind: "dir" }): Buffer {
-    this.#layTree(root);
+  *build(root: ErofsNode & { kind: "dir" }): Generator<void, Buffer> {
+    yield* this.#layTree(root);
     const inodesEnd = this.#align(this.#end);
     let block = inodesEnd / this.#blockSize;
     for (const laid of this.#laid.values()) {
@@ -104,7 +115,11 @@ class ImageBuilder {
     }
     if (block > 0xfffffffe) throw new EngineError("unsupported", "the layer's metadata is too large for one EROFS image");
     const image = Buffer.alloc(block * this.#blockSize);
-    for (const laid of this.#laid.values()) this.#writeInode(image, laid);
+    let written = 0;
+    for (const laid of this.#laid.values()) {
+      this.#writeInode(image, laid);
+      if (++written % inodesAtOnce === 0) yield;
+    }
     this.#writeSuper(image, root);
     return image;
   }
@@ -113,7 +128,7 @@ class ImageBuilder {
     return Math.ceil(offset / this.#blockSize) * this.#blockSize;
   }
 
-  #layTree(root: ErofsNode): void {
+  *#layTree(root: ErofsNode): Generator<void, void> {
     const queue: { readonly node: ErofsNode; readonly parent: Laid | undefined }[] = [{ node: root, parent: undefined }];
     // A directory's own come together: listing it with its inodes reads few blocks.
     for (let at = 0; at < queue.length; at++) {
@@ -129,6 +144,7 @@ class ImageBuilder {
         if (parent !== undefined) parent.nlink++;
         for (const child of node.children.values()) queue.push({ node: child, parent: laid });
       }
+      if (at % inodesAtOnce === 0) yield;
     }
   }
 
@@ -238,7 +254,8 @@ class ImageBuilder {
   }
 }
 
-function chunkTable(offset: number): number {
+/** Where a file's table of chunks is, when its inode and attributes end at `offset`. */
+export function chunkTable(offset: number): number {
   return Math.ceil(offset / 8) * 8;
 }
 
