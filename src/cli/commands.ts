@@ -109,6 +109,8 @@ const image: Entry = {
     build,
     diff: { about: "Show how two images differ, by layer and by file", load: async () => (await import("./image-diff.ts")).imageDiffCommand },
     tree: { about: "Show which images share which layers", load: async () => (await import("./image-tree.ts")).imageTreeCommand },
+    mount: { about: "Mount images read-only on the host", load: async () => (await import("./image-mount.ts")).imageMountCommand },
+    unmount: { about: "Unmount images", load: async () => (await import("./image-mount.ts")).imageUnmountCommand },
     bootstrap: { about: "Make a base image from Debian packages", load: async () => (await import("./bootstrap.ts")).bootstrapCommand },
     history,
     import: importEntry,

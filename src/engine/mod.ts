@@ -22,6 +22,7 @@ import type { Change } from "#unionfs/mod.ts";
 import type { VolumeStore } from "#volume/mod.ts";
 import type { StoreProblem } from "./check-store.ts";
 import type { DriverListing, StorageCosts } from "./compare-storage.ts";
+import type { ImageMount } from "./image-mounts.ts";
 
 /** Docker event; `timeNano` as bigint. */
 export interface EngineEvent {
@@ -210,6 +211,10 @@ export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save
   prune(filters: Filters): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
   /** Every image with its layers. */
   tree(): Promise<ImageBranch[]>;
+  /** Mounts an image read-only where the host sees it, until it is unmounted or the engine ends. */
+  mount(nameOrId: string): Promise<ImageMount>;
+  unmount(nameOrId: string): Promise<ImageMount>;
+  mounts(): readonly ImageMount[];
   /** How the second differs from the first, by layer and by file. Reads both. */
   compare(a: string, b: string): Promise<ImageComparison>;
   /** Containers (ids) that use the image. */

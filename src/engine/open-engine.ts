@@ -29,6 +29,7 @@ import { registryQueriesOf } from "./ask-registry.ts";
 import { buildsOf } from "./build-image.ts";
 import { openBuilds } from "./build-state.ts";
 import { checkStore } from "./check-store.ts";
+import { ImageMounts } from "./image-mounts.ts";
 import { compareStorage, listDrivers } from "./compare-storage.ts";
 import { containerStats } from "./container-stats.ts";
 import { type EngineContext, monitorDirectory } from "./context.ts";
@@ -74,10 +75,13 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const opened: (() => Promise<unknown>)[] = [release];
   try {
     const ctx = await openContext(options, opened);
+    const imageMounts = new ImageMounts(ctx);
+    await imageMounts.close();
+    opened.push(() => imageMounts.close());
     await restore(ctx);
     await restartContainers(ctx);
     sweepRegistryFiles(ctx, opened);
-    return engineOf(ctx, opened);
+    return engineOf(ctx, imageMounts, opened);
   } catch (error) {
     for (const close of opened.reverse()) await close().catch((cause: Error) => options.log("warn", `closing after a failed start: ${cause.message}`));
     throw error;
@@ -226,11 +230,11 @@ async function persistentId(dataRoot: string): Promise<string> {
   return id;
 }
 
-function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engine {
+function engineOf(ctx: EngineContext, imageMounts: ImageMounts, opened: (() => Promise<unknown>)[]): Engine {
   return {
     containers: containersOf(ctx),
     execs: execsOf(ctx),
-    images: imagesOf(ctx),
+    images: imagesOf(ctx, imageMounts),
     registries: registryQueriesOf(ctx),
     builds: buildsOf(ctx),
     networks: networksOf(ctx),

@@ -91,7 +91,7 @@ export { explainPlan, planToJson } from "./explain.ts";
 export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
 export { seenInside } from "./bind-idmap.ts";
 export { planMappedRoot } from "./plan-root.ts";
-export { planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
+export { planImageMount, planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
 export { planReadRootFiles, type RootFile } from "./read-root-files.ts";
 export { deviceRules, devicePathsOf, limitsOf } from "./resources.ts";
 export { seccompArchitectures, seccompOperators } from "#linux/bpf/compile.ts";

@@ -2,6 +2,7 @@
  * Opens a container's root for a file worker: its tree as its processes see it, or would see it.
  * @module
  */
+import { EngineError } from "#core/errors.ts";
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
@@ -61,6 +62,21 @@ export function planStoppedTree({ root, facts, mounts, at }: StoppedTree): Plan 
   for (const mount of mounts) planMount(draft, mount, { mnt, userns });
   // There is no child: the worker performs all of it.
   return { steps: draft.plan().steps.map((step): Step => ({ ...step, where: "host" })) };
+}
+
+/** Mounts an image's root read-only where the host sees it: at `at`, a directory of the engine's. @throws EngineError "unsupported" where the kernel cannot mount so many layers from outside */
+export function planImageMount({ root, facts, at }: Omit<StoppedTree, "mounts">): Plan {
+  const draft = new Draft();
+  if (planRoot(draft, root, { facts, mapping: undefined }) !== "detached")
+    throw new EngineError("unsupported", "this kernel cannot mount so many layers by their full names (Linux 6.5 can)", {
+      hint: "wherry create and wherry cp read the image, too",
+    });
+  draft.host(
+    { op: "mount_setattr", mnt: slots.root, set: MOUNT_ATTR.RDONLY, clr: 0n, propagation: 0n, recursive: 0, userns: NO_SLOT },
+    "an image is only read",
+  );
+  draft.host({ op: "move_mount", mnt: slots.root, dir: NO_SLOT, path: at }, "attached, so that the host can look at it");
+  return draft.plan();
 }
 
 function planMount(draft: Draft, { source, destination, readonly, file, idmap }: TreeMount, { mnt, userns }: { mnt: number; userns: number }): void {

@@ -394,6 +394,9 @@ export function createFakeEngine(): FakeEngine {
       remove: async (name) => [{ Untagged: `${name}:latest` }],
       prune: async () => ({ deleted: [], bytes: 0 }),
       users: (id: Digest) => [...records.values()].filter((r) => r.imageId === id).map((r) => r.id),
+      mount: unsupported("mount"),
+      unmount: unsupported("unmount"),
+      mounts: () => [],
       bootstrap: async (_what, onProgress) => {
         onProgress("unpacking");
         return busybox;

@@ -1,6 +1,6 @@
 /** Every storage driver under real containers: what a root does, that a FUSE program's mount shows nowhere, and that nothing stays. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -73,6 +73,12 @@ describe.skipIf(reason !== undefined)("storage drivers under containers", () => 
         };
         await semantics("--name", "one");
         expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(daemon.dataRoot);
+        const at = (await cli("image", "mount", "semantics")).trim();
+        expect(await cli("image", "mount")).toContain(at);
+        expect(readFileSync(join(at, "t/f"), "utf8")).toBe("lower");
+        expect(() => writeFileSync(join(at, "t/f"), "x")).toThrow("EROFS");
+        await cli("image", "unmount", "semantics");
+        expect(existsSync(at)).toBe(false);
         // The same once more, in a second container, and what the first has written as an image's layer.
         expect(await cli("diff", "one")).toContain("D /t/many");
         await cli("commit", "one", "second");

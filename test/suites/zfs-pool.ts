@@ -16,6 +16,8 @@ export interface ZfsPool {
 /** Why there can be none; undefined = there can. zfs-fuse is one for the whole machine. */
 export function whyNoZfs(): string | undefined {
   if (!installed("zpool")) return "neither zfsutils-linux nor zfs-fuse is installed";
+  // The module is loaded by the first command that asks for it.
+  if (!inKernel() && !installed("zfs-fuse")) spawnSync("modprobe", ["zfs"], { stdio: "ignore" });
   if (inKernel()) return undefined;
   if (!installed("zfs-fuse")) return "this kernel has no zfs, and zfs-fuse is not installed";
   return existsSync("/dev/fuse") ? undefined : "there is no /dev/fuse";

@@ -86,6 +86,17 @@ export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
   ["POST", "/wherry/system/check", check],
+  ["GET", "/wherry/images/mounts", async (_request, { engine }) => ({ kind: "json", status: 200, value: engine.images.mounts() })],
+  [
+    "POST",
+    "/wherry/images/mounts",
+    async ({ query }, { engine }) => ({ kind: "json", status: 200, value: await engine.images.mount(required(query, "image")) }),
+  ],
+  [
+    "DELETE",
+    "/wherry/images/mounts",
+    async ({ query }, { engine }) => ({ kind: "json", status: 200, value: await engine.images.unmount(required(query, "image")) }),
+  ],
   ["GET", "/wherry/images/tree", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.images.tree() })],
   ["GET", "/wherry/images/diff", compare],
   ["GET", "/wherry/storage", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.system.storageDrivers() })],

@@ -11,7 +11,7 @@ const controlSlot = 0;
 const answerTag = 1;
 const S_IFBLK = 0o60000;
 /** A container that has just ended, or udev looking at a new device, has it open for a moment. */
-const busyMs = 5_000;
+const busyMs = 30_000;
 
 /** The kernel's device mapper, by ioctls on /dev/mapper/control. */
 export class DeviceMapper {

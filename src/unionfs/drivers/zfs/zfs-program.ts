@@ -5,7 +5,7 @@ import type { Helper } from "#linux/helper.ts";
 import { programResult, runProgram } from "#linux/run-program.ts";
 
 /** Whoever had it open may be ending just now, zfs-fuse lets go a moment after the unmount, and what lies on it may be on its way out. */
-const busyMs = 5_000;
+const busyMs = 30_000;
 
 type Properties = Readonly<Record<string, string>>;
 
