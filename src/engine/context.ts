@@ -21,6 +21,7 @@ import type { EventLog } from "./events.ts";
 import type { ExecTable } from "./exec-table.ts";
 import type { IdRanges } from "./id-ranges.ts";
 import type { ImageIndex } from "./image-index.ts";
+import type { ImageMounts } from "./image-mounts.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
 import type { StorageBudget } from "./storage-budget.ts";
@@ -44,6 +45,7 @@ export interface EngineContext {
   /** Layers being unpacked, so that two pulls do not do the same. */
   readonly applying: SharedWork<void>;
   readonly imageIndex: ImageIndex;
+  readonly imageMounts: ImageMounts;
   readonly budget: StorageBudget;
   readonly builds: BuildState;
   readonly volumes: VolumeStore;

@@ -11,6 +11,9 @@ import { NO_SLOT } from "#linux/plan.ts";
 import { planImageMount } from "#runtime/mod.ts";
 import type { EngineContext } from "./context.ts";
 
+/** The parts of the engine that it works with. */
+type Parts = Pick<EngineContext, "helper" | "facts" | "layers" | "images"> & { readonly execRoot: string };
+
 /** An image that is mounted, and where. */
 export interface ImageMount {
   readonly id: ImageID;
@@ -20,11 +23,11 @@ export interface ImageMount {
 const MNT_DETACH = 2;
 
 export class ImageMounts {
-  readonly #ctx: EngineContext;
+  readonly #ctx: Parts;
   readonly #mounted = new Map<ImageID, string>();
   #changing: Promise<unknown> = Promise.resolve();
 
-  constructor(ctx: EngineContext) {
+  constructor(ctx: Parts) {
     this.#ctx = ctx;
   }
 
@@ -92,7 +95,7 @@ export class ImageMounts {
   }
 
   #root(): string {
-    return join(this.#ctx.options.execRoot, "images");
+    return join(this.#ctx.execRoot, "images");
   }
 
   #directory(id: ImageID): string {

@@ -7,14 +7,13 @@ import { usedImages } from "#container/used-images.ts";
 import { isRunning } from "#container/state.ts";
 import { bootstrapImage, branchOf, compareImages, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
-import type { ImageMounts } from "./image-mounts.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Filters, Images } from "./mod.ts";
 import { pullImage } from "./pull-image.ts";
 import { pushImage } from "./push-image.ts";
 
-export function imagesOf(ctx: EngineContext, mounted: ImageMounts): Images {
-  const { images, events, imageIndex } = ctx;
+export function imagesOf(ctx: EngineContext): Images {
+  const { images, events, imageIndex, imageMounts } = ctx;
   /** Changes of images are seen by `ps --filter ancestor` from then on. */
   const changing = async <T>(work: Promise<T>): Promise<T> => {
     try {
@@ -104,9 +103,9 @@ export function imagesOf(ctx: EngineContext, mounted: ImageMounts): Images {
       events.publish("image", "prune", "", { reclaimed: String(result.bytes) });
       return result;
     },
-    mount: (name) => mounted.mount(name),
-    unmount: (name) => mounted.unmount(name),
-    mounts: () => mounted.list(),
+    mount: (name) => imageMounts.mount(name),
+    unmount: (name) => imageMounts.unmount(name),
+    mounts: () => imageMounts.list(),
     tree: async () => (await images.list()).map(branchOf),
     compare: async (a, b) => compareImages(ctx.layers, await images.get(a), await images.get(b)),
     users: (id) => usersOf(ctx, id).map((user) => user.id),

@@ -75,13 +75,12 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const opened: (() => Promise<unknown>)[] = [release];
   try {
     const ctx = await openContext(options, opened);
-    const imageMounts = new ImageMounts(ctx);
-    await imageMounts.close();
-    opened.push(() => imageMounts.close());
+    await ctx.imageMounts.close();
+    opened.push(() => ctx.imageMounts.close());
     await restore(ctx);
     await restartContainers(ctx);
     sweepRegistryFiles(ctx, opened);
-    return engineOf(ctx, imageMounts, opened);
+    return engineOf(ctx, opened);
   } catch (error) {
     for (const close of opened.reverse()) await close().catch((cause: Error) => options.log("warn", `closing after a failed start: ${cause.message}`));
     throw error;
@@ -171,6 +170,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     downloads,
     applying: new SharedWork(),
     imageIndex,
+    imageMounts: new ImageMounts({ execRoot, helper, facts, layers, images }),
     budget,
     builds: await openBuilds({ dataRoot, execRoot, images, log, budgetBytes: options.buildCacheBudgetBytes }),
     volumes,
@@ -230,11 +230,11 @@ async function persistentId(dataRoot: string): Promise<string> {
   return id;
 }
 
-function engineOf(ctx: EngineContext, imageMounts: ImageMounts, opened: (() => Promise<unknown>)[]): Engine {
+function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engine {
   return {
     containers: containersOf(ctx),
     execs: execsOf(ctx),
-    images: imagesOf(ctx, imageMounts),
+    images: imagesOf(ctx),
     registries: registryQueriesOf(ctx),
     builds: buildsOf(ctx),
     networks: networksOf(ctx),
