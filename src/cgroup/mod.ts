@@ -37,6 +37,19 @@ export interface CgroupPlan {
   readonly unit?: TransientUnit;
 }
 
+/** How much of the time some (or all) processes waited for a resource: percent of the last 10, 60 and 300 s, and microseconds ever. @see the kernel's accounting/psi */
+export interface Pressure {
+  readonly some: PressureLine;
+  readonly full: PressureLine;
+}
+
+export interface PressureLine {
+  readonly avg10: number;
+  readonly avg60: number;
+  readonly avg300: number;
+  readonly totalUs: number;
+}
+
 /** cpu in nanoseconds, memory in bytes; the raw counters that `stats` needs. */
 export interface CgroupStats {
   readonly cpu: {
@@ -56,6 +69,8 @@ export interface CgroupStats {
     readonly stats: Readonly<Record<string, number>>;
   };
   readonly pids: { readonly current: number; readonly limit: number };
+  /** v2 only, where the kernel counts it (CONFIG_PSI). */
+  readonly pressure?: { readonly cpu?: Pressure; readonly memory?: Pressure; readonly io?: Pressure };
   readonly blkio: readonly {
     readonly field: "io_service_bytes_recursive" | "io_serviced_recursive";
     readonly major: number;

@@ -223,6 +223,12 @@ const cases: Readonly<Record<string, Case>> = {
   "device-write-bps": throttled({ BlkioDeviceWriteBps: [{ Path: loop, Rate: 2 << 20 }] }, "write_bps_device", "wbps=2097152", 2 << 20),
   "device-read-iops": throttled({ BlkioDeviceReadIOps: [{ Path: loop, Rate: 100 }] }, "read_iops_device", "riops=100", 100),
   "device-write-iops": throttled({ BlkioDeviceWriteIOps: [{ Path: loop, Rate: 200 }] }, "write_iops_device", "wiops=200", 200),
+  "cgroup-conf memory.high and memory.oom.group": {
+    host: { WherryUnified: { "memory.high": "50331648", "memory.oom.group": "1" } },
+    script: "cd /sys/fs/cgroup; cat memory.high memory.oom.group",
+    shows: "50331648\n1",
+    not: v2 ? false : "files of cgroup v2",
+  },
   "cpuset-mems": { host: { CpusetMems: "0" }, script: limit("cpuset/cpuset.mems", "cpuset.mems"), shows: "0" },
 };
 

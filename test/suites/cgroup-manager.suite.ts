@@ -305,6 +305,10 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls, 
       expect(Object.keys(stats.memory.stats).length).toBeGreaterThan(10);
       expect(stats.pids.current).toBeGreaterThanOrEqual(1);
       expect(stats.cpu.usageNs).toBeGreaterThan(0); // user and system time are sampled at ticks on v1: a short life may have none
+      if (existsSync("/proc/pressure/memory") && Object.keys(running.paths.dirs).join() === "") {
+        expect(stats.pressure?.memory?.some.totalUs).toBeGreaterThanOrEqual(0);
+        expect(stats.pressure?.io?.full.avg10).toBeLessThanOrEqual(100);
+      }
       for (const entry of stats.blkio) expect(entry.op).toMatch(/^[A-Za-z]+$/);
       await finish(running);
     });

@@ -1,7 +1,7 @@
 /** `update`, `events` and `ps`. @module */
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { CgroupStats } from "#cgroup/mod.ts";
+import type { CgroupStats, Pressure } from "#cgroup/mod.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
 import { readJson } from "./bundle.ts";
@@ -73,21 +73,28 @@ function fromFlags(flags: Parsed): OciResources {
 }
 
 /** runc's form of statistics. */
-function statsJson({ cpu, memory, pids, blkio }: CgroupStats): object {
+function statsJson({ cpu, memory, pids, blkio, pressure = {} }: CgroupStats): object {
   const entries = (field: CgroupStats["blkio"][number]["field"]) => blkio.filter((entry) => entry.field === field).map(({ field: _field, ...entry }) => entry);
   return {
     cpu: {
       usage: { total: cpu.usageNs, percpu: cpu.perCpuNs, kernel: cpu.systemNs, user: cpu.userNs },
       throttling: { periods: cpu.periods, throttledPeriods: cpu.throttledPeriods, throttledTime: cpu.throttledNs },
+      ...psi(pressure.cpu),
     },
     memory: {
       cache: memory.stats["cache"] ?? 0,
       usage: { limit: memory.limit, usage: memory.usage, max: memory.maxUsage, failcnt: memory.failcnt },
       raw: memory.stats,
+      ...psi(pressure.memory),
     },
     pids: { current: pids.current, limit: pids.limit },
-    blkio: { ioServiceBytesRecursive: entries("io_service_bytes_recursive"), ioServicedRecursive: entries("io_serviced_recursive") },
+    blkio: { ioServiceBytesRecursive: entries("io_service_bytes_recursive"), ioServicedRecursive: entries("io_serviced_recursive"), ...psi(pressure.io) },
   };
+}
+
+function psi(pressure: Pressure | undefined): object {
+  const line = ({ totalUs, ...averages }: Pressure["some"]) => ({ ...averages, total: totalUs });
+  return pressure === undefined ? {} : { psi: { some: line(pressure.some), full: line(pressure.full) } };
 }
 
 /** With --stats one report, without one every --interval until the container has stopped. */

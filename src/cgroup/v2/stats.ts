@@ -3,12 +3,12 @@
  * @module
  */
 import { keyedIn, numberIn, readControl } from "../control-files.ts";
-import type { CgroupStats } from "../mod.ts";
+import type { CgroupStats, Pressure, PressureLine } from "../mod.ts";
 
 /** `memoryBytes` of the host stands for "max", as in Docker's stats. */
 export async function readStats(dir: string, memoryBytes: number): Promise<CgroupStats> {
   const read = async (file: string) => await readControl(`${dir}/${file}`);
-  const [cpuStat, current, peak, max, events, memStat, pids, pidsMax, ioStat] = await Promise.all([
+  const [cpuStat, current, peak, max, events, memStat, pids, pidsMax, ioStat, ...pressures] = await Promise.all([
     read("cpu.stat"),
     read("memory.current"),
     read("memory.peak"), // 5.19
@@ -18,6 +18,9 @@ export async function readStats(dir: string, memoryBytes: number): Promise<Cgrou
     read("pids.current"),
     read("pids.max"),
     read("io.stat"),
+    read("cpu.pressure"),
+    read("memory.pressure"),
+    read("io.pressure"),
   ]);
   const cpu = keyedIn(cpuStat);
   const nanoseconds = (key: string) => (cpu[key] ?? 0) * 1000;
@@ -39,8 +42,28 @@ export async function readStats(dir: string, memoryBytes: number): Promise<Cgrou
       stats: keyedIn(memStat),
     },
     pids: { current: numberIn(pids), limit: numberIn(pidsMax) },
+    ...pressureOf(pressures),
     blkio: ioEntries(ioStat),
   };
+}
+
+function pressureOf([cpu, memory, io]: readonly (string | undefined)[]): Pick<CgroupStats, "pressure"> {
+  const found = Object.entries({ cpu: parsePressure(cpu), memory: parsePressure(memory), io: parsePressure(io) }).filter(
+    ([, pressure]) => pressure !== undefined,
+  );
+  return found.length === 0 ? {} : { pressure: Object.fromEntries(found) };
+}
+
+/** Lines "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"; `full` of the CPU is there since Linux 5.13. Undefined: the file is missing. */
+export function parsePressure(text: string | undefined): Pressure | undefined {
+  if (text === undefined || text === "") return undefined;
+  const line = (name: string): PressureLine => {
+    const [, fields = ""] = new RegExp(`^${name} (.*)$`, "m").exec(text) ?? [];
+    const values = new Map(fields.split(" ").map((field) => field.split("=") as [string, string]));
+    const value = (key: string) => Number(values.get(key) ?? 0);
+    return { avg10: value("avg10"), avg60: value("avg60"), avg300: value("avg300"), totalUs: value("total") };
+  };
+  return { some: line("some"), full: line("full") };
 }
 
 const keys: Readonly<Record<string, readonly [CgroupStats["blkio"][number]["field"], string]>> = {

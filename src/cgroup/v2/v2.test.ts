@@ -7,7 +7,7 @@ import { type DevicePolicy, devicePolicy } from "../device-rules.ts";
 import { openCgroups } from "../open-cgroups.ts";
 import { compileDeviceProgram } from "./device-program.ts";
 import { cpuWeight, ioWeight, memoryWrites } from "./limits.ts";
-import { ioEntries } from "./stats.ts";
+import { ioEntries, parsePressure } from "./stats.ts";
 
 const facts = {
   cgroup: { mode: "v2", v2Root: "/absent", v1: {}, v2Controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"], own: { "": "/" }, kill: true },
@@ -126,6 +126,17 @@ test("io.stat: the fields that docker's stats have", () => {
     { field: "io_serviced_recursive", major: 8, minor: 16, op: "write", value: 0 },
     { field: "io_service_bytes_recursive", major: 254, minor: 0, op: "read", value: 1 },
   ]);
+});
+
+test("memory.pressure: percentages and microseconds; a file that is missing is no pressure", () => {
+  const text = "some avg10=1.50 avg60=0.75 avg300=0.10 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=42";
+  expect(parsePressure(text)).toEqual({
+    some: { avg10: 1.5, avg60: 0.75, avg300: 0.1, totalUs: 123456 },
+    full: { avg10: 0, avg60: 0, avg300: 0, totalUs: 42 },
+  });
+  // Before Linux 5.13 the CPU has no second line.
+  expect(parsePressure(text.split("\n")[0])?.full).toEqual({ avg10: 0, avg60: 0, avg300: 0, totalUs: 0 });
+  expect(parsePressure(undefined)).toBeUndefined();
 });
 
 describe("device program", () => {
