@@ -103,9 +103,22 @@ const container: Entry = {
   },
 };
 
+const manifestFile = () => import("./registry/manifest.ts");
+const manifest: Entry = {
+  about: "Look at and make manifest lists in registries",
+  sub: {
+    annotate: { about: "Say for which platform an image of a list is", load: async () => (await manifestFile()).manifestAnnotateCommand },
+    create: { about: "Make a manifest list of images in a registry", load: async () => (await manifestFile()).manifestCreateCommand },
+    inspect: { about: "Show a manifest or a manifest list", load: async () => (await manifestFile()).manifestInspectCommand },
+    push: { about: "Push a manifest list", load: async () => (await manifestFile()).manifestPushCommand },
+    rm: { about: "Forget manifest lists that were not pushed", load: async () => (await manifestFile()).manifestRmCommand },
+  },
+};
+
 const image: Entry = {
   about: "Manage images",
   sub: {
+    copy: { about: "Copy an image between registries", load: async () => (await import("./image-copy.ts")).imageCopyCommand },
     build,
     diff: { about: "Show how two images differ, by layer and by file", load: async () => (await import("./image-diff.ts")).imageDiffCommand },
     tree: { about: "Show which images share which layers", load: async () => (await import("./image-tree.ts")).imageTreeCommand },
@@ -218,6 +231,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   info,
   container,
   image,
+  manifest,
   network,
   storage,
   system,

@@ -1,7 +1,7 @@
 /** NDJSON progress (pull, load, import, bootstrap) for people: lines that move on a terminal, plain lines elsewhere. @module */
 import type { Writable } from "node:stream";
 import { decodeLines } from "#api/types/ndjson.ts";
-import { progressBar, type ProgressLine } from "#api/types/progress.ts";
+import { decimalSize, progressBar, type ProgressLine } from "#api/types/progress.ts";
 import type { CliIo } from "./io.ts";
 import { write } from "./output.ts";
 
@@ -17,18 +17,20 @@ export interface ProgressOptions {
 /** Prints the stream to its end. Throws Error with the daemon's message when a line says so. */
 export async function renderProgress(body: AsyncIterable<Uint8Array>, options: ProgressOptions): Promise<void> {
   const rows = new Map<string, number>(); // id → how many rows from the top
+  const pace = new Pace();
   for await (const value of decodeLines(body)) {
     const line = value as ProgressLine; // the shape of every progress stream
     if (line.error !== undefined || line.errorDetail !== undefined) throw new Error(line.errorDetail?.message ?? line.error);
     if (line.aux !== undefined) options.onAux?.(line.aux);
-    else if (options.quiet !== true) await show(line, rows, options);
+    else if (options.quiet !== true) await show(line, rows, pace, options);
   }
 }
 
-async function show(line: ProgressLine, rows: Map<string, number>, { io, output, terminal }: ProgressOptions): Promise<void> {
+async function show(line: ProgressLine, rows: Map<string, number>, pace: Pace, { io, output, terminal }: ProgressOptions): Promise<void> {
   if (line.stream !== undefined) return write(output, line.stream);
   if (line.status === undefined) return;
-  const bar = barOf(line, (io.size()?.columns ?? 80) < 110);
+  const plain = barOf(line, (io.size()?.columns ?? 80) < 110);
+  const bar = terminal && plain !== "" ? `${plain}${pace.of(line, performance.now())}` : plain;
   const id = line.id ?? "";
   const text = `${id === "" ? "" : `${id}: `}${line.status}`;
   if (!terminal) {
@@ -54,4 +56,27 @@ function barOf({ progressDetail, progress }: ProgressLine, narrow: boolean): str
   if (current === undefined || (current === 0 && (total ?? 0) === 0)) return progress ?? "";
   const bar = progressBar(current, total ?? 0);
   return narrow ? bar.slice(bar.indexOf("]") + 1).trim() : bar;
+}
+
+/** How fast something goes, and how long it will take: over what came since its state began. */
+export class Pace {
+  readonly #begun = new Map<string, { readonly status: string; readonly atMs: number; readonly bytes: number }>();
+
+  /** `  12.3MB/s 4s`; "" in the first half second, and where there is nothing to say. */
+  of({ id = "", status = "", progressDetail }: ProgressLine, nowMs: number): string {
+    const { current, total } = progressDetail ?? {};
+    if (current === undefined || total === undefined || total === 0) return "";
+    const begun = this.#begun.get(id);
+    if (begun === undefined || begun.status !== status || current < begun.bytes) {
+      this.#begun.set(id, { status, atMs: nowMs, bytes: current });
+      return "";
+    }
+    const seconds = (nowMs - begun.atMs) / 1000;
+    const rate = (current - begun.bytes) / seconds;
+    if (seconds < 0.5 || rate <= 0) return "";
+    const left = Math.ceil((total - current) / rate);
+    const time =
+      left >= 3600 ? `${Math.floor(left / 3600)}h${Math.floor((left % 3600) / 60)}m` : left >= 60 ? `${Math.floor(left / 60)}m${left % 60}s` : `${left}s`;
+    return `  ${decimalSize(rate)}/s ${time}`;
+  }
 }

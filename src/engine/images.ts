@@ -7,6 +7,7 @@ import { usedImages } from "#container/used-images.ts";
 import { isRunning } from "#container/state.ts";
 import { bootstrapImage, branchOf, compareImages, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
+import { copyImage } from "./copy-image.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Filters, Images } from "./mod.ts";
 import { pullImage } from "./pull-image.ts";
@@ -83,6 +84,7 @@ export function imagesOf(ctx: EngineContext): Images {
           signal,
         ),
       ),
+    copy: (request, onEvent, signal) => copyImage(ctx, request, onEvent, signal),
     import: async (tar, options) => {
       await ctx.budget.makeRoom(async () => 0);
       const id = await changing(images.import(tar, options));

@@ -189,6 +189,14 @@ export interface PushRequest {
   readonly credentials?: Credentials | undefined;
 }
 
+/** From one registry to another. Names with tag or digest. */
+export interface CopyRequest {
+  readonly from: string;
+  readonly to: string;
+  readonly fromCredentials?: Credentials | undefined;
+  readonly toCredentials?: Credentials | undefined;
+}
+
 export type PushState = "preparing" | "waiting" | "exists" | "mounted" | "pushing" | "pushed";
 
 export type PushEvent =
@@ -207,6 +215,8 @@ export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save
   pull(request: PullRequest, onEvent: (event: PullEvent) => void, signal?: AbortSignal): Promise<void>;
   /** Sends an image to the registry that its name says. */
   push(request: PushRequest, onEvent: (event: PushEvent) => void, signal?: AbortSignal): Promise<void>;
+  /** Copies an image between registries; nothing of it is stored here. */
+  copy(request: CopyRequest, onEvent: (event: PushEvent) => void, signal?: AbortSignal): Promise<void>;
   remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean }): Promise<DeleteResult[]>;
   prune(filters: Filters): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }>;
   /** Every image with its layers. */

@@ -391,6 +391,7 @@ export function createFakeEngine(): FakeEngine {
       import: async () => busybox.id,
       pull: unsupported("pull"),
       push: unsupported("push"),
+      copy: unsupported("copy"),
       remove: async (name) => [{ Untagged: `${name}:latest` }],
       prune: async () => ({ deleted: [], bytes: 0 }),
       users: (id: Digest) => [...records.values()].filter((r) => r.imageId === id).map((r) => r.id),

@@ -53,9 +53,10 @@ export class HostileRegistry implements AsyncDisposable {
     tag: string,
     layers: readonly { readonly blob: Buffer; readonly diffId: string; readonly mediaType?: string }[],
     change: (manifest: Record<string, unknown>) => void = () => undefined,
+    platform: { readonly architecture: string; readonly variant?: string } = { architecture: "amd64" },
   ): string {
     const config = Buffer.from(
-      JSON.stringify({ architecture: "amd64", os: "linux", config: {}, rootfs: { type: "layers", diff_ids: layers.map(({ diffId }) => diffId) } }),
+      JSON.stringify({ ...platform, os: "linux", config: {}, rootfs: { type: "layers", diff_ids: layers.map(({ diffId }) => diffId) } }),
     );
     this.blobs.set(sha256(config), config);
     for (const { blob } of layers) this.blobs.set(sha256(blob), blob);

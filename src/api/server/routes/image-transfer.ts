@@ -9,7 +9,7 @@ import { emitted } from "../queue.ts";
 import type { Context, Route } from "../router.ts";
 import { blameRequest } from "../status.ts";
 import { referenceOf } from "./images.ts";
-import { pullImage, pushImage } from "./registry.ts";
+import { copyImage, pullImage, pushImage } from "./registry.ts";
 
 function loadLine(event: LoadEvent, quiet: boolean): ProgressLine | undefined {
   if (event.kind === "loaded") {
@@ -80,6 +80,7 @@ export const imageTransferRoutes: readonly Route[] = [
   ["GET", "/images/get", (request, context) => save(request.query.all("names"), context)],
   ["GET", "/images/{name:.*}/get", (_request, context, name) => save([name!], context)],
   ["POST", "/images/{name:.*}/push", pushImage],
+  ["POST", "/wherry/images/copy", copyImage],
   [
     "POST",
     "/images/create",

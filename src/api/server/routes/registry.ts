@@ -109,6 +109,19 @@ export function pushImage(request: ApiRequest, { engine }: Context, name?: strin
   return { kind: "lines", status: 200, lines, eager: false };
 }
 
+/** `POST /wherry/images/copy?from=&to=`: the credentials of the source have a header of their own. */
+export function copyImage(request: ApiRequest, { engine }: Context): ApiResponse {
+  const { query, headers, signal } = request;
+  const asked = {
+    from: query.text("from"),
+    to: query.text("to"),
+    fromCredentials: parseAuthHeader(headers["x-registry-auth-from"]),
+    toCredentials: parseAuthHeader(headers["x-registry-auth"]),
+  };
+  const lines = emitted<ProgressLine>((emit) => engine.images.copy(asked, eachLine(pushLines, emit), signal));
+  return { kind: "lines", status: 200, lines, eager: false };
+}
+
 /** docker's CLI sends JSON here, ours the text. */
 function platformText(text: string): string {
   if (!text.startsWith("{")) return text;
