@@ -2,13 +2,14 @@
  * What a starting engine makes of what it finds: containers that went on while no engine ran, those that ended meanwhile, and the leavings of crashes.
  * @module
  */
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Container } from "#container/container.ts";
 import { restartsWithDaemon } from "#container/restart-policy.ts";
 import { isActive, isRunning, toExited } from "#container/state.ts";
 import { exitReason } from "#container/exit-reason.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
+import { errnoOf } from "#core/errors.ts";
 import { readExitRecord } from "#linux/exit-record.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
@@ -19,6 +20,7 @@ import { keepLog } from "./keep-log.ts";
 import { removeContainer, removeEnded } from "./remove-container.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { readPidFile } from "./pid-file.ts";
+import type { StartedNetworks } from "./start-container.ts";
 
 /** Loads every record, finds the processes, and cleans up. Restart policies are applied by {@link restartContainers}, when all is known. */
 export async function restore(ctx: EngineContext): Promise<void> {
@@ -56,7 +58,7 @@ async function findProcess(ctx: EngineContext, container: Container): Promise<vo
   const started = (await readPidFile(pidPath)) !== undefined;
   const link = started ? await ctx.helper.reconnect(socketPath, pidPath, exitPath) : undefined;
   if (link !== undefined) {
-    adopt(ctx, container, link);
+    await adopt(ctx, container, link);
     return;
   }
   const exit = started ? await readExitRecord(exitPath) : undefined;
@@ -66,7 +68,7 @@ async function findProcess(ctx: EngineContext, container: Container): Promise<vo
 }
 
 /** It goes on. A record from before the start lacks what the start has found out. */
-function adopt(ctx: EngineContext, container: Container, link: MonitorLink): void {
+async function adopt(ctx: EngineContext, container: Container, link: MonitorLink): Promise<void> {
   const { record } = container;
   container.link = link;
   container.run = 1;
@@ -82,8 +84,20 @@ function adopt(ctx: EngineContext, container: Container, link: MonitorLink): voi
     error: "",
     startedAt: rfc3339Nano(nowNs()),
   });
-  container.set({ cgroup: record.cgroup ?? ctx.cgroups.plan(record.hostConfig.CgroupParent, record.id, {}, 1).paths });
+  container.set({
+    ...(await startedNetworks(ctx, record.id)),
+    cgroup: record.cgroup ?? ctx.cgroups.plan(record.hostConfig.CgroupParent, record.id, {}, 1).paths,
+  });
   ctx.background.add(`storing container ${record.id}`, ctx.records.save(container.record));
+}
+
+async function startedNetworks(ctx: EngineContext, id: string): Promise<Partial<StartedNetworks>> {
+  try {
+    return JSON.parse(await readFile(monitorFiles(ctx.options, id).networkPath, "utf8")) as StartedNetworks; // written whole before the program ran, in a directory of ours
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return {};
+    throw error;
+  }
 }
 
 /** Code of a container of which nobody knows how it ended: the host was restarted, or its monitor killed. */
@@ -195,7 +209,7 @@ async function sweepMonitorFiles(ctx: EngineContext): Promise<void> {
     const [container = "", exec] = base.split("-");
     if (exec === undefined && known.has(container)) continue;
     const path = join(directory, base);
-    const unlinkAll = () => Promise.all([".sock", ".pid", ".exit", ".pid.tmp", ".exit.tmp"].map((ending) => unlinkIfThere(path + ending)));
+    const unlinkAll = () => Promise.all([".sock", ".pid", ".exit", ".net", ".pid.tmp", ".exit.tmp"].map((ending) => unlinkIfThere(path + ending)));
     const link = exec === undefined ? undefined : await ctx.helper.reconnect(`${path}.sock`, `${path}.pid`, `${path}.exit`);
     if (link === undefined) await unlinkAll();
     else ctx.background.addEndless(`files of exec ${base}`, link.exited.then(unlinkAll, unlinkAll));

@@ -125,6 +125,7 @@ async function launch(
       preparation: [
         ...preparation,
         ...(audited ? [auditSession] : []),
+        ...(hostConfig.AutoRemove ? [] : [storeNetworks(ctx, id, network)]),
         ...(hostConfig.AutoRemove ? [storeRecord(ctx, { ...record, endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths })] : []),
       ],
       id,
@@ -155,6 +156,20 @@ const auditSession: Step = {
   section: "To tell which system calls are refused",
   see: "proc(5)",
 };
+
+/** The record is stored after the start. Whoever is killed in between leaves a container that runs: the next engine learns from here where it is. */
+function storeNetworks(ctx: EngineContext, id: string, { endpoints, ports }: Joined): Step {
+  return {
+    op: "write",
+    where: "host",
+    dir: NO_SLOT,
+    path: monitorFiles(ctx.options, id).networkPath,
+    flags: writeAnew,
+    data: Buffer.from(JSON.stringify({ endpoints, ports } satisfies StartedNetworks)),
+    why: "its networks, by which the next engine finds it if this one is killed before it is stored",
+    section: "The engine's files for it",
+  };
+}
 
 /** A container that removes itself is not worth a write by rename: whoever writes it launches it next, and a half-written record is swept. */
 function storeRecord(ctx: EngineContext, record: Container["record"]): Step {
@@ -235,6 +250,9 @@ async function chainOf(ctx: EngineContext, { record }: Container): Promise<strin
   if (record.imageId === "" || record.snapshot === "") return undefined;
   return (await ctx.images.find(record.imageId))?.chainId;
 }
+
+/** Content of a container's {@link MonitorFiles} `networkPath`. */
+export type StartedNetworks = Pick<Container["record"], "endpoints" | "ports">;
 
 interface Joined {
   readonly endpoints: Record<string, EndpointRecord>;

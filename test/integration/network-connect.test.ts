@@ -1,4 +1,6 @@
 /** `network connect` and `disconnect`, and several networks at once, on the real kernel. */
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { networkingConfig } from "#api/types/host-config.ts";
@@ -112,6 +114,24 @@ inOwnHost(import.meta.filename, "connect and disconnect", [], () => {
     expect(await page80(8098)).toBe("hi\n");
     await t.engine.containers.restart(id, { timeout: 0 });
     expect(await inside(id, "ip -4 -o addr")).not.toContain("10.97.2.9");
+  });
+
+  test("an engine that was killed before it stored a start: the next one knows the container's networks", async () => {
+    await network("blue", { IPAM: { Driver: "default", Options: null, Config: [{ Subnet: "10.94.1.0/24" }] } });
+    const bindings = { "80/tcp": [{ HostIp: "127.0.0.1", HostPort: "8097" }] };
+    const id = await t.create(["sh", "-c", page], {}, { NetworkMode: "blue", PortBindings: bindings });
+    const path = join(t.root, "data/containers", id, "container.json");
+    const before = await readFile(path);
+    await t.engine.containers.start(id);
+    const { blue } = t.engine.containers.get(id).endpoints;
+    await t.engine.close();
+    await writeFile(path, before);
+    await t.reopen();
+    expect(t.engine.containers.get(id)).toMatchObject({ state: { status: "running" }, endpoints: { blue }, ports: bindings });
+    expect(await defaultOf(id)).toEqual(["10.94.1.1", "eth0"]);
+    expect(await page80(8097)).toBe("hi\n");
+    await t.engine.containers.remove(id, { force: true, volumes: true });
+    expect(await readdir(join(t.root, "run/c"))).toEqual([]);
   });
 
   test("what cannot be is refused in docker's words, and nothing stays behind", async () => {
