@@ -180,6 +180,15 @@ describe.skipIf(!able)("wherry-runtime", () => {
     expect(runtime.left()).toEqual([]);
   });
 
+  it("a shim cleans up behind a container that never was, from a directory that is gone", () => {
+    const gone = join(runtime.directory, "gone");
+    const script = 'mkdir -p "$0" && cd "$0" && rmdir "$0" && exec "$@"';
+    const { status, stderr } = spawnSync("sh", ["-c", script, gone, wherryRuntime, "--root", runtime.root, "delete", "--force", "never-was"], {
+      encoding: "utf8",
+    });
+    expect([status, stderr]).toEqual([0, ""]);
+  });
+
   it("tells its features", () => {
     const features = JSON.parse(runtime.call(["features"]).stdout) as {
       ociVersionMax: string;
