@@ -7,6 +7,7 @@ import { unlink } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import type { ApiClient } from "#api/client/mod.ts";
 import { preload } from "#cli/commands.ts";
+import { resolveConnection } from "#cli/contexts/connection.ts";
 import { main } from "#cli/main.ts";
 import { FrameReader, frameTypes, parseHello, ProtocolError, writeFrame } from "./stub-frames.ts";
 import { StubSession } from "./stub-session.ts";
@@ -64,6 +65,16 @@ function listen(server: Server, path: string): Promise<void> {
   });
 }
 
+/** A context may name another daemon than the one that the stub has found; what is wrong with a context is told by a Node of the caller's own, too. */
+async function speaksToAnother(session: StubSession): Promise<boolean> {
+  try {
+    const { context, host, tls } = await resolveConnection(session);
+    return tls !== undefined || (context !== "default" && host !== undefined);
+  } catch {
+    return true;
+  }
+}
+
 /** One stub, from hello to exit code. */
 async function converse(socket: Socket, { client }: CliServerOptions): Promise<void> {
   const frames = new FrameReader();
@@ -95,6 +106,11 @@ async function converse(socket: Socket, { client }: CliServerOptions): Promise<v
   const first = await firstFrame;
   if (first === "gone") return;
   if (first === "other-version") {
+    writeFrame(socket, frameTypes.execNode);
+    socket.end();
+    return;
+  }
+  if (await speaksToAnother(first)) {
     writeFrame(socket, frameTypes.execNode);
     socket.end();
     return;

@@ -7,25 +7,13 @@ import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { type ApiClient, ConnectionError } from "#api/client/mod.ts";
 import { createHttpClient } from "#api/client/http.ts";
-import { programFlags } from "#cli/commands.ts";
-import { parseFlags } from "#cli/flags.ts";
+import { resolveConnection } from "#cli/contexts/connection.ts";
 import { main } from "#cli/main.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { ensureDaemon } from "./ensure-daemon.ts";
 import { processIo } from "./process-io.ts";
 
 const defaultHost = "unix:///run/wherry/wherry.sock";
-
-/** Where `-H` or the environment points; undefined = the default. A wrong command line is main's to explain. */
-function namedHost(argv: readonly string[], env: NodeJS.ProcessEnv): string | undefined {
-  try {
-    const given = parseFlags(programFlags, argv, false).values.list("host").at(-1);
-    if (given !== undefined) return given;
-  } catch {
-    return undefined;
-  }
-  return env["WHERRY_HOST"] || env["DOCKER_HOST"] || undefined;
-}
 
 /** Beside this program in the package; in the checkout, in dist. */
 function daemonProgram(): string {
@@ -81,8 +69,12 @@ async function explained(body: unknown, format: unknown, refusal: ConnectionErro
 }
 
 const io = processIo();
-const host = namedHost(io.argv, process.env);
-const code = await main(io, () => (host === undefined ? startingClient(defaultHost) : createHttpClient(host)));
+// What is wrong with it is told by the command that needs a daemon.
+const connection = await resolveConnection(io).catch((error: Error) => error);
+const code = await main(io, () => {
+  if (connection instanceof Error) throw connection;
+  return connection.host === undefined ? startingClient(defaultHost) : createHttpClient(connection.host, connection.tls);
+});
 // A pipe that is full keeps the last piece in this process; exit would drop it. An empty write is answered after all others.
 for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write("", resolve));
 process.exit(code);

@@ -14,12 +14,15 @@ export interface Entry {
 /** Flags before the command. */
 export const programFlags: FlagSet = new FlagSet([
   one("config", "Directory of docker's client configuration: credentials of registries (default: ~/.docker)"),
-  one("context,c", 'Only "default" exists'),
+  one("context,c", "Context whose daemon to talk to (see `wherry context`)"),
   onOff("debug,D", "Accepted, no effect"),
-  many("host,H", "Daemon to talk to: unix:///path or tcp://address:port"),
+  many("host,H", "Daemon to talk to: unix:///path, tcp://address:port or ssh://user@host"),
   one("log-level,l", "Accepted, no effect", { initial: "info" }),
-  onOff("tls", "Not supported yet: refused"),
-  onOff("tlsverify", "Not supported yet: refused"),
+  onOff("tls", "TCP speaks TLS"),
+  one("tlscacert", "Whose certificates are trusted (PEM; default: ca.pem in DOCKER_CERT_PATH or the configuration's directory)"),
+  one("tlscert", "Our certificate (PEM; default: cert.pem there)"),
+  one("tlskey", "Its key (PEM; default: key.pem there)"),
+  onOff("tlsverify", "TCP speaks TLS, and the daemon's certificate is verified"),
   onOff("version,v", "Print the version"),
 ]);
 
@@ -195,6 +198,30 @@ const dns: Entry = {
   },
 };
 
+const contextEntry = (about: string, name: keyof typeof import("./context.ts")): Entry => ({ about, load: async () => (await import("./context.ts"))[name] });
+const context: Entry = {
+  about: "Manage contexts: names for daemons",
+  sub: {
+    create: contextEntry("Create a context", "contextCreateCommand"),
+    export: contextEntry("Write a context to a tar archive", "contextExportCommand"),
+    import: contextEntry("Read a context from a tar archive", "contextImportCommand"),
+    inspect: contextEntry("Show all that is known of contexts", "contextInspectCommand"),
+    ls: contextEntry("List contexts", "contextLsCommand"),
+    list: alias(contextEntry("List contexts", "contextLsCommand")),
+    rm: contextEntry("Remove contexts", "contextRmCommand"),
+    remove: alias(contextEntry("Remove contexts", "contextRmCommand")),
+    show: contextEntry("Print the name of the context in use", "contextShowCommand"),
+    update: contextEntry("Change a context", "contextUpdateCommand"),
+    use: contextEntry("Make a context the one in use", "contextUseCommand"),
+  },
+};
+
+const completion: Entry = {
+  about: "Print the completion script for a shell: bash, zsh or fish",
+  load: async () => (await import("./completion.ts")).completionCommand,
+};
+const complete: Entry = { about: "Answer a completion script", hidden: true, load: async () => (await import("./completion.ts")).completeCommand };
+
 const system: Entry = {
   about: "Manage the engine",
   sub: {
@@ -230,6 +257,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   version,
   info,
   container,
+  context,
   image,
   manifest,
   network,
@@ -240,6 +268,8 @@ export const tree: Readonly<Record<string, Entry>> = {
   build,
   builder,
   commit,
+  completion,
+  __complete: complete,
   cp,
   create,
   diff,

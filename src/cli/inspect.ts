@@ -17,7 +17,8 @@ const paths: Readonly<Record<Kind, (name: string) => string>> = {
   volume: (name) => `/volumes/${encodeURIComponent(name)}`,
 };
 
-const formatFlag = one("format,f", 'How to print: "json" or a Go template');
+/** `--format` of every inspect. */
+export const inspectFormatFlag: Flag = one("format,f", 'How to print: "json" or a Go template');
 const sizeFlag = onOff("size,s", "Show sizes of containers");
 
 /** The object of this name; throws when there is none. */
@@ -33,7 +34,8 @@ async function getOne(client: ApiClient, kind: Kind, name: string, size: boolean
   return client.json<unknown>("GET", path, { ...(size && kind === "container" ? { query: { size: 1 } } : {}), signal });
 }
 
-async function inspectAll(call: Call, get: Get): Promise<number> {
+/** Prints what `get` finds for each argument; what it does not find is told afterwards. */
+export async function inspectAll(call: Call, get: Get): Promise<number> {
   const print = printer(call.flags.text("format"));
   const found: unknown[] = [];
   const failures: string[] = [];
@@ -70,7 +72,13 @@ function printer(format: string): (found: readonly unknown[]) => string {
 }
 
 function kindCommand(kind: Kind, usage: string, about: string, flags: readonly Flag[]): Command {
-  return command({ usage, about, flags: [formatFlag, ...flags], arity: [1, any], run: (call) => inspectAll(call, getter(call, kind, kind === "container")) });
+  return command({
+    usage,
+    about,
+    flags: [inspectFormatFlag, ...flags],
+    arity: [1, any],
+    run: (call) => inspectAll(call, getter(call, kind, kind === "container")),
+  });
 }
 
 export const containerInspectCommand: Command = kindCommand("container", "[OPTIONS] CONTAINER [CONTAINER...]", "Show all that is known of containers", [
@@ -93,7 +101,7 @@ export const inspectCommand: Command = command({
     ["inspect -f '{{.State.Pid}}' web", "one field"],
     ["inspect --type image busybox", "the image, should a container have that name too"],
   ],
-  flags: [formatFlag, sizeFlag, one("type", "Only this kind: container, image, network, volume")],
+  flags: [inspectFormatFlag, sizeFlag, one("type", "Only this kind: container, image, network, volume")],
   arity: [1, any],
   run: async (call) => {
     const { client, flags, io } = call;

@@ -6,7 +6,7 @@
 import type { ApiClient } from "#api/client/mod.ts";
 import type { Command } from "./command.ts";
 import { type Entry, findCommand, programFlags, tree } from "./commands.ts";
-import { ExitError, report } from "./errors.ts";
+import { report } from "./errors.ts";
 import { FlagError, HelpWanted, parseFlags } from "./flags.ts";
 import { commandHelp, groupHelp, rootHelp, suggest } from "./help.ts";
 import type { CliIo } from "./io.ts";
@@ -65,11 +65,6 @@ function parseGlobal(io: CliIo): number | { readonly words: readonly string[]; r
       io.stdout.write(`wherry version ${version}\n`);
       return 0;
     }
-    if (values.on("tls") || values.on("tlsverify"))
-      throw new ExitError(usageCode, "wherry: TLS connections are not supported yet: use a unix socket or a plain tcp:// host");
-    const context = values.text("context");
-    if (context !== "" && context !== "default")
-      throw new ExitError(1, `context "${context}": context not found: wherry has only "default"; use -H or WHERRY_HOST to name a daemon`);
     const config = values.text("config");
     if (args.length > 0 && args[0] !== "help") return { words: args, config };
     if (args.length > 1) return { words: [...args.slice(1), "--help"], config };
@@ -92,7 +87,16 @@ async function runCommand(io: CliIo, client: () => ApiClient, path: string, entr
       io.stderr.write(`wherry: '${path}' ${refusal.what}\n\nUsage:  ${path} ${command.usage}\n\n${refusal.hint} '${path} --help' for more information\n`);
       return 1;
     }
-    return await command.run({ io, client: client(), flags: values, args, path });
+    // Whoever needs no daemon is not told that there is none.
+    return await command.run({
+      io,
+      flags: values,
+      args,
+      path,
+      get client() {
+        return client();
+      },
+    });
   } catch (error) {
     if (error instanceof FlagError) return flagProblem(io, error.message, path, command.usage);
     if (!(error instanceof HelpWanted)) throw error;

@@ -7,16 +7,13 @@ import { type Flag, many, one, onOff } from "./flags.ts";
 import { humanSize } from "./format/human.ts";
 import { filtersQuery } from "./list-flags.ts";
 import { filter } from "./options/validate.ts";
+import { previewContainers, previewImages, previewNetworks, previewVolumes, type Pruned, section } from "./prune-preview.ts";
 import { write } from "./output.ts";
 
 type Pair = readonly [string, string];
 
-/** Text about what went, and how many bytes it held. */
-interface Pruned {
-  readonly text: string;
-  readonly bytes: number;
-}
-
+/** What a prune would take, from the lists that show it; the daemon is not asked to remove anything. */
+const dryRunFlag = onOff("dry-run", "Only show what would be removed");
 const forceFlag = onOff("force,f", "Do not ask");
 const filterFlag = many("filter", "Only those that match (until=24h, label=…)", { metavar: "filter", parse: filter });
 
@@ -30,10 +27,6 @@ async function confirmed({ flags, io }: Call, warning: string): Promise<boolean>
     if (answer.includes("\n")) break;
   }
   return /^y(es)?$/i.test(answer.split("\n")[0]!.trim());
-}
-
-function section(title: string, lines: readonly string[]): string {
-  return lines.length === 0 ? "" : `${title}:\n${lines.join("\n")}\n`;
 }
 
 async function pruneContainers({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
@@ -75,6 +68,7 @@ interface PruneOptions {
   readonly flags?: readonly Flag[];
   readonly warning: (call: Call) => string;
   readonly work: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
+  readonly preview: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
   /** Networks hold no bytes. */
   readonly total?: boolean;
 }
@@ -103,9 +97,15 @@ function pruneCommand(options: PruneOptions): Command {
   return command({
     usage: "[OPTIONS]",
     about: options.about,
-    flags: [forceFlag, filterFlag, ...(options.flags ?? [])],
+    flags: [forceFlag, dryRunFlag, filterFlag, ...(options.flags ?? [])],
     arity: [0, 0],
     run: async (call) => {
+      if (call.flags.on("dry-run")) {
+        const { text, bytes } = await options.preview(call, call.flags.list<Pair>("filter"));
+        const gap = text === "" ? "" : `${text}\n`;
+        await write(call.io.stdout, options.total === false ? gap : `${gap}Total reclaimable space: ${humanSize(bytes, 4)}\n`);
+        return 0;
+      }
       // Declined: nothing to say, as docker.
       if (!(await confirmed(call, options.warning(call)))) return 0;
       const { text, bytes } = await options.work(call, call.flags.list<Pair>("filter"));
@@ -120,6 +120,7 @@ export const containerPruneCommand: Command = pruneCommand({
   about: "Remove all stopped containers",
   warning: () => "WARNING! This will remove all stopped containers.",
   work: pruneContainers,
+  preview: previewContainers,
 });
 
 export const imagePruneCommand: Command = pruneCommand({
@@ -130,12 +131,14 @@ export const imagePruneCommand: Command = pruneCommand({
       ? "WARNING! This will remove all images without at least one container associated to them."
       : "WARNING! This will remove all dangling images.",
   work: pruneImages,
+  preview: previewImages,
 });
 
 export const networkPruneCommand: Command = pruneCommand({
   about: "Remove unused networks",
   warning: () => "WARNING! This will remove all custom networks not used by at least one container.",
   work: pruneNetworks,
+  preview: previewNetworks,
   total: false,
 });
 
@@ -147,7 +150,16 @@ export const volumePruneCommand: Command = pruneCommand({
       ? "WARNING! This will remove all local volumes not used by at least one container."
       : "WARNING! This will remove anonymous local volumes not used by at least one container.",
   work: (call, pairs) => pruneVolumes(call, call.flags.on("all") ? [...pairs, ["all", "true"]] : pairs),
+  preview: (call, pairs) => previewVolumes(call, pairs, call.flags.on("all")),
 });
+
+function together(parts: readonly Pruned[]): Pruned {
+  const text = parts
+    .map((part) => part.text)
+    .filter((part) => part !== "")
+    .join("\n");
+  return { text, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) };
+}
 
 export const systemPruneCommand: Command = pruneCommand({
   about: "Remove all that is unused: stopped containers, networks, images",
@@ -167,10 +179,12 @@ export const systemPruneCommand: Command = pruneCommand({
     const parts = [await pruneContainers(call, pairs), await pruneNetworks(call, pairs)];
     if (call.flags.on("volumes")) parts.push(await pruneVolumes(call, pairs));
     parts.push(await pruneImages(call, pairs));
-    const text = parts
-      .map((part) => part.text)
-      .filter((part) => part !== "")
-      .join("\n");
-    return { text, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) };
+    return together(parts);
+  },
+  preview: async (call, pairs) => {
+    const parts = [await previewContainers(call, pairs), await previewNetworks(call, pairs)];
+    if (call.flags.on("volumes")) parts.push(await previewVolumes(call, pairs, false));
+    parts.push(await previewImages(call, pairs));
+    return together(parts);
   },
 });

@@ -27,6 +27,7 @@ export const psCommand: Command = command({
     formatFlag,
     int("last,n", "Show the last created containers, whatever their state", -1),
     onOff("latest,l", "Show the last created container"),
+    onOff("mark-open", "On a terminal, say which ports are open to the world", true),
     onOff("no-trunc", "Do not shorten"),
     onOff("quiet,q", "Only ids"),
     onOff("size,s", "Show sizes"),
@@ -49,8 +50,10 @@ export const psCommand: Command = command({
       },
       signal: io.gone,
     });
+    const columns = containerColumns(noTrunc, Date.now());
+    const marked: typeof columns = { ...columns, Ports: { header: "PORTS", value: (c) => portsText(c.Ports, true) } };
     const text = formatList(containers, {
-      columns: containerColumns(noTrunc, Date.now()),
+      columns: io.isTty.stdout && format === "" && flags.on("mark-open") ? marked : columns,
       format,
       table: flags.on("size") ? `${table}\t{{.Size}}` : table,
       quiet,
@@ -109,8 +112,8 @@ function hostPort(ip: string, port: string | number): string {
   return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
 }
 
-/** Docker's column: ranges of equal host and container ports are joined, other mappings follow. */
-export function portsText(ports: readonly PortJson[]): string {
+/** Docker's column (on a terminal with a mark behind those that are open to the world): ranges of equal host and container ports are joined, other mappings follow. */
+export function portsText(ports: readonly PortJson[], markOpen = false): string {
   const order = (a: PortJson, b: PortJson) =>
     a.PrivatePort - b.PrivatePort || compare(a.IP ?? "", b.IP ?? "") || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || compare(a.Type, b.Type);
   const groups = new Map<string, { ip: string; type: string; first: number; last: number }>();
@@ -118,23 +121,28 @@ export function portsText(ports: readonly PortJson[]): string {
   const mappings: string[] = [];
   for (const { IP: ip = "", PrivatePort: port, PublicPort: publicPort = 0, Type: type } of [...ports].sort(order)) {
     if (ip !== "" && publicPort !== port) {
-      mappings.push(`${hostPort(ip, publicPort)}->${port}/${type}`);
+      mappings.push(`${hostPort(ip, publicPort)}->${port}/${type}${markOpen ? openMark(ip) : ""}`);
       continue;
     }
     const key = `${ip}/${type}`;
     const group = groups.get(key);
     if (group !== undefined && port === group.last + 1) group.last = port;
     else {
-      if (group !== undefined) result.push(groupText(group));
+      if (group !== undefined) result.push(groupText(group, markOpen));
       groups.set(key, { ip, type, first: port, last: port });
     }
   }
-  return [...result, ...[...groups.values()].map(groupText), ...mappings].join(", ");
+  return [...result, ...[...groups.values()].map((group) => groupText(group, markOpen)), ...mappings].join(", ");
 }
 
-function groupText({ ip, type, first, last }: { ip: string; type: string; first: number; last: number }): string {
+/** Behind what listens on every address of the host. */
+function openMark(ip: string): string {
+  return ip === "0.0.0.0" || ip === "::" ? " (open to the world)" : "";
+}
+
+function groupText({ ip, type, first, last }: { ip: string; type: string; first: number; last: number }, markOpen: boolean): string {
   const range = first === last ? String(first) : `${first}-${last}`;
-  return `${ip === "" ? range : `${hostPort(ip, range)}->${range}`}/${type}`;
+  return `${ip === "" ? range : `${hostPort(ip, range)}->${range}`}/${type}${markOpen ? openMark(ip) : ""}`;
 }
 
 function compare(a: string, b: string): number {

@@ -1,55 +1,16 @@
 /** How the API is served: TCP with mutual TLS to docker's own client, and a socket that systemd has opened. */
-import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { certificates, freePort } from "./certificates.ts";
 import { hasProgram, httpCall, TestDaemon, wherrydPath, whyNot } from "./daemon.ts";
 import { busyboxArchive } from "./images.ts";
 import { cleanEnv, eventually, ok, run } from "./run.ts";
 
 const reason = whyNot() ?? (hasProgram("docker") ? undefined : "no docker client") ?? (hasProgram("openssl") ? undefined : "no openssl");
 if (reason) console.warn(`serving: skipped: ${reason}`);
-
-/** A CA, and certificates for a server and a client. */
-function certificates(directory: string): void {
-  const openssl = (...args: string[]): void => {
-    const { status, stderr } = spawnSync("openssl", args, { cwd: directory, encoding: "utf8" });
-    if (status !== 0) throw new Error(stderr);
-  };
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-  openssl("req", "-x509", ...key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=test ca", "-days", "1");
-  writeFileSync(join(directory, "ext"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n");
-  for (const name of ["server", "client"]) {
-    openssl("req", ...key, "-keyout", `${name}-key.pem`, "-out", `${name}.csr`, "-subj", `/CN=${name}`);
-    openssl(
-      "x509",
-      "-req",
-      "-in",
-      `${name}.csr`,
-      "-CA",
-      "ca.pem",
-      "-CAkey",
-      "ca-key.pem",
-      "-CAcreateserial",
-      "-out",
-      `${name}.pem`,
-      "-days",
-      "1",
-      "-extfile",
-      "ext",
-    );
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 describe.skipIf(reason !== undefined)(`serving${reason ? ` (skipped: ${reason})` : ""}`, () => {
   const work = mkdtempSync(join(tmpdir(), "wt-serve-"));

@@ -1,19 +1,29 @@
 /** The API over HTTP: a unix socket or TCP. @module */
 import { Agent, type IncomingMessage, request as httpRequest, type RequestOptions } from "node:http";
+import { Agent as TlsAgent, request as httpsRequest } from "node:https";
 import type { Socket } from "node:net";
 import { encodeQuery } from "#api/types/query.ts";
 import type { ErrorBody } from "#api/types/transport.ts";
 import { apiVersion } from "#api/types/version.ts";
 import { isByteStream, toReadable } from "./body.ts";
+import { connectSsh, sshArguments } from "./ssh.ts";
 import { type ApiCallOptions, type ApiClient, ApiError, ConnectionError } from "./mod.ts";
 
-/** Where to connect. Throws ConnectionError for a host that is neither unix nor tcp. */
+/** Where to connect. Throws ConnectionError for a host that is neither unix nor tcp (ssh is a program's work). */
 function target(host: string): RequestOptions {
   const unix = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
   if (unix !== undefined) return { socketPath: unix, host: "wherry" };
   const tcp = /^(?:tcp|http):\/\/(?:\[([0-9a-fA-F:.]+)\]|([^:/]+)):(\d+)\/?$/.exec(host);
-  if (!tcp) throw new ConnectionError(`unable to parse docker host "${host}": expected unix:///path or tcp://address:port`);
+  if (!tcp) throw new ConnectionError(`unable to parse docker host "${host}": expected unix:///path, tcp://address:port or ssh://user@host`);
   return { host: tcp[1] ?? tcp[2]!, port: Number(tcp[3]) };
+}
+
+/** PEM; `verify`: the daemon's certificate. */
+export interface ClientTls {
+  readonly ca?: Uint8Array;
+  readonly cert?: Uint8Array;
+  readonly key?: Uint8Array;
+  readonly verify: boolean;
 }
 
 const maxErrorBytes = 1024 * 1024;
@@ -38,9 +48,20 @@ async function errorOf(response: IncomingMessage): Promise<ApiError> {
 }
 
 /** An {@link ApiClient} over HTTP. Connections are kept and reused; a streamed or hijacked call has one of its own. */
-export function createHttpClient(host: string): ApiClient {
-  const where = target(host);
-  const agent = new Agent({ keepAlive: true, maxFreeSockets: 4 });
+export function createHttpClient(host: string, tls?: ClientTls): ApiClient {
+  const ssh = host.startsWith("ssh://");
+  const secure =
+    tls === undefined
+      ? {}
+      : { ...(tls.ca && { ca: tls.ca }), ...(tls.cert && { cert: tls.cert }), ...(tls.key && { key: tls.key }), rejectUnauthorized: tls.verify };
+  if (ssh) sshArguments(host);
+  const where: RequestOptions = ssh ? { host: "wherry", createConnection: () => connectSsh(host) } : target(host);
+  // Over ssh each connection is a process: it ends with its call.
+  const agent = ssh
+    ? undefined
+    : tls === undefined
+      ? new Agent({ keepAlive: true, maxFreeSockets: 4 })
+      : new TlsAgent({ keepAlive: true, maxFreeSockets: 4, ...secure });
 
   const send = (
     method: string,
@@ -51,12 +72,14 @@ export function createHttpClient(host: string): ApiClient {
     new Promise((resolve, reject) => {
       const { body } = options;
       const bytes = body === undefined ? undefined : body instanceof Uint8Array ? body : isByteStream(body) ? undefined : Buffer.from(JSON.stringify(body));
-      const request = httpRequest({
+      const request = (tls === undefined ? httpRequest : httpsRequest)({
         ...where,
+        ...secure,
         method,
         path: `/v${apiVersion}${path}${encodeQuery(options.query)}`,
         // A stub-like client has no use for a pool: a hijacked connection is never given back.
-        agent: upgrade ? false : agent,
+        // Without an agent (and only then) it is `createConnection` that connects.
+        agent: agent === undefined ? undefined : upgrade ? false : agent,
         headers: {
           ...(bytes === undefined ? {} : { "Content-Length": bytes.length, "Content-Type": "application/json" }),
           ...(bytes === undefined && body !== undefined ? { "Content-Type": "application/x-tar" } : {}),
@@ -67,6 +90,7 @@ export function createHttpClient(host: string): ApiClient {
       });
       request.once("error", (error: NodeJS.ErrnoException) => {
         if (options.signal?.aborted) return reject(options.signal.reason as Error);
+        if (error instanceof ConnectionError) return reject(error);
         if (error.syscall === "connect") {
           return reject(new ConnectionError(`Cannot connect to the daemon at ${host}. Is wherryd running? (${error.code ?? error.message})`, { cause: error }));
         }
@@ -116,7 +140,7 @@ export function createHttpClient(host: string): ApiClient {
       return { stream: socket, framed: type.includes("multiplexed-stream") };
     },
     async close() {
-      agent.destroy();
+      agent?.destroy();
     },
   };
 }

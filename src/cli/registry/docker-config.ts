@@ -26,12 +26,12 @@ export interface DockerConfig {
 }
 
 /** `--config`, `DOCKER_CONFIG`, or `~/.docker`. */
-export function configDirectory({ env, cwd }: CliIo): string {
+export function configDirectory({ env, cwd }: Pick<CliIo, "env" | "cwd">): string {
   return resolve(cwd, env["DOCKER_CONFIG"] || join(env["HOME"] || "/root", ".docker"));
 }
 
 /** What is in the file; a file that is not there is empty. Throws Error for one that is no configuration. */
-export async function readDockerConfig(io: CliIo): Promise<DockerConfig> {
+export async function readDockerConfig(io: Pick<CliIo, "env" | "cwd">): Promise<DockerConfig> {
   const path = join(configDirectory(io), "config.json");
   let text: string;
   try {
@@ -84,11 +84,11 @@ export async function saveAuth({ path, raw }: DockerConfig, server: string, auth
     const pair = `${username ?? ""}:${identitytoken === undefined ? (password ?? "") : ""}`;
     auths[server] = { auth: Buffer.from(pair).toString("base64"), ...(identitytoken === undefined ? {} : { identitytoken }) };
   }
-  await writeConfig(path, { ...raw, auths });
+  await writeDockerConfig(path, { ...raw, auths });
 }
 
 /** By rename, and where the file is a link, of what it leads to. */
-async function writeConfig(path: string, value: JsonObject): Promise<void> {
+export async function writeDockerConfig(path: string, value: JsonObject): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const target = await realpath(path).catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT") return path;

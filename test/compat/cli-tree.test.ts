@@ -1,0 +1,99 @@
+/**
+ * Every command and flag of the stock docker CLI has its wherry twin: the CLI's `--help` is walked as a person would, and compared with our table of commands.
+ * What differs stands below with its reason; docs/compat.md tells it to people.
+ */
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { findCommand, programFlags } from "#cli/commands.ts";
+import { dockerCli } from "../integration/docker-cli.fixture.ts";
+
+const docker = await dockerCli();
+
+/** Swarm's, plugins of docker's client, and what they manage. */
+const elsewhere = new Set(["swarm", "node", "service", "stack", "secret", "config", "trust", "plugin", "buildx", "compose"]);
+
+/** Commands that wherry lacks. */
+const lacking: Readonly<Record<string, string>> = {
+  checkpoint: "CRIU's checkpoints are experimental in docker",
+  manifest: "experimental in docker; image indexes are read and pushed by push and pull",
+  "volume update": "of swarm's cluster volumes only",
+  build: "not built yet",
+  builder: "not built yet",
+  "image build": "not built yet",
+};
+
+/** Flags that wherry lacks, as "command --flag". */
+const lackingFlags: Readonly<Record<string, string>> = {
+  ...reasons("experimental in docker", ["run", "create", "container run", "container create"], ["use-api-socket"]),
+  ...reasons("experimental in docker; ours is `image tree`", ["images", "image ls"], ["tree"]),
+  ...reasons("networks of a swarm", ["network create"], ["config-from", "config-only", "ingress"]),
+  ...reasons(
+    "volumes of a swarm",
+    ["volume create"],
+    "availability group limit-bytes required-bytes scope secret sharing topology-preferred topology-required type".split(" "),
+  ),
+  ...reasons("volumes of a swarm", ["volume ls"], ["cluster"]),
+};
+
+function reasons(why: string, commands: readonly string[], flags: readonly string[]): Record<string, string> {
+  return Object.fromEntries(commands.flatMap((command) => flags.map((flag) => [`${command} --${flag}`, why])));
+}
+
+interface Level {
+  readonly commands: string[];
+  readonly flags: string[];
+}
+
+/** The words of a help text: below a heading, two columns. */
+function parseHelp(text: string): Level {
+  const commands: string[] = [];
+  const flags: string[] = [];
+  let heading = "";
+  for (const line of text.split("\n")) {
+    heading = /^(\S.*):\s*$/.exec(line)?.[1] ?? heading;
+    const command = /Commands$/.test(heading) ? /^ {2}(\S+?)\*? {2,}/.exec(line)?.[1] : undefined;
+    const flag = /Options$/.test(heading) ? /^\s+(?:-\w, )?--([\w-]+)/.exec(line)?.[1] : undefined;
+    if (command !== undefined) commands.push(command);
+    if (flag !== undefined) flags.push(flag);
+  }
+  return { commands, flags };
+}
+
+async function helpOf(words: readonly string[]): Promise<Level> {
+  const { stdout } = await promisify(execFile)("docker", [...words, "--help"], { env: { ...process.env, DOCKER_CLI_HINTS: "0" } });
+  return parseHelp(stdout);
+}
+
+async function walk(words: readonly string[], found: Map<string, Level>): Promise<void> {
+  const level = await helpOf(words);
+  found.set(words.join(" "), level);
+  for (const command of level.commands) if (words.length > 0 || !elsewhere.has(command)) await walk([...words, command], found);
+}
+
+test.skipIf(docker === undefined)("docker's commands and flags are wherry's", { timeout: 120_000 }, async () => {
+  const theirs = new Map<string, Level>();
+  await walk([], theirs);
+  expect(theirs.size).toBeGreaterThan(100);
+  const missing: string[] = [];
+  for (const [path, level] of theirs) {
+    const words = path === "" ? [] : path.split(" ");
+    if (lacking[path] !== undefined || lacking[words[0] ?? ""] !== undefined) continue;
+    if (path === "") {
+      missing.push(...level.flags.filter((flag) => programFlags.named(flag) === undefined).map((flag) => `--${flag}`));
+      continue;
+    }
+    const ours = findCommand(words);
+    if (ours.kind === "unknown") missing.push(path);
+    else if (ours.kind === "command") {
+      const command = await ours.entry.load!();
+      missing.push(...level.flags.filter((flag) => flag !== "help" && command.flags.named(flag) === undefined).map((flag) => `${path} --${flag}`));
+    }
+  }
+  expect(missing.filter((what) => lackingFlags[what] === undefined)).toEqual([]);
+  // A reason for what is there is a reason too many.
+  expect(Object.keys(lackingFlags).filter((what) => !missing.includes(what))).toEqual([]);
+  const told = await readFile(new URL("../../docs/compat.md", import.meta.url), "utf8");
+  for (const command of Object.keys(lacking)) expect(told, command).toContain(`\`${command}\``);
+});
