@@ -68,7 +68,8 @@ interface PruneOptions {
   readonly flags?: readonly Flag[];
   readonly warning: (call: Call) => string;
   readonly work: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
-  readonly preview: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
+  /** What the lists cannot tell has none, and no `--dry-run`. */
+  readonly preview?: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
   /** Networks hold no bytes. */
   readonly total?: boolean;
 }
@@ -97,10 +98,10 @@ function pruneCommand(options: PruneOptions): Command {
   return command({
     usage: "[OPTIONS]",
     about: options.about,
-    flags: [forceFlag, dryRunFlag, filterFlag, ...(options.flags ?? [])],
+    flags: [forceFlag, ...(options.preview === undefined ? [] : [dryRunFlag]), filterFlag, ...(options.flags ?? [])],
     arity: [0, 0],
     run: async (call) => {
-      if (call.flags.on("dry-run")) {
+      if (options.preview !== undefined && call.flags.on("dry-run")) {
         const { text, bytes } = await options.preview(call, call.flags.list<Pair>("filter"));
         const gap = text === "" ? "" : `${text}\n`;
         await write(call.io.stdout, options.total === false ? gap : `${gap}Total reclaimable space: ${humanSize(bytes, 4)}\n`);

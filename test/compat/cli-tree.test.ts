@@ -19,15 +19,22 @@ const lacking: Readonly<Record<string, string>> = {
   checkpoint: "CRIU's checkpoints are experimental in docker",
   manifest: "experimental in docker; image indexes are read and pushed by push and pull",
   "volume update": "of swarm's cluster volumes only",
-  build: "not built yet",
-  builder: "not built yet",
-  "image build": "not built yet",
 };
+
+/** The builder grows: these may come without this list being told. */
+const notTakenYet = "of docker's old builder; ours does not take it yet";
 
 /** Flags that wherry lacks, as "command --flag". */
 const lackingFlags: Readonly<Record<string, string>> = {
   ...reasons("experimental in docker", ["run", "create", "container run", "container create"], ["use-api-socket"]),
   ...reasons("experimental in docker; ours is `image tree`", ["images", "image ls"], ["tree"]),
+  ...reasons(
+    notTakenYet,
+    ["build", "builder build", "image build"],
+    "cache-from compress cpu-period cpu-quota cpu-shares cpuset-cpus cpuset-mems disable-content-trust isolation memory memory-swap security-opt squash ulimit".split(
+      " ",
+    ),
+  ),
   ...reasons("networks of a swarm", ["network create"], ["config-from", "config-only", "ingress"]),
   ...reasons(
     "volumes of a swarm",
@@ -93,7 +100,7 @@ test.skipIf(docker === undefined)("docker's commands and flags are wherry's", { 
   }
   expect(missing.filter((what) => lackingFlags[what] === undefined)).toEqual([]);
   // A reason for what is there is a reason too many.
-  expect(Object.keys(lackingFlags).filter((what) => !missing.includes(what))).toEqual([]);
+  expect(Object.keys(lackingFlags).filter((what) => lackingFlags[what] !== notTakenYet && !missing.includes(what))).toEqual([]);
   const told = await readFile(new URL("../../docs/compat.md", import.meta.url), "utf8");
   for (const command of Object.keys(lacking)) expect(told, command).toContain(`\`${command}\``);
 });
