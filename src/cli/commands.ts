@@ -1,30 +1,5 @@
 /** The tree of commands: names and one line each; the code behind a name is loaded when it is called. @module */
-import type { Command } from "./command.ts";
-import { FlagSet, many, one, onOff } from "./flags.ts";
-
-export interface Entry {
-  readonly about: string;
-  /** Works, but is left out of lists. */
-  readonly hidden?: boolean;
-  readonly load?: () => Promise<Command>;
-  /** Subcommands: then there is no `load`. */
-  readonly sub?: Readonly<Record<string, Entry>>;
-}
-
-/** Flags before the command. */
-export const programFlags: FlagSet = new FlagSet([
-  one("config", "Directory of docker's client configuration: credentials of registries (default: ~/.docker)"),
-  one("context,c", "Context whose daemon to talk to (see `wherry context`)"),
-  onOff("debug,D", "Accepted, no effect"),
-  many("host,H", "Daemon to talk to: unix:///path, tcp://address:port or ssh://user@host"),
-  one("log-level,l", "Accepted, no effect", { initial: "info" }),
-  onOff("tls", "TCP speaks TLS"),
-  one("tlscacert", "Whose certificates are trusted (PEM; default: ca.pem in DOCKER_CERT_PATH or the configuration's directory)"),
-  one("tlscert", "Our certificate (PEM; default: cert.pem there)"),
-  one("tlskey", "Its key (PEM; default: key.pem there)"),
-  onOff("tlsverify", "TCP speaks TLS, and the daemon's certificate is verified"),
-  onOff("version,v", "Print the version"),
-]);
+import type { Entry, Found } from "./command-tree.ts";
 
 const alias = (entry: Entry): Entry => ({ ...entry, hidden: true });
 
@@ -220,7 +195,11 @@ const completion: Entry = {
   about: "Print the completion script for a shell: bash, zsh or fish",
   load: async () => (await import("./completion.ts")).completionCommand,
 };
-const complete: Entry = { about: "Answer a completion script", hidden: true, load: async () => (await import("./completion.ts")).completeCommand };
+const complete: Entry = {
+  about: "Answer a completion script",
+  hidden: true,
+  load: async () => (await import("./completion.ts")).completeCommand(tree, findCommand),
+};
 
 const system: Entry = {
   about: "Manage the engine",
@@ -302,11 +281,6 @@ export const tree: Readonly<Record<string, Entry>> = {
   update,
   wait,
 };
-
-export type Found =
-  | { readonly kind: "command"; readonly path: string; readonly entry: Entry; readonly rest: readonly string[] }
-  | { readonly kind: "group"; readonly path: string; readonly entry: Entry; readonly rest: readonly string[] }
-  | { readonly kind: "unknown"; readonly path: string; readonly word: string; readonly siblings: readonly string[] };
 
 /** Which command these words name. */
 export function findCommand(words: readonly string[]): Found {

@@ -2,7 +2,8 @@
 import type { ApiClient } from "#api/client/mod.ts";
 import type { ContainerSummary, ImageSummary, NetworkJson, VolumeListJson } from "#api/types/mod.ts";
 import { any, type Call, type Command, command } from "./command.ts";
-import { findCommand, programFlags, tree } from "./commands.ts";
+import type { Entry, Found } from "./command-tree.ts";
+import { programFlags } from "./program-flags.ts";
 import { listContexts } from "./contexts/store.ts";
 import { ExitError } from "./errors.ts";
 import type { Flag, FlagSet } from "./flags.ts";
@@ -55,25 +56,34 @@ interface Candidate {
   readonly about: string;
 }
 
-/** One candidate a line, a tab and what it is behind it. The last argument is the word that is being typed. */
-export const completeCommand: Command = command({
-  usage: "-- WORD...",
-  about: "Answer a completion script",
-  interspersed: false,
-  arity: [0, any],
-  run: async (call) => {
-    const words = call.args.slice(0, -1);
-    const typed = call.args.at(-1) ?? "";
-    const found = await candidates(call, words, typed);
-    for (const { word, about } of found.filter(({ word: w }) => w.startsWith(typed))) await print(call.io, about === "" ? word : `${word}\t${about}`);
-    return 0;
-  },
-});
+type Tree = Readonly<Record<string, Entry>>;
+type Find = (words: readonly string[]) => Found;
 
-async function candidates(call: Call, words: readonly string[], typed: string): Promise<Candidate[]> {
+/** One candidate a line, a tab and what it is behind it. The last argument is the word that is being typed. */
+export const completeCommand = (tree: Tree, find: Find): Command =>
+  command({
+    usage: "-- WORD...",
+    about: "Answer a completion script",
+    interspersed: false,
+    arity: [0, any],
+    run: async (call) => {
+      const words = call.args.slice(0, -1);
+      const typed = call.args.at(-1) ?? "";
+      const found = await candidates(call, { tree, find }, words, typed);
+      for (const { word, about } of found.filter(({ word: w }) => w.startsWith(typed))) await print(call.io, about === "" ? word : `${word}\t${about}`);
+      return 0;
+    },
+  });
+
+async function candidates(
+  call: Call,
+  { tree, find }: { readonly tree: Tree; readonly find: Find },
+  words: readonly string[],
+  typed: string,
+): Promise<Candidate[]> {
   const rest = words.slice(globalFlagWords(words));
   if (rest.length === 0) return typed.startsWith("-") ? flagsOf(programFlags) : entries(tree);
-  const found = findCommand(rest);
+  const found = find(rest);
   if (found.kind === "unknown") return [];
   if (found.kind === "group") return found.rest.length === 0 ? entries(found.entry.sub ?? {}) : [];
   const { flags, usage } = await found.entry.load!(); // findCommand answers "command" only for entries that load
@@ -96,7 +106,7 @@ function globalFlagWords(words: readonly string[]): number {
   return n;
 }
 
-function entries(level: typeof tree): Candidate[] {
+function entries(level: Tree): Candidate[] {
   return Object.entries(level)
     .filter(([, entry]) => entry.hidden !== true)
     .map(([word, { about }]) => ({ word, about }));

@@ -1,7 +1,7 @@
 /** `--help`. @module */
 import type { Command } from "./command.ts";
-import type { Entry } from "./commands.ts";
-import { programFlags } from "./commands.ts";
+import type { Entry } from "./command-tree.ts";
+import { programFlags } from "./program-flags.ts";
 import type { Flag } from "./flags.ts";
 
 /** Breaks text at spaces so that no line is longer than `width`, where words allow. */

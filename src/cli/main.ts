@@ -5,7 +5,9 @@
  */
 import type { ApiClient } from "#api/client/mod.ts";
 import type { Command } from "./command.ts";
-import { type Entry, findCommand, programFlags, tree } from "./commands.ts";
+import type { Entry } from "./command-tree.ts";
+import { findCommand, tree } from "./commands.ts";
+import { programFlags } from "./program-flags.ts";
 import { report } from "./errors.ts";
 import { FlagError, HelpWanted, parseFlags } from "./flags.ts";
 import { commandHelp, groupHelp, rootHelp, suggest } from "./help.ts";

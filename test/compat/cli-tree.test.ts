@@ -6,7 +6,8 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { findCommand, programFlags } from "#cli/commands.ts";
+import { findCommand } from "#cli/commands.ts";
+import { programFlags } from "#cli/program-flags.ts";
 import { dockerCli } from "../integration/docker-cli.fixture.ts";
 
 const docker = await dockerCli();

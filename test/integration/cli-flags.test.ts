@@ -2,7 +2,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { type Entry, tree } from "#cli/commands.ts";
+import type { Entry } from "#cli/command-tree.ts";
+import { tree } from "#cli/commands.ts";
 import { dockerCli } from "./docker-cli.fixture.ts";
 
 /** Flags that are left out, and why. */

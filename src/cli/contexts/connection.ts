@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ClientTls } from "#api/client/http.ts";
 import { errnoOf } from "#core/errors.ts";
-import { programFlags } from "../commands.ts";
+import { programFlags } from "../program-flags.ts";
 import { type FlagValues, parseFlags } from "../flags.ts";
 import type { CliIo } from "../io.ts";
 import { configDirectory, readDockerConfig } from "../registry/docker-config.ts";
