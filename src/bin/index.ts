@@ -32,6 +32,7 @@ export function containerRequest(body: object, name?: string): Parameters<Engine
 /** The API's version 1.51. */
 const API_MINOR = 51;
 
+export { type BuildWith, type CopyWith, image, ImageBuilder } from "./image-builder.ts";
 export { EngineError, type ErrorCode, isEngineError } from "#core/errors.ts";
 export type { ContainerRecord, ExecRecord, LogEntry, LogQuery } from "#container/mod.ts";
 export type { Engine, EngineEvent, EngineOptions } from "#engine/mod.ts";

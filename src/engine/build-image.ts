@@ -127,7 +127,7 @@ async function receive({ context: given, dockerfile: name }: BuildOptions, folde
   if (context.kind === "url") throw new EngineError("internal", "an URL is no context");
   if (context.kind === "dockerfile") return { dockerfile: parseDockerfile(context.text, name), context: undefined };
   const all = await TarTree.receive(context.stream, join(folder, "context.tar"), signal);
-  const text = await textAt(all, name);
+  const text = context.dockerfile ?? (await textAt(all, name));
   if (text === undefined) throw new EngineError("invalid", `Cannot locate specified Dockerfile: ${name}`, { hint: "it is looked for in the build context" });
   // A Dockerfile may have an ignore file of its own.
   const ignore = (await textAt(all, `${name}.dockerignore`)) ?? (await textAt(all, ".dockerignore"));
@@ -201,7 +201,6 @@ function baseOfImage({ id, chainId, diffIds, config }: Image): BaseImage {
     chainId,
     diffIds,
     settings: config.config ?? {},
-    author: config.author,
     created: config.created,
     history: config.history ?? [],
     platform: { os, architecture: architecture || hostPlatform.architecture, ...(variant === undefined ? {} : { variant }) },

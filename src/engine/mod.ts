@@ -285,8 +285,8 @@ export interface RegistryQueries {
 /** `build`. What is absent is Docker's default. */
 export interface BuildOptions {
   /** An archive of files (plain, gzip or zstd), a Dockerfile alone, or where one of the two is to be had. */
-  readonly context:
-    | { readonly kind: "tar"; readonly stream: AsyncIterable<Uint8Array> }
+  readonly context: /** `dockerfile`: the text of one that is not among the files. */
+    | { readonly kind: "tar"; readonly stream: AsyncIterable<Uint8Array>; readonly dockerfile?: string }
     | { readonly kind: "dockerfile"; readonly text: string }
     | { readonly kind: "url"; readonly url: string };
   /** In the context. */

@@ -20,7 +20,6 @@ export interface BaseImage {
   readonly chainId: ChainID | undefined;
   readonly diffIds: readonly DiffID[];
   readonly settings: ImageSettings;
-  readonly author: string | undefined;
   readonly created: string | undefined;
   readonly history: readonly HistoryEntry[];
   readonly platform: Pick<Platform, "os" | "architecture" | "variant">;

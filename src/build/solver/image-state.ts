@@ -18,8 +18,9 @@ export function emptyState(platform: ImageState["platform"]): ImageState {
   return { chainId: undefined, diffIds: [], history: [], settings: {}, author: undefined, created: undefined, platform };
 }
 
-export function stateOf({ chainId, diffIds, history, settings, author, created, platform }: BaseImage): ImageState {
-  return { chainId, diffIds, history, settings, author, created, platform };
+/** Who made the base has not made what is built on it: the author is not taken over, as with Docker. */
+export function stateOf({ chainId, diffIds, history, settings, created, platform }: BaseImage): ImageState {
+  return { chainId, diffIds, history, settings, author: undefined, created, platform };
 }
 
 /** After one more step. */

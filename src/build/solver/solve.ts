@@ -201,7 +201,7 @@ class Solver implements AsyncDisposable {
         onStatus: (text) => report({ kind: "status", step, text }),
       });
       report({ kind: "done", step, image: found.id, atMs: Date.now() });
-      return { state: stateOf(found), end: { settings: found.settings, author: found.author } };
+      return { state: stateOf(found), end: { settings: found.settings, author: undefined } };
     } catch (error) {
       report({ kind: "failed", step, message: (error as Error).message, atMs: Date.now() });
       if (isEngineError(error, "invalid") && error.details["line"] === undefined && image !== stage.from.image)
