@@ -78,6 +78,9 @@ function checkResources({ hugepageLimits, network, rdma, unified }: OciResources
       `resources.${key} is not supported on this host: no cgroup v1 controller ${controller} is mounted`,
     );
   needs((hugepageLimits ?? []).length > 0, "hugetlb", "hugepageLimits");
+  const onlyV1 = (used: boolean, key: string) => supported(!used || v1, `resources.${key} is not supported on this host: cgroup v2 has no such controller`);
+  onlyV1((network?.classID ?? 0) !== 0, "network.classID");
+  onlyV1((network?.priorities ?? []).length > 0, "network.priorities");
   needs((network?.classID ?? 0) !== 0, "net_cls", "network.classID");
   needs((network?.priorities ?? []).length > 0, "net_prio", "network.priorities");
   needs(Object.keys(rdma ?? {}).length > 0, "rdma", "rdma");

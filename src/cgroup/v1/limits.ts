@@ -7,6 +7,7 @@ import type { OciResources, OciThrottle } from "#core/runtime-spec.ts";
 import type { ControlWrite } from "../control-files.ts";
 import { type DeviceException, devicePolicy } from "../device-rules.ts";
 import type { LimitSupport } from "../support.ts";
+import { rdmaLines, rdmaWhy } from "../rdma.ts";
 
 const write = (controller: string, file: string, value: number | string, why: string): ControlWrite => ({ controller, file, value: String(value), why });
 
@@ -83,10 +84,7 @@ function otherWrites(resources: OciResources): ControlWrite[] {
   if (resources.network?.classID) writes.push(write("net_cls", "net_cls.classid", resources.network.classID, "tags its packets"));
   for (const { name, priority } of resources.network?.priorities ?? [])
     writes.push(write("net_prio", "net_prio.ifpriomap", `${name} ${priority}`, "priority of its packets"));
-  for (const [device, { hcaHandles, hcaObjects }] of Object.entries(resources.rdma ?? {})) {
-    const parts = [hcaHandles === undefined ? "" : ` hca_handle=${hcaHandles}`, hcaObjects === undefined ? "" : ` hca_object=${hcaObjects}`];
-    writes.push(write("rdma", "rdma.max", `${device}${parts.join("")}`, "bounds what it opens of an RDMA device"));
-  }
+  for (const line of rdmaLines(resources.rdma)) writes.push(write("rdma", "rdma.max", line, rdmaWhy));
   return writes;
 }
 

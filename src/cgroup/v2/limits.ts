@@ -7,6 +7,7 @@ import { EngineError } from "#core/errors.ts";
 import type { OciResources, OciThrottle } from "#core/runtime-spec.ts";
 import type { ControlWrite } from "../control-files.ts";
 import type { LimitSupport } from "../support.ts";
+import { rdmaLines, rdmaWhy } from "../rdma.ts";
 
 const write = (file: string, value: number | string, why: string): ControlWrite => ({ controller: "", file, value: String(value), why });
 const orMax = (value: number): number | "max" => (value < 0 ? "max" : value);
@@ -91,6 +92,7 @@ export function limitWrites(resources: OciResources, support: LimitSupport): Con
     ...ioWrites(resources.blockIO, support),
     ...(pids === undefined ? [] : [write("pids.max", pids.limit > 0 ? pids.limit : "max", "bounds the number of processes and threads")]),
     ...(resources.hugepageLimits ?? []).map(({ pageSize, limit }) => write(`hugetlb.${pageSize}.max`, limit, "bounds huge pages")),
+    ...rdmaLines(resources.rdma).map((line) => write("rdma.max", line, rdmaWhy)),
     ...Object.entries(resources.unified ?? {}).map(([file, value]) => {
       if (file.includes("/")) throw new EngineError("invalid", `unified resource "${file}" must be a file name`);
       return write(file, value, "as asked for");

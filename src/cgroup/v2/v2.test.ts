@@ -118,6 +118,11 @@ test("shares and weights: ends, defaults, and never the other way round", () => 
   );
 });
 
+test("rdma is bounded by the same lines as in v1", () => {
+  const plan = cgroups.plan("", "c1", { rdma: { mlx5_0: { hcaHandles: 2, hcaObjects: 2000 }, mlx5_1: { hcaObjects: 7 } } }, 7);
+  expect(show(plan.create)).toEqual(expect.arrayContaining(["write rdma.max mlx5_0 hca_handle=2 hca_object=2000", "write rdma.max mlx5_1 hca_object=7"]));
+});
+
 test("io.stat: the fields that docker's stats have", () => {
   expect(ioEntries("8:16 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=5 dios=6\n254:0 rbytes=1")).toEqual([
     { field: "io_service_bytes_recursive", major: 8, minor: 16, op: "read", value: 4096 },
