@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { alternate, table } from "./measure.mjs";
 import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
+import { measureRegistry } from "./registry.mjs";
 import { api, run, startDocker, startPodman, startWherry } from "./peers.mjs";
 
 const option = (name, fallback) => {
@@ -16,7 +17,7 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start,images] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start,images,registry] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
@@ -137,6 +138,19 @@ try {
       await erofs?.cli(["image", "bootstrap", "busybox"]);
       const list = [...(erofs ? [erofs] : []), wherry, ...engines.filter((e) => e.name === "docker")];
       for (const { title, rows } of await measureImages(list, base, Math.min(runs, 5))) show(title, rows);
+    } finally {
+      await erofs?.stop();
+    }
+  }
+  if (only.includes("registry")) {
+    const erofs = await startWherry(dist, base, id, "erofs").catch((e) => console.error(`note: erofs is left out: ${e.message}`));
+    try {
+      const measured = await measureRegistry([wherry, ...(erofs ? [erofs] : []), ...engines.slice(1)], base, Math.min(runs, 5));
+      if (measured === undefined) console.error("note: registry is left out: there is no docker-registry");
+      for (const { title, rows } of measured?.tables ?? []) show(title, rows);
+      results.registryMemory = measured?.memory;
+      const rows = Object.entries(measured?.memory ?? {}).map(([name, m]) => [name, m.idleMiB.toFixed(1), m.peakMiB.toFixed(1)]);
+      console.log(`\nmemory of a pull\n${table([["", "idle MiB", "peak above MiB"], ...rows])}`);
     } finally {
       await erofs?.stop();
     }

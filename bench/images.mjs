@@ -27,9 +27,9 @@ function header(name, size, type) {
 const member = (name, data) => [header(name, data.length, "0"), data, Buffer.alloc((512 - (data.length % 512)) % 512)];
 const tar = (...members) => Buffer.concat([...members.flat(), Buffer.alloc(1024)]);
 
-/** A layer of `files` files of `bytes` random bytes each, in directories of a hundred. */
-function layer(label, files, bytes) {
-  const noise = randomBytes(bytes + files);
+/** A layer of `files` files of `bytes` random bytes each (of so many different ones), in directories of a hundred. */
+export function layer(label, files, bytes, symbols = 256) {
+  const noise = randomBytes(bytes + files).map((byte) => byte % symbols);
   const members = [header(`${label}/`, 0, "5")];
   for (let i = 0; i < files; i++) {
     if (i % 100 === 0) members.push(header(`${label}/d${i / 100}/`, 0, "5"));
@@ -39,7 +39,7 @@ function layer(label, files, bytes) {
 }
 
 /** A docker-archive of these layers. */
-function archive(name, layers) {
+export function archive(name, layers) {
   const config = Buffer.from(
     JSON.stringify({
       architecture: process.arch === "arm64" ? "arm64" : "amd64",
@@ -58,7 +58,7 @@ function archive(name, layers) {
 }
 
 /** Times each named case for each engine, in turns; cases run in order, once a round. */
-async function rounds(engines, runs, cases) {
+export async function rounds(engines, runs, cases) {
   const times = new Map();
   for (let round = 0; round <= runs; round++) {
     for (const engine of engines) {

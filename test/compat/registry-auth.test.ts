@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { hasProgram, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
 import { busyboxArchive } from "./images.ts";
@@ -119,6 +120,34 @@ describe.skipIf(reason !== undefined)("registries that ask who is there", () => 
     await docker("push", `${basic.host}/found/needle:1`);
     for (const call of [docker, wherry]) expect(await call("search", "--format", "{{.Name}}", `${basic.host}/needle`)).toBe("found/needle");
     expect((await run([wherryPath, "search", "--limit", "101", `${basic.host}/x`], { env })).stderr).toContain("limit 101 is outside the range of [1, 100]");
+  });
+
+  const noCompose = hasProgram("docker-compose") ? undefined : "no docker-compose";
+  if (noCompose) console.warn(`registry-auth: compose: skipped: ${noCompose}`);
+  test.skipIf(noCompose)("compose pulls with the credentials that docker's client has stored", async () => {
+    const name = `${basic.host}/composed/box:1`;
+    writeFileSync(join(work, "compose.yml"), `version: "3"\nservices:\n  box:\n    image: ${name}\n    network_mode: none\n    command: "true"\n`);
+    const compose = (...args: string[]) => run(["docker-compose", "-p", "wtauth", "-f", join(work, "compose.yml"), ...args], { env });
+    await docker("tag", "busybox", name);
+    await docker("login", "-u", "me", "-p", "s3cret:with/colon", basic.host);
+    await docker("push", name);
+    await docker("rmi", name);
+    expect(await compose("pull")).toMatchObject({ code: 0 });
+    expect(await docker("images", "-q", name)).not.toBe("");
+    await docker("rmi", name);
+    await docker("logout", basic.host);
+    expect((await compose("pull")).code).not.toBe(0);
+  });
+
+  test("testcontainers pulls with them", async () => {
+    const name = `${basic.host}/contained/box:1`;
+    await docker("tag", "busybox", name);
+    await docker("login", "-u", "me", "-p", "s3cret:with/colon", basic.host);
+    await docker("push", name);
+    await docker("rmi", name);
+    const job = fileURLToPath(new URL("testcontainers-pull.job.mjs", import.meta.url));
+    const result = await run([process.execPath, job, name], { env: { ...env, TESTCONTAINERS_RYUK_DISABLED: "true" } });
+    expect(result).toMatchObject({ code: 0, stdout: "fetched\n" });
   });
 
   describe("a credential helper, as a program", () => {
