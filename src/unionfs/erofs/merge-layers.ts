@@ -16,8 +16,9 @@ type Dir = ErofsNode & { kind: "dir" };
 /**
  * Writes one image of what an overlay on these layers (top-most first) shows, at `path`: the contents stay in the layers' own files, which are its devices, in the order of the layers from the
  * bottom up. It is there whole, or not at all.
+ * @param temporary where it is written first: a name that the next start sweeps
  */
-export async function mergeLayers(layers: readonly LayerImage[], path: string): Promise<void> {
+export async function mergeLayers(layers: readonly LayerImage[], path: string, temporary: string): Promise<void> {
   const root: Dir = { kind: "dir", meta: { mode: 0o755, uid: 0, gid: 0, mtimeNs: 0n, xattrs: [] }, children: new Map() };
   const deviceBlocks: number[] = [];
   for (const { source } of [...layers].reverse()) {
@@ -27,7 +28,6 @@ export async function mergeLayers(layers: readonly LayerImage[], path: string): 
     deviceBlocks.push(...devicesOf(image));
   }
   const bytes = await paced(imageSteps(root, { blockBits, deviceBlocks }));
-  const temporary = `${path}.tmp`;
   try {
     {
       await using file = await open(temporary, "w", 0o600);

@@ -1,4 +1,5 @@
-import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { dirname, join } from "node:path";
 import type { ChainID } from "#core/digest.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import { exists } from "../layer-directory.ts";
@@ -43,7 +44,7 @@ export class MergedChains {
   async get(chain: ChainID): Promise<LayerImage> {
     const layers = this.#layersOf(chain);
     const source = join(this.#directoryOf(chain), mergedFile);
-    if (!(await exists(source))) await mergeLayers(layers, source);
+    if (!(await exists(source))) await this.#write(chain);
     return { fstype: "erofs", source, devices: mergedDevices(layers) };
   }
 
@@ -52,7 +53,7 @@ export class MergedChains {
     const layers = this.#layersOf(chain);
     if (layers.length <= worthwhileLayers || this.#tried.has(chain) || (await this.find(chain)) !== undefined || this.#tried.has(chain)) return;
     this.#tried.add(chain);
-    const making = mergeLayers(layers, join(this.#directoryOf(chain), mergedFile)).then(
+    const making = this.#write(chain).then(
       () => true,
       (error: unknown) => {
         this.#failures.push(error);
@@ -62,6 +63,11 @@ export class MergedChains {
     this.#known.set(chain, making);
     this.#making.add(making);
     void making.then(() => this.#making.delete(making));
+  }
+
+  #write(chain: ChainID): Promise<void> {
+    const directory = this.#directoryOf(chain);
+    return mergeLayers(this.#layersOf(chain), join(directory, mergedFile), join(dirname(directory), `tmp-merged-${randomBytes(8).toString("hex")}`));
   }
 
   /** The chain's directory is about to go. */
