@@ -69,7 +69,7 @@ export async function openNetworks(options: NetworksOptions): Promise<NetworkMan
   const watch = new HostWatch({
     helper,
     table,
-    onRulesLost: () => networks?.rulesLost(),
+    onRulesLost: (known) => networks?.rulesLost(known),
     onLinksLost: (names) => networks?.linksLost(names),
     log: (message) => log("warn", message),
   });
@@ -99,6 +99,7 @@ class Networks implements NetworkManager {
   readonly #watch: HostWatch;
   readonly #onRepaired: NonNullable<NetworksOptions["onRepaired"]>;
   #repair: Promise<unknown> | undefined;
+  #lossSeen = false;
 
   constructor({ registry, host, watch, log, onRepaired = () => undefined }: Parts) {
     this.#registry = registry;
@@ -115,13 +116,16 @@ class Networks implements NetworkManager {
   }
 
   /** Rules of ours are gone: what holds now is put in again, once for all that was lost in a moment. */
-  rulesLost(): void {
+  rulesLost(known: boolean): void {
+    this.#lossSeen ||= known;
     this.#repair ??= systemClock
       .sleep(REPAIR_AFTER_MS)
       .then(async () => {
         this.#repair = undefined; // what is lost from now on is lost again
-        const ports = [...this.#members].flatMap(({ publication }) => publication?.published ?? []);
-        if (!(await this.#host.reapply(ports))) return;
+        const ports = () => [...this.#members].flatMap(({ publication }) => publication?.published ?? []);
+        const seen = this.#lossSeen;
+        this.#lossSeen = false;
+        if (!(await this.#host.reapply(ports)) || !seen) return;
         this.#log("warn", `somebody has removed rules of the table inet ${this.#host.table}: they are there again`);
         this.#onRepaired("rules", undefined);
       })

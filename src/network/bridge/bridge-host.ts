@@ -147,10 +147,10 @@ export class BridgeHost {
   }
 
   /** All rules and ports once more, after somebody else has taken some. False when there is nothing to be restored. */
-  async reapply(ports: readonly PublishedPort[]): Promise<boolean> {
+  async reapply(ports: () => readonly PublishedPort[]): Promise<boolean> {
     if (!this.#tableReady) return false;
     await this.#serial(() =>
-      this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports)], "rules and published ports as they were"),
+      this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports())], "rules and published ports as they were"),
     );
     return true;
   }

@@ -22,7 +22,8 @@ const removals: ReadonlySet<number> = new Set([NFT_MSG.DELTABLE, NFT_MSG.DELCHAI
 export interface HostWatchOptions {
   readonly helper: Helper;
   readonly table: string;
-  readonly onRulesLost: () => void;
+  /** `known`: false when nobody could see what happened meanwhile. */
+  readonly onRulesLost: (known: boolean) => void;
   readonly onLinksLost: (names: readonly string[]) => void;
   readonly log: (message: string) => void;
 }
@@ -66,9 +67,10 @@ export class HostWatch {
               if (++ready < sockets.length / 3) return;
               listening();
               // while nobody listened, anything may have happened
-              if (!first) onRulesLost();
+              if (!first) onRulesLost(false);
             } else if (protocol === NETLINK_NETFILTER) {
-              if (data === undefined || this.#rules.lost(data)) onRulesLost();
+              if (data === undefined) onRulesLost(false);
+              else if (this.#rules.lost(data)) onRulesLost(true);
             } else if (data !== undefined) onLinksLost(deletedLinks(data));
           },
         );

@@ -32,9 +32,10 @@ export interface PortRequest {
 /** Ports of protocols that Node has no sockets for. */
 const sctpHeld = new Set<string>();
 
-async function hold(protocol: Protocol, hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
-  if (protocol === "tcp") return await holdTcp(hostIp, port, target);
-  if (protocol === "udp") return await holdUdp(hostIp, port, target);
+/** `both`: one socket for all addresses of both families; `hostIp` is `::` then. */
+async function hold(protocol: Protocol, hostIp: string, port: number, target: RelayTarget, both = false): Promise<HeldPort> {
+  if (protocol === "tcp") return await holdTcp(hostIp, port, target, both);
+  if (protocol === "udp") return await holdUdp(hostIp, port, target, both);
   const actual = port === 0 ? freeSctpPort(hostIp) : port;
   const key = `${hostIp} ${actual}`;
   if (sctpHeld.has(key)) throw Object.assign(new Error("port is held"), { code: "EADDRINUSE" });
@@ -54,7 +55,7 @@ function freeSctpPort(hostIp: string): number {
   throw Object.assign(new Error("no free port"), { code: "EADDRINUSE" });
 }
 
-function holdTcp(hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
+function holdTcp(hostIp: string, port: number, target: RelayTarget, both: boolean): Promise<HeldPort> {
   return new Promise((resolve, reject) => {
     const clients = new Set<import("node:net").Socket>();
     const server = createServer({ allowHalfOpen: true }, (client) => {
@@ -63,7 +64,7 @@ function holdTcp(hostIp: string, port: number, target: RelayTarget): Promise<Hel
       relayTcp(client, target);
     });
     server.once("error", reject);
-    server.listen({ host: hostIp, port, ipv6Only: isIPv6(hostIp), exclusive: true }, () => {
+    server.listen({ host: hostIp, port, ipv6Only: isIPv6(hostIp) && !both, exclusive: true }, () => {
       server.off("error", reject);
       server.on("error", () => undefined); // accept(2) out of descriptors: the client is refused, the port stays held
       const address = server.address();
@@ -81,9 +82,9 @@ function holdTcp(hostIp: string, port: number, target: RelayTarget): Promise<Hel
   });
 }
 
-function holdUdp(hostIp: string, port: number, target: RelayTarget): Promise<HeldPort> {
+function holdUdp(hostIp: string, port: number, target: RelayTarget, both: boolean): Promise<HeldPort> {
   return new Promise((resolve, reject) => {
-    const socket = createSocket(isIPv6(hostIp) ? { type: "udp6", ipv6Only: true } : { type: "udp4" });
+    const socket = createSocket(isIPv6(hostIp) ? { type: "udp6", ipv6Only: !both } : { type: "udp4" });
     socket.once("error", reject);
     socket.bind({ address: hostIp, port, exclusive: true }, () => {
       socket.off("error", reject);
@@ -105,8 +106,27 @@ function holdUdp(hostIp: string, port: number, target: RelayTarget): Promise<Hel
 
 const noIpv6 = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EPROTONOSUPPORT"]);
 
+const ALL = ["0.0.0.0", "::"];
+
+/** All addresses of both families by one socket: half the descriptors and memory of ten thousand ports. undefined: there is no IPv6. */
+async function holdBoth({ protocol, target }: PortRequest, port: number): Promise<HeldPort[] | undefined> {
+  try {
+    const one = await hold(protocol, "::", port, target, true);
+    return [
+      { ...one, hostIp: "0.0.0.0" },
+      { ...one, release: async () => undefined },
+    ];
+  } catch (error) {
+    if (noIpv6.has(errnoOf(error) ?? "")) return undefined;
+    throw Object.assign(error as Error, { hostIp: "0.0.0.0", hostPort: port });
+  }
+}
+
 /** One port number on all addresses, or nothing. */
 async function holdAll(request: PortRequest, port: number): Promise<HeldPort[]> {
+  const everywhere = request.protocol !== "sctp" && request.optionalIps.has("::") && request.hostIps.join() === ALL.join();
+  const both = everywhere ? await holdBoth(request, port) : undefined;
+  if (both !== undefined) return both;
   const held: HeldPort[] = [];
   let number = port;
   try {
