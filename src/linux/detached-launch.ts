@@ -8,6 +8,7 @@ import { spawn } from "node:child_process";
 import type { Duplex } from "node:stream";
 import { EngineError } from "#core/errors.ts";
 import { encodePlan } from "./encode.ts";
+import { encodeLaunch } from "./encode-launch.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
 import { PlanError } from "./helper.ts";
 import type { Plan } from "./plan.ts";
@@ -46,15 +47,30 @@ export interface Detached {
 const ID = 1;
 const NO_STEP = 0xffffffff;
 
-/** Rejects with {@link PlanError}, what `onGate` rejects with, or EngineError; then nothing runs. */
-export function launchDetached(request: DetachedLaunch): Promise<Detached> {
+/** A launcher process: its socket, and its end. */
+export interface LauncherProcess {
+  readonly socket: Duplex;
+  /** Resolves when the process is gone; rejects when it cannot be started. */
+  readonly ended: Promise<void>;
+}
+
+function spawnLauncher(request: DetachedLaunch): LauncherProcess {
   const preserved = Array.from({ length: request.preserveFds }, (_, index) => 3 + index);
   const child = spawn(request.helperPath, ["launch", request.wait ? "wait" : "exit", String(request.preserveFds)], {
     stdio: [0, 1, 2, "pipe", ...preserved],
     detached: true,
     env: {},
   });
-  const socket = child.stdio[3] as Duplex;
+  const ended = new Promise<void>((resolve, reject) => {
+    child.on("exit", () => resolve());
+    child.on("error", reject);
+  });
+  return { socket: child.stdio[3] as Duplex, ended };
+}
+
+/** Rejects with {@link PlanError}, what `onGate` rejects with, or EngineError; then nothing runs. `start`: makes the launcher; by default a child of ours. */
+export function launchDetached(request: DetachedLaunch, start: (request: DetachedLaunch) => LauncherProcess = spawnLauncher): Promise<Detached> {
+  const { socket, ended } = start(request);
   return new Promise((resolve, reject) => {
     const exit = exitPromise();
     let launched = false;
@@ -77,15 +93,15 @@ export function launchDetached(request: DetachedLaunch): Promise<Detached> {
           resize: (rows, columns) => void socket.write(frame(F.RESIZE, ID, sizeBytes(rows, columns))),
         };
         // The process has a new parent only when the launcher is gone.
-        if (request.wait || child.exitCode !== null) resolve(detached);
-        else child.once("exit", () => resolve(detached));
+        if (request.wait) resolve(detached);
+        else void ended.then(() => resolve(detached));
       }
     };
     const parser = new FrameParser((type, _id, payload) => take(type, payload));
     socket.on("data", (chunk: Buffer) => parser.push(chunk));
     socket.on("error", fail);
     socket.on("close", () => fail(new EngineError("internal", "the launcher ended without an answer")));
-    child.on("error", (cause) => fail(new EngineError("unavailable", `the launcher cannot be started: ${cause.message}`, { cause })));
+    ended.catch((cause: Error) => fail(new EngineError("unavailable", `the launcher cannot be started: ${cause.message}`, { cause })));
     socket.write(encode(request));
   });
 }
@@ -118,19 +134,8 @@ function sizeBytes(rows: number, columns: number): Buffer {
 function encode({ plan, tty, rows, columns, consoleSocket }: DetachedLaunch): Buffer {
   const w = new Writer(32768);
   w.raw(Buffer.alloc(FRAME_HEAD));
-  w.u8(tty ? 1 : 0);
-  w.u16(Math.min(rows, 0xffff));
-  w.u16(Math.min(columns, 0xffff));
-  w.u32(0);
-  w.str(consoleSocket ?? "");
-  for (const unused of ["", "", ""]) w.str(unused);
-  w.bytes(new Uint8Array());
-  w.str("");
-  w.u64(0n);
-  w.u32(1);
-  w.u8(0);
-  w.str("");
-  w.strs([]);
+  const stdio = { tty, rows, columns, openStdin: false, stdinOnce: false, attachGate: 0 };
+  encodeLaunch(w, { stdio, socketPath: consoleSocket ?? "", exitPath: "", pidPath: "", exitReports: [] });
   encodePlan(plan, w);
   const bytes = w.done();
   w.patch(0, bytes.length - 4);

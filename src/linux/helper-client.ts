@@ -8,6 +8,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { EngineError } from "#core/errors.ts";
 import { encodePlan } from "./encode.ts";
+import { encodeLaunch } from "./encode-launch.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
 import type { WorkerTree } from "./file-tree.ts";
 import { connectTree } from "./file-tree-client.ts";
@@ -257,24 +258,4 @@ function addReport(reports: Map<number, Uint8Array | undefined>, data: Buffer): 
   const chunk = Buffer.from(data.subarray(5));
   const before = reports.get(tag);
   reports.set(tag, missing ? undefined : before === undefined ? chunk : Buffer.concat([before, chunk]));
-}
-
-function encodeLaunch(w: Writer, { stdio, socketPath, exitPath, pidPath, exitReports }: LaunchRequest): void {
-  const { direct, log } = stdio;
-  const bits = [stdio.tty, stdio.openStdin, stdio.stdinOnce, direct !== undefined, direct?.stdin, direct?.stdout, direct?.stderr, log !== undefined];
-  w.u8(bits.reduce((all, bit, index) => all | (bit ? 1 << index : 0), 0));
-  w.u16(Math.min(stdio.rows, 0xffff));
-  w.u16(Math.min(stdio.columns, 0xffff));
-  w.u32(stdio.attachGate);
-  w.str(socketPath);
-  w.str(exitPath);
-  w.str(pidPath);
-  w.str(direct?.token ?? "");
-  w.bytes(direct?.detachKeys ?? new Uint8Array());
-  w.str(log?.path ?? "");
-  w.u64(BigInt(log?.maxBytes ?? 0));
-  w.u32(log?.maxFiles ?? 1);
-  w.u8(log?.hold === true ? 1 : 0);
-  w.str(log?.attrs ?? "");
-  w.strs(exitReports);
 }
