@@ -9,6 +9,7 @@ import { alternate, table } from "./measure.mjs";
 import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
 import { measureRegistry } from "./registry.mjs";
+import { measureRuntimes } from "./runtime.mjs";
 import { api, run, startDocker, startPodman, startWherry } from "./peers.mjs";
 
 const option = (name, fallback) => {
@@ -17,12 +18,12 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start,images,registry] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start,runtime,images,registry] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
 const runs = Number(option("runs", "30"));
-const only = option("only", "run,api,exec,logs,memory,start").split(",");
+const only = option("only", "run,api,exec,logs,memory,start,runtime").split(",");
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist");
 const base = mkdtempSync(join(option("root", tmpdir()), "wherry-bench-"));
 const id = process.pid.toString(36);
@@ -104,6 +105,7 @@ try {
       ),
     );
   }
+  if (only.includes("runtime")) show("OCI runtimes: run of a bundle", measureRuntimes(dist, base, runs));
   if (only.includes("exec")) {
     for (const e of engines) await e.cli(["run", "-d", "--name", "bench-exec", "--network", "none", "busybox", "sleep", "100000"]);
     show(

@@ -144,6 +144,8 @@ _Noreturn static void launch(uint32_t id, struct reader payload, bool wait) {
     if (run->child_step == NO_STEP) run->child_step = (int)run->index, run->child_errno = errno;
     give_up(run, run->child_step, run->child_errno);
   }
+  /* The FIFO among them: whoever asks whether the program waits for its byte would see us. */
+  sys_close_range(SLOT_BASE, SLOT_BASE + MAX_SLOTS - 1, 0);
   if (l.socket_path.n > 0 && run->streams.out >= 0 && send_console(l.socket_path.p, run->streams.out) < 0) give_up(run, NO_STEP, errno);
   uint8_t answer[16];
   put_u32(answer, (uint32_t)getpid());

@@ -1,6 +1,7 @@
 /* `wherry`: hands the command line, its surroundings and its descriptors to the warm daemon, and is its hands at the terminal until it answers an
  * exit code. Node takes 30–110 ms to start; this takes one. docs/stub-protocol.md has the bytes. */
 #include "roles.h"
+#include "stub.h"
 #include "wire.h"
 #include "sys.h"
 
@@ -18,8 +19,7 @@
 
 extern char **environ;
 
-enum { HELLO = 1, STDIN = 2, STDIN_EOF = 3, SIGNAL = 4, WINCH = 5, STDOUT = 16, STDERR = 17, READ_STDIN = 18, RAW = 19, EXIT = 20, EXEC_NODE = 21 };
-enum { VERSION = 1, TOKEN = 32, HEAD = 5, BUFFER = 64 << 10, LOST = 125 };
+enum { VERSION = 1, TOKEN = 32, BUFFER = 64 << 10 };
 
 static struct {
   int socket;
@@ -40,6 +40,12 @@ static void say(const char *text) {
 
 /* --- finding the daemon */
 
+const char *environment_host(void) {
+  const char *host = getenv("WHERRY_HOST");
+  if (!host || !*host) host = getenv("DOCKER_HOST");
+  return host && *host ? host : NULL;
+}
+
 /* The host that the command line or the environment names; NULL = the default. */
 static const char *named_host(int argc, char **argv) {
   for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
@@ -54,13 +60,11 @@ static const char *named_host(int argc, char **argv) {
         break;
       }
   }
-  const char *host = getenv("WHERRY_HOST");
-  if (!host || !*host) host = getenv("DOCKER_HOST");
-  return host && *host ? host : NULL;
+  return environment_host();
 }
 
 /* The directory of the daemon's sockets; nonzero when the host is not a unix socket. */
-static int socket_directory(const char *host, char directory[PATH_MAX]) {
+int socket_directory(const char *host, char directory[PATH_MAX]) {
   if (!host) host = "unix:///run/wherry/wherry.sock";
   if (strncmp(host, "unix://", 7) != 0 || strlen(host) >= PATH_MAX) return -1;
   strcpy(directory, host + 7);
@@ -70,7 +74,7 @@ static int socket_directory(const char *host, char directory[PATH_MAX]) {
   return 0;
 }
 
-static int connect_to(const char *directory, const char *name) {
+int connect_to(const char *directory, const char *name) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/%s", directory, name) >= sizeof address.sun_path) return -1;
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -166,10 +170,10 @@ _Noreturn static void lost(void) {
   exit(LOST);
 }
 
-static void send_bytes(const void *data, size_t n) {
+static void send_bytes(int socket, const void *data, size_t n) {
   const char *p = data;
   while (n > 0) {
-    ssize_t done = send(S.socket, p, n, MSG_NOSIGNAL);
+    ssize_t done = send(socket, p, n, MSG_NOSIGNAL);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) return; /* the receiving side will tell */
     p += done;
@@ -177,11 +181,11 @@ static void send_bytes(const void *data, size_t n) {
   }
 }
 
-static void send_frame(uint8_t type, const void *payload, uint32_t n) {
-  uint8_t head[HEAD] = {type};
+void send_frame(int socket, uint8_t type, const void *payload, uint32_t n) {
+  uint8_t head[STUB_HEAD] = {type};
   put_u32(head + 1, n);
-  send_bytes(head, sizeof head);
-  send_bytes(payload, n);
+  send_bytes(socket, head, sizeof head);
+  send_bytes(socket, payload, n);
 }
 
 /* The hello is measured first and written second, by the same code. */
@@ -207,14 +211,14 @@ static void add_list(struct builder *b, char **list, size_t n) {
   for (size_t i = 0; i < n; i++) add_str(b, list[i]);
 }
 
-static void build_hello(struct builder *b, int argc, char **argv, const char *cwd, mode_t mask) {
+static void build_hello(struct builder *b, const char *token, int argc, char **argv, const char *cwd, mode_t mask) {
   struct winsize size = window();
   uint8_t bits = (uint8_t)((isatty(0) ? 1 : 0) | (isatty(1) ? 2 : 0) | (isatty(2) ? 4 : 0));
   uint8_t dimensions[5] = {bits, (uint8_t)size.ws_row, (uint8_t)(size.ws_row >> 8), (uint8_t)size.ws_col, (uint8_t)(size.ws_col >> 8)};
   size_t n_env = 0;
   while (environ[n_env]) n_env++;
   add_u32(b, VERSION);
-  add_str(b, S.token);
+  add_str(b, token);
   add(b, dimensions, sizeof dimensions);
   add_u32(b, mask);
   add_str(b, cwd);
@@ -222,30 +226,30 @@ static void build_hello(struct builder *b, int argc, char **argv, const char *cw
   add_list(b, environ, n_env);
 }
 
-static void send_hello(int argc, char **argv) {
+void send_hello(int socket, const char *token, int argc, char **argv) {
   char cwd[PATH_MAX];
   if (!getcwd(cwd, sizeof cwd)) strcpy(cwd, "/");
   mode_t mask = umask(0);
   umask(mask);
   struct builder b = {NULL, 0};
-  build_hello(&b, argc, argv, cwd, mask);
+  build_hello(&b, token, argc, argv, cwd, mask);
   b = (struct builder){malloc(b.n), 0};
   if (!b.data) exit(LOST);
-  build_hello(&b, argc, argv, cwd, mask);
-  send_frame(HELLO, b.data, (uint32_t)b.n);
+  build_hello(&b, token, argc, argv, cwd, mask);
+  send_frame(socket, HELLO, b.data, (uint32_t)b.n);
   free(b.data);
 }
 
 static void send_window(void) {
   struct winsize size = window();
   uint8_t payload[4] = {(uint8_t)size.ws_row, (uint8_t)(size.ws_row >> 8), (uint8_t)size.ws_col, (uint8_t)(size.ws_col >> 8)};
-  send_frame(WINCH, payload, sizeof payload);
+  send_frame(S.socket, WINCH, payload, sizeof payload);
 }
 
 static void send_signal(int number) {
   uint8_t payload[4];
   put_u32(payload, (uint32_t)number);
-  send_frame(SIGNAL, payload, sizeof payload);
+  send_frame(S.socket, SIGNAL, payload, sizeof payload);
 }
 
 /* --- the conversation */
@@ -275,11 +279,11 @@ static void read_stdin(void) {
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
   if (n <= 0) {
     S.stdin_ended = true;
-    send_frame(STDIN_EOF, NULL, 0);
+    send_frame(S.socket, STDIN_EOF, NULL, 0);
     return;
   }
   S.credit -= (uint32_t)n;
-  send_frame(STDIN, data, (uint32_t)n);
+  send_frame(S.socket, STDIN, data, (uint32_t)n);
 }
 
 /* Nobody reads our output any more: end as every other program does. */
@@ -309,20 +313,20 @@ static void write_output(void) {
 
 /* Handles complete frames in the buffer, up to one whose bytes have to be written first. */
 static void take_frames(int argc, char **argv) {
-  while (S.output_left == 0 && S.end - S.start >= HEAD) {
+  while (S.output_left == 0 && S.end - S.start >= STUB_HEAD) {
     const uint8_t *frame = S.in + S.start;
     uint8_t type = frame[0];
     uint32_t length = get_u32(frame + 1);
     if (type == STDOUT || type == STDERR) {
-      S.start += HEAD;
+      S.start += STUB_HEAD;
       S.output_left = length;
       S.output_fd = type == STDOUT ? 1 : 2;
       continue;
     }
     if (length > 64) lost();
-    if (S.end - S.start < HEAD + length) return;
-    S.start += HEAD + length;
-    const uint8_t *payload = frame + HEAD;
+    if (S.end - S.start < STUB_HEAD + length) return;
+    S.start += STUB_HEAD + length;
+    const uint8_t *payload = frame + STUB_HEAD;
     if (type == READ_STDIN && length == 4) {
       uint32_t more = get_u32(payload);
       S.credit = more > UINT32_MAX - S.credit ? UINT32_MAX : S.credit + more;
@@ -402,7 +406,7 @@ int stub_main(int argc, char **argv) {
   sigprocmask(SIG_BLOCK, &mask, NULL);
   signal(SIGPIPE, SIG_IGN);
   int signals = signalfd(-1, &mask, SFD_CLOEXEC);
-  send_hello(argc, argv);
+  send_hello(S.socket, S.token, argc, argv);
   converse(signals, argc, argv);
   return LOST;
 }
@@ -413,5 +417,6 @@ int runtime_main(int argc, char **argv) {
   char here[PATH_MAX];
   prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
   if (!getcwd(here, sizeof here) && chdir("/") < 0) return LOST;
+  run_warm(argc, argv);
   run_in_node("runtime.js", argc, argv);
 }

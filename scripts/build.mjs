@@ -47,7 +47,12 @@ async function bundle() {
   const daemon = { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts" };
   await build({ ...common, entryPoints: daemon, splitting: true, chunkNames: "chunks/[name]-[hash]" });
   // One file: every command of the runtime is a Node start, and twenty small files take longer to load than one.
-  await build({ ...common, entryPoints: { runtime: "src/bin/wherry-runtime.ts" }, minify: true, keepNames: true });
+  await build({
+    ...common,
+    entryPoints: { runtime: "src/bin/wherry-runtime.ts", "runtime-server": "src/bin/runtime-server.ts" },
+    minify: true,
+    keepNames: true,
+  });
 }
 
 /** Emits declarations and rewrites `#folder/x.ts` and `./x.ts` specifiers so that they resolve inside the package. */

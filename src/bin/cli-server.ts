@@ -37,7 +37,7 @@ export async function serveCli(options: CliServerOptions): Promise<Closer> {
       socket.destroy();
     });
   });
-  await listen(server, socketPath);
+  await listenPrivately(server, socketPath);
   // The first call should be as fast as the next; when this fails, the call itself will say so.
   preload().catch((error: unknown) => log("error", `cli: ${String(error)}`));
   return {
@@ -50,7 +50,7 @@ export async function serveCli(options: CliServerOptions): Promise<Closer> {
 }
 
 /** Binding happens within `listen`, so the mask holds from the socket's first moment. */
-function listen(server: Server, path: string): Promise<void> {
+export function listenPrivately(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     const mask = process.umask(0o177);

@@ -7,12 +7,19 @@ export const frameTypes = {
   stdinEof: 3,
   signal: 4,
   winch: 5,
+  /** Of an OCI runtime's stub: bytes that its launcher has sent, and its end. */
+  fromLauncher: 6,
+  launcherEnd: 7,
   stdout: 16,
   stderr: 17,
   readStdin: 18,
   raw: 19,
   exit: 20,
   execNode: 21,
+  /** To an OCI runtime's stub: starts a launcher (u8: 1 = it stays until the program ends), sends it bytes, closes its socket. */
+  launcher: 22,
+  toLauncher: 23,
+  dropLauncher: 24,
 } as const;
 
 export interface Frame {

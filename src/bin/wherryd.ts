@@ -13,6 +13,7 @@ import { isEngineError } from "#core/errors.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { version } from "#engine/version.ts";
 import { serveCli } from "./cli-server.ts";
+import { serveRuntime } from "./serve-runtime.ts";
 import { rehearseLater } from "./rehearse.ts";
 import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, type TlsFiles, UsageError } from "./daemon-options.ts";
 
@@ -74,12 +75,13 @@ async function serve(options: DaemonOptions): Promise<void> {
     const running = engine.containers.list({ all: false, limit: undefined, filters: {} }).length;
     log("info", `Linux ${kernel.release}, cgroup ${cgroup.mode}; ${running} container${running === 1 ? "" : "s"} running`);
     log("info", `ready after ${Math.round(performance.now() - started)} ms: ${listening.addresses.join(", ")}`);
+    const runtime = await serveRuntime(join(options.execRoot, "runtime.sock"), log);
     const ending = new AbortController();
     const rehearsed = rehearseLater(engine, log, ending.signal);
     log("info", `${await stopping}: no more requests are served; containers go on`);
     ending.abort();
     await rehearsed;
-    await cli.close();
+    await Promise.all([cli.close(), runtime.close()]);
     await server.close();
   } finally {
     await engine.close();

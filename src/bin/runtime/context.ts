@@ -8,9 +8,11 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import { slots } from "#runtime/mod.ts";
 import { defaultDeviceRules } from "#runtime/resources.ts";
+import type { RuntimeIo } from "./io.ts";
 import type { StateStore, StoredState } from "./state.ts";
 
 export interface RuntimeContext {
+  readonly io: RuntimeIo;
   readonly store: StateStore;
   readonly systemdCgroup: boolean;
 }
@@ -60,7 +62,7 @@ export async function cgroupManager({ spec, id, cgroup }: Pick<StoredState, "spe
 export async function planCgroup(
   spec: OciSpec,
   id: string,
-  { systemdCgroup }: RuntimeContext,
+  { io, systemdCgroup }: RuntimeContext,
 ): Promise<{ readonly manager: CgroupManager; readonly plan: CgroupPlan } | undefined> {
   const facts = await hostFacts();
   if (facts.cgroup.mode === "none" && !systemdCgroup) return undefined;
@@ -69,7 +71,7 @@ export async function planCgroup(
   // Directly below the root nobody hands down CPUs and nodes: it is made as a parent is.
   await manager.prepare(parent === "/" ? `/${name}` : undefined);
   const plan = manager.plan(parent === "/" ? "" : parent, name, withDefaultDevices(spec.linux?.resources ?? {}), slots.cgroup);
-  for (const warning of plan.warnings) process.stderr.write(`warning: ${warning}\n`);
+  for (const warning of plan.warnings) io.err(`warning: ${warning}\n`);
   return { manager, plan };
 }
 

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import type { OciSpec } from "#core/runtime-spec.ts";
-import { type Detached, launchDetached } from "#linux/detached-launch.ts";
+import type { Detached } from "#linux/detached-launch.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { Plan, Step } from "#linux/plan.ts";
 import { planContainer, seccompListener, seccompProgram } from "#runtime/mod.ts";
@@ -12,6 +12,7 @@ import { helperPath, hostFacts, planCgroup, type RuntimeContext } from "./contex
 import { deleteContainer, startContainer } from "./lifecycle.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
 import { checkHooks, containerHooks, runHooks } from "./hooks.ts";
+import { absolute, requireOwnProcess, type RuntimeIo } from "./io.ts";
 import { type OciState, ociState, type Status, type StoredState } from "./state.ts";
 import { writePidFile } from "./files.ts";
 import { foreground } from "./foreground.ts";
@@ -35,16 +36,15 @@ export async function run(context: RuntimeContext, flags: Parsed): Promise<numbe
   }
   if (!wait) return 0;
   try {
-    return await foreground(process);
+    return await foreground(process, context.io);
   } finally {
     if (!isSet(flags, "keep")) await deleteContainer(context, id, true);
   }
 }
 
 /** Where the launcher's terminal goes, checked before anything is made. */
-export function consoleOf(flags: Parsed, tty: boolean, wait: boolean): string | undefined {
-  const socket = flagValue(flags, "console-socket");
-  const given = socket === undefined || socket === "" ? undefined : resolve(socket);
+export function consoleOf(io: RuntimeIo, flags: Parsed, tty: boolean, wait: boolean): string | undefined {
+  const given = absolute(io, flagValue(flags, "console-socket"));
   if (tty && !wait && given === undefined) throw new EngineError("invalid", "cannot allocate tty if runc will detach without setting console socket");
   if (!tty && given !== undefined) throw new EngineError("invalid", "cannot use console socket if runc will not detach or allocate tty");
   return given;
@@ -59,13 +59,17 @@ export function preservedOf(flags: Parsed): number {
 }
 
 async function createContainer(context: RuntimeContext, flags: Parsed, { wait }: { readonly wait: boolean }): Promise<Detached> {
-  const { store } = context;
+  const { io, store } = context;
   const id = idOf(flags);
-  const bundle = resolve(flagValue(flags, "bundle") ?? ".");
+  const bundle = resolve(io.cwd, flagValue(flags, "bundle") ?? ".");
   const spec = readBundle(bundle);
   checkHooks(spec);
   const tty = spec.process.terminal === true;
-  const consoleSocket = consoleOf(flags, tty, wait);
+  const consoleSocket = consoleOf(io, flags, tty, wait);
+  const preserveFds = preservedOf(flags);
+  if (preserveFds > 0) requireOwnProcess(io, "descriptors of the caller are handed on");
+  if (tty && wait) requireOwnProcess(io, "the caller's terminal is the container's");
+  if (context.systemdCgroup) requireOwnProcess(io, "systemd is asked for the cgroup");
   store.reserve(id);
   let made: Awaited<ReturnType<typeof planCgroup>>;
   let held: { release(): Promise<void> } | undefined;
@@ -76,12 +80,11 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     const cgroup = made?.plan;
     const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
     const stored = (status: Status, pid: number): OciState => ociState({ ...base, pid }, status);
-    const preserveFds = preservedOf(flags);
     // So that `delete --force` finds the cgroup of a creation that was killed half way.
     store.write({ ...base, cgroup: cgroup?.paths, paused: false });
     const plan = planFor(spec, { id, facts, cgroup, tty, fifo: store.fifo(id), preserveFds, state: stored("creating", 0) });
     if (made !== undefined) held = await made.manager.hold?.(made.plan);
-    const process = await launchDetached({
+    const process = await io.launch({
       helperPath: helperPath(),
       plan,
       tty,
@@ -97,7 +100,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     });
     const state: StoredState = { ...base, pid: process.pid, startTime: String(process.startTime), cgroup: cgroup?.paths, paused: false };
     store.write(state);
-    writePidFile(flagValue(flags, "pid-file"), process.pid);
+    writePidFile(absolute(io, flagValue(flags, "pid-file")), process.pid);
     return process;
   } catch (error) {
     await held?.release();

@@ -3,6 +3,7 @@ import { appendFileSync } from "node:fs";
 import { EngineError } from "#core/errors.ts";
 import { PlanError } from "#linux/helper.ts";
 import { renderPlanError } from "#runtime/mod.ts";
+import type { RuntimeIo } from "./io.ts";
 
 export interface LogOptions {
   readonly path: string | undefined;
@@ -23,12 +24,12 @@ function atExec(error: PlanError): PlanError {
   return exec < 0 ? error : new PlanError(error.plan, exec, error.errnoNumber, error.errno);
 }
 
-export function logError(error: unknown, { path, json }: LogOptions): void {
+export function logError(error: unknown, { path, json }: LogOptions, io: RuntimeIo): void {
   const message = messageOf(error);
   const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
   if (path !== undefined && path !== "") {
     const line = json ? JSON.stringify({ level: "error", msg: message, time }) : `time="${time}" level=error msg=${JSON.stringify(message)}`;
     appendFileSync(path, `${line}\n`, { mode: 0o600 });
   }
-  process.stderr.write(`${message}\n`);
+  io.err(`${message}\n`);
 }

@@ -1,7 +1,6 @@
 /** `exec`: one more process in a running container. @module */
 import { EngineError } from "#core/errors.ts";
 import type { OciProcess } from "#core/runtime-spec.ts";
-import { launchDetached } from "#linux/detached-launch.ts";
 import { planExec, seccompFlags, seccompListener, seccompProgram, slots } from "#runtime/mod.ts";
 import { checkProcess, knownCapabilities, possibleAmbient, readJson } from "./bundle.ts";
 import { checkProcessShape } from "./spec-shape.ts";
@@ -10,10 +9,11 @@ import { consoleOf, preservedOf } from "./create.ts";
 import { writePidFile } from "./files.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
 import { foreground } from "./foreground.ts";
+import { absolute, requireOwnProcess, type RuntimeIo } from "./io.ts";
 import { ociState } from "./state.ts";
 import { checkLabels } from "./validate.ts";
 
-export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+export async function exec({ io, store }: RuntimeContext, flags: Parsed): Promise<number> {
   const id = idOf(flags);
   const state = store.read(id);
   const status = store.status(state);
@@ -21,14 +21,16 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
   if (status === "stopped") throw new EngineError("conflict", "cannot exec in a stopped container");
   if (status === "paused" && !isSet(flags, "ignore-paused"))
     throw new EngineError("conflict", "cannot exec in a paused container (use --ignore-paused to override)");
-  const process = processOf(state.spec.process, flags);
+  const process = processOf(io, state.spec.process, flags);
   const facts = await hostFacts();
   checkLabels(process, facts);
   const tty = process.terminal === true;
   const wait = !isSet(flags, "detach");
-  const consoleSocket = consoleOf(flags, tty, wait);
+  const consoleSocket = consoleOf(io, flags, tty, wait);
   const namespaces = (state.spec.linux?.namespaces ?? []).map((entry) => entry.type);
   const preserveFds = preservedOf(flags);
+  if (preserveFds > 0) requireOwnProcess(io, "descriptors of the caller are handed on");
+  if (tty && wait) requireOwnProcess(io, "the caller's terminal is the program's");
   const plan = planExec({
     target: { pid: state.pid, startTime: BigInt(state.startTime) },
     process,
@@ -44,7 +46,7 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
     personality: state.spec.linux?.personality,
     detached: { preserveFds, listener: seccompListener(state.spec.linux?.seccomp, ociState(state, status)) },
   });
-  const detached = await launchDetached({
+  const detached = await io.launch({
     helperPath: helperPath(),
     plan,
     tty,
@@ -54,13 +56,15 @@ export async function exec({ store }: RuntimeContext, flags: Parsed): Promise<nu
     wait,
     preserveFds,
   });
-  writePidFile(flagValue(flags, "pid-file"), detached.pid);
-  return wait ? await foreground(detached) : 0;
+  writePidFile(absolute(io, flagValue(flags, "pid-file")), detached.pid);
+  return wait ? await foreground(detached, io) : 0;
 }
 
 /** The process as `--process` says, or the container's own with another command. */
-function processOf(own: OciProcess, flags: Parsed): OciProcess {
-  const file = flagValue(flags, "process");
+function processOf(io: RuntimeIo, own: OciProcess, flags: Parsed): OciProcess {
+  const given = flagValue(flags, "process");
+  if (given === "-") requireOwnProcess(io, "the process is read from the caller's input");
+  const file = given === "-" ? given : absolute(io, given);
   if (file !== undefined) {
     // Checked below; the planner refuses values itself.
     const process = checkProcessShape(readJson(file));

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { EngineError } from "#core/errors.ts";
 import type { OciSpec } from "#core/runtime-spec.ts";
 import type { HookRun } from "#runtime/mod.ts";
+import type { RuntimeIo } from "./io.ts";
 import type { OciState } from "./state.ts";
 
 export type HookKind = "prestart" | "createRuntime" | "createContainer" | "startContainer" | "poststart" | "poststop";
@@ -24,12 +25,12 @@ export function checkHooks(spec: OciSpec): void {
 }
 
 /** poststart and poststop: a failure is told, and the others run (runtime.md "Lifecycle"). */
-export async function runHooksAnyway(spec: OciSpec, kind: "poststart" | "poststop", state: OciState): Promise<void> {
+export async function runHooksAnyway(spec: OciSpec, kind: "poststart" | "poststop", state: OciState, io: RuntimeIo): Promise<void> {
   for (const hook of hooksOf(spec, kind)) {
     try {
       await runHook(hook, kind, JSON.stringify(state));
     } catch (error) {
-      process.stderr.write(`${(error as Error).message}\n`);
+      io.err(`${(error as Error).message}\n`);
     }
   }
 }

@@ -37,7 +37,7 @@ function isWaiting(path: string): boolean {
   return fd !== undefined;
 }
 
-export async function startContainer({ store }: RuntimeContext, id: string): Promise<void> {
+export async function startContainer({ io, store }: RuntimeContext, id: string): Promise<void> {
   const state = store.read(id);
   const status = store.status(state);
   if (status === "stopped") throw new EngineError("conflict", "cannot start a container that has stopped");
@@ -53,7 +53,7 @@ export async function startContainer({ store }: RuntimeContext, id: string): Pro
   const begun = await until(() => !isWaiting(fifo), hooked ? 2 ** 30 : END_TIMEOUT_MS);
   if (!begun) throw new EngineError("kernel", "the container's process does not start its program");
   rmSync(fifo, { force: true });
-  await runHooksAnyway(state.spec, "poststart", ociState(state, isAlive(state) ? "running" : "stopped"));
+  await runHooksAnyway(state.spec, "poststart", ociState(state, isAlive(state) ? "running" : "stopped"), io);
 }
 
 export async function start(context: RuntimeContext, flags: Parsed): Promise<number> {
@@ -61,9 +61,9 @@ export async function start(context: RuntimeContext, flags: Parsed): Promise<num
   return 0;
 }
 
-export async function state({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+export async function state({ io, store }: RuntimeContext, flags: Parsed): Promise<number> {
   const stored = store.read(idOf(flags));
-  process.stdout.write(`${JSON.stringify(ociState(stored, store.status(stored)), undefined, 2)}\n`);
+  io.out(`${JSON.stringify(ociState(stored, store.status(stored)), undefined, 2)}\n`);
   return 0;
 }
 
@@ -96,7 +96,7 @@ export async function kill({ store }: RuntimeContext, flags: Parsed): Promise<nu
 }
 
 /** Takes the container away. Missing is no error with `force`. */
-export async function deleteContainer({ store }: RuntimeContext, id: string, force: boolean): Promise<void> {
+export async function deleteContainer({ io, store }: RuntimeContext, id: string, force: boolean): Promise<void> {
   let stored: StoredState;
   try {
     stored = store.read(id);
@@ -122,7 +122,7 @@ export async function deleteContainer({ store }: RuntimeContext, id: string, for
     await cgroups?.remove(cgroup);
   }
   store.remove(id);
-  await runHooksAnyway(stored.spec, "poststop", ociState(stored, "stopped"));
+  await runHooksAnyway(stored.spec, "poststop", ociState(stored, "stopped"), io);
 }
 
 export async function remove(context: RuntimeContext, flags: Parsed): Promise<number> {
@@ -145,20 +145,20 @@ async function freezeOrThaw({ store }: RuntimeContext, id: string, paused: boole
 export const pause = (context: RuntimeContext, flags: Parsed): Promise<number> => freezeOrThaw(context, idOf(flags), true);
 export const resume = (context: RuntimeContext, flags: Parsed): Promise<number> => freezeOrThaw(context, idOf(flags), false);
 
-export async function list({ store }: RuntimeContext, flags: Parsed): Promise<number> {
+export async function list({ io, store }: RuntimeContext, flags: Parsed): Promise<number> {
   const states = store.ids().map((id) => {
     const stored = store.read(id);
     return { ...ociState(stored, store.status(stored)), owner: "root" };
   });
-  if (isSet(flags, "quiet")) process.stdout.write(states.map(({ id }) => `${id}\n`).join(""));
-  else if (flagValue(flags, "format") === "json") process.stdout.write(`${JSON.stringify(states.length === 0 ? null : states)}\n`);
+  if (isSet(flags, "quiet")) io.out(states.map(({ id }) => `${id}\n`).join(""));
+  else if (flagValue(flags, "format") === "json") io.out(`${JSON.stringify(states.length === 0 ? null : states)}\n`);
   else {
     const rows = [
       ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"],
       ...states.map((s) => [s.id, String(s.pid), s.status, s.bundle, s.created ?? "", s.owner]),
     ];
     const widths = rows[0]?.map((_, column) => Math.max(12, ...rows.map((row) => (row[column] ?? "").length + 1))) ?? [];
-    process.stdout.write(
+    io.out(
       rows
         .map(
           (row) =>
