@@ -213,6 +213,13 @@ describe("planContainer", () => {
     );
   });
 
+  it("shifts the owners of a filesystem of its own for a user namespace", () => {
+    const made = plan({ input: { userns }, root: { kind: "fs", fstype: "ext4", source: "/dev/dm-1", options: ["ro"], readonly: true } });
+    const at = made.steps.findIndex((step) => step.op === "fsmount");
+    expect(made.steps.slice(at).find((step) => step.op === "mount_setattr")).toMatchObject({ set: 0x100000n, where: "host" });
+    expect(() => plan({ input: { userns }, root: { kind: "fuse", argv: ["/f"], mountpoint: "/m", readonly: false, directories: [] } })).toThrow("FUSE root");
+  });
+
   it("makes no devices in a user namespace", () => {
     const made = plan({ input: { userns } });
     expect(ops(made)).not.toContain("mknod");

@@ -40,11 +40,11 @@ export function planRoot(draft: Draft, root: RootMountData, options: RootOptions
     });
   }
   if (root.kind === "bind") planBindRoot(draft, root, options);
-  else if (options.mapping !== undefined && (root.kind === "fs" || root.kind === "fuse"))
-    throw new EngineError("unsupported", `a ${root.kind === "fs" ? root.fstype : "FUSE"} root cannot be used with a user namespace`, {
+  else if (options.mapping !== undefined && root.kind === "fuse")
+    throw new EngineError("unsupported", "a FUSE root cannot be used with a user namespace", {
       hint: "use the overlay2 driver, or mount it and give the directory",
     });
-  else if (root.kind === "fs") planFilesystemRoot(draft, root);
+  else if (root.kind === "fs") planFilesystemRoot(draft, root, options);
   else if (root.kind === "fuse") planFuseRoot(draft, root);
   else if (options.mapping !== undefined) planMappedOverlay(draft, root, options.mapping, options.facts);
   else if (fitsFsconfig(root, options.facts)) planOverlay(draft, root, options.facts);
@@ -74,16 +74,10 @@ function planBindRoot(draft: Draft, root: Extract<RootMountData, { kind: "bind" 
     { op: "open_tree", dir: NO_SLOT, path: root.source, flags: OPEN_TREE_CLONE, out: slots.root },
     "a second mount of this directory: it will be the container's /",
   );
-  const userns = draft.take();
-  openIdmap(draft, userns, mapping, false);
-  draft.host(
-    { op: "mount_setattr", mnt: slots.root, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
-    "files of root on disk belong to the container's root here",
-  );
-  closeIdmap(draft, userns);
+  shiftOwners(draft, mapping);
 }
 
-function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "fs" }>): void {
+function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "fs" }>, { facts, mapping }: RootOptions): void {
   const fs = draft.take();
   draft.host({ op: "fsopen", fstype: root.fstype, out: fs }, `a ${root.fstype} filesystem, to be configured`);
   draft.host({ op: "fsconfig_str", fs, key: "source", value: root.source }, "where it is stored");
@@ -94,6 +88,20 @@ function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "
   );
   draft.host({ op: "close", slot: fs }, "the context has served");
   draft.release(fs);
+  if (mapping === undefined) return;
+  requireIdmap(facts);
+  shiftOwners(draft, mapping);
+}
+
+/** The root that has been mounted is seen with the owners of a user namespace. */
+function shiftOwners(draft: Draft, mapping: NonNullable<RootOptions["mapping"]>): void {
+  const userns = draft.take();
+  openIdmap(draft, userns, mapping, false);
+  draft.host(
+    { op: "mount_setattr", mnt: slots.root, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },
+    "files of root on disk belong to the container's root here",
+  );
+  closeIdmap(draft, userns);
 }
 
 /** A FUSE program's mount. The program lives as long as the mount does, which the host never sees. */
