@@ -2,9 +2,10 @@
  * A zfs pool in a file, for one test: by the kernel where it has zfs, else by a zfs-fuse of the test's own.
  * @module
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -33,8 +34,10 @@ export async function zfsPool(base: string): Promise<ZfsPool> {
   execFileSync("mount", ["--make-shared", place]);
   writeFileSync(image, "");
   truncateSync(image, 2 * 1024 ** 3);
-  const server = inKernel() || answers() ? undefined : await startServer(place);
-  execFileSync("zpool", ["create", "-m", directory, name, image]);
+  await locked(async () => {
+    if (!inKernel() && !answers()) await startServer();
+    execFileSync("zpool", ["create", "-m", directory, name, image]);
+  });
   return {
     directory,
     remove: async () => {
@@ -42,24 +45,55 @@ export async function zfsPool(base: string): Promise<ZfsPool> {
         if (tried > 50) throw new Error(`the pool ${name} stays busy`);
         await sleep(200);
       }
-      if (server !== undefined) {
-        server.kill("SIGTERM");
-        await new Promise((resolve) => server.once("exit", resolve));
-      }
+      await locked(stopServer);
       execFileSync("umount", ["-l", place]);
       rmSync(place, { recursive: true, force: true });
     },
   };
 }
 
+/** zfs-fuse is one for the machine: test files that run at the same time share it, and the last one ends it. */
+const server = { lock: join(tmpdir(), "wherry-test-zfs.lock"), pid: join(tmpdir(), "wherry-test-zfs.pid") };
+/** Longer than anybody holds the lock; one that is older is of a test that was killed. */
+const lockMs = 60_000;
+
+async function locked(work: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      mkdirSync(server.lock);
+      break;
+    } catch {
+      const age = Date.now() - (statSync(server.lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+      if (age > lockMs) rmSync(server.lock, { recursive: true, force: true });
+      await sleep(50);
+    }
+  }
+  try {
+    await work();
+  } finally {
+    rmSync(server.lock, { recursive: true, force: true });
+  }
+}
+
 /** With extended attributes, which it leaves out else. */
-async function startServer(place: string): Promise<ChildProcess> {
-  const server = spawn("zfs-fuse", ["--no-daemon", "--no-kstat-mount", "--enable-xattr", "--pidfile", join(place, "pid")], { stdio: "ignore" });
+async function startServer(): Promise<void> {
+  const started = spawn("zfs-fuse", ["--no-daemon", "--no-kstat-mount", "--enable-xattr"], { stdio: "ignore", detached: true });
+  started.unref();
+  writeFileSync(server.pid, String(started.pid));
   for (let waited = 0; !answers(); waited++) {
     if (waited > 100) throw new Error("zfs-fuse does not answer");
     await sleep(100);
   }
-  return server;
+}
+
+/** Not when a test has a pool, or when it is none of ours. */
+async function stopServer(): Promise<void> {
+  if (inKernel() || !existsSync(server.pid)) return;
+  // It remembers pools of tests that were killed: their files are gone.
+  if (execFileSync("zpool", ["list", "-H", "-o", "health"], { encoding: "utf8" }).includes("ONLINE")) return;
+  process.kill(Number(readFileSync(server.pid, "utf8")), "SIGTERM");
+  for (let waited = 0; answers() && waited < 100; waited++) await sleep(100);
+  rmSync(server.pid, { force: true });
 }
 
 function answers(): boolean {
