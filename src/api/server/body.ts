@@ -28,10 +28,30 @@ export function hasBody(headers: IncomingHttpHeaders): boolean {
 /** The text of a JSON body as a value; undefined for an empty one. */
 export function parseJson(bytes: Uint8Array): unknown {
   if (bytes.length === 0) return undefined;
+  checkDepth(bytes);
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) as unknown;
   } catch (error) {
     throw new EngineError("invalid", `invalid JSON: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Whoever walks a value recursively must come back: Docker's own bodies nest less than ten deep. */
+const maxDepth = 200;
+
+/** Brackets outside of strings. @throws EngineError "invalid" */
+function checkDepth(bytes: Uint8Array): void {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (inString) {
+      if (byte === 0x5c) i++;
+      else if (byte === 0x22) inString = false;
+    } else if (byte === 0x22) inString = true;
+    else if (byte === 0x7b || byte === 0x5b) {
+      if (++depth > maxDepth) throw new EngineError("invalid", `invalid JSON: nested more than ${maxDepth} deep`);
+    } else if (byte === 0x7d || byte === 0x5d) depth--;
   }
 }
 
