@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { lstat, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { lstat, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
@@ -136,15 +137,12 @@ class OverlayDriver implements StorageDriver {
     const inits: (ChainID | undefined)[] = [undefined, ...layers.keys()].filter((chain) => names.has(initName(chain)));
     for (const chain of inits) {
       const directory = initName(chain);
-      const link = await readLink(join(root, directory, "link"));
-      if (link !== undefined && (await readText(join(root, directory, "boot"))) === this.#boot) this.#inits.set(chain, Promise.resolve({ directory, link }));
+      const link = readLink(join(root, directory, "link"));
+      if (link !== undefined && readText(join(root, directory, "boot")) === this.#boot) this.#inits.set(chain, Promise.resolve({ directory, link }));
       else await this.#directory.discardDirectory(directory);
     }
-    await Promise.all(
-      Array.from(layers.keys(), async (chain) => this.#links.set(chain, (await readLink(join(root, hexOf(chain), "link"))) ?? (await this.#newLink(chain)))),
-    );
-    if (this.#kind.images === true)
-      await Promise.all(Array.from(layers.keys(), async (chain) => (await exists(join(root, hexOf(chain), spillFile))) && this.#spilled.add(chain)));
+    for (const chain of layers.keys()) this.#links.set(chain, readLink(join(root, hexOf(chain), "link")) ?? (await this.#newLink(chain)));
+    if (this.#kind.images === true) for (const chain of layers.keys()) if (existsSync(join(root, hexOf(chain), spillFile))) this.#spilled.add(chain);
     const wanted = new Map(Array.from(this.#links, ([chain, link]) => [link, hexOf(chain)]));
     for (const init of this.#inits.values()) wanted.set((await init).link, (await init).directory);
     const present = new Set(await readdir(join(root, "l")));
@@ -417,9 +415,9 @@ function newLink(): string {
   return Array.from(randomBytes(26), (byte) => alphabet[byte % 32]).join("");
 }
 
-async function readText(path: string): Promise<string | undefined> {
+function readText(path: string): string | undefined {
   try {
-    return (await readFile(path, "utf8")).trim();
+    return readFileSync(path, "utf8").trim();
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return undefined;
     throw asStorageError(error, `reading ${path}`);
@@ -427,8 +425,8 @@ async function readText(path: string): Promise<string | undefined> {
 }
 
 /** A short link's name out of its file; undefined when a crash of the machine has left none. */
-async function readLink(path: string): Promise<string | undefined> {
-  const link = await readText(path);
+function readLink(path: string): string | undefined {
+  const link = readText(path);
   return link !== undefined && /^[A-Z2-7]{26}$/.test(link) ? link : undefined;
 }
 
