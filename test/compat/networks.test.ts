@@ -44,8 +44,8 @@ network ls -f label=a --format {{.Name}}
 network ls -f name=on --format {{.Name}}
 network ls -f scope=local -f type=builtin --format {{.Name}}
 network ls -f type=odd
-run --rm --network one busybox nslookup c1
-run --rm --network one busybox nslookup al
+run --rm --network one busybox nslookup -type=a c1
+run --rm --network one busybox nslookup -type=a al
 network disconnect two c1
 network disconnect two c1
 exec c1 ip route
