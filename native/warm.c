@@ -148,7 +148,7 @@ void run_warm(int argc, char **argv) {
   for (int fd = 0; fd < 3; fd++)
     if (fcntl(fd, F_GETFD) < 0) return; /* Node sees to descriptors that are closed */
   if (socket_directory(environment_host(), directory)) return;
-  W.daemon = fd_high(connect_to(directory, "runtime.sock"));
+  W.daemon = fd_high(connect_to(directory, "oci/runtime.sock"));
   if (W.daemon < 0) return;
   if (!sees_the_same(W.daemon)) {
     close(W.daemon);

@@ -1,5 +1,5 @@
 /**
- * The OCI runtime in a thread of the daemon: serves stubs (native/warm.c) on `runtime.sock` with the code that a process of their own would run. In a
+ * The OCI runtime in a thread of the daemon: serves stubs (native/warm.c) on `oci/runtime.sock` with the code that a process of their own would run. In a
  * thread, because that code may wait for a disk. A stub that is gone is like a runtime that was killed: nothing more is done for it.
  * @module
  */

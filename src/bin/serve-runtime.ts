@@ -1,11 +1,12 @@
 /**
- * `runtime.sock`: the first OCI runtime command that comes is sent on to a process of its own, and wakes the thread (runtime-server.ts) that serves the next
+ * `oci/runtime.sock`: the first OCI runtime command that comes is sent on to a process of its own, and wakes the thread (runtime-server.ts) that serves the next
  * ones. A daemon that nobody uses as a runtime spends nothing on it.
  * @module
  */
 import { existsSync } from "node:fs";
-import { unlink } from "node:fs/promises";
+import { mkdir, unlink } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { type Closer, listenPrivately } from "./cli-server.ts";
@@ -15,11 +16,12 @@ type Log = (level: "warn" | "error", message: string) => void;
 
 /** Serves until closed. */
 export async function serveRuntime(socketPath: string, log: Log): Promise<Closer> {
+  // A directory that nobody else enters: the thread cannot choose the mode of the socket that it makes, since masks are the process's.
+  await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
   const program = fileURLToPath(new URL("./runtime-server.js", import.meta.url));
   let worker: Worker | undefined;
   let closed = false;
   const wake = () => {
-    // The socket is made in there, with the mode that the mask gives it: a thread has none of its own.
     worker = new Worker(program, { workerData: socketPath });
     worker.on("message", (message: string) => log("warn", message));
     worker.on("error", (error) => log("error", `the runtime's thread: ${error.stack ?? error.message}`));

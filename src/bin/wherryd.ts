@@ -75,7 +75,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     const running = engine.containers.list({ all: false, limit: undefined, filters: {} }).length;
     log("info", `Linux ${kernel.release}, cgroup ${cgroup.mode}; ${running} container${running === 1 ? "" : "s"} running`);
     log("info", `ready after ${Math.round(performance.now() - started)} ms: ${listening.addresses.join(", ")}`);
-    const runtime = await serveRuntime(join(options.execRoot, "runtime.sock"), log);
+    const runtime = await serveRuntime(join(options.execRoot, "oci/runtime.sock"), log);
     const ending = new AbortController();
     const rehearsed = rehearseLater(engine, log, ending.signal);
     log("info", `${await stopping}: no more requests are served; containers go on`);

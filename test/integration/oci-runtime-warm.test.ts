@@ -1,6 +1,6 @@
 /** `wherry-runtime` beside a warm daemon: the same answers, computed elsewhere. That no Node is started shows by there being none. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -26,7 +26,7 @@ describe.skipIf(!able)("wherry-runtime beside a daemon", () => {
     daemon = spawn(join(dirname(wherryRuntime), "wherryd"), [...roots, "--bridge", `ww${name}`, "--cgroup-parent", `/wherry-warm-${name}`], {
       stdio: "ignore",
     });
-    await until(() => existsSync(join(execRoot, "runtime.sock")), 20_000);
+    await until(() => existsSync(join(execRoot, "oci/runtime.sock")), 20_000);
     runtime = new RuntimeUnderTest(wherryRuntime);
     process.env["WHERRY_HOST"] = `unix://${execRoot}/wherry.sock`;
     runtime.call(["state", "nobody"]); // wakes the thread
@@ -45,6 +45,10 @@ describe.skipIf(!able)("wherry-runtime beside a daemon", () => {
     daemon.kill("SIGTERM");
     await gone;
     rmSync(root, { recursive: true, force: true });
+  });
+
+  it("is for nobody else: the socket's directory is closed", () => {
+    expect(statSync(join(root, "run/oci")).mode & 0o777).toBe(0o700);
   });
 
   it("runs a bundle: its streams are the caller's, its exit code the answer, and nothing is left", () => {
