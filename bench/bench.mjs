@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { alternate, table } from "./measure.mjs";
+import { measureBuilds } from "./build.mjs";
 import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
 import { measureRegistry } from "./registry.mjs";
@@ -18,12 +19,12 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,memory,start,runtime,images,registry] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,registry] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
 const runs = Number(option("runs", "30"));
-const only = option("only", "run,api,exec,logs,memory,start,runtime").split(",");
+const only = option("only", "run,api,exec,logs,build,memory,start,runtime").split(",");
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist");
 const base = mkdtempSync(join(option("root", tmpdir()), "wherry-bench-"));
 const id = process.pid.toString(36);
@@ -132,6 +133,10 @@ try {
       ),
     );
     for (const e of engines) await e.cli(["rm", "-f", "bench-logs"]);
+  }
+  if (only.includes("build")) {
+    const list = [wherry, ...engines.filter((e) => e.name === "docker")];
+    for (const { title, rows } of await measureBuilds(list, base, Math.min(runs, 5))) show(title, rows);
   }
   // Minutes: only for who asks. podman has no daemon to load into.
   if (only.includes("images")) {

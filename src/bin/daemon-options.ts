@@ -28,6 +28,7 @@ export interface DaemonOptions {
   readonly usernsRemap: string | undefined;
   readonly cdiSpecDirs: readonly string[] | undefined;
   readonly storageBudgetBytes: number | undefined;
+  readonly buildCacheBudgetBytes: number | undefined;
   readonly registry: RegistryConfig;
   /** For TCP addresses; the flags are dockerd's. */
   readonly tls: TlsFiles | undefined;
@@ -58,6 +59,9 @@ Options:
       --storage-driver NAME   overlay2, erofs, btrfs, zfs, fuse-overlayfs, devicemapper, overlay or vfs
                               (default: the one that the data root was used with, else the best that works here)
       --storage-opt KEY=VALUE Option of the storage driver, e.g. overlay2.size=20G or dm.basesize=20G; may be given more than once
+      --build-cache-budget SIZE
+                              Bytes that the build cache may take: before more are added, the least recently used steps go (default: a tenth
+                              of the filesystem)
       --storage-budget SIZE   Bytes that images may take, e.g. 20G: before one is added, those that no container uses are removed, the least
                               recently used first (default: no limit)
       --bridge NAME           Interface of the default network (default wherry0)
@@ -92,6 +96,7 @@ const flags = {
   "storage-driver": { type: "string" },
   "storage-opt": { type: "string", multiple: true },
   "storage-budget": { type: "string" },
+  "build-cache-budget": { type: "string" },
   bridge: { type: "string" },
   bip: { type: "string" },
   "cgroup-parent": { type: "string" },
@@ -144,6 +149,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     usernsRemap: text("userns-remap"),
     cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
     storageBudgetBytes: budgetOf(text("storage-budget")),
+    buildCacheBudgetBytes: budgetOf(text("build-cache-budget"), "build-cache-budget"),
     registry: registryConfig(given, file, process.env, (message) => new UsageError(message)),
   };
 }
@@ -192,6 +198,7 @@ type FileText = Partial<
     | "storage-driver"
     | "log-driver"
     | "storage-budget"
+    | "build-cache-budget"
     | "bridge"
     | "bip"
     | "cgroup-parent"
@@ -224,6 +231,7 @@ const textKeys: readonly string[] = [
   "storage-driver",
   "log-driver",
   "storage-budget",
+  "build-cache-budget",
   "bridge",
   "bip",
   "cgroup-parent",
@@ -278,11 +286,11 @@ function absolute(flag: string, path: string): string {
 }
 
 /** Units of 1024, as docker's sizes: 20G, 500m, 1073741824. */
-function budgetOf(text: string | undefined): number | undefined {
+function budgetOf(text: string | undefined, flag = "storage-budget"): number | undefined {
   if (text === undefined) return undefined;
   const [, digits = "", unit = ""] = /^([0-9]{1,12})([kmgt]?)b?$/i.exec(text) ?? [];
   const bytes = Number(digits) * 1024 ** " kmgt".indexOf(unit.toLowerCase() || " ");
-  if (digits === "" || bytes === 0) throw new UsageError(`invalid --storage-budget "${text}": use a size such as 20G`);
+  if (digits === "" || bytes === 0) throw new UsageError(`invalid --${flag} "${text}": use a size such as 20G`);
   return bytes;
 }
 

@@ -52,6 +52,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     defaultLogDriver: options.logDriver,
     defaultLogOpts: options.logOpts,
     ...(options.storageBudgetBytes === undefined ? {} : { storageBudgetBytes: options.storageBudgetBytes }),
+    ...(options.buildCacheBudgetBytes === undefined ? {} : { buildCacheBudgetBytes: options.buildCacheBudgetBytes }),
     ...(options.storageDriver === undefined ? {} : { storageDriver: options.storageDriver }),
     storageOpts: options.storageOpts,
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),

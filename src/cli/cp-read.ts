@@ -1,6 +1,6 @@
 /** Files here → a tar. @module */
 import { createReadStream } from "node:fs";
-import { lstat, readdir, readlink } from "node:fs/promises";
+import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { endBlocks, formatHeader, padding, type WriteEntry } from "#unionfs/tar/writer.ts";
 import { explainFileError } from "./options/file-error.ts";
 import { splitEntry } from "./cp-paths.ts";
@@ -79,15 +79,23 @@ async function* entry(path: Buffer, name: string, reading: Reading): AsyncGenera
   for (const child of names.sort(Buffer.compare)) yield* entry(Buffer.concat([path, Buffer.from("/"), child]), `${name}/${child.toString("latin1")}`, reading);
 }
 
+/** Files of up to so many bytes are read at once: a stream for each costs more than the reading. */
+const smallFile = 256 * 1024;
+
 /** As many bytes as the header has said: the file may change meanwhile. */
 async function* content(path: Buffer, size: number): AsyncGenerator<Uint8Array, void, undefined> {
   if (size === 0) return;
   let bytes = 0;
   try {
-    for await (const chunk of createReadStream(path, { end: size - 1, highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      yield chunk;
-    }
+    if (size <= smallFile) {
+      const data = (await readFile(path)).subarray(0, size);
+      bytes = data.length;
+      if (bytes === size) yield data;
+    } else
+      for await (const chunk of createReadStream(path, { end: size - 1, highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>) {
+        bytes += chunk.length;
+        yield chunk;
+      }
   } catch (error) {
     throw explainFileError(error, "open", path.toString());
   }

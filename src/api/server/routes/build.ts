@@ -27,6 +27,8 @@ function build(request: ApiRequest, context: Context): ApiResponse {
       emit(line);
     };
     try {
+      if (!quiet && !["", "null", "[]"].includes(query.text("cachefrom")))
+        tell({ stream: "[Warning] --cache-from is not supported by this version: only the local cache is asked\n" });
       const report = query.text("progress") === "events" ? eventLines(tell) : quiet ? () => undefined : classicLines(tell);
       const built = await context.engine.builds.build({ ...options, context: files, secrets, credentials }, report, request.signal);
       if (quiet) {
