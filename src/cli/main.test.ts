@@ -49,7 +49,7 @@ describe("what cannot be", () => {
     ],
     [["--nope"], 125, "unknown flag: --nope\n\nUsage:  wherry [OPTIONS] COMMAND [ARG...]\n\nRun 'wherry --help' for more information\n"],
     [["image", "--nope"], 125, "unknown flag: --nope\n\nUsage:  wherry image COMMAND\n\nRun 'wherry image --help' for more information\n"],
-    [["manifest", "inspect", "x"], 1, "wherry: 'manifest' is not supported by this version\n"],
+    [["checkpoint", "ls", "x"], 1, "wherry: 'checkpoint' is not supported by this version\n"],
     [["cp", "a", "b"], 1, "must specify at least one container source\n"],
   ])("%j exits %d", async (argv, code, err) => expect(await call(argv)).toEqual({ code, out: "", err }));
 });

@@ -123,7 +123,7 @@ function arityProblem(_path: string, [least, most]: readonly [number, number], g
 }
 
 /** docker's commands that this version lacks: a clear no is better than a guess at a typing mistake. */
-const absent = ["buildx", "checkpoint", "compose", "manifest", "plugin", "swarm", "node", "service", "stack", "secret", "config", "trust"];
+const absent = ["buildx", "checkpoint", "compose", "plugin", "swarm", "node", "service", "stack", "secret", "config", "trust"];
 
 function unknownCommand(io: CliIo, path: string, word: string, siblings: readonly string[]): number {
   if (absent.includes(word)) {

@@ -18,7 +18,6 @@ const elsewhere = new Set(["swarm", "node", "service", "stack", "secret", "confi
 /** Commands that wherry lacks. */
 const lacking: Readonly<Record<string, string>> = {
   checkpoint: "CRIU's checkpoints are experimental in docker",
-  manifest: "experimental in docker; image indexes are read and pushed by push and pull",
   "volume update": "of swarm's cluster volumes only",
 };
 
