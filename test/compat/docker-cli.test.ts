@@ -110,7 +110,7 @@ describe.skipIf(reason !== undefined)(`a daemon and its clients${reason ? ` (ski
         const badFlag = await call(["run", "--no-such-flag", "busybox"]);
         expect(badFlag.code).toBe(125);
         expect(badFlag.stderr).toContain("unknown flag: --no-such-flag");
-        expect((await call(["run", "--rm", "no-such-image-here"])).code).toBe(125);
+        expect((await call(["run", "--rm", "--pull", "never", "no-such-image-here"])).code).toBe(125);
         const notExecutable = await call(["run", "--rm", "busybox", "/etc/passwd"]);
         expect([notExecutable.code, notExecutable.stderr]).toEqual([126, expect.stringContaining("permission denied")]);
         const notFound = await call(["run", "--rm", "busybox", "no-such-program"]);
@@ -436,7 +436,7 @@ describe.skipIf(reason !== undefined)(`a daemon and its clients${reason ? ` (ski
 
     describe.skipIf(missing !== undefined)("7 bad input", () => {
       test("unknown image, unknown container, conflict of names", async () => {
-        const unknown = await call(["run", "--rm", "no-such-image-here"]);
+        const unknown = await call(["run", "--rm", "--pull", "never", "no-such-image-here"]);
         expect(unknown.stderr).toMatch(/No such image: no-such-image-here:latest/);
         const noContainer = await call(["inspect", "--type", "container", "no-such-container"]);
         expect([noContainer.code, noContainer.stderr.toLowerCase()]).toEqual([1, expect.stringContaining("no such container: no-such-container")]);
