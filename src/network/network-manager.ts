@@ -118,6 +118,7 @@ class Networks implements NetworkManager {
   /** Rules of ours are gone: what holds now is put in again, once for all that was lost in a moment. */
   rulesLost(known: boolean): void {
     this.#lossSeen ||= known;
+    this.#host.rulesLost();
     this.#repair ??= systemClock
       .sleep(REPAIR_AFTER_MS)
       .then(async () => {

@@ -51,6 +51,8 @@ export class BridgeHost {
   #closeForwarding: readonly Family[];
   #queue: Promise<unknown> = Promise.resolve();
   #tableReady = false;
+  /** Somebody has removed rules, and they are not there again yet. */
+  #rulesLost = false;
   #nextIndex = 0;
 
   constructor(options: BridgeHostOptions) {
@@ -70,11 +72,11 @@ export class BridgeHost {
 
   /** Makes sure that the bridge, whose index was `index` just now, and its rules exist; the bridge's index. */
   async ensure(settings: BridgeSettings, index: number | undefined): Promise<number> {
-    if (index !== undefined && this.#tableReady && this.#bridges.has(settings.interfaceName)) return index;
+    if (index !== undefined && this.#tableReady && !this.#rulesLost && this.#bridges.has(settings.interfaceName)) return index;
     return await this.#serial(async () => {
       const found = await indexOf(settings.interfaceName);
       const present = found ?? (await this.#make(settings));
-      if (found === undefined || !this.#tableReady || !this.#bridges.has(settings.interfaceName)) {
+      if (found === undefined || !this.#tableReady || this.#rulesLost || !this.#bridges.has(settings.interfaceName)) {
         await this.#openForwarding(settings.ipv6 === undefined ? [4] : [4, 6]);
         await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
         this.#bridges.set(settings.interfaceName, settings);
@@ -146,8 +148,14 @@ export class BridgeHost {
     await this.#transactions(publishTransactions(this.table, ports), "published ports lead to another of its addresses");
   }
 
+  /** Says that somebody has removed rules: who joins a bridge before `reapply` does not rely on them. */
+  rulesLost(): void {
+    this.#rulesLost = true;
+  }
+
   /** All rules and ports once more, after somebody else has taken some. False when there is nothing to be restored. */
   async reapply(ports: () => readonly PublishedPort[]): Promise<boolean> {
+    this.#rulesLost = false;
     if (!this.#tableReady) return false;
     await this.#serial(() =>
       this.#transactions([freshTransaction(this.#options()), ...publishTransactions(this.table, ports())], "rules and published ports as they were"),
@@ -169,6 +177,7 @@ export class BridgeHost {
         const messages = [setMaster(index, master), linkUp(index), ...(Object.keys(port).length > 0 ? [bridgePort(index, port)] : [])];
         await this.perform([netlinkStep("host", NETLINK_ROUTE, messages, `${name} is a port of ${interfaceName} again`, ["ENODEV"])]);
       }
+      await this.#sendRules(); // who removed the bridge may have removed them too, and a container may be about to join
       return true;
     });
   }
