@@ -33,7 +33,7 @@ export function print(io: CliIo, line: string): Promise<void> {
 }
 
 /** A line on stderr. */
-export function warn(io: CliIo, line: string): void {
+export function warn(io: Pick<CliIo, "stderr">, line: string): void {
   io.stderr.write(`${line}\n`);
 }
 

@@ -6,6 +6,7 @@ import { errnoOf } from "#core/errors.ts";
 import { programFlags } from "../program-flags.ts";
 import { type FlagValues, parseFlags } from "../flags.ts";
 import type { CliIo } from "../io.ts";
+import { warn } from "../output.ts";
 import { configDirectory, readDockerConfig } from "../registry/docker-config.ts";
 import { findContext, metaDirectory, readTls } from "./store.ts";
 
@@ -17,7 +18,7 @@ export interface Connection {
   readonly tls: ClientTls | undefined;
 }
 
-type Caller = Pick<CliIo, "argv" | "env" | "cwd">;
+type Caller = Pick<CliIo, "argv" | "env" | "cwd" | "stderr">;
 
 /** Throws Error with docker's reason. A wrong command line is main's to explain: it is answered with the default. */
 export async function resolveConnection(io: Caller): Promise<Connection> {
@@ -48,7 +49,7 @@ function globalFlags(argv: readonly string[]): FlagValues | undefined {
 }
 
 /** As docker chooses: a named host wins over the environment's context, that over the one in use. */
-export async function contextName(io: Pick<CliIo, "env" | "cwd">, flags: FlagValues): Promise<string> {
+export async function contextName(io: Pick<CliIo, "env" | "cwd" | "stderr">, flags: FlagValues): Promise<string> {
   const named = flags.text("context");
   if (named !== "" && flags.list("host").length > 0) throw new Error("conflicting options: cannot specify both --host and --context");
   if (named !== "") return named;
@@ -56,12 +57,13 @@ export async function contextName(io: Pick<CliIo, "env" | "cwd">, flags: FlagVal
   return currentContext(io);
 }
 
-/** Without flags. */
-export async function currentContext(io: Pick<CliIo, "env" | "cwd">): Promise<string> {
+/** Without flags. A configuration that cannot be read is none, as for docker's client. */
+export async function currentContext(io: Pick<CliIo, "env" | "cwd" | "stderr">): Promise<string> {
   if (io.env["WHERRY_HOST"] || io.env["DOCKER_HOST"]) return "default";
-  const { raw } = await readDockerConfig(io);
-  const used = raw["currentContext"];
-  return io.env["DOCKER_CONTEXT"] || (typeof used === "string" && used !== "" ? used : "default");
+  if (io.env["DOCKER_CONTEXT"]) return io.env["DOCKER_CONTEXT"];
+  const config = await readDockerConfig(io).catch((error: unknown) => warn(io, `WARNING: Error loading config file: ${(error as Error).message}`));
+  const used = config?.raw["currentContext"];
+  return typeof used === "string" && used !== "" ? used : "default";
 }
 
 /** `--tls…` and DOCKER_TLS_VERIFY, DOCKER_CERT_PATH. Files that nobody named need not be there. */
