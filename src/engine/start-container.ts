@@ -61,7 +61,7 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
   container.sentBy = undefined;
   container.set({
     ...started.change,
-    state: toRunning(container.state, { pid: link.pid, startTime: link.startTime, at: rfc3339Nano(nowNs()) }),
+    state: toRunning(container.state, { pid: link.pid, startTime: link.startTime, at: started.at }),
     manuallyStopped: false,
   });
   beginHealthChecks(ctx, container);
@@ -86,7 +86,7 @@ async function launch(
   container: Container,
   pending: Pending,
   direct: DirectStdio | undefined,
-): Promise<{ readonly link: MonitorLink; readonly change: Change }> {
+): Promise<{ readonly link: MonitorLink; readonly at: string; readonly change: Change }> {
   const { record } = container;
   const { id, hostConfig, config } = record;
   const join = joinedProcesses(ctx, hostConfig);
@@ -133,8 +133,10 @@ async function launch(
     });
     const held = await ctx.cgroups.hold?.(cgroup);
     const exitReports = [...cgroup.exitReports, ...(audited ? [AUDIT_SESSION] : [])];
+    // before its program can say a word: whoever asks for the log since then gets all of it
+    const at = rfc3339Nano(nowNs());
     const link = await launchPlan(ctx, container, plan, exitReports, pending, direct).finally(() => held?.release());
-    return { link, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
+    return { link, at, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {
     for (const result of await Promise.allSettled(undo.map((step) => step()))) {
       if (result.status === "rejected") ctx.log("warn", `undoing the failed start of ${record.name}: ${(result.reason as Error).message}`);

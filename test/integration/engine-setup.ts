@@ -87,14 +87,14 @@ export class TestEngine implements AsyncDisposable {
     return { id, code: exitCode, reason, ...(await this.logs(id)) };
   }
 
-  async logs(id: string): Promise<{ readonly out: string; readonly err: string }> {
+  async logs(id: string, { sinceNs }: { readonly sinceNs?: bigint | undefined } = {}): Promise<{ readonly out: string; readonly err: string }> {
     const text = { stdout: "", stderr: "" };
     for await (const entries of this.engine.containers.logs(id, {
       stdout: true,
       stderr: true,
       follow: false,
       tail: undefined,
-      sinceNs: undefined,
+      sinceNs,
       untilNs: undefined,
     }))
       for (const { stream, log } of entries) text[stream] += Buffer.from(log).toString();

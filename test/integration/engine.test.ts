@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { parseRfc3339Nano } from "../../src/container/logs/json-line.ts";
 import type { EngineEvent } from "#engine/mod.ts";
 import { readAll, TestEngine, eventually, until } from "./engine-setup.ts";
 
@@ -149,6 +150,9 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     await t.engine.containers.start(id);
     await ended;
     expect((await t.logs(id)).out).toBe("first\nagain\n");
+    // As testcontainers waits for a line of a restarted container.
+    const sinceNs = parseRfc3339Nano(t.engine.containers.get(id).state.startedAt);
+    expect((await t.logs(id, { sinceNs })).out).toBe("again\n");
     expect(await t.engine.containers.changes(id)).toEqual(
       expect.arrayContaining([
         { kind: "delete", path: "/etc/shadow" },
