@@ -266,7 +266,7 @@ static int start_child(struct run *run, const struct op_clone *op) {
   }
   if (pid == 0) {
     close(pair[0]);
-    run->ctl = pair[1];
+    run->ctl = fd_high(pair[1]); /* now: a limit of descriptors may come before `rebirth` */
     run->child = true;
     /* A process of the container must not be able to trace us or read our memory before exec. With new user and PID namespaces
      * nobody else can see us yet, and /proc/self has to stay writable. */
@@ -313,7 +313,6 @@ _Noreturn static void run_child(struct run *run) {
 int do_rebirth(struct run *run, const struct op_rebirth *op) {
   bool all = op->keep == UINT32_MAX;
   if (!all && op->keep > HIGH_FD - 4) return errno = EINVAL, -1;
-  if (!all) run->ctl = fd_high(run->ctl);
   if (!all && (sys_close_range(3 + op->keep, (unsigned)run->ctl - 1, 0) < 0 || sys_close_range((unsigned)run->ctl + 1, ~0u, 0) < 0)) return -1;
   /* The old call: a filter may be in force that hides clone3. The kernel writes the pid before the new process runs. */
   long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, NULL, &run->progress[2], NULL, NULL);

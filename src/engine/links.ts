@@ -26,11 +26,12 @@ export function parseLink(link: string): { readonly name: string; readonly alias
   return { name: name.replace(/^\//, ""), alias: (alias ?? name).replace(/^.*\//, "") };
 }
 
-/** Every link's container must be there when a container is created. @throws EngineError "not-found", "invalid" */
+/** Every link's container must be there when a container is created. @throws EngineError "invalid" */
 export function checkLinks(ctx: EngineContext, links: readonly string[]): void {
   for (const link of links) {
     const { name } = parseLink(link);
-    if (ctx.registry.find(name) === undefined) throw new EngineError("not-found", `could not get container for ${name}: No such container: ${name}`);
+    // Not "not-found": docker's client would take the image for what is missing, and pull it.
+    if (ctx.registry.find(name) === undefined) throw new EngineError("invalid", `could not get container for ${name}: No such container: ${name}`);
   }
 }
 

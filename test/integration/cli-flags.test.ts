@@ -6,9 +6,25 @@ import type { Entry } from "#cli/command-tree.ts";
 import { tree } from "#cli/commands.ts";
 import { dockerCli } from "./docker-cli.fixture.ts";
 
+/** Of the old builder. */
+const notInBuild = [
+  "cache-from",
+  "compress",
+  "cpu-period",
+  "cpu-quota",
+  "cpu-shares",
+  "cpuset-mems",
+  "disable-content-trust",
+  "isolation",
+  "memory-swap",
+  "security-opt",
+  "squash",
+  "ulimit",
+];
 /** Flags that are left out, and why. */
 const without: Readonly<Record<string, string>> = {
-  "use-api-socket": "hands registry credentials on; there are none",
+  "use-api-socket": "docs/compat.md",
+  ...Object.fromEntries(["image build", "build", "builder build"].flatMap((build) => notInBuild.map((flag) => [`${build} --${flag}`, "docs/compat.md"]))),
   tree: "an experiment, of multi-platform images",
   cluster: "swarm",
   availability: "swarm",
@@ -45,7 +61,7 @@ const commands = Object.entries(tree).flatMap(([name, entry]): [string, Entry][]
   entry.sub === undefined ? [[name, entry]] : Object.entries(entry.sub).map(([sub, e]): [string, Entry] => [`${name} ${sub}`, e]),
 );
 /** Commands of ours. */
-const own = ["image bootstrap", "system facts", "system dial-stdio", "storage ls", "storage compare"];
+const own = ["image bootstrap", "system facts", "system dial-stdio", "storage ls", "storage compare", "dns trace"];
 
 const docker = await dockerCli();
 

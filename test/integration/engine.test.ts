@@ -243,6 +243,11 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     await expect(t.exec(id, ["true"])).rejects.toMatchObject({ code: "conflict", message: `container ${id} is not running` });
   });
 
+  test("exec in a container that may have few descriptors", async () => {
+    const id = await t.start(["sleep", "100"], {}, { Ulimits: [{ Name: "nofile", Soft: 20, Hard: 20 }] });
+    expect(await t.exec(id, ["sh", "-c", "ulimit -n; ls /proc/self/fd | wc -l"])).toEqual({ code: 0, out: "20\n4\n" });
+  });
+
   test("exec sees a user that was added while it ran", async () => {
     const id = await t.start(["sleep", "100"]);
     expect((await t.exec(id, ["id", "-u"], { User: "www-data" })).out).toBe("33\n");

@@ -89,7 +89,7 @@ export const manifestAnnotateCommand: Command = command({
     one("os", "Operating system"),
     one("os-version", "Version of the operating system"),
     one("variant", "Variant of the architecture"),
-    hidden(many("os-features", "Features of the operating system")),
+    hidden(many("os-features", "Features of the operating system", { metavar: "strings" })),
   ],
   arity: [2, 2],
   run: async ({ args, flags, io }) => {
