@@ -37,7 +37,7 @@ const containers = [
     Image: `sha256:${id("b")}`,
     ImageID: `sha256:${id("b")}`,
     Command: "true",
-    Created: now - 40,
+    Created: now - 45 * 60 - 5, // "45 minutes ago" for both, however long docker takes
     Ports: [],
     Labels: {},
     State: "exited",
