@@ -13,6 +13,7 @@ import { nowNs, rfc3339Nano, systemClock } from "#core/clock.ts";
 import { parseRfc3339Nano } from "#container/logs/json-line.ts";
 import { isEngineError } from "#core/errors.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
+import { noAddresses } from "#network/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { unmountSources } from "./host-mounts.ts";
 import { endHealthChecks } from "./health-check.ts";
@@ -132,13 +133,7 @@ function stopped(endpoints: Container["record"]["endpoints"]): Container["record
       {
         ...endpoint,
         EndpointID: "",
-        Gateway: "",
-        IPAddress: "",
-        IPPrefixLen: 0,
-        IPv6Gateway: "",
-        GlobalIPv6Address: "",
-        GlobalIPv6PrefixLen: 0,
-        MacAddress: "",
+        ...noAddresses,
       },
     ]),
   );

@@ -7,7 +7,7 @@ import type { Descriptor } from "#core/image-spec.ts";
 import { isForeign, mediaTypes } from "#core/manifest.ts";
 import { parseReference, repositoryOf } from "#core/reference.ts";
 import type { Image } from "#image/mod.ts";
-import { Slots } from "#registry/mod.ts";
+import { Slots } from "#core/slots.ts";
 import type { LayerBlob } from "./layer-blobs.ts";
 import type { Pushing } from "./push-image.ts";
 

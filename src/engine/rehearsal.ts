@@ -15,7 +15,7 @@ import type { ChainID, DiffID, ImageID } from "#core/digest.ts";
 import type { Image, ImageStore } from "#image/mod.ts";
 import { encodePlan } from "#linux/encode.ts";
 import type { Helper, MonitorLink } from "#linux/helper.ts";
-import type { NetworkManager } from "#network/mod.ts";
+import { type NetworkManager, noAddresses } from "#network/mod.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { Background } from "./background.ts";
 import type { EngineContext } from "./context.ts";
@@ -128,17 +128,7 @@ function joinsNothing(real: NetworkManager): NetworkManager {
     async join({ networkName }) {
       const { Id, Name } = real.get(networkName);
       const asked = { IPAMConfig: null, Links: null, Aliases: null, DriverOpts: null, DNSNames: [], NetworkID: Id, NetworkName: Name };
-      const addresses = {
-        EndpointID: "",
-        Gateway: "",
-        IPAddress: "",
-        IPPrefixLen: 0,
-        IPv6Gateway: "",
-        GlobalIPv6Address: "",
-        GlobalIPv6PrefixLen: 0,
-        MacAddress: "",
-      };
-      return { endpoint: { ...asked, ...addresses }, ports: {}, steps: [] };
+      return { endpoint: { ...asked, EndpointID: "", ...noAddresses }, ports: {}, steps: [] };
     },
     leave: async () => undefined,
   });

@@ -138,4 +138,5 @@ export interface NetworkManager {
 
 export type { NameTrace } from "./names/name-server.ts";
 export { parseShaping, type Shaping, type ShapingText, shapingOfLabels } from "./shaping.ts";
+export { noAddresses } from "./network-records.ts";
 export { type NetworksOptions, openNetworks } from "./network-manager.ts";

@@ -17,7 +17,7 @@ import { BridgeHost, type ForwardingMark, indexOf, tableName } from "./bridge/br
 import type { Family } from "./ip-address.ts";
 import type { Shaping } from "./shaping.ts";
 import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord, RunningProcess } from "./mod.ts";
-import { type BridgeSettings, bridgeSettings, PREDEFINED } from "./network-records.ts";
+import { type BridgeSettings, bridgeSettings, noAddresses, PREDEFINED } from "./network-records.ts";
 import { NetworkRegistry } from "./network-registry.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
 import { HostResolvConf } from "./host-resolv-conf.ts";
@@ -465,13 +465,7 @@ function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): E
     NetworkName: Name,
     NetworkID: Id,
     EndpointID: newId(),
-    Gateway: "",
-    IPAddress: "",
-    IPPrefixLen: 0,
-    IPv6Gateway: "",
-    GlobalIPv6Address: "",
-    GlobalIPv6PrefixLen: 0,
-    MacAddress: "",
+    ...noAddresses,
     Aliases: endpoint?.Aliases ?? null,
     DNSNames: [],
   };

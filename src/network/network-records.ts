@@ -23,6 +23,17 @@ export const BRIDGE_OPTION = {
   mtu: "com.docker.network.driver.mtu",
 } as const;
 
+/** Of an endpoint that has none: on `host` and `none`, and of a container that does not run. */
+export const noAddresses = {
+  Gateway: "",
+  IPAddress: "",
+  IPPrefixLen: 0,
+  IPv6Gateway: "",
+  GlobalIPv6Address: "",
+  GlobalIPv6PrefixLen: 0,
+  MacAddress: "",
+} as const;
+
 export const PREDEFINED: ReadonlySet<string> = new Set(["bridge", "host", "none"]);
 
 function record(name: string, driver: string, fields: Partial<NetworkRecord> = {}): NetworkRecord {

@@ -13,7 +13,7 @@ import type { Descriptor } from "#core/image-spec.ts";
 import type { BlobSource } from "./blob-source.ts";
 import { type HttpAnswer, connectionError, isTransient } from "./network.ts";
 import { maxAttempts, waitBefore } from "./retry.ts";
-import { Slots } from "./slots.ts";
+import { Slots } from "#core/slots.ts";
 
 /** A blob on its way here. It must be closed; when its last holder has, it stops. */
 export interface Download {

@@ -10,7 +10,6 @@ export { type Download, Downloads } from "./downloads.ts";
 export { mirrorUrl } from "./endpoints.ts";
 export { defaultRegistryConfig, type RegistryConfig } from "./config.ts";
 export { Registries } from "./registries.ts";
-export { Slots } from "./slots.ts";
 export { SharedWork } from "./shared-work.ts";
 export { RepositoryWriter } from "./uploads.ts";
 export type { FetchedManifest, RegistrySession } from "./session.ts";

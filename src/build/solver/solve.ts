@@ -18,7 +18,7 @@ import type { Builder, BuildRequest, BuildResult } from "./build-request.ts";
 import { performCopy, performWorkdir, prepareCopy } from "./copy-step.ts";
 import type { Layer } from "./host.ts";
 import { configOf, emptyState, imageIdOf, type ImageState, stateOf, withStep } from "./image-state.ts";
-import { Limit } from "./limit.ts";
+import { Slots } from "#core/slots.ts";
 import type { StepRef } from "./progress.ts";
 import { rootTree } from "./root-tree.ts";
 import { openMounts, runInputs } from "./run-step.ts";
@@ -51,7 +51,7 @@ class Solver implements AsyncDisposable {
   readonly #stages = new Map<number, Promise<Built>>();
   readonly #trees = new Map<string, Promise<OpenTree>>();
   readonly #held: { release(): void }[] = [];
-  readonly #limit = new Limit(Math.max(2, availableParallelism()));
+  readonly #slots = new Slots(Math.max(2, availableParallelism()));
   readonly #argsAsked = new Set<string>();
   #nodes: readonly StageNode[] = [];
   #firstNumbers = new Map<number, number>();
@@ -250,7 +250,7 @@ class Solver implements AsyncDisposable {
       return hit;
     }
     if (step.operation !== undefined) report({ kind: "miss", step: ref, why: noCache ? "--no-cache" : explainMiss(cache.nearest(text)?.inputs, inputs) });
-    const layer = await this.#limit.run(() => {
+    const layer = await this.#slots.run(() => {
       this.#throwIfCancelled();
       return work.perform();
     });
