@@ -1,7 +1,5 @@
 import { defineConfig } from "vitest/config";
-
-// An emulated machine is some twenty times slower.
-const patience = process.env["WHERRY_IN_VM"] === undefined ? 1 : 5;
+import { patient } from "./test/patience.ts";
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
@@ -11,8 +9,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
         test: {
           name: "integration",
           include: ["test/{suites,integration,compat,package,attacks}/**/*.test.ts"],
-          testTimeout: 120_000 * patience,
-          hookTimeout: 300_000 * patience,
+          testTimeout: patient(120_000),
+          hookTimeout: patient(150_000),
+          expect: { poll: { timeout: patient(1000) } },
           fileParallelism: false,
           pool: "forks",
         },

@@ -98,6 +98,14 @@ function checkSlots({ steps }: Plan): Set<number> {
 const ops = (p: Plan, where?: "host" | "child") => p.steps.filter((s) => where === undefined || s.where === where).map((s) => s.op);
 const find = <T extends Step["op"]>(p: Plan, op: T) => p.steps.filter((s): s is Extract<Step, { op: T }> => s.op === op);
 
+it("limits come after the last descriptor that a plan opens in the child", () => {
+  const { steps } = plan({ hostConfig: { Ulimits: [{ Name: "nofile", Soft: 20, Hard: 20 }] }, input: { appArmorProfile: "wherry-default" } });
+  const limited = steps.findIndex(({ op }) => op === "rlimit");
+  const opened = steps.findLastIndex((step) => step.where === "child" && "out" in step);
+  expect(steps.some((step) => step.op === "write" && step.path === "self/attr/exec")).toBe(true);
+  expect(limited).toBeGreaterThan(opened);
+});
+
 describe("planContainer", () => {
   it("keeps the mount namespace for the time after the end only when it is told to", () => {
     expect(find(plan(), "hold_ns")).toEqual([]);

@@ -145,8 +145,8 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
   draft.child({ op: "chdir", path: process.cwd }, "the working directory");
   planScheduling(draft, process);
   planPersonality(draft, options.personality);
-  planRlimits(draft, process);
   if (options.labelled !== true) planLabels(draft, process);
+  planRlimits(draft, process);
   draft.child({ op: "umask", mask: user.umask ?? 0o022 }, "files that it makes are writable by their owner only");
   if (late) draft.child({ op: "prctl", option: PR.SET_NO_NEW_PRIVS, arg: 1n }, "set-uid programs give no rights here");
   draft.child({ op: "cap_bset", keep: bounding }, "even a set-uid root program can never get more than these capabilities");

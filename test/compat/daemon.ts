@@ -10,6 +10,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { patient } from "../patience.ts";
 import { cleanEnv, eventually } from "./run.ts";
 
 /** The build under test: `dist`, or another one that WHERRY_TEST_DIST names. */
@@ -136,7 +137,7 @@ export class TestDaemon {
         () => false,
       );
       if (answered) return performance.now() - from;
-      if (performance.now() - from > 20_000) throw new Error(`wherryd does not answer:\n${this.log()}`);
+      if (performance.now() - from > patient(20_000)) throw new Error(`wherryd does not answer:\n${this.log()}`);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }
@@ -171,14 +172,14 @@ export class TestDaemon {
       await eventually(
         () => this.traces(ids),
         (left) => left.length === 0,
-        5000,
+        patient(5000),
       ).catch(() => undefined);
       await this.kill("SIGTERM");
     }
     const left = await eventually(
       () => this.#left(),
       (list) => list.length === 0,
-      5000,
+      patient(5000),
     ).catch(() => this.#left());
     spawnSync("ip", ["link", "del", this.bridge]);
     this.#removeCgroups();

@@ -10,6 +10,7 @@ import { errnoOf } from "#core/errors.ts";
 import type { ContainerConfig, HostConfig } from "#core/container-config.ts";
 import type { Engine, EngineOptions } from "#engine/mod.ts";
 import { openEngine } from "#engine/open-engine.ts";
+import { patient } from "../patience.ts";
 
 export const helperPath: string = fileURLToPath(new URL("../../dist/bin/wherry-helper", import.meta.url));
 
@@ -135,8 +136,10 @@ export class TestEngine implements AsyncDisposable {
     for (const directory of ["data/containers", "run/c"]) left.push(...(await readdir(join(this.root, directory))).map((name) => `${directory}/${name}`));
     for (const name of await readdir(join(this.root, "data/overlay2")))
       if (/^[0-9a-f]{64}$/.test(name) && !existsSync(join(this.root, "data/overlay2", name, "layer.json"))) left.push(`overlay2/${name}`);
-    const group = `/sys/fs/cgroup/memory${this.options.cgroupParent ?? ""}`;
-    if (existsSync(group)) left.push(...(await readdir(group, { withFileTypes: true })).filter((e) => e.isDirectory()).map((e) => `${group}/${e.name}`));
+    for (const hierarchy of ["memory", ""]) {
+      const group = join("/sys/fs/cgroup", hierarchy, this.options.cgroupParent ?? "");
+      if (existsSync(group)) left.push(...(await readdir(group, { withFileTypes: true })).filter((e) => e.isDirectory()).map((e) => `${group}/${e.name}`));
+    }
     return left;
   }
 
@@ -182,8 +185,7 @@ export async function readAll(stream: AsyncIterable<Uint8Array>, framed: boolean
 
 /** Waits until something is true; throws when it does not become so. */
 export async function until(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
-  // An emulated machine is slow.
-  const end = performance.now() + ms * (process.env["WHERRY_IN_VM"] === undefined ? 1 : 6);
+  const end = performance.now() + patient(ms);
   while (!(await condition())) {
     if (performance.now() > end) throw new Error("waited in vain");
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -192,7 +194,7 @@ export async function until(condition: () => boolean | Promise<boolean>, ms = 50
 
 /** What is seen once it is good, or else the last that was seen. */
 export async function eventually<T>(look: () => Promise<T>, good: (value: T) => boolean, ms = 3000): Promise<T> {
-  const end = performance.now() + ms;
+  const end = performance.now() + patient(ms);
   for (;;) {
     const value = await look();
     if (good(value) || performance.now() > end) return value;

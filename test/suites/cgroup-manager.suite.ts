@@ -15,6 +15,7 @@ import { startHelper } from "#linux/helper-client.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { deviceRules } from "#runtime/mod.ts";
+import { patience, patient } from "../patience.ts";
 
 const MiB = 1024 * 1024;
 
@@ -182,7 +183,7 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls, 
     test("half a CPU is half a CPU", async () => {
       const busy = await run("while :; do :; done", { cpu: { quota: 50_000, period: 100_000 } });
       // An emulated machine on a busy host has no peace at all: there it is told from a full CPU only.
-      const least = process.env["WHERRY_IN_VM"] === undefined ? 0.45 : 0.15;
+      const least = patience === 1 ? 0.45 : 0.15;
       const shares: number[] = [];
       // Others may want the CPUs, too: two seconds of peace among twenty are enough. More than half it may never have; what the quota of
       // one period adds at the edges, and an emulated clock, must stay small against the span.
@@ -203,7 +204,7 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls, 
 
     test("a fork bomb stops at the limit of processes, and is killed to the last", async () => {
       const bomb = await run("f() { f | f & sleep 100; }; f 2>/dev/null; sleep 100", { pids: { limit: 20 } });
-      await expect.poll(() => control(bomb.paths, "pids.events"), { timeout: 20_000 }).toMatch(/^max [1-9]/); // forks were refused
+      await expect.poll(() => control(bomb.paths, "pids.events"), { timeout: patient(20_000) }).toMatch(/^max [1-9]/); // forks were refused
       const { pids } = await cgroups.stats(bomb.paths);
       expect(pids.limit).toBe(20);
       expect(pids.current).toBeGreaterThan(5);
@@ -301,7 +302,7 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls, 
       const running = await run(
         `dd if=/dev/zero of=${file} bs=1M count=8 oflag=direct 2>/dev/null || dd if=/dev/zero of=${file} bs=1M count=8; sync; sleep 60`,
       );
-      await expect.poll(async () => existsSync(file) && (await readFile(file)).length, { timeout: 10_000 }).toBe(8 * MiB);
+      await expect.poll(async () => existsSync(file) && (await readFile(file)).length, { timeout: patient(10_000) }).toBe(8 * MiB);
       const stats = await cgroups.stats(running.paths);
       expect(stats.memory.usage).toBeGreaterThan(0);
       expect(stats.memory.limit).toBe(facts.memoryBytes);

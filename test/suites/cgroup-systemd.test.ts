@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openCgroups } from "#cgroup/mod.ts";
 import { probeHost } from "#linux/probe-host.ts";
+import { patient } from "../patience.ts";
 import { cgroupManagerSuite } from "./cgroup-manager.suite.ts";
 import { nativeHelper } from "./native-helper.ts";
 
@@ -90,7 +91,7 @@ else {
       await cgroups.prepare();
       const plan = cgroups.plan("", id, {}, 1);
       await (await cgroups.hold?.(plan))?.release();
-      await expect.poll(() => existsSync(plan.paths.dirs[""] ?? ""), { timeout: 10_000 }).toBe(false);
+      await expect.poll(() => existsSync(plan.paths.dirs[""] ?? ""), { timeout: patient(10_000) }).toBe(false);
       await cgroups.remove(plan.paths);
       await rm(folder, { recursive: true });
     });
