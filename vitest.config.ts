@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { patient } from "./test/patience.ts";
+import { integrationTimes } from "./test/patience.ts";
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
@@ -9,9 +9,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
         test: {
           name: "integration",
           include: ["test/{suites,integration,compat,package,attacks}/**/*.test.ts"],
-          testTimeout: patient(120_000),
-          hookTimeout: patient(150_000),
-          expect: { poll: { timeout: patient(1000) } },
+          ...integrationTimes,
           fileParallelism: false,
           pool: "forks",
         },

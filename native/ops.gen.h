@@ -70,6 +70,7 @@ enum op_code {
   OP_EXPECT_FS = 91,
   OP_CHILD_PROC = 92,
   OP_IOCTL = 110,
+  OP_LOOP = 115,
   OP_QUOTACTL = 111,
   OP_FUSE = 112,
   OP_PROGRAM = 120,
@@ -501,6 +502,12 @@ struct op_ioctl {
   uint32_t tag;
 };
 
+/* loop(4): makes a read-only block device of a file, with direct I/O where the file's filesystem has it: a loop device that lets go of the file when nobody has it open or mounted (LO_FLAGS_AUTOCLEAR) */
+struct op_loop {
+  struct str path;
+  uint32_t out;
+};
+
 /* quotactl(2): reads or sets a quota on the filesystem of the slot (quotactl_fd), or (special = its block device) by the older call */
 struct op_quotactl {
   uint32_t fd;
@@ -647,6 +654,7 @@ union op {
   struct op_expect_fs expect_fs;
   struct op_child_proc child_proc;
   struct op_ioctl ioctl;
+  struct op_loop loop;
   struct op_quotactl quotactl;
   struct op_fuse fuse;
   struct op_program program;
@@ -795,6 +803,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_str(r, &op->child_proc.name) || read_str(r, &op->child_proc.data);
     case OP_IOCTL:
       return read_slot(r, &op->ioctl.fd) || read_u32(r, &op->ioctl.request) || read_bytes(r, &op->ioctl.arg) || read_u32(r, &op->ioctl.tag);
+    case OP_LOOP:
+      return read_str(r, &op->loop.path) || read_out(r, &op->loop.out);
     case OP_QUOTACTL:
       return read_slot(r, &op->quotactl.fd) || read_str(r, &op->quotactl.special) || read_u32(r, &op->quotactl.cmd) || read_u32(r, &op->quotactl.id) || read_bytes(r, &op->quotactl.arg) || read_u32(r, &op->quotactl.tag);
     case OP_FUSE:
@@ -889,6 +899,7 @@ int do_expect_device(struct run *run, const struct op_expect_device *op);
 int do_expect_fs(struct run *run, const struct op_expect_fs *op);
 int do_child_proc(struct run *run, const struct op_child_proc *op);
 int do_ioctl(struct run *run, const struct op_ioctl *op);
+int do_loop(struct run *run, const struct op_loop *op);
 int do_quotactl(struct run *run, const struct op_quotactl *op);
 int do_fuse(struct run *run, const struct op_fuse *op);
 int do_program(struct run *run, const struct op_program *op);
@@ -1036,6 +1047,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_child_proc(run, &op->child_proc);
     case OP_IOCTL:
       return do_ioctl(run, &op->ioctl);
+    case OP_LOOP:
+      return do_loop(run, &op->loop);
     case OP_QUOTACTL:
       return do_quotactl(run, &op->quotactl);
     case OP_FUSE:
@@ -1198,6 +1211,8 @@ static inline const char *op_name(uint16_t code) {
       return "child_proc";
     case OP_IOCTL:
       return "ioctl";
+    case OP_LOOP:
+      return "loop";
     case OP_QUOTACTL:
       return "quotactl";
     case OP_FUSE:

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Runs in small VMs what this machine's kernel lacks: every test/vm/*.vm.json names tests, and the kind of VM that they need.
-//   node scripts/test-vm.mjs [NAME...] [-t PATTERN] [--list]      (default: all suites)
+//   node scripts/test-vm.mjs [NAME...] [-t PATTERN] [--kernel K] [--list]      (default: all suites)
 // Suites that need the same kind of VM share one, one after the other; a table at the end says how each of them went.
 // The VM runner is found at $WHERRY_VM_RUN or ../shared/vm/vm-run; without it everything is skipped, and the reason printed.
 import { spawnSync } from "node:child_process";
@@ -9,6 +9,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { buildNative } from "./build-native.mjs";
+import { bundleTests } from "./vm-bundle.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = join(root, "test/vm");
@@ -58,11 +59,15 @@ export function groupSuites(suites) {
 }
 
 /** Boots one VM and runs its suites; the rows of the table. */
-function runGroup(vmRun, key, suites, { helper, pattern }) {
+async function runGroup(vmRun, key, suites, { helper, pattern }) {
   const results = join(root, "dist/vm", key);
   rmSync(results, { recursive: true, force: true });
   mkdirSync(results, { recursive: true });
-  writeFileSync(join(results, "suites.json"), JSON.stringify({ helper, suites }));
+  const bundled = join(results, "tests");
+  const tests = [...new Set(suites.flatMap((suite) => suite.tests))];
+  const files = await bundleTests(root, tests, bundled);
+  const guests = suites.map((suite) => ({ ...suite, tests: suite.tests.map((test) => files[tests.indexOf(test)]) }));
+  writeFileSync(join(results, "suites.json"), JSON.stringify({ helper, config: join(bundled, "vitest.config.mjs"), suites: guests }));
   const [{ kernel, systemd, zfs }] = suites;
   const minutes = bootMinutes + suites.reduce((sum, { limitMinutes }) => sum + limitMinutes, 0);
   const options = ["--kernel", kernel, ...(systemd ? ["--systemd"] : []), ...(zfs ? ["--zfs"] : [])];
@@ -127,12 +132,12 @@ function printTable(rows) {
   for (const { name, failed } of rows) for (const { name: test, why = "" } of failed) console.log(`FAILED ${name}: ${test}\n    ${why.split("\n")[0]}`);
 }
 
-function main() {
+async function main() {
   const { values, positionals: names } = parseArgs({
     allowPositionals: true,
-    options: { pattern: { type: "string", short: "t" }, list: { type: "boolean" } },
+    options: { pattern: { type: "string", short: "t" }, kernel: { type: "string" }, list: { type: "boolean" } },
   });
-  const all = vmSuites();
+  const all = vmSuites().map((suite) => (values.kernel === undefined ? suite : { ...suite, kernel: values.kernel }));
   const unknown = names.filter((name) => !all.some((suite) => suite.name === name));
   if (unknown.length > 0) {
     console.error(`no such suite: ${unknown.join(", ")} (there are: ${all.map(({ name }) => name).join(", ")})`);
@@ -149,9 +154,10 @@ function main() {
     return 0;
   }
   const options = { helper: buildNative(join(root, "dist/bin")), pattern: values.pattern };
-  const rows = [...groups].flatMap(([key, suites]) => runGroup(found.path, key, suites, options));
+  const rows = [];
+  for (const [key, suites] of groups) rows.push(...(await runGroup(found.path, key, suites, options)));
   printTable(rows);
   return rows.every(({ ok }) => ok) ? 0 : 1;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exit(main());
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.exit(await main());

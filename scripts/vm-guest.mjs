@@ -6,12 +6,23 @@ import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const [folder, ...more] = process.argv.slice(2);
-const { helper, suites } = JSON.parse(readFileSync(join(folder, "suites.json"), "utf8"));
+const { helper, config, suites } = JSON.parse(readFileSync(join(folder, "suites.json"), "utf8"));
 for (const { name, why, tests, limitMinutes, tmp } of suites) {
   console.log(`\n--- ${name}: ${why}`);
   const results = join(folder, `${name}.ndjson`);
   const env = { ...process.env, WHERRY_HELPER: helper, WHERRY_IN_VM: "1", WHERRY_VM_RESULTS: results, TMPDIR: tmp };
-  const vitest = ["node_modules/vitest/vitest.mjs", "run", "--project", "integration", "--reporter", "verbose", "--reporter", "./scripts/vm-reporter.mjs"];
+  const vitest = [
+    "node_modules/vitest/vitest.mjs",
+    "run",
+    "--config",
+    config,
+    "--configLoader",
+    "native",
+    "--reporter",
+    "verbose",
+    "--reporter",
+    "./scripts/vm-reporter.mjs",
+  ];
   const started = Date.now();
   // timeout(1) ends the whole group of processes.
   const { status, signal } = spawnSync("timeout", ["-k", "20", String(limitMinutes * 60), process.execPath, ...vitest, ...tests, ...more], {

@@ -10,3 +10,14 @@ export const patience: number = process.env["WHERRY_IN_VM"] === undefined ? 1 : 
 export function patient(ms: number): number {
   return ms * patience;
 }
+
+/** vitest's own times for what needs a real kernel. */
+export const integrationTimes: {
+  readonly testTimeout: number;
+  readonly hookTimeout: number;
+  readonly expect: { readonly poll: { readonly timeout: number } };
+} = {
+  testTimeout: patient(120_000),
+  hookTimeout: patient(150_000),
+  expect: { poll: { timeout: patient(1000) } },
+};

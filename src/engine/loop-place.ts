@@ -38,7 +38,11 @@ export async function makeLoopPlace(helper: Helper, driver: string, scratch: str
       helper.call({
         steps: [
           ...attach,
-          ...filesystemSteps({ fstype: filesystem, source: device!.path, options: [], readonly: false }, 0, 1, "a filesystem to measure on"),
+          ...filesystemSteps(
+            { fstype: filesystem, source: device!.path, options: [], readonly: false },
+            { fs: 0, out: 1, loops: NO_SLOT },
+            "a filesystem to measure on",
+          ),
           { op: "move_mount", mnt: 1, dir: NO_SLOT, path: directory, where: "host", why: "where the driver keeps its layers" },
         ],
       }),

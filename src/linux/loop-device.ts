@@ -90,6 +90,22 @@ function attachSteps({ path, readonly = false }: LoopFile, device: LoopDevice, s
   ];
 }
 
+/**
+ * Steps that make read-only devices of files, for the mount that comes next: their paths (of descriptors in the slots from `first` on), and how they are let go when that has been
+ * made and holds them. Which devices they are is seen to when the steps are performed.
+ */
+export function loopSteps(
+  files: readonly string[],
+  first: number,
+): { readonly steps: readonly Step[]; readonly paths: readonly string[]; readonly release: readonly Step[] } {
+  const host = { where: "host" } as const;
+  return {
+    steps: files.map((path, i) => ({ op: "loop", path, out: first + i, ...host, why: "the file as a block device, until nobody has it open", see: "loop(4)" })),
+    paths: files.map((_, i) => `/proc/self/fd/${SLOT_BASE + first + i}`),
+    release: files.map((_, i) => ({ op: "close", slot: first + i, ...host, why: "the mount holds the device" })),
+  };
+}
+
 /** Numbers of devices that have no file; not all who ask at the same time get the same ones. */
 async function freeLoops(count: number, attempt: number): Promise<readonly number[]> {
   const free: number[] = [];

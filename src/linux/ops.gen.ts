@@ -480,6 +480,13 @@ export interface IoctlOp {
   readonly tag: number;
 }
 
+/** loop(4): makes a read-only block device of a file, with direct I/O where the file's filesystem has it: a loop device that lets go of the file when nobody has it open or mounted (LO_FLAGS_AUTOCLEAR) */
+export interface LoopOp {
+  readonly op: "loop";
+  readonly path: string;
+  readonly out: number;
+}
+
 /** quotactl(2): reads or sets a quota on the filesystem of the slot (quotactl_fd), or (special = its block device) by the older call */
 export interface QuotactlOp {
   readonly op: "quotactl";
@@ -638,6 +645,7 @@ export type Op =
   | ExpectFsOp
   | ChildProcOp
   | IoctlOp
+  | LoopOp
   | QuotactlOp
   | FuseOp
   | ProgramOp
@@ -721,6 +729,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   expect_fs: { code: 91, man: "statfs(2)", fields: [["slot", "slot"], ["magic", "u32"]] },
   child_proc: { code: 92, man: "proc(5)", fields: [["name", "str"], ["data", "str"]] },
   ioctl: { code: 110, man: "ioctl(2)", fields: [["fd", "slot"], ["request", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
+  loop: { code: 115, man: "loop(4)", fields: [["path", "str"], ["out", "out"]] },
   quotactl: { code: 111, man: "quotactl(2)", fields: [["fd", "slot"], ["special", "str"], ["cmd", "u32"], ["id", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
   fuse: { code: 112, man: "fuse(4)", fields: [["argv", "strs"], ["path", "str"], ["out", "out"]] },
   program: { code: 120, man: "execve(2)", fields: [["argv", "strs"], ["tag", "u32"]] },

@@ -147,7 +147,10 @@ const v1NotControllers = new Set(["rw", "ro", "xattr", "clone_children", "nopref
 async function probeSwapAccounting(cgroup: CgroupFacts, cmdline: string): Promise<boolean> {
   if (cgroup.v1["memory"] !== undefined) return await exists(`${cgroup.v1["memory"]}/memory.memsw.limit_in_bytes`);
   if (cgroup.v2Root === undefined || !cgroup.v2Controllers.includes("memory")) return false;
-  // The v2 root has no memory.swap.max, and a child has it only once the controller is enabled for it: ask the engine's own cgroup.
-  if (await exists(`${cgroup.v2Root}${cgroup.own[""] ?? "/"}/memory.swap.max`)) return true;
+  // The v2 root has no memory.swap.max, and a child has it only once the controller is enabled for it. A kernel before 6.1 may be built to count swap only when it is told to.
+  const children = await readdir(cgroup.v2Root, { withFileTypes: true }).catch(() => []);
+  const others = children.filter((entry) => entry.isDirectory()).map(({ name }) => `/${name}`);
+  for (const path of [cgroup.own[""] ?? "/", ...others])
+    if (await exists(`${cgroup.v2Root}${path}/memory.max`)) return await exists(`${cgroup.v2Root}${path}/memory.swap.max`);
   return !/\bswapaccount=0\b/.test(cmdline);
 }

@@ -192,6 +192,8 @@ export class OpDescriber {
         return `${op.count} descriptors at 3 and up`;
       case "ioctl":
         return `ioctl ${this.#slot(op.fd)} 0x${op.request.toString(16)} (${op.arg.length} bytes)`;
+      case "loop":
+        return `loop device of ${op.path}`;
       case "quotactl":
         return `quotactl ${op.special === "" ? this.#slot(op.fd) : op.special} 0x${op.cmd.toString(16)} id ${op.id}`;
       case "fuse":

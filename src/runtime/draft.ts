@@ -48,6 +48,17 @@ export class Draft {
     throw new EngineError("unsupported", `a container cannot have more than ${MAX_SLOTS - slots.free} binds and layers that need a descriptor at once`);
   }
 
+  /** Free slots that follow each other. */
+  takeRange(count: number): readonly number[] {
+    for (let first: number = slots.free; first + count <= MAX_SLOTS; first++) {
+      const range = Array.from({ length: count }, (_, i) => first + i);
+      if (range.some((slot) => this.#used.has(slot))) continue;
+      for (const slot of range) this.#used.add(slot);
+      return range;
+    }
+    throw new EngineError("unsupported", `a root of ${count} files that must be block devices at once is more than this kernel can be given`);
+  }
+
   /** How many slots {@link take} has left. */
   get freeSlots(): number {
     return MAX_SLOTS - slots.free - this.#used.size;

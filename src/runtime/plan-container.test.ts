@@ -5,7 +5,7 @@ import type { HostConfig } from "#core/container-config.ts";
 import type { OciSeccomp } from "#core/runtime-spec.ts";
 import { compileSeccomp } from "#linux/bpf/compile.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { MAX_SLOTS, NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
+import { MAX_SLOTS, NO_SLOT, type Plan, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { buildSpec, type SpecInput } from "./default-spec.ts";
 import { exampleConfig, exampleFacts, exampleHostConfig } from "./example.fixture.ts";
 import { planContainer, sysctlPath } from "./plan-container.ts";
@@ -340,4 +340,21 @@ describe("small things", () => {
     expect(idmapText(map, true)).toBe("0 100000 65536\n65536 0 1\n");
     expect(idmapText([{ containerID: 0, hostID: 0, size: 10 }], true)).toBe("0 0 10\n");
   });
+});
+
+it("images on a kernel whose overlay takes no detached layers: by paths, for the length of the plan", () => {
+  const image = { fstype: "erofs", source: "/s/base/layer.erofs", devices: ["/s/base/layer.data"], loop: true } as const;
+  const root: RootMountData = { ...overlay, lower: ["/s/init/diff", image.source], images: [undefined, image], attachAt: "/s/tmp-mnt" };
+  const { steps } = plan({ facts: oldFacts, root });
+  const mounts = steps.flatMap((step) => (step.op === "mount" && step.where === "host" ? [`${step.fstype} ${step.path} ${step.data}`] : []));
+  expect(mounts.slice(-1)).toEqual(["overlay /s/tmp-mnt/root lowerdir=/s/init/diff:1,upperdir=/s/c/diff,workdir=/s/c/work,volatile"]);
+  const slot = (path: string) => steps.find((step) => step.op === "loop" && step.path === path) as Extract<Step, { op: "loop" }>;
+  expect(steps).toContainEqual(expect.objectContaining({ op: "fsconfig_str", key: "source", value: `/proc/self/fd/${SLOT_BASE + slot(image.source).out}` }));
+  expect(steps).toContainEqual(
+    expect.objectContaining({ op: "fsconfig_str", key: "device", value: `/proc/self/fd/${SLOT_BASE + slot("/s/base/layer.data").out}` }),
+  );
+  // It comes back to where it was, and the root that it takes along is in its slot.
+  const [left, back] = [steps.findIndex(({ op }) => op === "unshare"), steps.findIndex(({ op }) => op === "setns")];
+  expect(left).toBeGreaterThan(0);
+  expect(steps.slice(left, back).some((step) => step.op === "open_tree" && step.out === slots.root)).toBe(true);
 });

@@ -7,7 +7,9 @@ import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { type LayerImage, layerImageSteps } from "#linux/layer-image.ts";
+import { attachedOverlaySlots, attachedOverlaySteps, type ImageOverlay } from "#linux/attached-overlay.ts";
+import { filesystemLoops, filesystemSteps } from "#linux/filesystem-steps.ts";
+import { type LayerImage, layerImageSteps, loopSlots } from "#linux/layer-image.ts";
 import { NO_SLOT, type Plan } from "#linux/plan.ts";
 import { mapText } from "#namespace/mod.ts";
 import { Draft } from "./draft.ts";
@@ -32,13 +34,7 @@ const MOUNT_DATA_MAX = 4095;
  * {@link planLegacyOverlay} when the child has its own mount namespace.
  */
 export function planRoot(draft: Draft, root: RootMountData, options: RootOptions): "detached" | "in-child" {
-  const { facts } = options;
   draft.section("The root filesystem");
-  if (root.kind === "overlay" && root.images !== undefined && !(facts.overlay.lowerdirPlus && facts.overlay.layerFds)) {
-    throw new EngineError("unsupported", "layers that are images need overlay layers by descriptor, which this kernel lacks (Linux 6.13)", {
-      hint: "use --storage-driver overlay2",
-    });
-  }
   if (root.kind === "bind") planBindRoot(draft, root, options);
   else if (options.mapping !== undefined && root.kind === "fuse")
     throw new EngineError("unsupported", "a FUSE root cannot be used with a user namespace", {
@@ -46,6 +42,7 @@ export function planRoot(draft: Draft, root: RootMountData, options: RootOptions
     });
   else if (root.kind === "fs") planFilesystemRoot(draft, root, options);
   else if (root.kind === "fuse") planFuseRoot(draft, root);
+  else if (isAttached(root)) planAttachedOverlay(draft, root, options);
   else if (options.mapping !== undefined) planMappedOverlay(draft, root, options.mapping, options.facts);
   else if (fitsFsconfig(root, options.facts)) planOverlay(draft, root, options.facts);
   else return "in-child";
@@ -79,18 +76,27 @@ function planBindRoot(draft: Draft, root: Extract<RootMountData, { kind: "bind" 
 
 function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "fs" }>, { facts, mapping }: RootOptions): void {
   const fs = draft.take();
-  draft.host({ op: "fsopen", fstype: root.fstype, out: fs }, `a ${root.fstype} filesystem, to be configured`);
-  draft.host({ op: "fsconfig_str", fs, key: "source", value: root.source }, "where it is stored");
-  setOptions(draft, fs, root.options);
-  draft.host(
-    { op: "fsmount", fs, attrs: root.readonly ? MOUNT_ATTR.RDONLY : 0n, out: slots.root },
-    "mounted, but attached nowhere: only this container will see it",
-  );
-  draft.host({ op: "close", slot: fs }, "the context has served");
-  draft.release(fs);
+  const loops = draft.takeRange(filesystemLoops(root));
+  draft.add(...filesystemSteps(root, { fs, out: slots.root, loops: loops[0] ?? NO_SLOT }, `a ${root.fstype} filesystem, to be configured`));
+  for (const slot of [fs, ...loops]) draft.release(slot);
   if (mapping === undefined) return;
   requireIdmap(facts);
   shiftOwners(draft, mapping);
+}
+
+function isAttached(root: Overlay): root is Overlay & Pick<ImageOverlay, "images" | "attachAt"> {
+  return root.images !== undefined && root.attachAt !== undefined;
+}
+
+/** Images, on a kernel whose overlay takes no mount that is attached nowhere. */
+function planAttachedOverlay(draft: Draft, root: Overlay & Pick<ImageOverlay, "images" | "attachAt">, { mapping, facts }: RootOptions): void {
+  if (mapping !== undefined)
+    throw new EngineError("unsupported", "--userns with layers that are images needs overlay layers by descriptor, which this kernel lacks (Linux 6.15)", {
+      hint: `this host runs Linux ${facts.kernel.release}; use --storage-driver overlay2`,
+    });
+  const free = draft.takeRange(attachedOverlaySlots(root));
+  draft.add(...attachedOverlaySteps(root, slots.root, free[0] ?? slots.free));
+  for (const slot of free) draft.release(slot);
 }
 
 /** The root that has been mounted is seen with the owners of a user namespace. */
@@ -183,8 +189,9 @@ function planMappedOverlay(draft: Draft, root: Overlay, mapping: NonNullable<Roo
 /** Mounts an image as the next lower layer, with its owners shifted where `userns` says how. The mount in the slot must live until the overlay is made. */
 function useImage(draft: Draft, fs: number, image: LayerImage, why: string, userns: number = NO_SLOT): number {
   const [context, layer] = [draft.take(), draft.take()];
-  draft.add(...layerImageSteps(image, context, layer, why));
-  draft.release(context);
+  const loops = draft.takeRange(loopSlots(image));
+  draft.add(...layerImageSteps(image, { fs: context, out: layer, loops: loops[0] ?? NO_SLOT }, why));
+  for (const slot of [context, ...loops]) draft.release(slot);
   if (userns !== NO_SLOT)
     draft.host(
       { op: "mount_setattr", mnt: layer, set: MOUNT_ATTR.IDMAP, clr: 0n, propagation: 0n, recursive: 0, userns },

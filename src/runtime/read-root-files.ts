@@ -3,6 +3,7 @@
  * @module
  */
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
+import { attachedOverlaySteps } from "#linux/attached-overlay.ts";
 import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { layerImageSteps } from "#linux/layer-image.ts";
@@ -48,7 +49,7 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
   const host = { where: "host" } as const;
   const section = "Look into the root filesystem";
   if (root.kind === "fs") {
-    const [open, ...rest] = filesystemSteps({ ...root, readonly: true }, fs, out, "the root filesystem");
+    const [open, ...rest] = filesystemSteps({ ...root, readonly: true }, { fs, out, loops: fs + 1 }, "the root filesystem");
     return [{ ...open!, section }, ...rest];
   }
   if (root.kind === "fuse")
@@ -57,18 +58,29 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
   // lower layer it is read without being claimed as an upper one.
   const layers = [...(root.upper === undefined ? [] : [root.upper]), ...root.lower];
   const first = layers[0];
+  const images = root.images === undefined ? [] : [...(root.upper === undefined ? [] : [undefined]), ...root.images];
+  if (root.attachAt !== undefined && root.images !== undefined) {
+    const [open, ...rest] = attachedOverlaySteps(
+      { lower: layers, images, options: root.options.filter((option) => option !== "volatile"), attachAt: root.attachAt },
+      out,
+      fs,
+    );
+    return [{ ...open!, section }, ...rest];
+  }
   if (layers.length === 1 && first !== undefined)
     return [{ op: "open_tree", dir: NO_SLOT, path: first, flags: OPEN_TREE_CLONE, out, ...host, why: "the only layer", section }];
   const joined = layers.map((layer) => layer.replace(/[\\:]/g, (c) => `\\${c}`)).join(":");
   const fits = facts.overlay.lowerdirPlus ? layers.every((layer) => Buffer.byteLength(layer) <= FSCONFIG_MAX) : Buffer.byteLength(joined) <= FSCONFIG_MAX;
   if (!fits) return mountInPrivate(root, out, section);
-  const images = root.images === undefined ? [] : [...(root.upper === undefined ? [] : [undefined]), ...root.images];
   const config: Step[] = facts.overlay.lowerdirPlus
     ? layers.flatMap((layer, i): Step[] => {
         const image = images[i];
         if (image === undefined) return [{ op: "fsconfig_str", fs, key: "lowerdir+", value: layer, ...host, why: "a layer" }];
         const [context, mount] = [fs + 1, fs + 2 + i] as const;
-        return [...layerImageSteps(image, context, mount, "a layer"), { op: "fsconfig_fd", fs, key: "lowerdir+", fd: mount, ...host, why: "a layer" }];
+        return [
+          ...layerImageSteps(image, { fs: context, out: mount, loops: mount + 1 }, "a layer"),
+          { op: "fsconfig_fd", fs, key: "lowerdir+", fd: mount, ...host, why: "a layer" },
+        ];
       })
     : [{ op: "fsconfig_str", fs, key: "lowerdir", value: joined, ...host, why: "the layers, top-most first" }];
   return [

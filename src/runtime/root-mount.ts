@@ -11,6 +11,7 @@ export type RootMountData =
       readonly upper?: string;
       readonly work?: string;
       readonly options: readonly string[];
+      readonly attachAt?: string;
     }
   | {
       readonly kind: "bind";
@@ -26,4 +27,11 @@ export type RootMountData =
       readonly readonly: boolean;
       readonly directories: readonly string[];
     }
-  | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };
+  | {
+      readonly kind: "fs";
+      readonly fstype: string;
+      readonly source: string;
+      readonly options: readonly string[];
+      readonly readonly: boolean;
+      readonly loop?: true;
+    };

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, link, mkdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { chainIds, type ChainID, type DiffID, digestOf } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
@@ -15,7 +15,7 @@ import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } fr
 import { withPathBelow } from "./open-below.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
-import { directoriesOf, hasImages, openCommonTree, openRoot, openUnion } from "./trees.ts";
+import { directoriesOf, hasImages, openCommonTree, openRoot, openUnion, topLayer } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
 import { type TarSource, writeTar } from "./write-tree.ts";
@@ -105,7 +105,7 @@ class Layers implements LayerStore {
 
   async #unpack(key: string, directory: string, tar: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<AppliedTar> {
     const receiver = await this.driver.receive?.(key);
-    if (receiver !== undefined) return this.#keepArchive(receiver, key, tar, options);
+    if (receiver !== undefined) return this.#receive(receiver, key, directory, tar, options);
     const { root, whiteouts } = await this.driver.applyTarget(key);
     await using lower = lazily(() => this.#lowerOf(key));
     await using tree = closing(await openRoot(this.#helper, root));
@@ -131,26 +131,42 @@ class Layers implements LayerStore {
     }
   }
 
-  /** For a driver that keeps the archive: its tree is indexed, not unpacked. */
-  async #keepArchive(
+  /** For a driver whose layers are images: nothing is unpacked. Where it does not keep the archive, its index is ours. */
+  async #receive(
     receiver: ArchiveReceiver,
     key: string,
+    directory: string,
     tar: AsyncIterable<Uint8Array>,
     { expected, file, signal, onProgress }: ApplyOptions,
   ): Promise<AppliedTar> {
     await using lower = lazily(() => this.#lowerOf(key));
+    const aside = join(directory, "superseded");
+    const index = receiver.keepsArchive ? undefined : new TarIndexWriter(join(directory, "tar-index.gz"));
     try {
       const applied = await applyTar(file === undefined ? receiver.keep(tar) : await receiver.adopt(file), {
         tree: receiver.tree,
         whiteouts: "overlay",
         lower: (path) => lower.lookup(path),
+        ...(index === undefined
+          ? {}
+          : {
+              index,
+              keep: async (path: ByteString, number: number) => {
+                await mkdir(aside, { recursive: true, mode: 0o700 });
+                await receiver.superseded(toBytes(path), join(aside, String(number)));
+              },
+            }),
         digestKnown: expected !== undefined,
         diffId: file === undefined ? undefined : expected,
         signal,
         onProgress,
       });
       await receiver.finish();
+      await index?.finish();
       return applied;
+    } catch (error) {
+      await index?.discard();
+      throw error;
     } finally {
       await receiver.close();
     }
@@ -177,10 +193,8 @@ class Layers implements LayerStore {
     const { diffId } = this.#record(chain);
     const archive = this.driver.archive?.(chain);
     if (archive !== undefined) return Readable.from(verified(createReadStream(archive, { highWaterMark: 256 * 1024 }), diffId), { objectMode: false });
-    const mount = await this.driver.mounts(chain);
-    const [top] = directoriesOf(mount);
-    if (mount.kind !== "fs" && top === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
-    const own: RootMount = mount.kind === "fs" ? mount : { kind: "bind", source: top!, readonly: true };
+    const own = topLayer(await this.driver.mounts(chain));
+    if (own === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
     return Readable.from(this.#rebuild(this.#records.directory(chain), own, diffId), { objectMode: false });
   }
 
@@ -229,8 +243,8 @@ class Layers implements LayerStore {
     const [first] = chains;
     if (first === undefined) return;
     // The layers' files and the records may lie on two filesystems.
-    const archive = this.driver.archive?.(first);
-    const files = archive === undefined ? directoriesOf(await this.driver.mounts(first)).slice(0, 1) : [dirname(archive)];
+    const image = this.driver.imageDirectory?.(first);
+    const files = image === undefined ? directoriesOf(await this.driver.mounts(first)).slice(0, 1) : [image];
     for (const directory of [...files, this.#records.directory(first)]) {
       await using tree = closing(await this.#helper.openTree(directory));
       await tree.tree.sync();

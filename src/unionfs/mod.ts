@@ -24,6 +24,8 @@ export type RootMount =
       readonly work?: string;
       /** Extra options, e.g. ["volatile", "metacopy=off"]. */
       readonly options: readonly string[];
+      /** This kernel's overlay takes images only where a path leads to them: an empty directory, below which they are mounted for a moment, unseen. */
+      readonly attachAt?: string;
     }
   /** A plain directory (vfs, --rootfs). */
   | { readonly kind: "bind"; readonly source: string; readonly readonly: boolean }
@@ -37,9 +39,17 @@ export type RootMount =
       /** The directories that it shows as one, in overlay's format, top-most first. */
       readonly directories: readonly string[];
     }
-  | { readonly kind: "fs"; readonly fstype: string; readonly source: string; readonly options: readonly string[]; readonly readonly: boolean };
+  | {
+      readonly kind: "fs";
+      readonly fstype: string;
+      readonly source: string;
+      readonly options: readonly string[];
+      readonly readonly: boolean;
+      /** The source, and each `device=` of the options, is a file that is to be made a block device. */
+      readonly loop?: true;
+    };
 
-/** Takes a layer in whose archive is kept as it is. */
+/** Takes a layer in that becomes an image. */
 export interface ArchiveReceiver {
   /** Where the tree of the layer is built. */
   readonly tree: PlacingTree;
@@ -47,6 +57,10 @@ export interface ArchiveReceiver {
   keep(tar: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
   /** Takes a file over as the archive, and gives its bytes. */
   adopt(path: string): Promise<AsyncIterable<Uint8Array>>;
+  /** Else the archive is not kept: contents are, and what an archive has besides is the caller's to keep. */
+  readonly keepsArchive: boolean;
+  /** Copies the content of a file of the tree to `target`, before it is replaced. Only where no archive is kept. */
+  superseded(path: Uint8Array, target: string): Promise<void>;
   /** The archive has ended and the tree is whole. */
   finish(): Promise<void>;
   close(): Promise<void>;
@@ -84,10 +98,12 @@ export interface StorageDriver {
   usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }>;
   /** A directory, or a filesystem of its own, into which a layer's tar is applied before commit, and how whiteouts are written there. */
   applyTarget(key: string): Promise<{ readonly root: RootMount; readonly whiteouts: "overlay" | "delete" }>;
-  /** Drivers that keep a layer's archive itself take it here, instead of {@link applyTarget}; whiteouts are overlay's. */
+  /** Drivers whose layers are images take the archive here, instead of {@link applyTarget}; whiteouts are overlay's. */
   receive?(key: string): Promise<ArchiveReceiver>;
-  /** The archive that was kept: its file. */
-  archive?(chain: ChainID): string;
+  /** The archive that was kept: its file; undefined = it is made again of the layer's files. */
+  archive?(chain: ChainID): string | undefined;
+  /** The directory of a layer that is an image. */
+  imageDirectory?(chain: ChainID): string;
   /** Where a snapshot's changes lie: an upper directory with overlay whiteouts, or two trees to compare (`mountPoints`: paths, one character a byte, that the driver has made and that are no change as long as they are empty). */
   changes(
     key: string,

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { lstat, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, hexOf, isDigest } from "#core/digest.ts";
@@ -9,7 +9,8 @@ import { bootId } from "./boot-id.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { asStorageError, exists, type LayerDirectory, openLayerDirectory, rmdirIfThere } from "./layer-directory.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
-import { archiveFile, ErofsReceiver, erofsLayer, spillFile } from "./erofs/receiver.ts";
+import type { ErofsForm } from "./erofs/metadata-tree.ts";
+import { archiveFile, type ErofsFiles, ErofsReceiver, erofsFiles, erofsLayer } from "./erofs/receiver.ts";
 import { MergedChains, mergedFile } from "./erofs/merged-chains.ts";
 import type { ArchiveReceiver, DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
 import { openUnion } from "./trees.ts";
@@ -23,7 +24,7 @@ const volatileMarker = "work/work/incompat";
 /** In a snapshot: it lies on its chain's one image ({@link MergedChains}). */
 const onMerged = "on-merged";
 /** A name that no key can have. */
-const fuseDirectory = "tmp-mnt";
+const mountDirectory = "tmp-mnt";
 
 /** Where a committed or init layer lies: its directory below the root, and its short link. */
 interface Lower {
@@ -38,8 +39,8 @@ export interface OverlayKind {
   readonly capabilities: DriverCapabilities;
   /** Every layer is a whole tree, which shares the files of the one below by hard links, so that one lower directory is enough. */
   readonly flat: boolean;
-  /** Every layer is its archive and an image that points into it ({@link ErofsReceiver}), instead of a directory `diff`. */
-  readonly images?: true;
+  /** Every layer is an image, and the archive or file that it points into ({@link ErofsReceiver}), instead of a directory `diff`. */
+  readonly images?: ImageKind;
   status(root: string): Promise<readonly (readonly [string, string])[]>;
   /** Options of a mount by the kernel; or the mount by a FUSE program. */
   readonly mount: { readonly options: readonly string[] } | ((layers: FuseLayers) => RootMount);
@@ -47,6 +48,16 @@ export interface OverlayKind {
   readonly limit: DirectoryLimit | { readonly reason: string };
   /** @see StorageDriver.defaultSizeBytes */
   readonly defaultSizeBytes?: number;
+}
+
+/** What this kernel makes of images. */
+export interface ImageKind {
+  /** Of new layers. */
+  readonly form: ErofsForm;
+  /** It mounts block devices only. */
+  readonly loop: boolean;
+  /** Its overlay takes them only where a path leads to them. */
+  readonly attach: boolean;
 }
 
 /** Absolute directories, top-most first. */
@@ -71,13 +82,13 @@ export interface DirectoryLimit {
  *     <chain hex>-init/{diff,link}               mount points that containers on this layer need (see init-layer.ts)
  *     <key>/{diff,work,parent}                   a writable snapshot
  *     l/<26 letters>                             → ../<layer>/diff, so that mount options stay short
- *     mnt/                                       where a FUSE program mounts, in a mount namespace that only it sees
+ *     tmp-mnt/                                   where a FUSE program mounts, or images on their way to an overlay, in a mount namespace that nobody else sees
  *     trash/                                     being deleted
  */
 export async function openOverlayDriver(dataRoot: string, helper: Helper, kind: OverlayKind): Promise<StorageDriver> {
   const root = join(dataRoot, kind.name);
   await mkdir(join(root, "l"), { recursive: true, mode: 0o710 });
-  if (typeof kind.mount === "function") await mkdir(join(root, fuseDirectory), { recursive: true, mode: 0o700 });
+  if (typeof kind.mount === "function" || kind.images?.attach === true) await mkdir(join(root, mountDirectory), { recursive: true, mode: 0o700 });
   const directory = await openLayerDirectory(root, helper, {
     files: [`${volatileMarker}/volatile/dirty`, onMerged],
     directories: ["diff", `${volatileMarker}/volatile`, volatileMarker, "work/work", "work"],
@@ -103,13 +114,14 @@ class OverlayDriver implements StorageDriver {
 
   /** Flat: snapshots that hold a whole tree, to become a layer. */
   readonly #whole = new Set<string>();
-  /** Images: layers with a file of sparse contents beside their archive. */
-  readonly #spilled = new Set<ChainID>();
+  /** Images: which files they consist of. */
+  readonly #files = new Map<ChainID, ErofsFiles>();
   /** Images. */
   readonly #merged: MergedChains | undefined;
   readonly defaultSizeBytes?: number;
   readonly receive?: (key: string) => Promise<ArchiveReceiver>;
-  readonly archive?: (chain: ChainID) => string;
+  readonly archive?: (chain: ChainID) => string | undefined;
+  readonly imageDirectory?: (chain: ChainID) => string;
 
   constructor(directory: LayerDirectory, boot: string, kind: OverlayKind) {
     this.name = kind.name;
@@ -118,16 +130,18 @@ class OverlayDriver implements StorageDriver {
     this.#directory = directory;
     this.#boot = boot;
     if (kind.defaultSizeBytes !== undefined) this.defaultSizeBytes = kind.defaultSizeBytes;
-    if (kind.images !== true) return;
+    const { images } = kind;
+    if (images === undefined) return;
     this.#merged = new MergedChains(
       (chain) => this.#directory.path(chain),
       (chain) => this.#lowers(chain).map(({ image }) => image!),
     );
     this.receive = async (key) => {
       this.#directory.snapshot(key);
-      return new ErofsReceiver(this.#directory.path(key));
+      return new ErofsReceiver(this.#directory.path(key), images.form);
     };
-    this.archive = (chain) => join(this.#directory.path(this.#known(chain)), archiveFile);
+    this.imageDirectory = (chain) => this.#directory.path(this.#known(chain));
+    this.archive = (chain) => (this.#files.get(this.#known(chain)) === "contents" ? undefined : join(this.#directory.path(chain), archiveFile));
   }
 
   /** Reads the short links, and makes those that a crash has prevented. Init layers of an earlier boot, which were not synced, go. */
@@ -142,12 +156,28 @@ class OverlayDriver implements StorageDriver {
       else await this.#directory.discardDirectory(directory);
     }
     for (const chain of layers.keys()) this.#links.set(chain, readLink(join(root, hexOf(chain), "link")) ?? (await this.#newLink(chain)));
-    if (this.#kind.images === true) for (const chain of layers.keys()) if (existsSync(join(root, hexOf(chain), spillFile))) this.#spilled.add(chain);
+    if (this.#kind.images !== undefined) this.#loadImages(this.#kind.images);
     const wanted = new Map(Array.from(this.#links, ([chain, link]) => [link, hexOf(chain)]));
     for (const init of this.#inits.values()) wanted.set((await init).link, (await init).directory);
     const present = new Set(await readdir(join(root, "l")));
     for (const link of present) if (!wanted.has(link)) await unlinkIfThere(join(root, "l", link));
     for (const [link, directory] of wanted) if (!present.has(link)) await this.#link(directory, link);
+  }
+
+  /** @throws EngineError "unsupported" when there is one that this kernel cannot mount: the machine has been started with an older one */
+  #loadImages({ form }: ImageKind): void {
+    for (const chain of this.#directory.layers.keys()) {
+      const files = erofsFiles(this.#directory.path(chain));
+      if (files !== "contents" && !form.archive)
+        throw new EngineError(
+          "unsupported",
+          `layer ${chain} was stored by a newer kernel: this one mounts no EROFS image with blocks of 512 bytes (Linux 6.4 does)`,
+          {
+            hint: "start the machine with the kernel that it had, or use another --storage-driver and load the images again",
+          },
+        );
+      this.#files.set(chain, files);
+    }
   }
 
   async #newLink(chain: ChainID): Promise<string> {
@@ -204,10 +234,10 @@ class OverlayDriver implements StorageDriver {
         hint: "apply its diff as a layer",
       });
     const link = newLink();
-    let spilled = false;
+    let files: ErofsFiles = "archive";
     const committed = await this.#directory.commit(key, chain, async (directory) => {
-      if (this.#kind.images === true) {
-        spilled = await exists(join(directory, spillFile));
+      if (this.#kind.images !== undefined) {
+        files = erofsFiles(directory);
         await unlinkIfThere(join(directory, onMerged));
         for (const name of ["diff", "work"]) await rmdirIfThere(join(directory, name));
       }
@@ -218,7 +248,7 @@ class OverlayDriver implements StorageDriver {
     this.#whole.delete(key);
     if (!committed) return;
     this.#links.set(chain, link);
-    if (spilled) this.#spilled.add(chain);
+    if (this.#kind.images !== undefined) this.#files.set(chain, files);
     await this.#link(hexOf(chain), link);
   }
 
@@ -233,7 +263,7 @@ class OverlayDriver implements StorageDriver {
     await this.#directory.discard(key);
     const init = await this.#inits.get(key);
     this.#links.delete(key);
-    this.#spilled.delete(key);
+    this.#files.delete(key);
     this.#chains.delete(key);
     this.#inits.delete(key);
     if (link !== undefined) await unlinkIfThere(join(this.#directory.root, "l", link));
@@ -256,7 +286,7 @@ class OverlayDriver implements StorageDriver {
 
   async usage(key: string | ChainID): Promise<{ readonly bytes: number; readonly inodes: number; readonly allocatedBytes: number }> {
     const { helper } = this.#directory;
-    if (this.#kind.images !== true || !isDigest(key)) return treeUsage(await helper.openTree(this.#diff(key)));
+    if (this.#kind.images === undefined || !isDigest(key)) return treeUsage(await helper.openTree(this.#diff(key)));
     const usage = await treeUsage(await openUnion(helper, this.#layerMount(this.#lowerOf(this.#known(key)))));
     // On the disk there are but its few files.
     const files = await Promise.all((await readdir(this.#directory.path(key))).map((name) => lstat(join(this.#directory.path(key), name))));
@@ -279,7 +309,7 @@ class OverlayDriver implements StorageDriver {
 
   async sweep(active: ReadonlySet<string>): Promise<void> {
     const inits = new Set([initName(undefined), ...[...this.#directory.layers.keys()].map(initName)]);
-    await this.#directory.sweep(active, (name) => name === "l" || name === fuseDirectory || inits.has(name));
+    await this.#directory.sweep(active, (name) => name === "l" || name === mountDirectory || inits.has(name));
   }
 
   async idle(): Promise<void> {
@@ -320,13 +350,15 @@ class OverlayDriver implements StorageDriver {
   #lowerOf(chain: ChainID): Lower {
     const link = this.#links.get(chain);
     if (link === undefined) throw new EngineError("storage", `layer ${chain} has no short link`);
-    const image = this.#kind.images === true ? erofsLayer(this.#directory.path(chain), this.#spilled.has(chain)) : undefined;
+    const { images } = this.#kind;
+    const image = images === undefined ? undefined : erofsLayer(this.#directory.path(chain), this.#files.get(chain) ?? "archive", images.loop);
     return { directory: hexOf(chain), link, ...(image === undefined ? {} : { image }) };
   }
 
   #layerMount({ directory, image }: Lower): RootMount {
     if (image === undefined) return { kind: "bind", source: join(this.#directory.root, directory, "diff"), readonly: true };
-    return { kind: "fs", fstype: image.fstype, source: image.source, options: image.devices.map((device) => `device=${device}`), readonly: true };
+    const { fstype, source, devices, loop } = image;
+    return { kind: "fs", fstype, source, options: devices.map((device) => `device=${device}`), readonly: true, ...(loop === true ? { loop } : {}) };
   }
 
   #chainMount(chain: ChainID): RootMount {
@@ -341,11 +373,12 @@ class OverlayDriver implements StorageDriver {
     const { root } = this.#directory;
     const { mount } = this.#kind;
     const lower = lowers.map(({ directory, image }) => image?.source ?? join(root, directory, "diff"));
-    if (typeof mount === "function") return mount({ lower, upper: writable.upper, work: writable.work, mountpoint: join(root, fuseDirectory) });
+    if (typeof mount === "function") return mount({ lower, upper: writable.upper, work: writable.work, mountpoint: join(root, mountDirectory) });
     return {
       kind: "overlay",
       lower,
-      ...(this.#kind.images === true ? { images: lowers.map(({ image }) => image) } : {}),
+      ...(this.#kind.images === undefined ? {} : { images: lowers.map(({ image }) => image) }),
+      ...(this.#kind.images?.attach === true ? { attachAt: join(root, mountDirectory) } : {}),
       links: lowers.map(({ link }) => `l/${link}`),
       linkDir: root,
       ...writable,
@@ -366,7 +399,7 @@ class OverlayDriver implements StorageDriver {
     const name = initName(parent);
     const link = newLink();
     const { helper, root } = this.#directory;
-    const union = parent !== undefined && this.#kind.images === true ? await openUnion(helper, this.#chainMount(parent)) : undefined;
+    const union = parent !== undefined && this.#kind.images !== undefined ? await openUnion(helper, this.#chainMount(parent)) : undefined;
     try {
       const lowers = union === undefined ? this.#lowers(parent).map((lower) => `${lower.directory}/diff`) : new UnionView(union, [""]);
       await makeInitLayer(helper, root, name, lowers, { link, boot: this.#boot });

@@ -1,4 +1,5 @@
 import { dirname, relative } from "node:path";
+import { attachedOverlaySteps } from "#linux/attached-overlay.ts";
 import type { FileTree, WorkerTree } from "#linux/file-tree.ts";
 import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
@@ -13,6 +14,18 @@ export function directoriesOf(mount: RootMount | undefined): readonly string[] {
   if (mount.kind === "overlay") return mount.upper === undefined ? mount.lower : [mount.upper, ...mount.lower];
   if (mount.kind === "fuse") return mount.directories;
   return mount.kind === "bind" ? [mount.source] : [];
+}
+
+/** What the top-most layer of a chain's mount has of its own, to be mounted alone; undefined when there is none. */
+export function topLayer(mount: RootMount): RootMount | undefined {
+  if (mount.kind === "fs") return mount;
+  const image = mount.kind === "overlay" ? mount.images?.[0] : undefined;
+  if (image !== undefined) {
+    const { fstype, source, devices, loop } = image;
+    return { kind: "fs", fstype, source, options: devices.map((device) => `device=${device}`), readonly: true, ...(loop === true ? { loop } : {}) };
+  }
+  const [top] = directoriesOf(mount);
+  return top === undefined ? undefined : { kind: "bind", source: top, readonly: true };
 }
 
 /** Opens one tree that has all of these directories in it, and gives their paths within. */
@@ -46,7 +59,13 @@ function planUnion(mount: RootMount, path: string): Plan {
   if (mount.kind === "bind") {
     steps.push({ op: "open_tree", dir: NO_SLOT, path: mount.source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: rootSlot, ...host, why: "the root directory" });
   } else if (mount.kind === "fs") {
-    steps.push(...filesystemSteps(mount, fsSlot, rootSlot, "the root's filesystem"));
+    steps.push(...filesystemSteps(mount, { fs: fsSlot, out: rootSlot, loops: firstLayerSlot }, "the root's filesystem"));
+  } else if (mount.images !== undefined && mount.attachAt !== undefined) {
+    const upper = mount.upper === undefined ? [] : [mount.upper];
+    const images = [...upper.map(() => undefined), ...mount.images];
+    // Of the options, those of an upper directory are not for it.
+    const options = mount.options.filter((option) => option !== "volatile");
+    steps.push(...attachedOverlaySteps({ lower: [...upper, ...mount.lower], images, options, attachAt: mount.attachAt }, rootSlot, firstLayerSlot));
   } else {
     steps.push({ op: "fsopen", fstype: "overlay", out: rootSlot, ...host, why: "the layers seen as one tree" });
     const lower = (value: string) => steps.push({ op: "fsconfig_str", fs: rootSlot, key: "lowerdir+", value, ...host, why: "a layer" });
@@ -57,7 +76,15 @@ function planUnion(mount: RootMount, path: string): Plan {
       const fd = firstLayerSlot + i;
       // The mount must live until the overlay is made: each in a slot of its own.
       if (image === undefined) lower(directory);
-      else steps.push(...layerImageSteps(image, fsSlot, fd, "a layer"), { op: "fsconfig_fd", fs: rootSlot, key: "lowerdir+", fd, ...host, why: "a layer" });
+      else
+        steps.push(...layerImageSteps(image, { fs: fsSlot, out: fd, loops: fd + 1 }, "a layer"), {
+          op: "fsconfig_fd",
+          fs: rootSlot,
+          key: "lowerdir+",
+          fd,
+          ...host,
+          why: "a layer",
+        });
     }
     steps.push({ op: "fsmount", fs: rootSlot, attrs: MOUNT_ATTR.RDONLY, out: rootSlot, ...host, why: "mounted read-only, attached nowhere" });
   }

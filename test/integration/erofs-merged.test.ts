@@ -1,5 +1,4 @@
 /** Chains of many layers on the erofs driver: one image shows what their layers show together. */
-import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,15 +11,13 @@ import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
 import { chunked, collect, pax, tar } from "#unionfs/testing/tar-builder.ts";
-
-const project = join(import.meta.dirname, "../..");
+import { nativeHelper } from "../suites/native-helper.ts";
 
 describe.runIf(process.getuid?.() === 0)("a chain of many images (as root)", () => {
   const base = mkdtempSync(join(tmpdir(), "erofs-merged-"));
   let helper: Helper;
   beforeAll(async () => {
-    execFileSync(process.execPath, [join(project, "scripts/build-native.mjs"), join(project, "dist/bin")], { stdio: ["ignore", "ignore", "inherit"] });
-    helper = await startHelper({ helperPath: join(project, "dist/bin/wherry-helper"), execRoot: base, log: () => undefined });
+    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
   });
   afterAll(async () => {
     await helper.close();

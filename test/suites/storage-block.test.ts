@@ -1,5 +1,7 @@
 /** The drivers that put each tree on a filesystem of its own: where the kernel has what they take (npm run test:vm). */
-import { existsSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -54,6 +56,47 @@ describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)",
       storageDriverSuite("devicemapper", { helper: () => helper, base: () => base, options });
     });
 
+  describe("devicemapper with a pool that is there already (dm.thinpooldev)", () => {
+    const missing = !existsSync("/dev/mapper/control") ? "this kernel has no device mapper" : undefined;
+    it.skipIf(missing !== undefined)("takes devices of it, finds them again, and leaves the pool as it was", async () => {
+      const place = mkdtempSync(join(base, "pool-"));
+      const attach = (name: string, bytes: number) => {
+        const file = join(place, name);
+        writeFileSync(file, "");
+        truncateSync(file, bytes);
+        return execFileSync("losetup", ["-f", "--show", file], { encoding: "utf8" }).trim();
+      };
+      const [dataBytes, name] = [2 * 1024 ** 3, `wherrytest-${randomBytes(4).toString("hex")}`];
+      const [metadata, data] = [attach("metadata", 64 * 1024 ** 2), attach("data", dataBytes)];
+      try {
+        execFileSync("dmsetup", ["create", name, "--table", `0 ${dataBytes / 512} thin-pool ${metadata} ${data} 128 0`]);
+        const options = [`dm.thinpooldev=/dev/mapper/${name}`, "dm.basesize=512M", "dm.fs=ext4"];
+        const open = () => openDriver("devicemapper", { root: place, helper, options });
+        let driver = await open();
+        expect(await driver.status()).toEqual(expect.arrayContaining([["Pool Name", name]]));
+        await driver.prepare("one", undefined);
+        const unmount = await mountRoot(await driver.mounts("one"), join(place, "mnt"), helper);
+        writeFileSync(join(place, "mnt/file"), "kept");
+        unmount();
+        await driver.close?.();
+        driver = await open();
+        const again = await mountRoot(await driver.mounts("one"), join(place, "mnt"), helper);
+        expect(readFileSync(join(place, "mnt/file"), "utf8")).toBe("kept");
+        again();
+        await driver.sweep(new Set());
+        await driver.idle();
+        await driver.close?.();
+        // Nothing of it is in use any more, and it works.
+        expect(execFileSync("dmsetup", ["status", name], { encoding: "utf8" })).toMatch(/thin-pool .* rw /);
+        execFileSync("dmsetup", ["remove", name]);
+      } finally {
+        spawnSync("dmsetup", ["remove", "-f", name], { stdio: "ignore" });
+        for (const device of [metadata, data]) execFileSync("losetup", ["-d", device]);
+        rmSync(place, { recursive: true });
+      }
+    });
+  });
+
   describe("zfs", () => {
     const reason = whyNoZfs();
     if (reason !== undefined) {
@@ -65,6 +108,43 @@ describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)",
       pool = await zfsPool(base);
     });
     afterAll(() => pool.remove());
+
+    it("a container's size is its dataset's quota", async () => {
+      const root = mkdtempSync(join(pool.directory, "size-"));
+      const driver = await openDriver("zfs", { root, helper });
+      await driver.prepare("small", undefined, { sizeBytes: 8 * 1024 ** 2 });
+      const unmount = await mountRoot(await driver.mounts("small"), join(root, "mnt"), helper);
+      try {
+        const write = (name: string, mib: number) =>
+          spawnSync("dd", ["if=/dev/urandom", `of=${join(root, "mnt", name)}`, "bs=1M", `count=${mib}`, "oflag=sync"], { encoding: "utf8" });
+        expect(write("fits", 2).status).toBe(0);
+        expect(write("too-much", 32).stderr).toMatch(/quota exceeded|No space left/i);
+      } finally {
+        unmount();
+        await driver.sweep(new Set());
+        await driver.idle();
+        await driver.close?.();
+      }
+    });
+
+    it("zfs.fsname: datasets are below the one that is named, wherever the data root is", async () => {
+      const root = mkdtempSync(join(base, "fsname-"));
+      const fsname = `${pool.name}/named`;
+      execFileSync("zfs", ["create", "-o", "mountpoint=none", fsname]);
+      const datasets = () => execFileSync("zfs", ["list", "-H", "-r", "-o", "name", fsname], { encoding: "utf8" }).trim().split("\n").slice(1);
+      const driver = await openDriver("zfs", { root, helper, options: [`zfs.fsname=${fsname}`] });
+      await driver.prepare("one", undefined);
+      expect(datasets()).toHaveLength(1);
+      const unmount = await mountRoot(await driver.mounts("one"), join(root, "mnt"), helper);
+      writeFileSync(join(root, "mnt/file"), "there");
+      unmount();
+      await driver.sweep(new Set());
+      await driver.idle();
+      await driver.close?.();
+      expect(datasets()).toEqual([]);
+      rmSync(root, { recursive: true });
+    });
+
     storageDriverSuite("zfs", { helper: () => helper, base: () => pool.directory });
   });
 });

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export interface ZfsPool {
+  readonly name: string;
   readonly directory: string;
   remove(): Promise<void>;
 }
@@ -39,6 +40,7 @@ export async function zfsPool(base: string): Promise<ZfsPool> {
     execFileSync("zpool", ["create", "-m", directory, name, image]);
   });
   return {
+    name,
     directory,
     remove: async () => {
       for (let tried = 0; spawnSync("zpool", ["destroy", "-f", name], { stdio: "ignore" }).status !== 0; tried++) {

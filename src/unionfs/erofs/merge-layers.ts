@@ -3,11 +3,10 @@ import { setImmediate as pause } from "node:timers/promises";
 import type { LayerImage } from "#linux/layer-image.ts";
 import { asStorageError } from "../layer-directory.ts";
 import { isOverlayXattr, isWhiteout, opaqueXattr } from "../overlay-format.ts";
-import { DEVICE_SLOT, DEVICE_TABLE_OFFSET, SUPER_OFFSET } from "./format.ts";
+import { DEVICE_SLOT, DEVICE_TABLE_OFFSET, NULL_BLOCK, SUPER_OFFSET } from "./format.ts";
 import { type ErofsNode, imageSteps } from "./image.ts";
 import { readImage } from "./read-image.ts";
 
-const blockBits = 9;
 /** Steps of work between two pauses: about a millisecond. */
 const stepsAtOnce = 200;
 
@@ -21,11 +20,14 @@ type Dir = ErofsNode & { kind: "dir" };
 export async function mergeLayers(layers: readonly LayerImage[], path: string, temporary: string): Promise<void> {
   const root: Dir = { kind: "dir", meta: { mode: 0o755, uid: 0, gid: 0, mtimeNs: 0n, xattrs: [] }, children: new Map() };
   const deviceBlocks: number[] = [];
-  for (const { source } of [...layers].reverse()) {
-    const image = await readFile(source);
+  const images = await Promise.all([...layers].reverse().map(async ({ source }) => ({ source, image: await readFile(source) })));
+  // Blocks of pages, when all of them have those: an older kernel knows no others.
+  const blockBits = Math.min(...images.map(({ image }) => blockBitsOf(image)));
+  for (const { source, image } of images) {
     const layer = await paced(readImage(image, source));
-    await paced(layOver(root, layer, deviceBlocks.length));
-    deviceBlocks.push(...devicesOf(image));
+    const shift = blockBitsOf(image) - blockBits;
+    await paced(layOver(root, layer, { before: deviceBlocks.length, shift }));
+    deviceBlocks.push(...devicesOf(image).map((blocks) => blocks * 2 ** shift));
   }
   const bytes = await paced(imageSteps(root, { blockBits, deviceBlocks }));
   try {
@@ -60,8 +62,18 @@ function devicesOf(image: Buffer): number[] {
   return Array.from({ length: count }, (_, i) => image.readUInt32LE(DEVICE_TABLE_OFFSET + i * DEVICE_SLOT + 64));
 }
 
-/** Changes `below` into what an overlay of `above` on it shows; the devices of `above` come after the first `devices` ones. */
-export function* layOver(below: Dir, above: Dir, devices: number): Generator<void, void> {
+function blockBitsOf(image: Buffer): number {
+  return image.readUInt8(SUPER_OFFSET + 12);
+}
+
+/** Where the contents of a layer's files are in an image of several: behind so many devices, and its blocks are `2 ** shift` of the image's. */
+export interface Placement {
+  readonly before: number;
+  readonly shift: number;
+}
+
+/** Changes `below` into what an overlay of `above` on it shows. */
+export function* layOver(below: Dir, above: Dir, placement: Placement): Generator<void, void> {
   const moved = new Map<ErofsNode, ErofsNode>();
   const todo: [Dir, Dir][] = [[below, above]];
   for (let pair = todo.pop(); pair !== undefined; pair = todo.pop()) {
@@ -77,9 +89,9 @@ export function* layOver(below: Dir, above: Dir, devices: number): Generator<voi
         target.children.set(name, directory);
         todo.push([directory, node]);
       } else {
-        const placed = moved.get(node) ?? onDevices(node, devices);
-        moved.set(node, placed);
-        target.children.set(name, placed);
+        const file = moved.get(node) ?? placed(node, placement);
+        moved.set(node, file);
+        target.children.set(name, file);
       }
     }
     yield;
@@ -90,6 +102,9 @@ function isOpaqueNode(node: Dir): boolean {
   return node.meta.xattrs.some(({ name, value }) => name === opaqueXattr && value.length === 1 && value[0] === 0x79);
 }
 
-function onDevices(node: ErofsNode, devices: number): ErofsNode {
-  return node.kind === "file" ? { ...node, chunks: { ...node.chunks, device: node.chunks.device + devices } } : node;
+function placed(node: ErofsNode, { before, shift }: Placement): ErofsNode {
+  if (node.kind !== "file") return node;
+  const { bits, device, blocks } = node.chunks;
+  const scaled = shift === 0 ? blocks : blocks.map((block) => (block === NULL_BLOCK ? NULL_BLOCK : block * 2 ** shift));
+  return { ...node, chunks: { bits: bits + shift, device: device + before, blocks: scaled } };
 }

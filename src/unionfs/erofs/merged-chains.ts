@@ -37,7 +37,7 @@ export class MergedChains {
     const known = this.#known.get(chain) ?? exists(source);
     this.#known.set(chain, known);
     if (this.#making.has(known)) return undefined;
-    return (await known) ? { fstype: "erofs", source, devices: mergedDevices(layers) } : undefined;
+    return (await known) ? mergedImage(source, layers) : undefined;
   }
 
   /** The chain's image; made now when it is gone. */
@@ -45,7 +45,7 @@ export class MergedChains {
     const layers = this.#layersOf(chain);
     const source = join(this.#directoryOf(chain), mergedFile);
     if (!(await exists(source))) await this.#write(chain);
-    return { fstype: "erofs", source, devices: mergedDevices(layers) };
+    return mergedImage(source, layers);
   }
 
   /** Has it made in the background where that is worth while; what could not be made is not tried again. */
@@ -83,4 +83,9 @@ export class MergedChains {
     const [failure] = this.#failures.splice(0);
     if (failure !== undefined) throw failure;
   }
+}
+
+function mergedImage(source: string, layers: readonly LayerImage[]): LayerImage {
+  const loop = layers.some((layer) => layer.loop === true);
+  return { fstype: "erofs", source, devices: mergedDevices(layers), ...(loop ? { loop } : {}) };
 }

@@ -1,4 +1,4 @@
-import type { FileHandle } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { EngineError } from "#core/errors.ts";
 import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "#linux/file-tree.ts";
 import { baseOf, type ByteString, parentOf, printable, toByteString } from "../bytes.ts";
@@ -6,12 +6,24 @@ import type { Extent } from "../tar/entry.ts";
 import { MAX_CHUNK_BITS, NULL_BLOCK } from "./format.ts";
 import { buildImage, type Chunks, type ErofsNode, type InodeMeta } from "./image.ts";
 
-const blockBits = 9;
-const blockSize = 1 << blockBits;
-/** A sparse file with more chunks than this (a megabyte of table) is written out instead; its holes are the host file's then. */
+/** Where contents of files are, and how an image counts. */
+export interface ErofsForm {
+  /** Log 2 of the block size: 9 (a tar's blocks, Linux 6.4), or 12 (a page). */
+  readonly blockBits: 9 | 12;
+  /** Contents stay in the archive, which takes blocks of 512 bytes; else all of them are written to a file of their own. */
+  readonly archive: boolean;
+}
+
+/** Linux 6.4. */
+export const inArchive: ErofsForm = { blockBits: 9, archive: true };
+/** Linux 5.16: blocks are pages, and contents of files must lie on them. */
+export const onPages: ErofsForm = { blockBits: 12, archive: false };
+
+/** A sparse file with more chunks than this (a megabyte of table) is written out instead. */
 const maxChunks = 1 << 17;
+/** And one that is written out keeps its holes in a table of this many. */
+const maxHoleChunks = 1 << 14;
 const tarDevice = 1;
-const spillDevice = 2;
 
 /** A file whose content lies in the archive. */
 export interface PlacedFile {
@@ -27,20 +39,26 @@ interface OpenFile {
   readonly path: TreePath;
   readonly start: number;
   at: number;
+  /** What was written of it: from, to (bytes of the spill), in order. */
+  readonly runs: [number, number][];
 }
 
 /**
  * A layer's tree in memory, on its way to an EROFS image: contents of files stay where they are in the archive. Only sparse files whose runs do not fall on blocks are written
- * out, to a file of their own (`spill`, opened when the first one comes).
+ * out, to a file of their own (`spill`, opened when the first one comes); or all contents, in the form that has no archive.
  */
 export class MetadataTree implements FileTree {
   readonly #root: ErofsNode & { kind: "dir" } = { kind: "dir", meta: { mode: 0o755, uid: 0, gid: 0, mtimeNs: 0n, xattrs: [] }, children: new Map() };
   readonly #openSpill: () => Promise<FileHandle>;
+  readonly #form: ErofsForm;
+  readonly #blockSize: number;
   #spill: FileHandle | undefined;
   #spillEnd = 0;
   #file: OpenFile | undefined;
 
-  constructor(openSpill: () => Promise<FileHandle>) {
+  constructor(form: ErofsForm, openSpill: () => Promise<FileHandle>) {
+    this.#form = form;
+    this.#blockSize = 1 << form.blockBits;
     this.#openSpill = openSpill;
   }
 
@@ -50,15 +68,41 @@ export class MetadataTree implements FileTree {
 
   /** The image; `tarBytes` is the archive's length. */
   async image(tarBytes: number): Promise<Buffer> {
+    const { archive, blockBits } = this.#form;
+    if (!archive) {
+      // A device of no blocks is none.
+      this.#spill ??= await this.#openSpill();
+      this.#spillEnd ||= this.#blockSize;
+    }
     // The device ends where its last file does.
     if (this.#spill !== undefined) await this.#spill.truncate(this.#spillEnd);
-    const devices = [Math.ceil(tarBytes / blockSize), ...(this.spilled ? [this.#spillEnd / blockSize] : [])];
-    return buildImage(this.#root, { blockBits, deviceBlocks: devices });
+    const spill = this.spilled ? [this.#spillEnd / this.#blockSize] : [];
+    return buildImage(this.#root, { blockBits, deviceBlocks: archive ? [Math.ceil(tarBytes / this.#blockSize), ...spill] : spill });
+  }
+
+  /** Copies out what was written of a file, to `target`: it is about to be replaced by another. */
+  async copyContent(path: TreePath, target: string): Promise<void> {
+    const node = this.#get(path);
+    if (node?.kind !== "file" || this.#form.archive) throw notThere("copy", path);
+    await using copy = await open(target, "wx", 0o600);
+    const start = (node.chunks.blocks[0] ?? 0) * this.#blockSize;
+    const buffer = Buffer.allocUnsafe(256 * 1024);
+    for (let done = 0; done < node.size; ) {
+      const { bytesRead } = await this.#spill!.read(buffer, 0, Math.min(buffer.length, node.size - done), start + done);
+      // The end of a file that ends in a hole may not be there yet.
+      if (bytesRead === 0) return copy.truncate(node.size);
+      await copy.write(buffer, 0, bytesRead, done);
+      done += bytesRead;
+    }
   }
 
   /** False when the content must be written ({@link openFile} …) because its runs do not lie on blocks. */
   placeFile(path: TreePath, file: PlacedFile, meta: FileMeta): boolean {
-    const chunks = file.sparse === undefined ? contiguous(file.size, tarDevice, file.offset) : sparseChunks(file.size, file.offset, file.sparse);
+    if (!this.#form.archive) return false;
+    const chunks =
+      file.sparse === undefined
+        ? contiguous(file.size, this.#blockSize, tarDevice, file.offset)
+        : sparseChunks(file.size, this.#blockSize, file.offset, file.sparse);
     if (chunks === undefined) return false;
     this.#put(path, { kind: "file", meta: metaOf(meta), size: file.size, chunks });
     return true;
@@ -72,12 +116,15 @@ export class MetadataTree implements FileTree {
 
   async openFile(path: TreePath): Promise<void> {
     this.#spill ??= await this.#openSpill();
-    this.#file = { path, start: this.#spillEnd, at: this.#spillEnd };
+    this.#file = { path, start: this.#spillEnd, at: this.#spillEnd, runs: [] };
   }
 
   async writeData(chunk: Bytes): Promise<void> {
     const file = this.#current();
     for (let done = 0; done < chunk.byteLength; ) done += (await this.#spill!.write(chunk, done, chunk.byteLength - done, file.at + done)).bytesWritten;
+    const last = file.runs.at(-1);
+    if (last?.[1] === file.at) last[1] += chunk.byteLength;
+    else file.runs.push([file.at, file.at + chunk.byteLength]);
     file.at += chunk.byteLength;
   }
 
@@ -86,10 +133,14 @@ export class MetadataTree implements FileTree {
   }
 
   async closeFile(meta: FileMeta): Promise<void> {
-    const { path, start, at } = this.#current();
+    const { path, start, at, runs } = this.#current();
     this.#file = undefined;
-    this.#spillEnd = Math.ceil(at / blockSize) * blockSize;
-    this.#put(path, { kind: "file", meta: metaOf(meta), size: at - start, chunks: contiguous(at - start, spillDevice, start) });
+    this.#spillEnd = Math.ceil(at / this.#blockSize) * this.#blockSize;
+    const device = this.#form.archive ? tarDevice + 1 : 1;
+    const whole = contiguous(at - start, this.#blockSize, device, start);
+    const written = runs.length === 1 && runs[0]![0] === start && runs[0]![1] === at;
+    const chunks = written || at === start ? whole : withHoles({ start, end: at, runs }, this.#blockSize, device);
+    this.#put(path, { kind: "file", meta: metaOf(meta), size: at - start, chunks });
   }
 
   async symlink(path: TreePath, target: TreePath, meta: FileMeta): Promise<void> {
@@ -199,15 +250,30 @@ function notThere(op: string, path: TreePath): EngineError {
 }
 
 /** One run: as few chunks as the format allows. */
-function contiguous(size: number, device: number, offset: number): Chunks {
+function contiguous(size: number, blockSize: number, device: number, offset: number): Chunks {
   let bits = 0;
   while (bits < MAX_CHUNK_BITS && blockSize * 2 ** bits < size) bits++;
   const chunkBlocks = 2 ** bits;
   return { bits, device, blocks: Array.from({ length: Math.ceil(size / (blockSize * chunkBlocks)) }, (_, i) => offset / blockSize + i * chunkBlocks) };
 }
 
+/** Chunks of a file that was written with holes, those that nothing was written to left out: as small as a table of some size has room for. */
+function withHoles(
+  { start, end, runs }: { readonly start: number; readonly end: number; readonly runs: readonly (readonly [number, number])[] },
+  blockSize: number,
+  device: number,
+): Chunks {
+  let bits = 0;
+  while ((end - start) / (blockSize * 2 ** bits) > maxHoleChunks) bits++;
+  const chunkBytes = blockSize * 2 ** bits;
+  const blocks = new Array<number>(Math.ceil((end - start) / chunkBytes)).fill(NULL_BLOCK);
+  for (const [from, to] of runs)
+    for (let i = Math.floor((from - start) / chunkBytes); i * chunkBytes < to - start; i++) blocks[i] = start / blockSize + i * 2 ** bits;
+  return { bits, device, blocks };
+}
+
 /** The largest chunks that every run is made of; undefined when runs do not lie on blocks, or there would be too many chunks. */
-function sparseChunks(size: number, offset: number, extents: readonly Extent[]): Chunks | undefined {
+function sparseChunks(size: number, blockSize: number, offset: number, extents: readonly Extent[]): Chunks | undefined {
   const runs = extents.filter(({ length }) => length > 0);
   let bits = MAX_CHUNK_BITS;
   const narrow = (value: number) => {

@@ -1,30 +1,35 @@
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
 import { copyFile, type FileHandle, link, open, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "#core/errors.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import { asStorageError } from "../layer-directory.ts";
 import type { ArchiveReceiver } from "../mod.ts";
-import { MetadataTree } from "./metadata-tree.ts";
+import { type ErofsForm, MetadataTree } from "./metadata-tree.ts";
 
 /** A layer's archive as it came in, the image that points into it, and the sparse files that it could not point to. */
 export const archiveFile = "layer.tar";
 export const imageFile = "layer.erofs";
 export const spillFile = "sparse.data";
+/** In the place of the archive, where blocks are pages: the contents of all files. */
+export const contentsFile = "layer.data";
 
-/** Takes a layer into `directory` as {@link archiveFile}, {@link imageFile} and, rarely, {@link spillFile}. */
+/** Takes a layer into `directory` as {@link imageFile} and {@link archiveFile} (rarely with {@link spillFile}) or {@link contentsFile}. */
 export class ErofsReceiver implements ArchiveReceiver {
   readonly tree: MetadataTree;
+  readonly keepsArchive: boolean;
   readonly #directory: string;
   #archive: FileHandle | undefined;
   #bytes = 0;
 
-  constructor(directory: string) {
+  constructor(directory: string, form: ErofsForm) {
     this.#directory = directory;
-    this.tree = new MetadataTree(() => open(join(directory, spillFile), "wx", 0o600));
+    this.keepsArchive = form.archive;
+    this.tree = new MetadataTree(form, () => open(join(directory, form.archive ? spillFile : contentsFile), "wx+", 0o600));
   }
 
   async *keep(tar: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+    if (!this.keepsArchive) return yield* tar;
     const archive = await open(join(this.#directory, archiveFile), "wx", 0o600);
     this.#archive = archive;
     // One write is under way while the chunk is looked at.
@@ -43,6 +48,7 @@ export class ErofsReceiver implements ArchiveReceiver {
   }
 
   async adopt(path: string): Promise<AsyncIterable<Uint8Array>> {
+    if (!this.keepsArchive) return createReadStream(path, { highWaterMark: 512 * 1024 });
     const target = join(this.#directory, archiveFile);
     try {
       await link(path, target);
@@ -63,6 +69,10 @@ export class ErofsReceiver implements ArchiveReceiver {
     }
   }
 
+  async superseded(path: Uint8Array, target: string): Promise<void> {
+    await this.tree.copyContent(path, target);
+  }
+
   async close(): Promise<void> {
     await this.tree.close();
     await this.#archive?.close();
@@ -77,11 +87,27 @@ async function writeAll(file: FileHandle, chunk: Uint8Array, position: number): 
   }
 }
 
-/** How a layer in `directory` is mounted. */
-export function erofsLayer(directory: string, spilled: boolean): LayerImage {
+/** Files of a layer beside its image that are not those of most ({@link archiveFile}). */
+export type ErofsFiles = "archive" | "archive+spill" | "contents";
+
+/** Which files a layer in `directory` consists of. */
+export function erofsFiles(directory: string): ErofsFiles {
+  if (existsSync(join(directory, contentsFile))) return "contents";
+  return existsSync(join(directory, spillFile)) ? "archive+spill" : "archive";
+}
+
+const deviceFiles: Readonly<Record<ErofsFiles, readonly string[]>> = {
+  archive: [archiveFile],
+  "archive+spill": [archiveFile, spillFile],
+  contents: [contentsFile],
+};
+
+/** How a layer in `directory` is mounted; `loop`: by way of block devices. */
+export function erofsLayer(directory: string, files: ErofsFiles, loop: boolean): LayerImage {
   return {
     fstype: "erofs",
     source: join(directory, imageFile),
-    devices: [join(directory, archiveFile), ...(spilled ? [join(directory, spillFile)] : [])],
+    devices: deviceFiles[files].map((name) => join(directory, name)),
+    ...(loop ? { loop } : {}),
   };
 }

@@ -3,7 +3,7 @@ import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import { findProgram } from "#linux/find-program.ts";
 import { O } from "#linux/flags.ts";
 import { type Helper, PlanError } from "#linux/helper.ts";
-import type { Step } from "#linux/plan.ts";
+import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { runProgram } from "#linux/run-program.ts";
 import { readFile } from "node:fs/promises";
 
@@ -64,8 +64,7 @@ export async function growFilesystem(helper: Helper, device: string, filesystem:
 async function mounted(helper: Helper, device: string, filesystem: BaseFilesystem, steps: readonly Step[]): Promise<void> {
   const mount = filesystemSteps(
     { fstype: filesystem, source: device, options: mountOptions(filesystem, false, []), readonly: false },
-    0,
-    1,
+    { fs: 0, out: 1, loops: NO_SLOT },
     "the new filesystem",
   );
   try {
