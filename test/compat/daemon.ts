@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { patient } from "../patience.ts";
+import { CheckedSocket } from "./checked-socket.ts";
 import { cleanEnv, eventually } from "./run.ts";
 
 /** The build under test: `dist`, or another one that WHERRY_TEST_DIST names. */
@@ -64,6 +65,8 @@ export function httpCall(socketPath: string, method: string, path: string, body?
 export interface DaemonOptions {
   /** Where its roots are made; a directory of its own by default. */
   readonly base?: string;
+  /** False: clients speak to the daemon itself, and replies are not held against docker's description of them. For clients that are no HTTP. */
+  readonly checked?: boolean;
   readonly args?: readonly string[];
 }
 
@@ -72,13 +75,18 @@ export class TestDaemon {
   readonly base: string;
   readonly dataRoot: string;
   readonly execRoot: string;
+  /** For clients: every reply is checked ({@link CheckedSocket}) where docker's description of the API is there. */
   readonly socket: string;
   readonly host: string;
+  /** Where the daemon itself listens. */
+  readonly directSocket: string;
   readonly bridge: string;
   readonly cgroupParent: string;
   readonly #args: readonly string[];
   readonly #ownBase: boolean;
   #child: ChildProcess | undefined;
+  #checks: CheckedSocket | undefined;
+  readonly #deviations = new Set<string>();
 
   constructor(options: DaemonOptions = {}) {
     this.#ownBase = options.base === undefined;
@@ -88,6 +96,8 @@ export class TestDaemon {
     mkdirSync(this.execRoot, { recursive: true });
     this.socket = join(this.execRoot, "wherry.sock");
     this.host = `unix://${this.socket}`;
+    const checked = options.checked !== false && CheckedSocket.missing === undefined;
+    this.directSocket = checked ? join(this.execRoot, "direct.sock") : this.socket;
     this.bridge = `wht${this.id}`;
     this.cgroupParent = `/wherry-test-${this.id}`;
     this.#args = options.args ?? [];
@@ -109,6 +119,7 @@ export class TestDaemon {
 
   /** Starts and waits until it answers; resolves to the milliseconds that took. */
   async start(): Promise<number> {
+    await this.#endChecks();
     const from = performance.now();
     const log = openSync(this.logPath, "a");
     const child = spawn(
@@ -119,7 +130,7 @@ export class TestDaemon {
         "--exec-root",
         this.execRoot,
         "--host",
-        this.host,
+        `unix://${this.directSocket}`,
         "--bridge",
         this.bridge,
         "--cgroup-parent",
@@ -132,12 +143,19 @@ export class TestDaemon {
     this.#child = child;
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null) throw new Error(`wherryd ended while starting:\n${this.log()}`);
-      const answered = await httpCall(this.socket, "GET", "/_ping").then(
+      const answered = await httpCall(this.directSocket, "GET", "/_ping").then(
         (reply) => reply.status === 200,
         () => false,
       );
-      if (answered) return performance.now() - from;
-      if (performance.now() - from > patient(20_000)) throw new Error(`wherryd does not answer:\n${this.log()}`);
+      if (answered) {
+        const took = performance.now() - from;
+        if (this.directSocket !== this.socket) this.#checks = await CheckedSocket.open(this.socket, this.directSocket);
+        return took;
+      }
+      if (performance.now() - from > patient(60_000)) {
+        await this.kill("SIGKILL");
+        throw new Error(`wherryd does not answer:\n${this.log()}`);
+      }
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }
@@ -150,10 +168,25 @@ export class TestDaemon {
   async kill(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, "exit");
-    child.kill(signal);
-    await exited;
+    if (child && child.exitCode === null && child.signalCode === null) {
+      const exited = once(child, "exit");
+      child.kill(signal);
+      await exited;
+    }
+    await this.#endChecks();
+  }
+
+  /** Replies that were not as docker describes them, so far. */
+  deviations(): string[] {
+    return [...this.#deviations, ...(this.#checks?.problems ?? [])];
+  }
+
+  async #endChecks(): Promise<void> {
+    const checks = this.#checks;
+    this.#checks = undefined;
+    if (checks === undefined) return;
+    for (const problem of checks.problems) this.#deviations.add(problem);
+    await checks.close();
   }
 
   /** Pid of the helper: the daemon's child that is the native program. */
@@ -163,7 +196,7 @@ export class TestDaemon {
     return children[0]!.pid;
   }
 
-  /** Removes all containers, stops the daemon, and says what is left of it. The test expects []. */
+  /** Removes all containers, stops the daemon, and says what is left of it, and what it has answered otherwise than described. The test expects []. */
   async stop(): Promise<string[]> {
     if (this.#child) {
       const list = (await this.api("GET", "/containers/json?all=1")).json<{ Id: string }[]>();
@@ -184,7 +217,7 @@ export class TestDaemon {
     spawnSync("ip", ["link", "del", this.bridge]);
     this.#removeCgroups();
     if (this.#ownBase && left.length === 0) rmSync(this.base, { recursive: true, force: true });
-    return left;
+    return [...left, ...this.deviations()];
   }
 
   /** Anything on this machine that belongs to this daemon's containers: mounts, cgroups, interfaces, processes, directories named after them. */

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { inOwnHost } from "../integration/own-host.fixture.ts";
 import { TestDaemon, wherryPath } from "./daemon.ts";
 import { Dockerd } from "./dockerd.ts";
-import { cleanEnv } from "./run.ts";
+import { ok, run } from "./run.ts";
 
 /** One docker command a line. What differs between docker's own versions is not asked. */
 const script = `network create --subnet 10.123.1.0/24 --gateway 10.123.1.254 --ip-range 10.123.1.128/25 --label a=b -o com.docker.network.driver.mtu=1400 one
@@ -63,15 +63,14 @@ const volatile = (text: string) =>
     .replace(/\b[0-9a-f]{12}\b/g, "SHORT")
     .replace(/\(ID\): Bind for/, "(ID): Bind for");
 
-function answers(host: string): string[] {
-  return script.map((line) => {
-    const { status, stdout, stderr } = spawnSync("docker", line.replaceAll("\\t", "\t").split(/ (?![^{]*}})/), {
-      encoding: "utf8",
-      env: { ...cleanEnv(), DOCKER_HOST: host },
-      timeout: 30_000,
-    });
-    return volatile(`$ docker ${line}\n${status}\n${stdout}${stderr}`);
-  });
+async function answers(host: string): Promise<string[]> {
+  const shown: string[] = [];
+  for (const line of script) {
+    const command = ["docker", ...line.replaceAll("\\t", "\t").split(/ (?![^{]*}})/)];
+    const { code, stdout, stderr } = await run(command, { env: { DOCKER_HOST: host }, timeoutMs: 30_000 });
+    shown.push(volatile(`$ docker ${line}\n${code}\n${stdout}${stderr}`));
+  }
+  return shown;
 }
 
 inOwnHost(import.meta.filename, "docker network, beside dockerd", ["docker", "dockerd", "iptables"], () => {
@@ -83,25 +82,25 @@ inOwnHost(import.meta.filename, "docker network, beside dockerd", ["docker", "do
   beforeAll(async () => {
     await wherryd.start();
     const archive = join(work, "busybox.tar");
-    const env = { ...cleanEnv(), WHERRY_HOST: wherryd.host, DOCKER_HOST: wherryd.host };
-    expect(spawnSync(wherryPath, ["image", "bootstrap", "busybox"], { env }).status).toBe(0);
-    expect(spawnSync("docker", ["save", "-o", archive, "busybox"], { env }).status).toBe(0);
+    const env = { WHERRY_HOST: wherryd.host, DOCKER_HOST: wherryd.host };
+    await ok([wherryPath, "image", "bootstrap", "busybox"], { env });
+    await ok(["docker", "save", "-o", archive, "busybox"], { env });
     await dockerd.start();
     try {
-      expect(spawnSync("docker", ["load", "-i", archive], { env: { ...env, DOCKER_HOST: dockerd.host } }).status).toBe(0);
-      theirs = answers(dockerd.host);
+      await ok(["docker", "load", "-i", archive], { env: { DOCKER_HOST: dockerd.host } });
+      theirs = await answers(dockerd.host);
     } finally {
       await dockerd.stop();
       for (const name of ["docker0"]) spawnSync("ip", ["link", "del", name]);
     }
-  }, 120_000);
+  });
   afterAll(async () => {
     expect(await wherryd.stop()).toEqual([]);
     rmSync(work, { recursive: true, force: true });
   });
 
-  test("every answer is the same", () => {
-    const ours = answers(wherryd.host);
+  test("every answer is the same", async () => {
+    const ours = await answers(wherryd.host);
     for (const [i, answer] of ours.entries()) expect(answer).toBe(theirs[i]);
   });
 });

@@ -4,6 +4,7 @@ import { createInProcessClient } from "#api/client/in-process.ts";
 import { createApiServer } from "#api/server/mod.ts";
 import { Query } from "#api/types/query.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
+import { knownDeviation } from "./deviations.ts";
 import { createFakeEngine, newRecord } from "./fake-engine.ts";
 import { descriptionPath, Swagger } from "./swagger.ts";
 
@@ -87,7 +88,7 @@ async function aRunningContainer(): Promise<string> {
 }
 
 for (const minor of [40, 41, 44, 47, 50]) {
-  const swagger = Swagger.load(minor);
+  const swagger = Swagger.shared(minor);
   const reason = `no description at ${descriptionPath(minor).replace(/^.*\/shared\//, "../shared/")}`;
   if (!swagger) console.warn(`1.${minor}: not checked: ${reason}`);
   describe.skipIf(!swagger)(`1.${minor}${swagger ? "" : ` (skipped: ${reason})`}`, () => {
@@ -142,7 +143,9 @@ for (const minor of [40, 41, 44, 47, 50]) {
       const problems: string[] = [];
       for (const [method, path, described, query, body] of cases) {
         const reply = await call(minor, method, path, query, body);
-        problems.push(...swagger!.check(method, described, reply.status, reply.value).map((problem) => `${method} ${path} → ${reply.status}: ${problem}`));
+        const what = `${method} ${described} ${reply.status}`;
+        const found = swagger!.check(method, described, reply.status, reply.value).filter((problem) => knownDeviation(what, problem) === undefined);
+        problems.push(...found.map((problem) => `${what}: ${problem}`));
       }
       expect(problems).toEqual([]);
       if (minor === 50) expect(Object.fromEntries(Object.keys(leftOut).map((name) => [name, swagger!.unseen(name)]))).toEqual(leftOut);

@@ -30,6 +30,9 @@ interface Description {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
 }
 
+/** How many parts of a path are open. */
+const open = (path: string): number => path.split("{").length;
+
 const folder = new URL("../../../shared/spec/docker-api/", import.meta.url);
 
 /** Where a version's description would lie; it is data beside the repository, not in it. */
@@ -40,13 +43,40 @@ export function descriptionPath(minor: number): string {
 /** Pointers in Docker's own structs: it sends null for "not set" and the description does not say so. */
 const sentAsNull: readonly string[] = [".HostConfig.MemorySwappiness", ".HostConfig.OomKillDisable", ".ExitCode"];
 
+/** Read once for each version in a process. */
+const loaded = new Map<number, Swagger | undefined>();
+
+/** Docker sends most fields that are new to clients of older versions too: what the newest description has is no surprise in an older reply. */
+const newest = (): Swagger | undefined => Swagger.shared(50);
+
 export class Swagger {
   readonly #description: Description;
+  readonly #paths: readonly (readonly [path: string, expression: RegExp])[];
   /** `definition.property` that some reply has carried. */
   readonly seen: Set<string> = new Set<string>();
 
   constructor(description: Description) {
     this.#description = description;
+    // Fixed segments before open ones; only an image's name may hold slashes.
+    this.#paths = Object.keys(description.paths)
+      .sort((a, b) => open(a) - open(b))
+      .map((path) => {
+        const source = path.replace(/\{[a-z]+\}/g, /^\/(images|distribution|plugins)\//.test(path) ? "(.+)" : "([^/]+)");
+        return [path, new RegExp(`^${source}$`)] as const;
+      });
+  }
+
+  /** Undefined when the description is not there. */
+  static shared(minor: number): Swagger | undefined {
+    if (!loaded.has(minor)) loaded.set(minor, Swagger.load(minor));
+    return loaded.get(minor);
+  }
+
+  /** The path as it is described: `/containers/{id}/json`. Undefined when the description has none for it. */
+  pathOf(method: string, path: string): string | undefined {
+    return this.#paths.find(
+      ([described, expression]) => expression.test(path) && this.#description.paths[described]?.[method.toLowerCase()] !== undefined,
+    )?.[0];
   }
 
   /** Undefined when the description is not there. */
@@ -60,11 +90,16 @@ export class Swagger {
     const operation = this.#description.paths[path]?.[method.toLowerCase()];
     if (!operation) return [`${method} ${path} is not described`];
     const response = operation.responses[String(status)];
-    if (!response) return [`${method} ${path}: status ${status} is not described`];
-    if (!response.schema) return body === undefined ? [] : [`${method} ${path}: a body is not described`];
+    if (!response) return [`status ${status} is not described`, ...(status >= 400 ? this.checkDefinition("ErrorResponse", body) : [])];
+    if (!response.schema) return body === undefined ? [] : ["a body is not described"];
     const problems: string[] = [];
     this.#value(response.schema, body, "", problems, path);
     return problems;
+  }
+
+  /** Only whether such a status is described. */
+  checkStatus(method: string, path: string, status: number): string[] {
+    return this.#description.paths[path]?.[method.toLowerCase()]?.responses[String(status)] ? [] : [`status ${status} is not described`];
   }
 
   /** Checks against one definition. */
@@ -78,6 +113,13 @@ export class Swagger {
   unseen(name: string): string[] {
     const schema = this.#flatten({ $ref: `#/definitions/${name}` });
     return Object.keys(schema.properties ?? {}).filter((property) => !this.seen.has(`${name}.${property}`));
+  }
+
+  /** Whether a definition has a property. */
+  describes(definition: string, property: string): boolean {
+    return (
+      this.#description.definitions[definition] !== undefined && this.#flatten({ $ref: `#/definitions/${definition}` }).properties?.[property] !== undefined
+    );
   }
 
   /** Follows $ref and merges allOf. */
@@ -145,6 +187,7 @@ export class Swagger {
       this.seen.add(`${name}.${key}`);
       if (property) this.#value(property, item, `${at}.${key}`, problems, `${name}.${key}`);
       else if (typeof schema.additionalProperties === "object") this.#value(schema.additionalProperties, item, `${at}.${key}`, problems, `${name}.*`);
+      else if (schema.properties && schema.additionalProperties !== true && !newest()?.describes(name, key)) problems.push(`${at}.${key}: not described`);
     }
   }
 }

@@ -7,7 +7,7 @@ import { httpCall, TestDaemon, whyNot } from "./daemon.ts";
 import { busyboxArchive } from "./images.ts";
 import { dataOf, framesOf, type RawConnection, rawConnection } from "./raw.ts";
 import { eventually } from "./run.ts";
-import { descriptionPath, Swagger } from "./swagger.ts";
+
 import { readFileSync } from "node:fs";
 
 const reason = whyNot();
@@ -244,8 +244,6 @@ describe.skipIf(reason !== undefined)(`the wire${reason ? ` (skipped: ${reason})
   });
 
   test("replies of a running container conform to docker's description", async () => {
-    const swagger = Swagger.load(50);
-    if (!swagger) return void console.warn(`not checked: no description at ../shared/${descriptionPath(50).split("/shared/")[1]}`);
     await api("POST", "/volumes/create", { Name: "wire-v" });
     const id = await create(
       { Cmd: ["sleep", "1000"], ExposedPorts: { "80/tcp": {} }, Labels: { a: "b" } },
@@ -253,31 +251,29 @@ describe.skipIf(reason !== undefined)(`the wire${reason ? ` (skipped: ${reason})
     );
     await start(id);
     const { Id: exec } = (await api("POST", `/containers/${id}/exec`, { Cmd: ["true"] })).json<{ Id: string }>();
-    const problems: string[] = [];
-    for (const [method, path, described, body] of [
-      ["GET", `/containers/${id}/json?size=1`, "/containers/{id}/json"],
-      ["GET", "/containers/json?size=1", "/containers/json"],
-      ["GET", `/containers/${id}/stats?stream=0`, "/containers/{id}/stats"],
-      ["GET", `/containers/${id}/stats?stream=0&one-shot=1`, "/containers/{id}/stats"],
-      ["GET", `/containers/${id}/top`, "/containers/{id}/top"],
-      ["GET", `/containers/${id}/changes`, "/containers/{id}/changes"],
-      ["POST", `/containers/${id}/update`, "/containers/{id}/update", { Memory: 60_000_000, MemorySwap: 120_000_000 }],
-      ["GET", `/exec/${exec}/json`, "/exec/{id}/json"],
-      ["GET", "/images/json", "/images/json"],
-      ["GET", "/images/busybox/json", "/images/{name}/json"],
-      ["GET", "/images/busybox/history", "/images/{name}/history"],
-      ["GET", "/info", "/info"],
-      ["GET", "/version", "/version"],
-      ["GET", "/system/df", "/system/df"],
-      ["GET", "/networks", "/networks"],
-      ["GET", "/networks/bridge", "/networks/{id}"],
-      ["GET", "/volumes", "/volumes"],
-      ["GET", "/volumes/wire-v", "/volumes/{name}"],
+    for (const [method, path, body] of [
+      ["GET", `/containers/${id}/json?size=1`],
+      ["GET", "/containers/json?size=1"],
+      ["GET", `/containers/${id}/stats?stream=0`],
+      ["GET", `/containers/${id}/stats?stream=0&one-shot=1`],
+      ["GET", `/containers/${id}/top`],
+      ["GET", `/containers/${id}/changes`],
+      ["POST", `/containers/${id}/update`, { Memory: 60_000_000, MemorySwap: 120_000_000 }],
+      ["GET", `/exec/${exec}/json`],
+      ["GET", "/images/json"],
+      ["GET", "/images/busybox/json"],
+      ["GET", "/images/busybox/history"],
+      ["GET", "/info"],
+      ["GET", "/version"],
+      ["GET", "/system/df"],
+      ["GET", "/networks"],
+      ["GET", "/networks/bridge"],
+      ["GET", "/volumes"],
+      ["GET", "/volumes/wire-v"],
     ] as const) {
-      const reply = await httpCall(daemon.socket, method, `/v1.50${path}`, body);
-      problems.push(...swagger.check(method, described, reply.status, JSON.parse(reply.text)).map((problem) => `${path} → ${reply.status}: ${problem}`));
+      expect((await httpCall(daemon.socket, method, `/v1.50${path}`, body)).status, path).toBe(200);
     }
-    expect(problems).toEqual([]);
+    expect(daemon.deviations()).toEqual([]); // the socket has checked each of them
     type Stats = {
       precpu_stats: { system_cpu_usage: number };
       cpu_stats: { system_cpu_usage: number; online_cpus: number };
