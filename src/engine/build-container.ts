@@ -4,7 +4,7 @@
  */
 import type { Layer, RunRequest, RunResult } from "#build/solver/host.ts";
 import type { Container } from "#container/container.ts";
-import type { ContainerConfig, HostConfig, MountSpec } from "#core/container-config.ts";
+import { type ContainerConfig, emptyHostConfig, type HostConfig, type MountSpec } from "#core/container-config.ts";
 import type { ChainID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import { framePieces } from "#core/stream-frame.ts";
@@ -133,9 +133,12 @@ function configOf({ operation, parent }: RunRequest): ContainerConfig {
 }
 
 function hostConfigOf({ mounts, limits, operation }: RunRequest): HostConfig {
+  if (operation.network === "host" && limits.hostNetwork === false) throw new EngineError("denied", "this build may not use the host's network");
   const binds = mounts.filter(({ kind }) => kind === "bind");
   return {
-    ...noLimits,
+    ...emptyHostConfig,
+    // The output goes to whoever builds.
+    LogConfig: { Type: "none", Config: {} },
     ...limits.resources,
     Ulimits: limits.ulimits.length === 0 ? null : [...limits.ulimits],
     ShmSize: limits.shmSizeBytes,
@@ -147,70 +150,3 @@ function hostConfigOf({ mounts, limits, operation }: RunRequest): HostConfig {
     ),
   };
 }
-
-/** Docker's host configuration where nothing is asked for. No log: the output goes to whoever builds. */
-const noLimits: HostConfig = {
-  Binds: null,
-  ContainerIDFile: "",
-  LogConfig: { Type: "none", Config: {} },
-  NetworkMode: "default",
-  PortBindings: null,
-  RestartPolicy: { Name: "no", MaximumRetryCount: 0 },
-  AutoRemove: false,
-  VolumeDriver: "",
-  VolumesFrom: null,
-  ConsoleSize: [0, 0],
-  CapAdd: null,
-  CapDrop: null,
-  CgroupnsMode: "",
-  Dns: null,
-  DnsOptions: null,
-  DnsSearch: null,
-  ExtraHosts: null,
-  GroupAdd: null,
-  IpcMode: "",
-  Cgroup: "",
-  Links: null,
-  OomScoreAdj: 0,
-  PidMode: "",
-  Privileged: false,
-  PublishAllPorts: false,
-  ReadonlyRootfs: false,
-  SecurityOpt: null,
-  UTSMode: "",
-  UsernsMode: "",
-  ShmSize: 0,
-  Runtime: "",
-  Isolation: "",
-  MaskedPaths: null,
-  ReadonlyPaths: null,
-  CpuShares: 0,
-  Memory: 0,
-  NanoCpus: 0,
-  CgroupParent: "",
-  BlkioWeight: 0,
-  BlkioWeightDevice: null,
-  BlkioDeviceReadBps: null,
-  BlkioDeviceWriteBps: null,
-  BlkioDeviceReadIOps: null,
-  BlkioDeviceWriteIOps: null,
-  CpuPeriod: 0,
-  CpuQuota: 0,
-  CpuRealtimePeriod: 0,
-  CpuRealtimeRuntime: 0,
-  CpusetCpus: "",
-  CpusetMems: "",
-  Devices: null,
-  DeviceCgroupRules: null,
-  DeviceRequests: null,
-  MemoryReservation: 0,
-  MemorySwap: 0,
-  MemorySwappiness: null,
-  OomKillDisable: null,
-  PidsLimit: null,
-  Ulimits: null,
-  CpuCount: 0,
-  CpuPercent: 0,
-  IOMaximumIOps: 0,
-  IOMaximumBandwidth: 0,
-};

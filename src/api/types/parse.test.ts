@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { applyChanges, mergeConfig } from "./changes.ts";
 import { containerConfig } from "./container-config.ts";
 import { parseCreateBody } from "./container-create.ts";
 import { parseDetachKeys } from "./detach-keys.ts";
@@ -209,49 +208,6 @@ test("versions", () => {
   expect(splitVersion("/v1.44/containers/json")).toEqual({ major: 1, minor: 44, path: "/containers/json" });
   expect(splitVersion("/containers/json")).toEqual({ major: 1, minor: 51, path: "/containers/json" });
   expect(splitVersion("/volumes/v1.2")).toMatchObject({ path: "/volumes/v1.2" });
-});
-
-describe("changes", () => {
-  test("every instruction", () => {
-    const config = applyChanges({ Env: ["A=1", "B=2"], WorkingDir: "/srv" }, [
-      'CMD ["sh", "-c", "x y"]',
-      "ENTRYPOINT /bin/tini --",
-      'ENV A=one C="two words"',
-      "ENV D the rest of the line",
-      'LABEL a="b c" d=e',
-      "EXPOSE 80 53/udp",
-      "USER nobody",
-      "WORKDIR app",
-      'VOLUME ["/data"]',
-      "STOPSIGNAL SIGINT",
-      "ONBUILD RUN make",
-      "HEALTHCHECK --interval=1m30s --retries=3 CMD curl localhost",
-    ]);
-    expect(config).toEqual({
-      Cmd: ["sh", "-c", "x y"],
-      Entrypoint: ["/bin/sh", "-c", "/bin/tini --"],
-      Env: ["A=one", "B=2", "C=two words", "D=the rest of the line"],
-      Labels: { a: "b c", d: "e" },
-      ExposedPorts: { "80/tcp": {}, "53/udp": {} },
-      User: "nobody",
-      WorkingDir: "/srv/app",
-      Volumes: { "/data": {} },
-      StopSignal: "SIGINT",
-      OnBuild: ["RUN make"],
-      Healthcheck: { Interval: 90e9, Retries: 3, Test: ["CMD-SHELL", "curl localhost"] },
-    });
-  });
-
-  test.each(["RUN make", "CMD", 'ENV "a', "LABEL a", "HEALTHCHECK --interval=x CMD y", "USER a b", "SHELL sh"])("%s is refused", (line) => {
-    expect(() => applyChanges({}, [line])).toThrow(expect.objectContaining({ code: "invalid" }));
-  });
-
-  test("commit keeps what the request leaves open", () => {
-    const base = containerConfig({ Image: "x", Cmd: ["old"], Env: ["A=1"], Labels: { l: "1" }, ExposedPorts: { "80/tcp": {} }, User: "root" }, "");
-    const merged = mergeConfig(applyChanges(containerConfig({}, ""), ["ENV A=2", "LABEL m=2"]), base);
-    expect(merged).toMatchObject({ Cmd: ["old"], Env: ["A=2"], Labels: { l: "1", m: "2" }, ExposedPorts: { "80/tcp": {} }, User: "root" });
-    expect(mergeConfig({ Entrypoint: ["e"] }, base)).toMatchObject({ Entrypoint: ["e"], Cmd: null });
-  });
 });
 
 test("64-bit numbers keep their digits, and a stream of lines survives any chunking", async () => {

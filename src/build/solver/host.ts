@@ -33,6 +33,8 @@ export interface RunLimits {
   readonly extraHosts: readonly string[];
   /** What `network=default` of a step means. */
   readonly networkMode: string;
+  /** False: `RUN --network=host` is refused. Default true. */
+  readonly hostNetwork?: boolean;
 }
 
 /** A directory or file of the host that a RUN step sees. */

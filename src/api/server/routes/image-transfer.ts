@@ -2,7 +2,7 @@
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
 import type { LoadEvent } from "#image/mod.ts";
-import { applyChanges } from "#api/types/changes.ts";
+import { applyChanges } from "#engine/config-changes.ts";
 import { type ProgressLine, progressBar } from "#api/types/progress.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import { emitted } from "../queue.ts";

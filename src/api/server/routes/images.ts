@@ -2,7 +2,7 @@
 import { EngineError } from "#core/errors.ts";
 import type { ImageID } from "#core/digest.ts";
 import type { Image } from "#image/mod.ts";
-import { applyChanges, mergeConfig } from "#api/types/changes.ts";
+import { applyChanges, mergeConfig } from "#engine/config-changes.ts";
 import { containerConfig } from "#api/types/container-config.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
 import type { ImageSummary } from "#api/types/image-json.ts";
