@@ -17,6 +17,7 @@ const may = {
   "api/types": ["core"],
   "api/server": ["engine", "api/types", "core"],
   "api/client": ["api/types", "core"],
+  library: ["api/client", "api/types", "core"],
   // tar is a format without I/O, and `cp` speaks it on both sides.
   cli: ["api/client", "api/types", "core", "build/frontend", "unionfs/tar"],
 };
@@ -33,6 +34,7 @@ const advice = {
   build: "a build asks for containers and trees through the port that it declares itself (build/solver/host.ts): engine/ implements it",
   runtime: "the planner is pure: pass what it needs as data (engine gathers it)",
   engine: "use cases know neither HTTP nor terminals: shape answers in api/server or cli",
+  library: "the library only talks to the API: add a route in api/server and a call in library/",
   cli: "a command only talks to the API: add a route in api/server and a call in api/client",
 };
 const folders = Object.keys(may);

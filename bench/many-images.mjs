@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
-import { openEngine } from "../dist/index.js";
+import { openUseCases } from "../dist/index.js";
 
 const { values } = parseArgs({ options: { images: { type: "string", default: "1000" }, dir: { type: "string", default: "/var/tmp" } } });
 const count = Number(values.images);
@@ -79,7 +79,7 @@ async function timed(what, work) {
 
 try {
   mkdirSync(options.execRoot);
-  let engine = await timed("start-up, empty", () => openEngine(options));
+  let engine = await timed("start-up, empty", () => openUseCases(options));
   const load = async function* (group) {
     yield archive(group);
   };
@@ -90,7 +90,7 @@ try {
       for (let group = from; group < part; group++) await engine.images.load(load(group), () => undefined);
     });
     await engine.close();
-    engine = await timed(`start-up with ${part * 10} images`, () => openEngine(options));
+    engine = await timed(`start-up with ${part * 10} images`, () => openUseCases(options));
     await timed("  images", () => engine.images.list());
     await timed("  tag", () => engine.images.tag("many/0:1", "many/again:1"));
     await timed("  images after a change", () => engine.images.list());

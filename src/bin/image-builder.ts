@@ -11,28 +11,26 @@
  */
 import { resolve } from "node:path";
 import { IgnoreRules } from "#build/frontend/ignore-file.ts";
-import type { BuildEvent } from "#build/solver/progress.ts";
-import { parseBuildQuery } from "#api/types/build-query.ts";
-import { Query } from "#api/types/query.ts";
 import { readTree } from "#cli/cp-read.ts";
-import type { BuildOptions, Builds, Engine } from "#engine/mod.ts";
+import type { BuildImageOptions, Engine } from "#library/mod.ts";
 
 /** What a copy may change. */
 export interface CopyWith {
-  /** A stage that was built with {@link ImageBuilder.as}, or an image. */
+  /** A stage, or an image. */
   readonly from?: string | ImageBuilder;
   readonly chown?: string;
   readonly chmod?: string;
 }
 
-export interface BuildWith extends Partial<Omit<BuildOptions, "context" | "dockerfile">> {
+export interface BuildWith extends Omit<BuildImageOptions, "context" | "dockerfile" | "dockerfileText"> {
   /** A directory; relative to the working directory. Default: no files. */
   readonly context?: string;
   /** What of it is left out, as lines of a .dockerignore. */
   readonly ignore?: readonly string[];
-  readonly onEvent?: (event: BuildEvent) => void;
-  readonly signal?: AbortSignal;
 }
+
+/** A tar without entries. */
+const noFiles = new Uint8Array(1024);
 
 /** Instructions of one stage; every call gives a new builder, so that two can continue one. */
 export class ImageBuilder {
@@ -106,17 +104,11 @@ export class ImageBuilder {
   }
 
   /** @throws EngineError as a Dockerfile's build */
-  build(engine: Pick<Engine, "builds">, { context, ignore = [], onEvent, signal, ...options }: BuildWith = {}): ReturnType<Builds["build"]> {
+  async build(engine: Pick<Engine, "build">, { context, ignore = [], ...options }: BuildWith = {}): Promise<{ readonly id: string }> {
     const rules = IgnoreRules.of(ignore);
     const skip = (path: string, isDirectory: boolean) => rules.ignores(path) && !(isDirectory && rules.hasExceptions);
-    const stream = context === undefined ? undefined : readTree(resolve(context), "", skip);
-    const files: BuildOptions["context"] =
-      stream === undefined ? { kind: "dockerfile", text: this.dockerfile() } : { kind: "tar", stream, dockerfile: this.dockerfile() };
-    return engine.builds.build(
-      { ...parseBuildQuery(Query.of({})), secrets: {}, credentials: () => undefined, ...options, context: files },
-      onEvent ?? (() => undefined),
-      signal ?? new AbortController().signal,
-    );
+    const files = context === undefined ? noFiles : readTree(resolve(context), "", skip);
+    return { id: await engine.build({ ...options, context: files, dockerfileText: this.dockerfile() }) };
   }
 
   /** Unlike any word that a user writes: it becomes a stage's name when the whole is put together. */

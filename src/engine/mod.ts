@@ -419,6 +419,12 @@ export interface Engine {
       readonly volumes: Readonly<Record<string, number>>;
     }>;
   };
+  readonly sessions: {
+    /** Holds a session (32 hexadecimal digits) until the returned function is called: then what carries its label is removed, in the background. */
+    hold(id: string): () => void;
+    /** Removes what carries a session's label. */
+    end(id: string): Promise<void>;
+  };
   /** The same engine over nothing, for its `containers` only: see rehearsal.ts. */
   rehearsal(): Promise<{ readonly engine: Engine } & AsyncDisposable>;
   /** Stops serving; containers go on. */
@@ -459,4 +465,4 @@ export interface EngineOptions {
   readonly usernsRemap?: string;
 }
 
-export type { Readable, StoreProblem };
+export type { BuildEvent, Readable, StoreProblem };

@@ -53,6 +53,7 @@ import { networksOf } from "./networks.ts";
 import { pauseContainer, unpauseContainer } from "./pause-container.ts";
 import { pruneContainers } from "./prune-containers.ts";
 import { openRehearsal } from "./rehearsal.ts";
+import { Sessions } from "./sessions.ts";
 import { removeContainer } from "./remove-container.ts";
 import { renameContainer } from "./rename-container.ts";
 import { RootFileCache } from "./resolve-user.ts";
@@ -80,7 +81,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     await restore(ctx);
     await restartContainers(ctx);
     sweepRegistryFiles(ctx, opened);
-    return engineOf(ctx, opened);
+    return engineOf(ctx, opened, { sweepSessions: true });
   } catch (error) {
     for (const close of opened.reverse()) await close().catch((cause: Error) => options.log("warn", `closing after a failed start: ${cause.message}`));
     throw error;
@@ -230,15 +231,16 @@ async function persistentId(dataRoot: string): Promise<string> {
   return id;
 }
 
-function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engine {
+function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[], { sweepSessions }: { readonly sweepSessions: boolean }): Engine {
+  const objects = { containers: containersOf(ctx), images: imagesOf(ctx), networks: networksOf(ctx), volumes: volumesOf(ctx) };
+  const sessions = new Sessions(objects, ctx.background);
+  if (sweepSessions) sessions.sweepLater();
   return {
-    containers: containersOf(ctx),
+    ...objects,
     execs: execsOf(ctx),
-    images: imagesOf(ctx),
     registries: registryQueriesOf(ctx),
     builds: buildsOf(ctx),
-    networks: networksOf(ctx),
-    volumes: volumesOf(ctx),
+    sessions: { hold: (id) => sessions.hold(id), end: (id) => sessions.end(id) },
     system: {
       info: () => systemInfo(ctx),
       events: (query) => ctx.events.read(query),
@@ -250,11 +252,12 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[]): Engin
     },
     rehearsal: async () => {
       const rehearsal = await openRehearsal(ctx);
-      return { engine: engineOf(rehearsal, []), [Symbol.asyncDispose]: () => rehearsal[Symbol.asyncDispose]() };
+      return { engine: engineOf(rehearsal, [], { sweepSessions: false }), [Symbol.asyncDispose]: () => rehearsal[Symbol.asyncDispose]() };
     },
     close: async () => {
       if (ctx.closing) return;
       ctx.closing = true;
+      sessions.close();
       for (const container of ctx.registry.all()) {
         container.restart?.cancel.abort();
         container.healthChecks?.abort();

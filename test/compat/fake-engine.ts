@@ -457,6 +457,7 @@ export function createFakeEngine(): FakeEngine {
       facts: () => facts,
       diskUsage: async () => ({ layersBytes: 4_000_000, containers: {}, volumes: {} }),
     },
+    sessions: { hold: () => () => undefined, end: async () => undefined },
     rehearsal: () => Promise.reject(new Error("a fake has nothing to rehearse")),
     async close() {},
   };

@@ -51,9 +51,11 @@ function build(request: ApiRequest, context: Context): ApiResponse {
 }
 
 /** The body, unless the query says where else the files are. */
-function contextOf({ query, body }: ApiRequest): BuildOptions["context"] {
+function contextOf({ query, body, headers }: ApiRequest): BuildOptions["context"] {
   const remote = query.text("remote");
-  if (remote === "") return { kind: "tar", stream: body };
+  // Ours: a Dockerfile that is not among the files.
+  const text = headers["x-wherry-dockerfile"];
+  if (remote === "") return { kind: "tar", stream: body, ...(typeof text === "string" ? { dockerfile: Buffer.from(text, "base64").toString("utf8") } : {}) };
   if (/\.git(#.*)?$|^(git:\/\/|ssh:\/\/|git@)/.test(remote))
     throw new EngineError("unsupported", `a build context from a git repository (${remote.slice(0, 120)}) is not supported by this version`, {
       hint: "clone it and build the directory",

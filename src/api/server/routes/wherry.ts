@@ -1,4 +1,5 @@
 /** What Docker's API lacks: the plan of a start, base images from packages, an exec's end. @module */
+import { setTimeout as sleep } from "node:timers/promises";
 import { EngineError } from "#core/errors.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { parseCreateBody } from "#api/types/container-create.ts";
@@ -79,6 +80,30 @@ function required(query: ApiRequest["query"], name: string): string {
   return value;
 }
 
+/** How often a held session says something: a connection that is dead is found out by writing to it. */
+const heartbeatMs = 20_000;
+
+/** An answer that lasts as long as the session: when the client has gone, so has what it made. */
+function holdSession(request: ApiRequest, { engine }: Context): ApiResponse {
+  const id = required(request.query, "id");
+  const release = engine.sessions.hold(id);
+  const { signal } = request;
+  async function* held(): AsyncGenerator<object, void, undefined> {
+    try {
+      yield { Id: id };
+      for (;;) {
+        await sleep(heartbeatMs, undefined, { signal, ref: false });
+        yield {};
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      release();
+    }
+  }
+  return { kind: "lines", status: 200, lines: held(), eager: true };
+}
+
 const volumeReply = (record: Parameters<typeof volumeJson>[0]): ApiResponse => ({ kind: "json", status: 201, value: volumeJson(record) });
 const tarReply = (body: AsyncIterable<Uint8Array>): ApiResponse => ({ kind: "bytes", status: 200, contentType: "application/x-tar", body });
 
@@ -101,6 +126,15 @@ export const wherryRoutes: readonly Route[] = [
   ["GET", "/wherry/images/diff", compare],
   ["GET", "/wherry/storage", async (_request, { engine }) => ({ kind: "json", status: 200, value: await engine.system.storageDrivers() })],
   ["POST", "/wherry/storage/compare", compareStorage],
+  ["POST", "/wherry/sessions", holdSession],
+  [
+    "DELETE",
+    "/wherry/sessions/{id}",
+    async (_request, { engine }, id) => {
+      await engine.sessions.end(id!);
+      return { kind: "empty", status: 204 };
+    },
+  ],
   ["GET", "/wherry/dns", traceName],
   ["POST", "/wherry/volumes/{name}/clone", async ({ query }, { engine }, name) => volumeReply(await engine.volumes.clone(name!, required(query, "to")))],
   ["GET", "/wherry/volumes/{name}/export", async (_r, { engine }, name) => tarReply(await engine.volumes.exportTar(name!))],
