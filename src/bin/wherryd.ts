@@ -64,8 +64,10 @@ async function serve(options: DaemonOptions): Promise<void> {
     ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
   });
   try {
-    const server = createApiServer(engine, { version, log, ...(options.tls === undefined ? {} : { tls: readTls(options.tls) }) });
+    const socketsFile = join(options.dataRoot, "sockets.json");
+    const server = createApiServer(engine, { version, log, socketsFile, ...(options.tls === undefined ? {} : { tls: readTls(options.tls) }) });
     const listening = await server.listen(options.hosts);
+    await server.restoreSockets();
     const cli = await serveCli({
       socketPath: join(options.execRoot, "cli.sock"),
       client: createInProcessClient({ dispatch: server.dispatch, host: listening.addresses[0] ?? "" }),

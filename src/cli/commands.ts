@@ -136,6 +136,19 @@ const network: Entry = {
   },
 };
 
+const socketLs: Entry = { about: "List sockets with limited rights", load: async () => (await import("./socket.ts")).socketLsCommand };
+const socketRm: Entry = { about: "Close sockets with limited rights", load: async () => (await import("./socket.ts")).socketRmCommand };
+const socket: Entry = {
+  about: "Manage sockets with limited rights",
+  sub: {
+    create: { about: "Open a socket with limited rights", load: async () => (await import("./socket.ts")).socketCreateCommand },
+    ls: socketLs,
+    list: alias(socketLs),
+    rm: socketRm,
+    remove: alias(socketRm),
+  },
+};
+
 const volumeRm: Entry = { about: "Remove volumes", load: async () => (await import("./volume.ts")).volumeRmCommand };
 const volumeLs: Entry = { about: "List volumes", load: async () => (await import("./volume.ts")).volumeLsCommand };
 const volume: Entry = {
@@ -242,6 +255,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   network,
   storage,
   system,
+  socket,
   volume,
   attach,
   build,

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ok, run } from "./run.ts";
 
 export interface ArchiveInfo {
   readonly path: string;
@@ -66,6 +67,19 @@ export function busyboxTree(dir: string): string {
   writeFileSync(join(dir, "etc/lower-file"), "from the image\n");
   writeFileSync(join(dir, "srv/things/one"), "1\n");
   return dir;
+}
+
+/** The same with this machine's docker client, and the libraries that it needs. */
+export async function dockerClientTree(dir: string): Promise<string> {
+  const tree = busyboxTree(dir);
+  const client = await ok(["sh", "-c", "command -v docker"]);
+  const libraries = (await run(["ldd", client])).stdout.match(/\/\S+/g) ?? []; // none of a static one
+  for (const file of [client, ...libraries]) {
+    const target = join(tree, file === client ? "/bin/docker" : file);
+    mkdirSync(join(target, ".."), { recursive: true });
+    cpSync(file, target, { dereference: true });
+  }
+  return tree;
 }
 
 /** `busybox:latest` of two layers, below `dir`. */

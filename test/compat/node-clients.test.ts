@@ -4,7 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { fileURLToPath } from "node:url";
@@ -12,8 +12,8 @@ import Docker from "dockerode";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasProgram, whyNot } from "./daemon.ts";
 import { type Engines, normal, startEngines } from "./engines.ts";
-import { busyboxTree, writeArchive } from "./images.ts";
-import { cleanEnv, eventually, ok, run } from "./run.ts";
+import { dockerClientTree, writeArchive } from "./images.ts";
+import { cleanEnv, eventually, ok } from "./run.ts";
 
 const reason = whyNot() ?? (hasProgram("docker") ? undefined : "no docker client");
 if (reason) console.warn(`node-clients: skipped: ${reason}`);
@@ -103,14 +103,7 @@ for v in $(docker volume ls -q $labels); do docker volume rm $v; done >&2
 
 /** An image in the reaper's place, with docker's client in it. */
 async function reaperArchive(work: string): Promise<string> {
-  const tree = busyboxTree(join(work, "reaper-tree"));
-  const client = (await ok(["sh", "-c", "command -v docker"])).trim();
-  const libraries = (await run(["ldd", client])).stdout.match(/\/\S+/g) ?? []; // none of a static one
-  for (const file of [client, ...libraries]) {
-    const target = join(tree, file === client ? "/bin/docker" : file);
-    mkdirSync(join(target, ".."), { recursive: true });
-    cpSync(file, target, { dereference: true });
-  }
+  const tree = await dockerClientTree(join(work, "reaper-tree"));
   writeFileSync(join(tree, "bin/reap"), reaper, { mode: 0o755 });
   return writeArchive(join(work, "reaper.tar"), {
     tag: "reaper:latest",

@@ -7,6 +7,9 @@ import type { Engine } from "#engine/mod.ts";
 import type { Dispatch } from "#api/types/transport.ts";
 import { createHttpServer, type TlsSecrets } from "./http.ts";
 import { listenOn, resolveHosts } from "./listen.ts";
+import { Rights } from "./scope/rights.ts";
+import { scopedEngine } from "./scope/scoped-engine.ts";
+import { ScopedSockets } from "./scoped-sockets.ts";
 import { createDispatch, type Log, type Route } from "./router.ts";
 import { absentRoutes } from "./routes/absent.ts";
 import { archiveRoutes } from "./routes/archive.ts";
@@ -18,6 +21,7 @@ import { imageTransferRoutes } from "./routes/image-transfer.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { networkRoutes } from "./routes/networks.ts";
 import { registryRoutes } from "./routes/registry-queries.ts";
+import { socketRoutes } from "./routes/sockets.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { volumeRoutes } from "./routes/volumes.ts";
 import { wherryRoutes } from "./routes/wherry.ts";
@@ -36,6 +40,7 @@ export const routes: readonly Route[] = [
   ...volumeRoutes,
   ...systemRoutes,
   ...wherryRoutes,
+  ...socketRoutes,
   ...absentRoutes,
 ];
 
@@ -45,6 +50,8 @@ export interface ApiServerOptions {
   readonly log: Log;
   /** For TCP addresses. */
   readonly tls?: TlsSecrets;
+  /** Where sockets with limited rights are remembered. */
+  readonly socketsFile?: string;
 }
 
 export type { TlsSecrets };
@@ -59,6 +66,8 @@ export interface Listening {
 export interface ApiServer {
   /** `unix:///path`, `tcp://address:port`, `fd://` (sockets that were passed to this process). All or none. */
   listen(hosts: readonly string[]): Promise<Listening>;
+  /** Opens the sockets with limited rights that are remembered. */
+  restoreSockets(): Promise<void>;
   /** The routes without a socket. */
   readonly dispatch: Dispatch;
   /** Closes every listener. The engine stays open. */
@@ -66,10 +75,10 @@ export interface ApiServer {
 }
 
 export function createApiServer(engine: Engine, options: ApiServerOptions): ApiServer {
-  const dispatch = createDispatch(routes, { engine, version: options.version, log: options.log });
   const open = new Set<() => Promise<void>>();
+  const context = { engine, version: options.version, log: options.log };
 
-  const listenOne = async (host: string): Promise<{ readonly address: string; readonly close: () => Promise<void> }> => {
+  const listenOne = async (host: string, dispatch: Dispatch): Promise<{ readonly address: string; readonly close: () => Promise<void> }> => {
     const { server, closeHijacked } = createHttpServer({
       dispatch,
       version: options.version,
@@ -86,6 +95,18 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
     return { address, close };
   };
 
+  const sockets = new ScopedSockets({
+    file: options.socketsFile,
+    log: options.log,
+    serve: async (path, { allow, labels }) => {
+      const rights = new Rights(allow);
+      const guard = (method: string, pattern: string): void => rights.check(method, pattern);
+      const limited = createDispatch(routes, { ...context, engine: scopedEngine(engine, { rights, labels }), guard });
+      return (await listenOne(`unix://${path}`, limited)).close;
+    },
+  });
+  const dispatch = createDispatch(routes, { ...context, sockets });
+
   return {
     dispatch,
     async listen(hosts) {
@@ -95,7 +116,7 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
         await Promise.all(listeners.map((listener) => listener.close()));
       };
       try {
-        for (const host of resolveHosts(hosts, process.env, process.pid)) listeners.push(await listenOne(host));
+        for (const host of resolveHosts(hosts, process.env, process.pid)) listeners.push(await listenOne(host, dispatch));
       } catch (error) {
         await close();
         throw error;
@@ -103,8 +124,9 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
       open.add(close);
       return { addresses: listeners.map((listener) => listener.address), close };
     },
+    restoreSockets: () => sockets.restore(),
     async close() {
-      await Promise.all([...open].map((close) => close()));
+      await Promise.all([sockets.close(), ...[...open].map((close) => close())]);
     },
   };
 }

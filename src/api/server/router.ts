@@ -6,6 +6,7 @@ import { EngineError } from "#core/errors.ts";
 import type { Engine } from "#engine/mod.ts";
 import { errorLine } from "#api/types/progress.ts";
 import type { ApiRequest, ApiResponse, Dispatch } from "#api/types/transport.ts";
+import type { ScopedSockets } from "./scoped-sockets.ts";
 import { errorResponse, messageOf } from "./status.ts";
 
 export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
@@ -16,6 +17,10 @@ export interface Context {
   /** wherry's version. */
   readonly version: string;
   readonly log: Log;
+  /** Missing: there are none here. */
+  readonly sockets?: ScopedSockets;
+  /** Throws for a route (`METHOD`, pattern) that is not to be had. */
+  readonly guard?: (method: string, pattern: string) => void;
 }
 
 export type Handler = (request: ApiRequest, context: Context, ...params: string[]) => ApiResponse | Promise<ApiResponse>;
@@ -25,6 +30,7 @@ export type Route = readonly [method: string, pattern: string, handler: Handler]
 
 interface Compiled {
   readonly method: string;
+  readonly pattern: string;
   readonly expression: RegExp;
   readonly handler: Handler;
 }
@@ -34,7 +40,7 @@ export function compileRoutes(routes: readonly Route[]): ReadonlyMap<string, rea
   const table = new Map<string, Compiled[]>();
   for (const [method, pattern, handler] of routes) {
     const source = pattern.replace(/\{[a-z]+(:\.\*)?\}/g, (_m, rest: string | undefined) => (rest ? "(.+)" : "([^/]+)"));
-    const entry = { method, expression: new RegExp(`^${source}$`), handler };
+    const entry = { method, pattern, expression: new RegExp(`^${source}$`), handler };
     const key = firstSegment(pattern);
     const list = table.get(key);
     if (list) list.push(entry);
@@ -64,7 +70,9 @@ export function createDispatch(routes: readonly Route[], context: Context): Disp
       for (const route of table.get(firstSegment(request.path)) ?? []) {
         if (route.method !== request.method) continue;
         const match = route.expression.exec(request.path);
-        if (match) return await firstLine(await route.handler(request, context, ...match.slice(1).map(decode)), context.log);
+        if (match === null) continue;
+        context.guard?.(route.method, route.pattern);
+        return await firstLine(await route.handler(request, context, ...match.slice(1).map(decode)), context.log);
       }
       return { kind: "json", status: 404, value: { message: "page not found" } };
     } catch (error) {
