@@ -9,6 +9,7 @@ import { alternate, table } from "./measure.mjs";
 import { measureBuilds } from "./build.mjs";
 import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
+import { measureLists } from "./ps.mjs";
 import { measureRegistry } from "./registry.mjs";
 import { measureRuntimes } from "./runtime.mjs";
 import { api, run, startDocker, startPodman, startWherry } from "./peers.mjs";
@@ -19,7 +20,7 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,registry] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,registry,ps] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
@@ -138,6 +139,12 @@ try {
     const list = [wherry, ...engines.filter((e) => e.name === "docker")];
     for (const { title, rows } of await measureBuilds(list, base, Math.min(runs, 5))) show(title, rows);
   }
+  if (only.includes("ps"))
+    for (const { title, rows } of await measureLists(
+      engines.filter((e) => e.socket),
+      runs,
+    ))
+      show(title, rows);
   // Minutes: only for who asks. podman has no daemon to load into.
   if (only.includes("images")) {
     const erofs = await startWherry(dist, base, id, "erofs").catch((e) => console.error(`note: erofs is left out: ${e.message}`));

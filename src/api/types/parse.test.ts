@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { containerConfig } from "./container-config.ts";
 import { parseCreateBody } from "./container-create.ts";
 import { parseDetachKeys } from "./detach-keys.ts";
 import { filterFlag, filterKeys, parseFilters } from "./filters.ts";
