@@ -37,7 +37,13 @@ export async function bundleTests(root, tests, out) {
   await Promise.all(tests.map((test, i) => build({ ...common, entryPoints: [test], outfile: join(out, names[i]), sourcemap: "linked" })));
   await build({ ...common, entryPoints: ["test/patience.ts"], outfile: join(out, "patience.mjs") });
   // Node runs the bundles as they are: there is nothing to transform any more.
-  const settings = { root, include: [`${relative(root, out)}/*.test.mjs`], fileParallelism: false, pool: "forks", experimental: { viteModuleRunner: false, nodeLoader: false } };
+  const settings = {
+    root,
+    include: [`${relative(root, out)}/*.test.mjs`],
+    fileParallelism: false,
+    pool: "forks",
+    experimental: { viteModuleRunner: false, nodeLoader: false },
+  };
   const config = `import { integrationTimes } from "./patience.mjs";\nexport default { test: { ...${JSON.stringify(settings)}, ...integrationTimes } };\n`;
   await writeFile(join(out, "vitest.config.mjs"), config);
   return names.map((name) => join(out, name));

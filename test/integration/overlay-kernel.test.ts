@@ -55,7 +55,7 @@ describe.skipIf(process.getuid?.() !== 0 || busybox === undefined)("overlay2 on 
 
   test(`a container on ${depth} layers`, async () => {
     const { id } = await t.engine.containers.create(
-      t.request("deep", ["sh", "-c", "cat /top; ls /d | wc -l; rm /d/7; ls /d | wc -l; grep -c . /proc/self/mountinfo >/dev/null"]),
+      t.request("deep", ["sh", "-c", "cat /top; echo; ls /d | wc -l; rm /d/7; ls /d | wc -l; grep -c . /proc/self/mountinfo >/dev/null"]),
     );
     const ended = t.engine.containers.wait(id, "next-exit");
     await t.engine.containers.start(id);
