@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { busyCpuMs, median } from "./measure.mjs";
 
-const sha256 = (data) => createHash("sha256").update(data).digest("hex");
+export const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 
 function header(name, size, type) {
   const block = Buffer.alloc(512);
@@ -38,9 +38,23 @@ export function layer(label, files, bytes, symbols = 256) {
   return tar(...members);
 }
 
-/** A docker-archive of these layers. */
-export function archive(name, layers) {
-  const config = Buffer.from(
+/** A layer whose files are all different and become less than half as large when compressed, as programs and texts do. */
+export function textLayer(label, files, bytes) {
+  const words = Array.from({ length: 2048 }, () => randomBytes(3 + (randomBytes(1)[0] % 8)));
+  const members = [header(`${label}/`, 0, "5")];
+  for (let i = 0; i < files; i++) {
+    if (i % 100 === 0) members.push(header(`${label}/d${i / 100}/`, 0, "5"));
+    const data = Buffer.alloc(bytes);
+    const choices = randomBytes(bytes);
+    for (let at = 0, n = 0; at < bytes; n += 2) at += words[choices.readUInt16LE(n) % words.length].copy(data, at);
+    members.push(...member(`${label}/d${Math.floor(i / 100)}/f${i}`, data));
+  }
+  return tar(...members);
+}
+
+/** The configuration of an image of these layers. */
+export const configOf = (layers) =>
+  Buffer.from(
     JSON.stringify({
       architecture: process.arch === "arm64" ? "arm64" : "amd64",
       os: "linux",
@@ -48,6 +62,10 @@ export function archive(name, layers) {
       rootfs: { type: "layers", diff_ids: layers.map((l) => `sha256:${sha256(l)}`) },
     }),
   );
+
+/** A docker-archive of these layers. */
+export function archive(name, layers) {
+  const config = configOf(layers);
   const names = layers.map((_, i) => `${i}/layer.tar`);
   const manifest = [{ Config: `${sha256(config)}.json`, RepoTags: [`${name}:latest`], Layers: names }];
   return tar(

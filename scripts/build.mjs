@@ -5,6 +5,7 @@
 //   dist/bin/wherryd       starts dist/wherryd.js
 //   dist/bin/wherry-runtime the same program: starts dist/runtime.js, the OCI runtime
 //   dist/cli.js dist/wherryd.js dist/runtime.js dist/index.js
+//   dist/layer-thread.js   what the daemon's threads run
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -44,7 +45,7 @@ async function bundle() {
     banner: { js: 'import { createRequire as wherryCreateRequire } from "node:module"; const require = wherryCreateRequire(import.meta.url);' },
     logLevel: "warning",
   };
-  const daemon = { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts" };
+  const daemon = { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts", "layer-thread": "src/bin/layer-thread.ts" };
   await build({ ...common, entryPoints: daemon, splitting: true, chunkNames: "chunks/[name]-[hash]" });
   // One file: every command of the runtime is a Node start, and twenty small files take longer to load than one.
   await build({

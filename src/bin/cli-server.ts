@@ -75,6 +75,11 @@ async function speaksToAnother(session: StubSession): Promise<boolean> {
   }
 }
 
+/** `wherry cache serve` is a server with clients of its own: not in here. */
+function isProgram(argv: readonly string[]): boolean {
+  return argv.some((word, i) => word === "cache" && argv[i + 1] === "serve");
+}
+
 /** One stub, from hello to exit code. */
 async function converse(socket: Socket, { client }: CliServerOptions): Promise<void> {
   const frames = new FrameReader();
@@ -110,7 +115,7 @@ async function converse(socket: Socket, { client }: CliServerOptions): Promise<v
     socket.end();
     return;
   }
-  if (await speaksToAnother(first)) {
+  if (isProgram(first.argv) || (await speaksToAnother(first))) {
     writeFrame(socket, frameTypes.execNode);
     socket.end();
     return;

@@ -1,11 +1,15 @@
 /** How registries are reached, of wherryd's flags and its configuration file; the names are dockerd's. @module */
 import { isIP } from "node:net";
+import { resolve } from "node:path";
+import { parseBytes } from "#core/byte-size.ts";
 import { isEngineError } from "#core/errors.ts";
 import { defaultRegistryConfig, mirrorUrl, type RegistryConfig } from "#registry/mod.ts";
 
 export const registryHelp = `      --insecure-registry HOST    A registry (host[:port] or a range of addresses) without TLS, or with a certificate that nobody
                               knows; may be given more than once (loopback always is one)
       --registry-mirror URL   Asked before Docker Hub, or with REGISTRY=URL before that registry; may be given more than once
+      --registry-cache DIR    Keep compressed layers there, for further pulls and pushes, in the form that "wherry cache serve" has
+      --registry-cache-size BYTES    What they may take (default 20g); the least recently used go
       --max-concurrent-downloads N   Layers that are fetched at the same time (default 3)
       --max-concurrent-uploads N     Layers of a push that are sent at the same time (default 5)
       --http-proxy URL, --https-proxy URL, --no-proxy LIST
@@ -15,6 +19,8 @@ export const registryHelp = `      --insecure-registry HOST    A registry (host[
 export const registryFlags = {
   "insecure-registry": { type: "string", multiple: true },
   "registry-mirror": { type: "string", multiple: true },
+  "registry-cache": { type: "string" },
+  "registry-cache-size": { type: "string" },
   "max-concurrent-downloads": { type: "string" },
   "max-concurrent-uploads": { type: "string" },
   "http-proxy": { type: "string" },
@@ -26,6 +32,8 @@ export const registryFlags = {
 export interface RegistryFile {
   readonly "insecure-registries"?: string[];
   readonly "registry-mirrors"?: string[];
+  readonly "registry-cache"?: string;
+  readonly "registry-cache-size"?: string | number;
   readonly "max-concurrent-downloads"?: number;
   readonly "max-concurrent-uploads"?: number;
   readonly proxies?: Record<string, string>;
@@ -53,9 +61,19 @@ export function registryConfig(
     insecure: (given["insecure-registry"] ?? file["insecure-registries"] ?? []).map((entry) => insecureEntry(entry, bad)),
     mirrors: mirrorsOf(given["registry-mirror"] ?? file["registry-mirrors"] ?? [], bad),
     proxy: { ...(http ? { http } : {}), ...(https ? { https } : {}), ...(none ? { none } : {}) },
+    ...cacheOf(given, file, bad),
     maxDownloads: count("max-concurrent-downloads", defaults.maxDownloads),
     maxUploads: count("max-concurrent-uploads", defaults.maxUploads),
   };
+}
+
+function cacheOf(given: Given, file: RegistryFile, bad: (message: string) => Error): Pick<RegistryConfig, "cache"> {
+  const directory = given["registry-cache"] ?? file["registry-cache"] ?? "";
+  if (directory === "") return {};
+  const size = String(given["registry-cache-size"] ?? file["registry-cache-size"] ?? "20g");
+  const maxBytes = parseBytes(size);
+  if (maxBytes === undefined || maxBytes <= 0) throw bad(`invalid --registry-cache-size "${size}": use bytes, or 500m, 20g`);
+  return { cache: { directory: resolve(directory), maxBytes } };
 }
 
 function insecureEntry(entry: string, bad: (message: string) => Error): string {

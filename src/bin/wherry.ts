@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { type ApiClient, ConnectionError } from "#api/client/mod.ts";
 import { createHttpClient } from "#api/client/http.ts";
 import { resolveConnection } from "#cli/contexts/connection.ts";
+import type { CliIo } from "#cli/io.ts";
 import { main } from "#cli/main.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { ensureDaemon } from "./ensure-daemon.ts";
@@ -68,7 +69,8 @@ async function explained(body: unknown, format: unknown, refusal: ConnectionErro
   };
 }
 
-const io = processIo();
+const serveCache: CliIo["serveCache"] = async (options) => (await import("./serve-cache.ts")).serveCache(options);
+const io: CliIo = Object.assign(processIo(), { serveCache });
 // What is wrong with it is told by the command that needs a daemon.
 const connection = await resolveConnection(io).catch((error: Error) => error);
 const code = await main(io, () => {

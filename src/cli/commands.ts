@@ -93,6 +93,25 @@ const manifest: Entry = {
   },
 };
 
+const cache: Entry = {
+  about: "Keep images of registries",
+  sub: {
+    serve: {
+      about: "Serve images of registries from a directory, which fetches each of them once",
+      load: async () => (await import("./registry/cache-serve.ts")).cacheServeCommand,
+    },
+  },
+};
+
+const registry: Entry = {
+  about: "Look into registries",
+  sub: {
+    ls: { about: "List the repositories of a registry", load: async () => (await import("./registry/registry-ls.ts")).registryLsCommand },
+    search,
+    tags: { about: "List the tags of a repository", load: async () => (await import("./registry/registry-ls.ts")).registryTagsCommand },
+  },
+};
+
 const image: Entry = {
   about: "Manage images",
   sub: {
@@ -253,6 +272,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   image,
   manifest,
   network,
+  registry,
   storage,
   system,
   socket,
@@ -260,6 +280,7 @@ export const tree: Readonly<Record<string, Entry>> = {
   attach,
   build,
   builder,
+  cache,
   commit,
   completion,
   __complete: complete,

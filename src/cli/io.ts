@@ -25,6 +25,26 @@ export interface CliIo {
   setRaw(on: boolean): void;
   /** Token of the stub's descriptors at the helper, for `direct`. */
   readonly directToken: string | undefined;
+  /** A program that runs in the caller's own process only; undefined in the daemon. */
+  readonly serveCache?: (options: CacheOptions) => Promise<number>;
   /** Aborts when the caller has gone (a killed stub): whatever a command waits for is then given up. */
   readonly gone: AbortSignal;
+}
+
+/** What `wherry cache serve` was told. */
+export interface CacheOptions {
+  /** "" = every address. */
+  readonly host: string;
+  readonly port: number;
+  readonly directory: string;
+  readonly maxBytes: number;
+  readonly upstreams: readonly string[];
+  readonly insecure: readonly string[];
+  readonly tagMs: number;
+  readonly push: boolean;
+  /** PEM files. */
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly credentials: (domain: string) => Promise<{ readonly username: string; readonly password: string } | { readonly identityToken: string } | undefined>;
+  readonly onListening: (url: string, directory: string) => Promise<void>;
+  readonly warn: (line: string) => void;
 }

@@ -14,6 +14,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import type { NetworkManager } from "#network/mod.ts";
 import type { Downloads, Registries, SharedWork } from "#registry/mod.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
+import type { LayerThreads } from "#unionfs/threads/layer-threads.ts";
 import type { VolumeStore } from "#volume/mod.ts";
 import type { PendingAttaches } from "./attach-stream.ts";
 import type { Background } from "./background.ts";
@@ -42,6 +43,7 @@ export interface EngineContext {
   readonly registries: Registries;
   /** Layers on their way here. */
   readonly downloads: Downloads;
+  readonly layerThreads: LayerThreads;
   /** Layers being unpacked, so that two pulls do not do the same. */
   readonly applying: SharedWork<void>;
   readonly imageIndex: ImageIndex;

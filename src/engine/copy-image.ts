@@ -33,7 +33,24 @@ export async function copyImage(ctx: EngineContext, request: CopyRequest, onEven
   const top = await source.manifest(from.path, from.digest ?? from.tag ?? "latest");
   await copyTree(copying, top, to.tag ?? "latest", 0);
   for (const kind of companions) await copyCompanion(copying, `sha256-${hexOf(top.digest)}.${kind}`);
+  await copyReferrers(copying, target, top.digest);
   onEvent({ kind: "end", tag: to.tag ?? "latest", digest: top.digest, size: top.bytes.byteLength });
+}
+
+/**
+ * What says that it is about this image. Registries that keep no account of it have an index of it under a tag (distribution-spec "Referrers Tag Schema"), which is what
+ * `target` gets as well when it is such a one.
+ */
+async function copyReferrers(copying: Copying, target: RegistrySession, digest: Digest): Promise<void> {
+  const { source, writer, from, to } = copying;
+  const tag = `sha256-${hexOf(digest)}`;
+  const byTag = async () => ((await source.headManifest(from.path, tag)) === undefined ? undefined : source.manifest(from.path, tag));
+  const index = (await source.referrers(from.path, digest)) ?? (await byTag());
+  if (index === undefined) return;
+  const parsed = parseManifest(index.bytes, index.mediaType, `the referrers of ${digest}`);
+  if (parsed.kind !== "index" || parsed.manifests.length === 0) return;
+  for (const one of parsed.manifests) await copyTree(copying, await source.manifest(from.path, one.digest), one.digest, 1);
+  if ((await target.referrers(to.path, digest)) === undefined) await writer.putManifest(index.bytes, parsed.mediaType, tag, index.digest);
 }
 
 async function copyCompanion(copying: Copying, tag: string): Promise<void> {

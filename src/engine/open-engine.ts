@@ -3,7 +3,8 @@
  * @module
  */
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { availableParallelism } from "node:os";
+import { dirname, join } from "node:path";
 import { openCgroups } from "#cgroup/open-cgroups.ts";
 import { RecordStore } from "#container/record-store.ts";
 import { ContainerRegistry } from "#container/registry.ts";
@@ -15,10 +16,11 @@ import { openImageStore } from "#image/mod.ts";
 import { startHelper } from "#linux/helper-client.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import type { IdMappings } from "#namespace/id-mappings.ts";
-import { defaultRegistryConfig, Downloads, Registries, SharedWork } from "#registry/mod.ts";
+import { CacheStore, defaultRegistryConfig, Downloads, Registries, SharedWork } from "#registry/mod.ts";
 import { type NetworksOptions, openNetworks } from "#network/network-manager.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
+import { LayerThreads } from "#unionfs/threads/layer-threads.ts";
 import { openVolumeStore } from "#volume/volume-store.ts";
 import { readContainerArchive, statContainerPath, writeContainerArchive } from "./archive-container.ts";
 import { attachContainer, readContainerLogs, resizeContainer } from "./attach-container.ts";
@@ -142,7 +144,11 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const layers = await openLayerStore({ driver, root: dataRoot, helper });
   const images = await openImageStore({ root: dataRoot, content, layers, log });
   const registries = new Registries(options.registry ?? defaultRegistryConfig(process.env), options.clock);
-  const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), registries.config.maxDownloads);
+  const { cache, maxDownloads } = registries.config;
+  const kept = cache === undefined ? undefined : await CacheStore.open(cache);
+  const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), maxDownloads, kept);
+  const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.js"), availableParallelism());
+  opened.push(() => layerThreads.close());
   const imageIndex = new ImageIndex(images);
   await imageIndex.refresh();
   const registry = new ContainerRegistry();
@@ -169,6 +175,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     images,
     registries,
     downloads,
+    layerThreads,
     applying: new SharedWork(),
     imageIndex,
     imageMounts: new ImageMounts({ execRoot, helper, facts, layers, images }),

@@ -7,7 +7,6 @@ import { isForeign } from "#core/manifest.ts";
 import type { Reference } from "#core/reference.ts";
 import type { ParsedConfig } from "#image/mod.ts";
 import type { Download, RegistrySession } from "#registry/mod.ts";
-import { decompress } from "#unionfs/tar/decompress.ts";
 import type { Pulling } from "./pull-image.ts";
 
 /** A layer that is not here. */
@@ -83,10 +82,12 @@ async function applyShared(pulling: Pulling, layer: Missing, download: Download)
 
 async function applyLayer({ ctx, onEvent, signal }: Pulling, { descriptor, diffId, parent }: Missing, download: Download): Promise<void> {
   const limit = await unpackLimit(ctx, descriptor.size);
-  const tar = bounded(decompress(extracting(download.read(signal), download, descriptor, onEvent)), limit, descriptor);
+  const plain = ctx.layerThreads.inflate(download, { expected: diffId, signal, onConsumed: reportExtraction(download, descriptor, onEvent) });
+  const tar = bounded(plain, limit, descriptor);
   try {
     await ctx.layers.apply(parent, tar, {
       expected: diffId,
+      verified: true,
       // Not compressed: what arrived is the layer's very archive. It is waited for, and taken over where the driver keeps archives.
       ...(descriptor.digest === diffId && ctx.layers.driver.receive !== undefined ? { file: await whole(download) } : {}),
       ...(signal === undefined ? {} : { signal }),
@@ -146,28 +147,19 @@ function reportDownload({ digest, size }: Descriptor, download: Download, onEven
   );
 }
 
-/** The compressed bytes; what was read is how far the unpacking is, once the download is whole. */
-async function* extracting(
-  bytes: AsyncIterable<Uint8Array>,
-  download: Download,
-  { digest, size }: Descriptor,
-  onEvent: Pulling["onEvent"],
-): AsyncIterable<Uint8Array> {
+/** What was read of the compressed bytes is how far the unpacking is, once the download is whole. */
+function reportExtraction(download: Download, { digest, size }: Descriptor, onEvent: Pulling["onEvent"]): (consumed: number) => void {
   let isWhole = false;
   download.whole.then(
     () => (isWhole = true),
     () => undefined,
   );
-  let current = 0;
   let next = 0;
-  for await (const chunk of bytes) {
-    current += chunk.byteLength;
-    if (isWhole && (current >= next || current === size)) {
-      next = current + progressStep;
-      onEvent({ kind: "layer", id: digest, state: "extracting", current, total: size });
-    }
-    yield chunk;
-  }
+  return (current) => {
+    if (!isWhole || (current < next && current !== size)) return;
+    next = current + progressStep;
+    onEvent({ kind: "layer", id: digest, state: "extracting", current, total: size });
+  };
 }
 
 /** A layer of zeros may be a thousand times larger than its blob; one that is larger than all that is free, or than this, is a bomb. */

@@ -140,7 +140,7 @@ async function* counted(open: () => Promise<AsyncIterable<Uint8Array>>, report: 
 
 /** gzip without name and time: the same bytes for the same layer. Level and strategy are part of that: a change changes digests. */
 async function* compressed(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const gzip = createGzip({ level: constants.Z_BEST_SPEED + 3, memLevel: 9, chunkSize: 128 * 1024 });
+  const gzip = createGzip({ level: constants.Z_BEST_SPEED + 1, memLevel: 9, chunkSize: 128 * 1024 });
   // The loop below sees every error that the pipeline ends with.
   yield* pipeline(tar, gzip, () => undefined) as AsyncIterable<Buffer>;
 }

@@ -14,6 +14,7 @@ const BATCH_BYTES = 128 << 10;
 const DATA_BYTES = 256 << 10;
 const COPY_BYTES = 32 << 10;
 const MAX_OPEN = 64;
+const SPARE = 4;
 /** Batches of a walk or read that are under way while the caller works on one. */
 const AHEAD = 3;
 
@@ -52,6 +53,8 @@ class TreeClient implements WorkerTree {
   readonly #waiting = new Map<number, Waiting>();
   readonly #numbers = new Set<number>();
   #batch = new Writer(BATCH_BYTES + 4096);
+  /** Batches that have been sent: a layer is thousands of them, and need not be as many allocations. */
+  readonly #spare: Writer[] = [];
   #sending: NodeJS.Immediate | undefined;
   #nextId = 1;
   /** The first change that failed since the last flush. */
@@ -119,8 +122,12 @@ class TreeClient implements WorkerTree {
     clearImmediate(this.#sending);
     this.#sending = undefined;
     if (this.#batch.length === 0 || this.#lost !== undefined) return;
-    this.#socket.write(this.#batch.done());
-    this.#batch = new Writer(BATCH_BYTES + 4096);
+    const sent = this.#batch;
+    this.#socket.write(sent.done(), () => {
+      sent.truncate(0);
+      if (this.#spare.length < SPARE) this.#spare.push(sent);
+    });
+    this.#batch = this.#spare.pop() ?? new Writer(BATCH_BYTES + 4096);
   }
 
   /** A change: accepted when there is room to send it. */

@@ -1,3 +1,5 @@
+import { type SlowestPace, slowestPace } from "./pace.ts";
+
 /** How registries are reached: what `wherryd`'s flags and its environment say. */
 export interface RegistryConfig {
   /** Hosts (`example.com`, `example.com:5000`) and ranges of addresses (`10.0.0.0/8`) where certificates are not verified and plain HTTP will do. Loopback always is one. */
@@ -11,8 +13,12 @@ export interface RegistryConfig {
   readonly proxy: ProxyConfig;
   /** A layer that unpacks to more than this, and to more than 500 times its size, is taken for a bomb. */
   readonly maxUnpackedBytes: number;
+  /** Compressed layers are kept there: another pull, or push, of them needs no registry. */
+  readonly cache?: { readonly directory: string; readonly maxBytes: number };
   /** At the same time, over all pulls. */
   readonly maxDownloads: number;
+  /** What sends more slowly is asked again, and given up in the end. */
+  readonly slowest: SlowestPace;
   /** At the same time, of one push. */
   readonly maxUploads: number;
 }
@@ -37,6 +43,7 @@ export function defaultRegistryConfig(env: Readonly<Record<string, string | unde
     ...(authorities === undefined ? {} : { extraAuthorities: authorities }),
     proxy: { ...(http === undefined ? {} : { http }), ...(https === undefined ? {} : { https }), ...(none === undefined ? {} : { none }) },
     maxUnpackedBytes: 8 * 2 ** 30,
+    slowest: slowestPace,
     maxDownloads: 3,
     maxUploads: 5,
   };

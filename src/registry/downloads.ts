@@ -5,13 +5,14 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type BlobDigest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
 import type { BlobSource } from "./blob-source.ts";
 import { type HttpAnswer, connectionError, isTransient } from "./network.ts";
+import { Pace } from "./pace.ts";
 import { maxAttempts, waitBefore } from "./retry.ts";
 import { Slots } from "#core/slots.ts";
 
@@ -33,22 +34,32 @@ export interface Download {
 const readBytes = 256 * 1024;
 /** A broken transfer that has brought less than this has brought nothing. */
 const progressBytes = 64 * 1024;
-/** A registry that gives less for this long has stopped, whatever it still sends. */
-const slowest = { bytes: 4096, ms: 30_000 } as const;
+
+/** Where blobs are kept beyond their transfer: asked before any registry, and given what has arrived. */
+export interface BlobKeeper {
+  /** Gives the blob's file the name `path` as well. False: it is not here. What it gives is verified. */
+  lend(digest: BlobDigest, path: string): Promise<boolean>;
+  /** Keeps a verified file. */
+  adopt(path: string, digest: BlobDigest): Promise<void>;
+  /** What it gave was damaged. */
+  forget(digest: BlobDigest): Promise<void>;
+}
 
 export class Downloads {
   readonly #directory: string;
   readonly #slots: Slots;
+  readonly #keeper: BlobKeeper | undefined;
   readonly #running = new Map<BlobDigest, Transfer>();
 
-  private constructor(directory: string, atOnce: number) {
+  private constructor(directory: string, atOnce: number, keeper: BlobKeeper | undefined) {
     this.#directory = directory;
     this.#slots = new Slots(atOnce);
+    this.#keeper = keeper;
   }
 
-  static async open(directory: string, atOnce: number): Promise<Downloads> {
+  static async open(directory: string, atOnce: number, keeper?: BlobKeeper): Promise<Downloads> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    return new Downloads(directory, atOnce);
+    return new Downloads(directory, atOnce, keeper);
   }
 
   /** Joins the transfer of this blob, or begins one. */
@@ -56,7 +67,7 @@ export class Downloads {
     const { digest } = descriptor;
     let transfer = this.#running.get(digest);
     if (transfer === undefined) {
-      transfer = new Transfer(join(this.#directory, hexOf(digest)), descriptor, this.#slots);
+      transfer = new Transfer(join(this.#directory, hexOf(digest)), descriptor, this.#slots, this.#keeper);
       this.#running.set(digest, transfer);
     }
     return transfer.hold(source, (ended) => {
@@ -80,6 +91,7 @@ class Transfer {
   readonly path: string;
   readonly whole: Promise<void>;
   readonly #descriptor: Descriptor;
+  readonly #keeper: BlobKeeper | undefined;
   readonly #abort = new AbortController();
   readonly #listeners = new Set<(received: number) => void>();
   /** One of each holder; a holder that leaves takes his away. */
@@ -90,9 +102,10 @@ class Transfer {
   #wake: (() => void)[] = [];
   #ended: { readonly error?: unknown } | undefined;
 
-  constructor(path: string, descriptor: Descriptor, slots: Slots) {
+  constructor(path: string, descriptor: Descriptor, slots: Slots, keeper: BlobKeeper | undefined) {
     this.path = path;
     this.#descriptor = descriptor;
+    this.#keeper = keeper;
     this.whole = slots
       .run(() => this.#fetch())
       .then(
@@ -150,6 +163,7 @@ class Transfer {
   async #fetch(): Promise<void> {
     if (this.#abort.signal.aborted) throw cancelled(this.#abort.signal);
     const { digest, size } = this.#descriptor;
+    const lent = await this.#borrow();
     await using file = await openFile(this.path);
     const hash = createHash("sha256");
     await this.#takeUp(file, hash);
@@ -171,11 +185,34 @@ class Transfer {
       }
     }
     const actual = `sha256:${hash.digest("hex")}`;
+    if (actual === digest && !lent) await this.#keeper?.adopt(this.path, digest);
     if (actual !== digest) {
+      if (lent) await this.#keeper?.forget(digest);
       throw new EngineError("corrupt", `filesystem layer verification failed for digest ${digest}: what arrived has the digest ${actual}`, {
         details: { resumed: resumed > 0 },
       });
     }
+  }
+
+  /** From who keeps blobs. What a broken transfer has left is worth less. True when all of it is here; a kept file is never written to. */
+  async #borrow(): Promise<boolean> {
+    const { digest, size } = this.#descriptor;
+    if (this.#keeper === undefined) return false;
+    // A file that is kept under its digest as well may be larger or smaller than what is announced now: it is somebody else's to change.
+    const left = await stat(this.path).catch((error: unknown) => {
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw storageError(error);
+    });
+    if (left !== undefined && left.nlink > 1 && left.size !== size) await rm(this.path);
+    const aside = `${this.path}.lent`;
+    await rm(aside, { force: true });
+    if (!(await this.#keeper.lend(digest, aside))) return false;
+    if ((await stat(aside)).size !== size) {
+      await rm(aside);
+      return false;
+    }
+    await rename(aside, this.path);
+    return true;
   }
 
   /** Reads what an earlier transfer has left. */
@@ -201,16 +238,17 @@ class Transfer {
       answer.body.destroy();
       throw new EngineError("corrupt", `blob ${digest} ends at ${this.#received} of ${size} bytes`);
     }
-    const pace = new Pace();
+    const pace = new Pace(source.slowest);
     try {
       for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-        if (pace.tooSlow(chunk.length)) throw transient(`blob ${digest}: the registry sends less than ${slowest.bytes} bytes in ${slowest.ms / 1000} s`);
+        if (pace.tooSlow(chunk.length)) throw transient(`blob ${digest}: the registry sends ${pace.toString()}`);
         const fresh = chunk.subarray(Math.min(skip, chunk.length));
         skip -= chunk.length - fresh.length;
         if (this.#received + fresh.length > size) throw new EngineError("corrupt", `blob ${digest} has more than the ${size} bytes that were announced`);
         if (fresh.length === 0) continue;
-        await write(file, fresh);
+        const written = write(file, fresh);
         hash.update(fresh);
+        await written;
         this.#advance(fresh.length);
       }
     } catch (error) {
@@ -270,22 +308,6 @@ function cancelled(signal: AbortSignal): EngineError {
 
 function transient(message: string): EngineError {
   return new EngineError("unavailable", message, { details: { transient: true } });
-}
-
-/** Notices a stream that drips. */
-class Pace {
-  #since = performance.now();
-  #bytes = 0;
-
-  tooSlow(bytes: number): boolean {
-    this.#bytes += bytes;
-    const now = performance.now();
-    if (now - this.#since < slowest.ms) return false;
-    const slow = this.#bytes < slowest.bytes;
-    this.#since = now;
-    this.#bytes = 0;
-    return slow;
-  }
 }
 
 async function openFile(path: string): Promise<FileHandle> {

@@ -6,7 +6,11 @@
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md
  */
 export type { Credentials } from "./credentials.ts";
-export { type Download, Downloads } from "./downloads.ts";
+export { CacheServer, type CacheServerOptions } from "./cache/cache-server.ts";
+export { CacheStore } from "./cache/cache-store.ts";
+export { SharedSessions } from "./cache/shared-sessions.ts";
+export { Upstreams } from "./cache/upstreams.ts";
+export { type BlobKeeper, type Download, Downloads } from "./downloads.ts";
 export { mirrorUrl } from "./endpoints.ts";
 export { defaultRegistryConfig, type RegistryConfig } from "./config.ts";
 export { Registries } from "./registries.ts";

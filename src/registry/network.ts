@@ -5,6 +5,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import { tlsOptionsOf } from "./certificates.ts";
 import type { RegistryConfig } from "./config.ts";
 import { isInsecure } from "./endpoints.ts";
+import { Pace, type SlowestPace } from "./pace.ts";
 import { proxyFor } from "./proxy.ts";
 
 /** Time until a connection stands, until an answer begins, and between two pieces of it. */
@@ -23,6 +24,7 @@ export interface HttpAnswer {
   readonly status: number;
   header(name: string): string | undefined;
   readonly body: Readable;
+  readonly slowest: SlowestPace;
 }
 
 export class Network implements AsyncDisposable {
@@ -56,6 +58,7 @@ export class Network implements AsyncDisposable {
           return Array.isArray(value) ? value.join(", ") : value;
         },
         body: answer.body,
+        slowest: this.#config.slowest,
       };
     } catch (error) {
       throw connectionError(method, url, error, signal);
@@ -170,10 +173,15 @@ function messageOf(error: unknown): string {
 /** The body of an answer that must be small. EngineError corrupt when it is not. */
 export async function readSmall(answer: HttpAnswer, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
+  const pace = new Pace(answer.slowest);
   let bytes = 0;
   try {
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
+      if (pace.tooSlow(chunk.length)) {
+        const message = `the answer of ${answer.url.origin}${answer.url.pathname}: the registry sends ${pace.toString()}`;
+        throw new EngineError("unavailable", message, { details: { transient: true } });
+      }
       if (bytes > maxBytes) throw new EngineError("corrupt", `the answer of ${answer.url.origin}${answer.url.pathname} has more than ${maxBytes} bytes`);
       chunks.push(chunk);
     }

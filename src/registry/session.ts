@@ -115,6 +115,16 @@ export class RegistrySession implements AsyncDisposable {
     });
   }
 
+  /** A blob's size; undefined: the registry has no such blob, or does not say. */
+  async blobSize(path: string, digest: Digest): Promise<number | undefined> {
+    return this.#read(path, async (send) => {
+      const answer = await send({ method: "HEAD", target: `/v2/${path}/blobs/${digest}`, expect: [200, 404], what: `blob ${digest}` });
+      answer.body.destroy();
+      const length = answer.header("content-length") ?? "";
+      return answer.status === 200 && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
+    });
+  }
+
   /** Where a blob's bytes come from, for {@link Downloads}. */
   blobSource(path: string): BlobSource {
     return {
@@ -131,8 +141,22 @@ export class RegistrySession implements AsyncDisposable {
           }),
         ),
       clock: this.#options.clock,
+      slowest: this.#options.config.slowest,
       onWait: this.#options.onWait,
     };
+  }
+
+  /** What refers to a manifest (signatures, SBOMs), as an index; undefined where the registry does not keep account of it. @see distribution-spec "Listing Referrers" */
+  async referrers(path: string, digest: Digest): Promise<FetchedManifest | undefined> {
+    return this.#read(path, async (send) => {
+      const answer = await send({ method: "GET", target: `/v2/${path}/referrers/${digest}`, expect: [200, 400, 404, 405], what: `referrers of ${digest}` });
+      if (answer.status !== 200) {
+        answer.body.destroy();
+        return undefined;
+      }
+      const bytes = await readSmall(answer, maxManifestBytes);
+      return { bytes, digest: digestOf(bytes), mediaType: mediaTypes.ociIndex };
+    });
   }
 
   /** Tags of a repository, all of them, sorted as the registry sorts them. */

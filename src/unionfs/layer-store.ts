@@ -119,7 +119,7 @@ class Layers implements LayerStore {
         index,
         keep: (path, number) => keepContent(dir, path, join(directory, "superseded"), number),
         digestKnown: options.expected !== undefined,
-        diffId: options.file === undefined ? undefined : options.expected,
+        diffId: options.file === undefined && options.verified !== true ? undefined : options.expected,
         signal: options.signal,
         onProgress: options.onProgress,
       });
@@ -137,7 +137,7 @@ class Layers implements LayerStore {
     key: string,
     directory: string,
     tar: AsyncIterable<Uint8Array>,
-    { expected, file, signal, onProgress }: ApplyOptions,
+    { expected, file, verified: isVerified, signal, onProgress }: ApplyOptions,
   ): Promise<AppliedTar> {
     await using lower = lazily(() => this.#lowerOf(key));
     const aside = join(directory, "superseded");
@@ -157,7 +157,7 @@ class Layers implements LayerStore {
               },
             }),
         digestKnown: expected !== undefined,
-        diffId: file === undefined ? undefined : expected,
+        diffId: file === undefined && isVerified !== true ? undefined : expected,
         signal,
         onProgress,
       });

@@ -142,6 +142,8 @@ export interface LayerStore {
       readonly expected?: DiffID;
       /** The archive as a file, whose digest is known to be `expected`; it may be taken over instead of reading `tar`. */
       readonly file?: string;
+      /** `tar` itself fails in its end unless it was `expected`: it need not be hashed once more. */
+      readonly verified?: boolean;
       readonly signal?: AbortSignal;
       readonly onProgress?: (p: ApplyProgress) => void;
     },

@@ -293,6 +293,11 @@ describe.skipIf(reason !== undefined)("registries between engines", () => {
     // What a signer would put beside it.
     await wherry("tag", "busybox", `${registry.host}/whole/box:${index.replace(":", "-")}.sig`);
     await wherry("push", `${registry.host}/whole/box:${index.replace(":", "-")}.sig`);
+    // A registry that keeps no account of referrers has an index of them under a tag.
+    const about = { mediaType: image.mediaType, digest: image.digest, size: 1 };
+    const index11 = JSON.stringify({ schemaVersion: 2, mediaType: "application/vnd.oci.image.index.v1+json", manifests: [about] });
+    const referrers = `${registry.host}/v2/whole/box/manifests/${index.replace(":", "-")}`;
+    await ok(["curl", "-fsS", "-X", "PUT", "-H", "Content-Type: application/vnd.oci.image.index.v1+json", "--data-binary", index11, referrers]);
     await wherry("image", "prune", "-a", "-f");
     const to = `${other.host}/copied/box`;
     expect(await wherry("image", "copy", "-q", `${registry.host}/whole/box:list`, `${to}:list`)).toBe(index);
@@ -300,6 +305,15 @@ describe.skipIf(reason !== undefined)("registries between engines", () => {
       JSON.parse(await wherry("manifest", "inspect", `${registry.host}/whole/box:list`)),
     );
     expect(await remote(`${to}:${index.replace(":", "-")}.sig`)).toEqual(image);
+    expect(
+      await ok([
+        "curl",
+        "-fsS",
+        "-H",
+        "Accept: application/vnd.oci.image.index.v1+json",
+        referrers.replace(`${registry.host}/v2/whole`, `${other.host}/v2/copied`),
+      ]),
+    ).toBe(index11);
     expect(await wherry("images", "-q")).toBe("");
     expect(readdirSync(join(daemon.dataRoot, "registry/partial"))).toEqual([]);
     const again = other.requests("PATCH").length;

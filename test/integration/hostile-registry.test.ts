@@ -2,7 +2,9 @@
  * Registries that lie, stall, break and attack: each gives an error that says what was wrong, nothing is half stored, memory does not grow, and credentials go nowhere else.
  * @module
  */
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -54,7 +56,7 @@ describe.runIf(isRoot)("a registry that", () => {
       helperPath,
       cgroupParent: `/wherry-test-${id}`,
       bridge: { name: `wt${id}` },
-      registry: { ...defaultRegistryConfig(), maxUnpackedBytes: 64 * 1024 * 1024 },
+      registry: { ...defaultRegistryConfig(), maxUnpackedBytes: 64 * 1024 * 1024, slowest: { bytes: 1024, ms: 200 } },
       clock: quickClock,
       log: () => undefined,
     };
@@ -159,6 +161,24 @@ describe.runIf(isRoot)("a registry that", () => {
     expect(registry.seen.filter(({ path }) => path === blobPath(big.blob)).map(({ range }) => range)).toEqual(["bytes=10-", undefined]);
     expect(partials()).toEqual([]);
     await engine.images.remove(`${name}:${at}`, { force: true, prune: true });
+  });
+
+  test("drips is asked again, and given up", async () => {
+    const drip = (response: ServerResponse, length: number) => {
+      response.writeHead(200, { "content-type": "application/vnd.docker.distribution.manifest.v2+json", "content-length": length });
+      const timer = setInterval(() => response.write("{"), 20);
+      response.once("close", () => clearInterval(timer));
+      return true;
+    };
+    for (const stage of ["/manifests/", "/blobs/"]) {
+      registry.reset();
+      const [at, big] = [next(), layerOf(randomBytes(100_000).toString("hex"))];
+      registry.image(at, [big]);
+      registry.tricks.push((_request, response, path) => path.includes(stage) && drip(response, 100_000));
+      const error = await failure(`${name}:${at}`);
+      expect([error.code, error.message]).toEqual(["unavailable", expect.stringContaining("the registry sends less than 1024 bytes in 0.2 s")]);
+      expect(registry.seen.filter(({ path }) => path.includes(stage)).length).toBeGreaterThan(1);
+    }
   });
 
   test("sends without end is cut off at what was announced", async () => {
@@ -395,7 +415,7 @@ describe.runIf(isRoot)("a registry that", () => {
       return false;
     });
     const first = pull(`${name}:${at}`);
-    await expect.poll(() => registry.seen.filter(({ path }) => path === blobPath(big.blob)).length).toBe(1);
+    await expect.poll(() => registry.seen.filter(({ path }) => path === blobPath(big.blob)).length, { timeout: 20_000 }).toBe(1);
     const stop = new AbortController();
     const second = pull(`${name}:${at}`);
     const given = engine.images
@@ -404,7 +424,7 @@ describe.runIf(isRoot)("a registry that", () => {
         () => "done",
         (error: EngineError) => error.code,
       );
-    await expect.poll(() => registry.seen.filter(({ path }) => path === `/v2/x/manifests/${at}`).length).toBe(3);
+    await expect.poll(() => registry.seen.filter(({ path }) => path === `/v2/x/manifests/${at}`).length, { timeout: 20_000 }).toBe(3);
     stop.abort();
     expect(await given).toBe("cancelled");
     release();
@@ -427,7 +447,7 @@ describe.runIf(isRoot)("a registry that", () => {
     const stop = new AbortController();
     const given = engine.images.pull({ reference: `${name}:${at}` }, () => undefined, stop.signal);
     const partial = join(root, "data/registry/partial", sha256(big.blob).slice(7));
-    await expect.poll(() => existsSync(partial) && statSync(partial).size).toBe(half);
+    await expect.poll(() => existsSync(partial) && statSync(partial).size, { timeout: 20_000 }).toBe(half);
     stop.abort();
     await expect(given).rejects.toMatchObject({ code: "cancelled" });
     expect(statSync(partial).size).toBe(half);

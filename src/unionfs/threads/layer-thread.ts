@@ -1,0 +1,90 @@
+/** A thread's side: decompresses files that may still grow and hashes what comes out, one job after the other. @module */
+import { createHash } from "node:crypto";
+import { open } from "node:fs/promises";
+import type { MessagePort } from "node:worker_threads";
+import { EngineError, errnoOf } from "#core/errors.ts";
+import { decompress } from "../tar/decompress.ts";
+import { SharedRing, slotBytes, slotCount, type ThreadAnswer, type ThreadRequest } from "./shared-ring.ts";
+
+const readBytes = 128 * 1024;
+
+/** Serves the client at the other end of `port` until the thread is ended. */
+export function serveLayerThread(port: MessagePort): void {
+  // A job may wait for more of its file and for room at the same time.
+  let waiting: (() => void)[] = [];
+  const waits = (ring: SharedRing, isOver: () => boolean) =>
+    new Promise<void>((resolve) => {
+      const look = () => {
+        ring.announceWait();
+        if (isOver() || ring.cancelled) resolve();
+        else waiting.push(look);
+      };
+      look();
+    });
+  port.on("message", (request: ThreadRequest) => {
+    if (request.kind === "wake") {
+      const woken = waiting;
+      waiting = [];
+      for (const look of woken) look();
+      return;
+    }
+    void inflate(request.path, new SharedRing(request.memory), waits, (answer) => port.postMessage(answer));
+  });
+}
+
+type Waits = (ring: SharedRing, isOver: () => boolean) => Promise<void>;
+
+async function inflate(path: string, ring: SharedRing, waits: Waits, answer: (answer: ThreadAnswer) => void): Promise<void> {
+  try {
+    const hash = createHash("sha256");
+    const progress = { consumed: 0 };
+    let sent = 0;
+    let filled = 0;
+    const send = () => {
+      answer({ kind: "piece", length: filled, consumed: progress.consumed });
+      sent++;
+      filled = 0;
+    };
+    for await (const piece of decompress(growing(path, ring, waits, progress))) {
+      hash.update(piece);
+      for (let at = 0; at < piece.byteLength; ) {
+        if (filled === 0 && sent - ring.released >= slotCount) await waits(ring, () => sent - ring.released < slotCount);
+        if (ring.cancelled) throw cancelled();
+        const part = piece.subarray(at, at + slotBytes - filled);
+        ring.slot(sent).set(part, filled);
+        filled += part.byteLength;
+        at += part.byteLength;
+        if (filled === slotBytes) send();
+      }
+    }
+    if (filled > 0) send();
+    answer({ kind: "end", digest: `sha256:${hash.digest("hex")}` });
+  } catch (error) {
+    const known = error instanceof EngineError ? error : new EngineError("internal", `reading ${path}: ${errnoOf(error) ?? String(error)}`);
+    answer({ kind: "failed", code: known.code, message: known.message, hint: known.hint });
+  }
+}
+
+/** The file's bytes, as far as they are there; ends when the file is whole. */
+async function* growing(path: string, ring: SharedRing, waits: Waits, progress: { consumed: number }): AsyncIterable<Uint8Array> {
+  await waits(ring, () => ring.received > 0 || ring.whole);
+  if (ring.received === 0) return;
+  await using file = await open(path, "r");
+  for (;;) {
+    if (ring.cancelled) throw cancelled();
+    const available = ring.received - progress.consumed;
+    if (available <= 0) {
+      if (ring.whole) return;
+      await waits(ring, () => ring.received > progress.consumed || ring.whole);
+      continue;
+    }
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(Math.min(readBytes, available)), { position: progress.consumed });
+    if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
+    progress.consumed += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+function cancelled(): EngineError {
+  return new EngineError("cancelled", "context canceled");
+}

@@ -1,0 +1,198 @@
+/** The client's side: as many threads as there are cores decompress and hash layers; one that has had nothing to do for a while is ended. @module */
+import { Worker } from "node:worker_threads";
+import { type DiffID, isDigest } from "#core/digest.ts";
+import { EngineError, type ErrorCode } from "#core/errors.ts";
+import { Slots } from "#core/slots.ts";
+import { SharedRing, type ThreadAnswer, type ThreadRequest } from "./shared-ring.ts";
+
+/** A file that somebody is still writing. */
+export interface GrowingFile {
+  readonly path: string;
+  /** Bytes so far. */
+  readonly received: number;
+  /** Settles when all of it is here and verified; rejects with what went wrong. */
+  readonly whole: Promise<void>;
+  /** Called when more has arrived. */
+  onProgress(listener: (received: number) => void): void;
+}
+
+export interface InflateOptions {
+  /** What the plain bytes must be; the iteration fails with EngineError corrupt in its end otherwise. */
+  readonly expected: DiffID;
+  readonly signal?: AbortSignal | undefined;
+  /** Compressed bytes that have been read. */
+  readonly onConsumed?: (bytes: number) => void;
+}
+
+/** A thread holds some 10 MiB. */
+const idleMs = 3_000;
+
+export class LayerThreads {
+  readonly #program: string;
+  readonly #slots: Slots;
+  readonly #idle: { readonly worker: Worker; readonly timer: NodeJS.Timeout }[] = [];
+
+  /** `program`: what a thread runs (`layer-thread.js`). */
+  constructor(program: string, atOnce: number) {
+    this.#program = program;
+    this.#slots = new Slots(atOnce);
+  }
+
+  /**
+   * The plain bytes of a file that may be compressed. A piece is the caller's until it asks for the next but one: then its memory is used again.
+   * @throws EngineError corrupt (also when the bytes are not `expected`), cancelled, and what the file's `whole` rejects with
+   */
+  async *inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void> {
+    const release = await this.#slots.take();
+    let worker: Worker | undefined;
+    try {
+      worker = this.#takeWorker();
+      const job = new Job(worker, file, options);
+      try {
+        yield* job.pieces();
+      } finally {
+        // A thread that is not known to have ended its job is of no use to the next.
+        if (await job.end()) this.#keep(worker);
+        else await worker.terminate();
+      }
+    } finally {
+      release();
+    }
+  }
+
+  /** Ends the threads that have nothing to do. */
+  async close(): Promise<void> {
+    for (const { worker, timer } of this.#idle.splice(0)) {
+      clearTimeout(timer);
+      await worker.terminate();
+    }
+  }
+
+  #takeWorker(): Worker {
+    const idle = this.#idle.pop();
+    if (idle !== undefined) {
+      clearTimeout(idle.timer);
+      return idle.worker;
+    }
+    // Nothing of it lives longer than a layer: a small young generation costs nothing, and memory less.
+    const worker = new Worker(this.#program, { resourceLimits: { maxYoungGenerationSizeMb: 4 }, stdout: false, stderr: false });
+    worker.unref();
+    return worker;
+  }
+
+  #keep(worker: Worker): void {
+    const timer = setTimeout(() => {
+      const at = this.#idle.findIndex((idle) => idle.worker === worker);
+      if (at >= 0) this.#idle.splice(at, 1);
+      void worker.terminate();
+    }, idleMs);
+    timer.unref();
+    this.#idle.push({ worker, timer });
+  }
+}
+
+/** One file in one thread. */
+class Job {
+  readonly #worker: Worker;
+  readonly #options: InflateOptions;
+  readonly #ring = new SharedRing();
+  readonly #answers: ThreadAnswer[] = [];
+  #failure: { readonly error: unknown } | undefined;
+  /** The thread has said its last word. */
+  #over = false;
+  #wake: (() => void) | undefined;
+  #open = true;
+  readonly #listeners: { readonly message: (answer: ThreadAnswer) => void; readonly error: (error: Error) => void; readonly exit: () => void };
+  readonly #abort = () => this.#fail(new EngineError("cancelled", "context canceled", { cause: this.#options.signal?.reason }));
+
+  constructor(worker: Worker, file: GrowingFile, options: InflateOptions) {
+    this.#worker = worker;
+    this.#options = options;
+    const lost = (cause?: Error) => {
+      this.#over = true;
+      this.#fail(new EngineError("internal", `a thread that decompresses layers has ended: ${cause?.message ?? "it was stopped"}`, { cause }));
+    };
+    this.#listeners = {
+      message: (answer) => {
+        if (answer.kind !== "piece") this.#over = true;
+        this.#answers.push(answer);
+        this.#notify();
+      },
+      error: lost,
+      exit: () => lost(),
+    };
+    worker.on("message", this.#listeners.message).on("error", this.#listeners.error).on("exit", this.#listeners.exit);
+    this.#ring.received = file.received;
+    file.onProgress((received) => {
+      this.#ring.received = received;
+      this.#tell();
+    });
+    file.whole.then(
+      () => {
+        this.#ring.markWhole();
+        this.#tell();
+      },
+      (error: unknown) => this.#fail(error),
+    );
+    options.signal?.addEventListener("abort", this.#abort, { once: true });
+    if (options.signal?.aborted) this.#abort();
+    worker.postMessage({ kind: "inflate", path: file.path, memory: this.#ring.memory } satisfies ThreadRequest);
+  }
+
+  async *pieces(): AsyncGenerator<Uint8Array, void> {
+    for (let number = 0; ; ) {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      const answer = this.#answers.shift();
+      if (answer === undefined) {
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+        continue;
+      }
+      if (answer.kind === "failed") throw failureOf(answer);
+      if (answer.kind === "end") return this.#verify(answer.digest);
+      this.#options.onConsumed?.(answer.consumed);
+      yield this.#ring.slot(number, answer.length);
+      // The one before: somebody may still be writing this one.
+      this.#ring.released = number;
+      number++;
+      this.#tell();
+    }
+  }
+
+  /** Waits until the thread is done with the file. False: it cannot be used again. */
+  async end(): Promise<boolean> {
+    this.#open = false;
+    this.#ring.cancel();
+    this.#tell(true);
+    this.#options.signal?.removeEventListener("abort", this.#abort);
+    while (!this.#over) await new Promise<void>((resolve) => (this.#wake = resolve));
+    const { message, error, exit } = this.#listeners;
+    this.#worker.off("message", message).off("error", error).off("exit", exit);
+    return this.#worker.threadId >= 0;
+  }
+
+  #verify(digest: string): void {
+    const { expected } = this.#options;
+    if (!isDigest(digest) || digest !== expected) throw new EngineError("corrupt", `layer has the digest ${digest}, expected ${expected}`);
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#notify();
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  #tell(always = false): void {
+    if (!this.#open && !always) return;
+    if (this.#ring.takeWait() || always) this.#worker.postMessage({ kind: "wake" } satisfies ThreadRequest);
+  }
+}
+
+function failureOf({ code, message, hint }: Extract<ThreadAnswer, { kind: "failed" }>): EngineError {
+  // Written by our own thread, out of an EngineError.
+  return new EngineError(code as ErrorCode, message, hint === undefined ? {} : { hint });
+}

@@ -1,0 +1,77 @@
+/**
+ * What a thread that decompresses and its client share: pieces of plain bytes in a ring of slots, and a few numbers. No piece is ever allocated, transferred or collected, so a layer
+ * of any size costs the ring. Each side tells the other with a message only when it waits.
+ * @module
+ */
+
+/** Bytes of one piece, and pieces on their way. */
+export const slotBytes: number = 256 * 1024;
+export const slotCount = 6;
+
+const index = { received: 0, flags: 1, released: 2, waiting: 3, count: 4 } as const;
+const flag = { whole: 1n, cancelled: 2n } as const;
+
+/** Both sides' view of one job's memory. */
+export class SharedRing {
+  readonly memory: SharedArrayBuffer;
+  readonly #numbers: BigInt64Array;
+
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(index.count * 8 + slotBytes * slotCount)) {
+    this.memory = memory;
+    this.#numbers = new BigInt64Array(memory, 0, index.count);
+  }
+
+  /** The bytes of the piece with this number, counted from 0. */
+  slot(number: number, length: number = slotBytes): Buffer {
+    return Buffer.from(this.memory, index.count * 8 + (number % slotCount) * slotBytes, length);
+  }
+
+  /** Bytes of the file that may be read. */
+  get received(): number {
+    return Number(Atomics.load(this.#numbers, index.received));
+  }
+  set received(bytes: number) {
+    Atomics.store(this.#numbers, index.received, BigInt(bytes));
+  }
+
+  /** The file will not grow any more, and is what it should be. */
+  get whole(): boolean {
+    return (Atomics.load(this.#numbers, index.flags) & flag.whole) !== 0n;
+  }
+  markWhole(): void {
+    Atomics.or(this.#numbers, index.flags, flag.whole);
+  }
+
+  get cancelled(): boolean {
+    return (Atomics.load(this.#numbers, index.flags) & flag.cancelled) !== 0n;
+  }
+  cancel(): void {
+    Atomics.or(this.#numbers, index.flags, flag.cancelled);
+  }
+
+  /** Pieces that the client is done with. */
+  get released(): number {
+    return Number(Atomics.load(this.#numbers, index.released));
+  }
+  set released(pieces: number) {
+    Atomics.store(this.#numbers, index.released, BigInt(pieces));
+  }
+
+  /** The thread is about to wait; what it waits for must be looked at again after this. */
+  announceWait(): void {
+    Atomics.store(this.#numbers, index.waiting, 1n);
+  }
+  /** True once for each announced wait: a message is due. */
+  takeWait(): boolean {
+    return Atomics.exchange(this.#numbers, index.waiting, 0n) === 1n;
+  }
+}
+
+/** To the thread. */
+export type ThreadRequest = { readonly kind: "inflate"; readonly path: string; readonly memory: SharedArrayBuffer } | { readonly kind: "wake" };
+
+/** From the thread: a piece is in the next slot; all has been read; or it went wrong. `consumed`: compressed bytes so far. */
+export type ThreadAnswer =
+  | { readonly kind: "piece"; readonly length: number; readonly consumed: number }
+  | { readonly kind: "end"; readonly digest: `sha256:${string}` }
+  | { readonly kind: "failed"; readonly code: string; readonly message: string; readonly hint: string | undefined };
