@@ -1,22 +1,9 @@
 /** `wherry image diff`. @module */
+import type { ImageComparison } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
 import { one } from "./flags.ts";
 import { humanSize, truncateId } from "./format/human.ts";
 import { write } from "./output.ts";
-
-interface Layer {
-  readonly diffId: string;
-  readonly size: number;
-  readonly wasted: number;
-}
-
-/** What the daemon tells. */
-interface Comparison {
-  readonly ids: readonly [string, string];
-  readonly shared: number;
-  readonly layers: readonly [readonly Layer[], readonly Layer[]];
-  readonly files: readonly { readonly kind: "add" | "modify" | "delete"; readonly path: string; readonly sizes: readonly [number | null, number | null] }[];
-}
 
 export const imageDiffCommand: Command = command({
   usage: "[OPTIONS] IMAGE IMAGE",
@@ -25,7 +12,7 @@ export const imageDiffCommand: Command = command({
   flags: [one("format", "text or json", { initial: "text" })],
   arity: [2, 2],
   run: async ({ args, client, flags, io }) => {
-    const comparison = await client.json<Comparison>("GET", "/wherry/images/diff", { query: { a: args[0]!, b: args[1]! }, signal: io.gone });
+    const comparison = await client.json<ImageComparison>("GET", "/wherry/images/diff", { query: { a: args[0]!, b: args[1]! }, signal: io.gone });
     await write(io.stdout, flags.text("format") === "json" ? `${JSON.stringify(comparison)}\n` : describe(comparison, [args[0]!, args[1]!]));
     return 0;
   },
@@ -34,7 +21,7 @@ export const imageDiffCommand: Command = command({
 const letters = { add: "A", modify: "C", delete: "D" } as const;
 
 /** Layers that only one has, then files, then sums. Wasted is what a layer holds and a later one replaces or takes away. */
-export function describe({ shared, layers, files }: Comparison, names: readonly [string, string]): string {
+export function describe({ shared, layers, files }: ImageComparison, names: readonly [string, string]): string {
   const lines = [`= ${shared} shared layer${shared === 1 ? "" : "s"}, ${humanSize(total(layers[0].slice(0, shared), "size"))}`];
   for (const [i, sign] of ["-", "+"].entries())
     for (const { diffId, size, wasted } of layers[i]!.slice(shared))
@@ -48,6 +35,6 @@ export function describe({ shared, layers, files }: Comparison, names: readonly 
   return lines.map((line) => `${line}\n`).join("");
 }
 
-function total(layers: readonly Layer[], key: "size" | "wasted"): number {
+function total(layers: ImageComparison["layers"][number], key: "size" | "wasted"): number {
   return layers.reduce((sum, layer) => sum + layer[key], 0);
 }

@@ -1,14 +1,10 @@
 /** `wherry image mount` and `wherry image unmount`. @module */
+import type { ImageMount } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
 import { ExitError } from "./errors.ts";
 import { onOff } from "./flags.ts";
 import { truncateId } from "./format/human.ts";
 import { write } from "./output.ts";
-
-interface ImageMount {
-  readonly id: string;
-  readonly directory: string;
-}
 
 export const imageMountCommand: Command = command({
   usage: "[IMAGE...]",

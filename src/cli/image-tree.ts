@@ -1,21 +1,15 @@
 /** `wherry image tree`. @module */
+import type { ImageBranch } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
 import { onOff } from "./flags.ts";
 import { humanSize, truncateId } from "./format/human.ts";
 import { write } from "./output.ts";
 
-/** What the daemon tells of an image. */
-interface Branch {
-  readonly id: string;
-  readonly names: readonly string[];
-  readonly layers: readonly { readonly chainId: string; readonly size: number }[];
-}
-
 /** A layer, the images that end with it, and the layers on top of it. */
 interface Twig {
   readonly chainId: string;
   readonly size: number;
-  readonly images: Branch[];
+  readonly images: ImageBranch[];
   readonly children: Map<string, Twig>;
 }
 
@@ -25,14 +19,14 @@ export const imageTreeCommand: Command = command({
   flags: [onOff("no-trunc", "Do not shorten")],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
-    const branches = await client.json<Branch[]>("GET", "/wherry/images/tree", { signal: io.gone });
+    const branches = await client.json<ImageBranch[]>("GET", "/wherry/images/tree", { signal: io.gone });
     await write(io.stdout, drawTree(branches, flags.on("no-trunc")));
     return 0;
   },
 });
 
 /** One line for each layer, with the images that it completes. Sizes are the layer's, and in brackets that of the whole image. */
-export function drawTree(branches: readonly Branch[], noTrunc: boolean): string {
+export function drawTree(branches: readonly ImageBranch[], noTrunc: boolean): string {
   const root: Twig = { chainId: "", size: 0, images: [], children: new Map() };
   for (const branch of [...branches].sort((a, b) => (label(a, true) < label(b, true) ? -1 : 1))) {
     let at = root;
@@ -60,6 +54,6 @@ function draw(twig: Twig, indent: string, noTrunc: boolean, lines: string[]): vo
   });
 }
 
-function label({ id, names }: Branch, noTrunc: boolean): string {
+function label({ id, names }: ImageBranch, noTrunc: boolean): string {
   return names.length === 0 ? (noTrunc ? id : truncateId(id)) : names.join(", ");
 }

@@ -1,4 +1,5 @@
 /** `wherry storage ls` and `wherry storage compare`. @module */
+import type { DriverListing, StorageCosts } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
 import { ExitError } from "./errors.ts";
 import { one, onOff } from "./flags.ts";
@@ -7,13 +8,7 @@ import { type Columns, formatList } from "./format/list.ts";
 import { formatFlag } from "./list-flags.ts";
 import { write } from "./output.ts";
 
-interface Listing {
-  readonly name: string;
-  readonly inUse: boolean;
-  readonly reason?: string;
-}
-
-const listColumns: Columns<Listing> = {
+const listColumns: Columns<DriverListing> = {
   Name: { header: "DRIVER", value: ({ name, inUse }) => (inUse ? `${name} *` : name) },
   State: { header: "WORKS HERE", value: ({ reason }) => reason === undefined },
   Reason: { header: "WHY NOT", value: ({ reason }) => reason ?? "" },
@@ -25,29 +20,15 @@ export const storageLsCommand: Command = command({
   flags: [formatFlag],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
-    const drivers = await client.json<Listing[]>("GET", "/wherry/storage", { signal: io.gone });
+    const drivers = await client.json<DriverListing[]>("GET", "/wherry/storage", { signal: io.gone });
     await write(io.stdout, formatList(drivers, { columns: listColumns, format: flags.text("format"), table: "{{.Name}}\t{{.State}}\t{{.Reason}}" }));
     return 0;
   },
 });
 
-interface Costs {
-  readonly driver: string;
-  readonly createMs: number;
-  readonly startMs: number;
-  readonly copyUpSmallMs: number;
-  readonly copyUpLargeMs: number;
-  readonly smallWritesMs: number;
-  readonly chain1Ms: number;
-  readonly chain20Ms: number;
-  readonly chain120Ms: number;
-  readonly tenContainersBytes: number;
-  readonly removeMs: number;
-}
+const time = (header: string, of: (costs: StorageCosts) => number) => ({ header, value: (costs: StorageCosts) => `${of(costs).toFixed(1)} ms` });
 
-const time = (header: string, of: (costs: Costs) => number) => ({ header, value: (costs: Costs) => `${of(costs).toFixed(1)} ms` });
-
-const costColumns: Columns<Costs> = {
+const costColumns: Columns<StorageCosts> = {
   Driver: { header: "DRIVER", value: ({ driver }) => driver },
   Create: time("CREATE", (costs) => costs.createMs),
   Start: time("START", (costs) => costs.startMs),
@@ -77,7 +58,7 @@ export const storageCompareCommand: Command = command({
   run: async ({ client, flags, io }) => {
     const large = Number(flags.text("large"));
     if (!Number.isInteger(large) || large < 1 || large > 1024) throw new ExitError(125, "invalid --large: give a number of MiB from 1 to 1024");
-    const costs = await client.json<Costs[]>("POST", "/wherry/storage/compare", {
+    const costs = await client.json<StorageCosts[]>("POST", "/wherry/storage/compare", {
       query: { large: String(large), ...(flags.on("loop") ? { loop: "1" } : {}) },
       signal: io.gone,
     });

@@ -1,16 +1,9 @@
 /** `wherry system check`. @module */
+import type { StoreProblem } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
 import { onOff } from "./flags.ts";
 import { print, warn } from "./output.ts";
 import { renderProgress } from "./progress.ts";
-
-/** A line of the answer. */
-interface Problem {
-  readonly kind: "damaged" | "orphan";
-  readonly what: string;
-  readonly why: string;
-  readonly repaired: boolean;
-}
 
 export const systemCheckCommand: Command = command({
   usage: "[OPTIONS]",
@@ -23,13 +16,13 @@ export const systemCheckCommand: Command = command({
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
     const { body } = await client.stream("POST", "/wherry/system/check", { query: { repair: flags.on("repair") ? "1" : "0" }, signal: io.gone });
-    const problems: Problem[] = [];
+    const problems: StoreProblem[] = [];
     await renderProgress(body, {
       io,
       output: io.stderr,
       terminal: io.isTty.stdout,
       quiet: true,
-      onAux: (aux) => problems.push(aux as Problem), // what this route sends
+      onAux: (aux) => problems.push(aux as StoreProblem), // what this route sends
     });
     for (const { kind, what, why, repaired } of problems) await print(io, `${repaired ? "removed" : kind}: ${what}: ${why}`);
     const left = problems.filter(({ repaired }) => !repaired);

@@ -159,7 +159,14 @@ describe.skipIf(process.getuid?.() !== 0)("log drivers", () => {
       else socket.write(Buffer.concat([Buffer.of(0x81, 0xa3), Buffer.from("ack"), Buffer.of(0xb8), Buffer.from(chunk, "latin1")]));
     };
     const port = await service.listen();
-    const options = { "fluentd-address": `127.0.0.1:${port}`, "fluentd-request-ack": "true", labels: "team", env: "STAGE", tag: "app.{{.Name}}" };
+    const options = {
+      "fluentd-address": `127.0.0.1:${port}`,
+      "fluentd-request-ack": "true",
+      "fluentd-retry-wait": "50ms",
+      labels: "team",
+      env: "STAGE",
+      tag: "app.{{.Name}}",
+    };
     const id = await sh("echo hello", "fluentd", options, { Labels: { team: "sea", other: "no" }, Env: ["STAGE=prod"] });
     await ended(id);
     await until(() => connections === 2);
@@ -169,6 +176,23 @@ describe.skipIf(process.getuid?.() !== 0)("log drivers", () => {
     for (const part of [`app.${name}`, `container_name`, `/${name}`, "\xa4team\xa3sea", "\xa5STAGE\xa4prod", "\xa6source\xa6stdout", `container_id\xd9@${id}`])
       expect(text.includes(part) || text.includes(part.replace("\xd9@", "\xda\0@"))).toBe(true);
     expect(text).not.toContain("other");
+  });
+
+  test("fluentd: after so many tries a batch is given up, where that is asked for", async () => {
+    await using service = new Receiver();
+    let batches = 0;
+    service.answer = (_data, socket) => {
+      batches++;
+      socket.destroy(); // never acknowledged
+    };
+    const port = await service.listen();
+    const options = { "fluentd-address": `127.0.0.1:${port}`, "fluentd-request-ack": "true", "fluentd-max-retries": "2", "fluentd-retry-wait": "10ms" };
+    const id = await sh("echo given up", "fluentd", options);
+    await ended(id);
+    await until(() => batches === 3);
+    await new Promise((resolve) => setTimeout(resolve, 300)); // a fourth would have come by now
+    expect(batches).toBe(3);
+    expect((await t.logs(id)).out).toContain("given up"); // the local log has it all the same
   });
 
   test("a service that is not there refuses the start, in docker's words; unknown drivers and options the creation", async () => {

@@ -1,7 +1,7 @@
 import type { HealthConfig } from "#core/container-config.ts";
 import { Flags, type FlagTypes } from "./flags.ts";
 import type { CopyFlags, Instruction, InstructionBodies, Pair } from "./instruction.ts";
-import { parseDuration } from "./duration.ts";
+import { parseDuration } from "#core/duration.ts";
 import { parseError, suggest } from "./parse-error.ts";
 import { parseMount } from "./parse-mount.ts";
 import { instructionNames, type ParseNode } from "./parse-tree.ts";

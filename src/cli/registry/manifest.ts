@@ -1,4 +1,5 @@
 /** `wherry manifest inspect|create|annotate|push|rm`. @module */
+import type { RemoteManifestJson } from "#api/types/wherry-json.ts";
 import type { Descriptor, Platform } from "#core/image-spec.ts";
 import { mediaTypes } from "#core/manifest.ts";
 import { familiarString, formatReference, parseReference, repositoryOf, withDefaultTag } from "#core/reference.ts";
@@ -8,15 +9,6 @@ import { print } from "../output.ts";
 import { readList, removeList, writeList } from "./manifest-lists.ts";
 import { authHeaders } from "./registry-auth.ts";
 
-/** `GET /wherry/manifests/{name}` */
-interface RemoteManifest {
-  readonly digest: Descriptor["digest"];
-  readonly mediaType: string;
-  readonly size: number;
-  readonly content: string;
-  readonly platform: Platform | null;
-}
-
 /** Registries without TLS are wherryd's business (--insecure-registry). */
 const insecure = hidden(onOff("insecure", "Allow communication with an insecure registry"));
 
@@ -24,8 +16,8 @@ function route(name: string): string {
   return `/wherry/manifests/${name.split("/").map(encodeURIComponent).join("/")}`;
 }
 
-async function fetch({ client, io }: Call, name: string): Promise<RemoteManifest> {
-  return client.json<RemoteManifest>("GET", route(name), { headers: await authHeaders(io, name), signal: io.gone });
+async function fetch({ client, io }: Call, name: string): Promise<RemoteManifestJson> {
+  return client.json<RemoteManifestJson>("GET", route(name), { headers: await authHeaders(io, name), signal: io.gone });
 }
 
 function listName(text: string): string {

@@ -8,6 +8,7 @@ import type { LogConfig } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import type { ContainerRecord } from "../mod.ts";
 import { logTag } from "./log-tag.ts";
+import { fluentdTuning } from "./services/fluentd-tuning.ts";
 
 /** Names for `--log-driver`. */
 export const logDrivers: readonly string[] = ["fluentd", "journald", "json-file", "local", "none", "syslog"];
@@ -85,6 +86,7 @@ export function validateLogConfig({ Type: type, Config: options }: LogConfig): v
   for (const key of Object.keys(options)) if (!known.has(key)) refuse(`unknown log opt '${key}' for ${type} log driver`);
   planLog({ Type: type, Config: options });
   planDelivery({ Type: type, Config: options });
+  if (type === "fluentd") fluentdTuning(options);
   logTag(options["tag"] ?? "", undefined);
   for (const key of ["labels-regex", "env-regex"]) regexOf(key, options[key]);
 }
@@ -128,7 +130,9 @@ export function planDelivery({ Type: type, Config: options }: LogConfig): Delive
   if (bytes === undefined) return refuse(`error parsing option max-buffer-size: invalid size: '${buffer}'`);
   // Of json-file and local the monitor writes the lines where they stay: nobody is waited for, and nothing waits in memory.
   if (type === "json-file" || type === "local" || type === "none") return undefined;
-  return { dropAboveBytes: mode === "blocking" ? undefined : bytes };
+  const limit = type === "fluentd" ? fluentdTuning(options).bufferBytes : undefined;
+  const room = mode === "blocking" ? limit : Math.min(bytes, limit ?? bytes);
+  return { dropAboveBytes: room };
 }
 
 /** `labels`, `env` and their patterns: what of the container every line is told with. `tag` too where the driver writes it among them. */

@@ -86,7 +86,9 @@ async function shipRest(shipment: Shipment, reader: LineReader): Promise<"end" |
 /** Again and again, until the service takes them, the signal comes, or (non-blocking) others have become more urgent. */
 async function deliver(shipment: Shipment, reader: LineReader, entries: readonly LogEntry[]): Promise<boolean> {
   const { service, signal, warn, clock = systemClock } = shipment;
-  for (let pause = FIRST_PAUSE_MS, told = false; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+  const { firstMs, times } = service.retry ?? { firstMs: FIRST_PAUSE_MS, times: Number.POSITIVE_INFINITY };
+  const longestMs = Math.max(LONGEST_PAUSE_MS, firstMs);
+  for (let pause = firstMs, told = false, failures = 0; ; pause = Math.min(2 * pause, longestMs)) {
     try {
       await service.send(entries, signal);
       if (told) warn("lines are delivered again");
@@ -95,6 +97,10 @@ async function deliver(shipment: Shipment, reader: LineReader, entries: readonly
       if (signal.aborted) return false;
       if (!told) warn(`lines cannot be delivered: ${(error as Error).message}; trying again`);
       told = true;
+      if (++failures > times) {
+        warn(`${entries.length} lines are given up after ${failures} attempts`);
+        return true;
+      }
     }
     await clock.sleep(pause, signal).catch(() => undefined); // aborted: seen below
     if (signal.aborted) return false;

@@ -3,6 +3,7 @@ import { EngineError } from "#core/errors.ts";
 import type { SearchResult } from "#engine/mod.ts";
 import { parseAuthHeader, parseCredentials } from "#api/types/auth.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
+import type { RemoteManifestJson } from "#api/types/wherry-json.ts";
 import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import type { Context, Route } from "../router.ts";
 
@@ -45,11 +46,9 @@ async function distribution(request: ApiRequest, { engine }: Context, name?: str
 
 async function manifest(request: ApiRequest, { engine }: Context, name?: string): Promise<ApiResponse> {
   const { bytes, digest, mediaType, platform } = await engine.registries.manifest(name ?? "", credentialsOf(request), request.signal);
-  return {
-    kind: "json",
-    status: 200,
-    value: { digest, mediaType, size: bytes.byteLength, content: Buffer.from(bytes).toString("utf8"), platform: platform ?? null },
-  };
+  const content = Buffer.from(bytes).toString("utf8");
+  const value: RemoteManifestJson = { digest, mediaType, size: bytes.byteLength, content, platform: platform ?? null };
+  return { kind: "json", status: 200, value };
 }
 
 async function putManifest(request: ApiRequest, { engine }: Context, name?: string): Promise<ApiResponse> {

@@ -26,16 +26,25 @@ const WRITE_MS = 30_000;
 
 export class Connection {
   readonly #peer: Peer;
+  readonly #writeMs: number;
   #socket: Promise<Socket> | undefined;
+  #openedAt = 0;
 
-  constructor(peer: Peer) {
+  constructor(peer: Peer, { writeTimeoutMs = WRITE_MS }: { readonly writeTimeoutMs?: number } = {}) {
     this.#peer = peer;
+    this.#writeMs = writeTimeoutMs;
+  }
+
+  /** Closes a connection that is older: the next write makes a new one. */
+  renew(olderThanMs: number): void {
+    if (this.#socket !== undefined && performance.now() - this.#openedAt > olderThanMs) this.close();
   }
 
   /** @throws Error "dial tcp …: connect: connection refused" */
   open(): Promise<Socket> {
     this.#socket ??= dial(this.#peer).then(
       (socket) => {
+        this.#openedAt = performance.now();
         const gone = () => {
           this.#socket = undefined;
         };
@@ -57,7 +66,7 @@ export class Connection {
   async write(bytes: Uint8Array, signal: AbortSignal): Promise<Socket> {
     const socket = await this.open();
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => end(new Error(`write ${this.#peer.address}: i/o timeout`)), WRITE_MS);
+      const timer = setTimeout(() => end(new Error(`write ${this.#peer.address}: i/o timeout`)), this.#writeMs);
       const abort = () => end(signal.reason as Error);
       const closed = () => end(new Error(`write ${this.#peer.address}: the connection was closed`));
       const end = (error?: Error | null) => {

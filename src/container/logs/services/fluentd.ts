@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { EngineError } from "#core/errors.ts";
 import type { LogEntry } from "../../mod.ts";
 import { Connection, type Peer } from "./connection.ts";
+import { type FluentdTuning, fluentdTuning } from "./fluentd-tuning.ts";
 import { EventTime, pack } from "./msgpack.ts";
 import type { LogService, LogSource } from "./mod.ts";
 import { textOf } from "./text.ts";
@@ -25,17 +26,18 @@ export function parseFluentdAddress(text: string | undefined): Peer {
 
 const on = (text: string | undefined) => ["1", "t", "true"].includes((text ?? "").toLowerCase());
 
-/** How long the service may take to say that it has a message. */
-const ACK_MS = 30_000;
-
 export class Fluentd implements LogService {
   readonly #source: LogSource;
   readonly #connection: Connection;
   readonly #acknowledged: boolean;
+  readonly #tuning: FluentdTuning;
+  readonly retry: { readonly firstMs: number; readonly times: number };
 
   constructor(source: LogSource) {
     this.#source = source;
-    this.#connection = new Connection(parseFluentdAddress(source.options["fluentd-address"]));
+    this.#tuning = fluentdTuning(source.options);
+    this.retry = { firstMs: this.#tuning.retryWaitMs, times: this.#tuning.maxRetries };
+    this.#connection = new Connection(parseFluentdAddress(source.options["fluentd-address"]), { writeTimeoutMs: this.#tuning.writeTimeoutMs });
     this.#acknowledged = on(source.options["fluentd-request-ack"]);
   }
 
@@ -48,8 +50,9 @@ export class Fluentd implements LogService {
   async send(entries: readonly LogEntry[], signal: AbortSignal): Promise<void> {
     const chunk = this.#acknowledged ? randomBytes(16).toString("base64") : undefined;
     const messages = entries.map((entry, index) => this.#message(entry, index === entries.length - 1 ? chunk : undefined));
+    if (this.#tuning.reconnectMs !== undefined) this.#connection.renew(this.#tuning.reconnectMs);
     const socket = await this.#connection.write(Buffer.concat(messages), signal);
-    if (chunk !== undefined) await acknowledged(socket, chunk, signal);
+    if (chunk !== undefined) await acknowledged(socket, chunk, { signal, timeoutMs: this.#tuning.readTimeoutMs });
   }
 
   /** `[tag, time, record]`, the last of a batch with `{chunk}`: the service answers in order. */
@@ -74,7 +77,11 @@ export class Fluentd implements LogService {
 }
 
 /** Until `{"ack": chunk}` has come; its bytes hold the chunk as they are. */
-function acknowledged(socket: import("node:net").Socket, chunk: string, signal: AbortSignal): Promise<void> {
+function acknowledged(
+  socket: import("node:net").Socket,
+  chunk: string,
+  { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
+): Promise<void> {
   return new Promise((resolve, reject) => {
     let seen = "";
     const end = (error?: Error) => {
@@ -91,7 +98,7 @@ function acknowledged(socket: import("node:net").Socket, chunk: string, signal: 
     };
     const closed = () => end(new Error("fluentd closed the connection before it had said that it has the message"));
     const abort = () => end(signal.reason as Error);
-    const timer = setTimeout(() => end(new Error("fluentd does not say that it has the message: i/o timeout")), ACK_MS);
+    const timer = setTimeout(() => end(new Error("fluentd does not say that it has the message: i/o timeout")), timeoutMs);
     signal.addEventListener("abort", abort, { once: true });
     socket.on("data", read).once("close", closed);
   });

@@ -13,6 +13,8 @@ import { Syslog } from "./syslog.ts";
 
 /** One container's connection to a service. It connects when it is first used, and anew after a failure. */
 export interface LogService {
+  /** How failures are answered; undefined: soon again, and for ever. */
+  readonly retry?: { readonly firstMs: number; readonly times: number };
   /** Refuses now what would only fail later. @throws Error in Go's words for a failed dial */
   check(): Promise<void>;
   /** Resolves when the service has taken them, in this order; rejects when it has perhaps not taken all of them. */
