@@ -32,9 +32,14 @@ compdef _wherry wherry
   fish: `# wherry completion for fish: wherry completion fish | source
 function __wherry_complete
   set -l words (commandline -opc) (commandline -ct)
-  wherry __complete -- $words[2..-1] 2>/dev/null
+  set -l found (wherry __complete -- $words[2..-1] 2>/dev/null)
+  if test (count $found) -gt 0
+    printf '%s\\n' $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
 end
-complete -c wherry -a '(__wherry_complete)'
+complete -c wherry -f -a '(__wherry_complete)'
 `,
 };
 
