@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { alternate, table } from "./measure.mjs";
+import { measureChains } from "./chains.mjs";
 import { measureBuilds } from "./build.mjs";
 import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
@@ -20,7 +21,7 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,registry,ps] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,chains,registry,ps] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
@@ -152,6 +153,15 @@ try {
       await erofs?.cli(["image", "bootstrap", "busybox"]);
       const list = [...(erofs ? [erofs] : []), wherry, ...engines.filter((e) => e.name === "docker")];
       for (const { title, rows } of await measureImages(list, base, Math.min(runs, 5))) show(title, rows);
+    } finally {
+      await erofs?.stop();
+    }
+  }
+  if (only.includes("chains")) {
+    const erofs = await startWherry(dist, base, id, "erofs").catch((e) => console.error(`note: erofs is left out: ${e.message}`));
+    try {
+      await erofs?.cli(["image", "bootstrap", "busybox"]);
+      for (const { title, rows } of await measureChains([wherry, ...(erofs ? [erofs] : []), ...engines.slice(1)], base, runs)) show(title, rows);
     } finally {
       await erofs?.stop();
     }

@@ -53,19 +53,19 @@ export function textLayer(label, files, bytes) {
 }
 
 /** The configuration of an image of these layers. */
-export const configOf = (layers) =>
+export const configOf = (layers, run = { Cmd: ["/bin/true"] }) =>
   Buffer.from(
     JSON.stringify({
       architecture: process.arch === "arm64" ? "arm64" : "amd64",
       os: "linux",
-      config: { Cmd: ["/bin/true"] },
+      config: run,
       rootfs: { type: "layers", diff_ids: layers.map((l) => `sha256:${sha256(l)}`) },
     }),
   );
 
 /** A docker-archive of these layers. */
-export function archive(name, layers) {
-  const config = configOf(layers);
+export function archive(name, layers, run) {
+  const config = configOf(layers, run);
   const names = layers.map((_, i) => `${i}/layer.tar`);
   const manifest = [{ Config: `${sha256(config)}.json`, RepoTags: [`${name}:latest`], Layers: names }];
   return tar(
@@ -73,6 +73,18 @@ export function archive(name, layers) {
     member(`${sha256(config)}.json`, config),
     member("manifest.json", Buffer.from(JSON.stringify(manifest))),
   );
+}
+
+/** Regular members of a tar with short names: Map of name to contents. */
+export function membersOf(bytes) {
+  const members = new Map();
+  for (let at = 0; bytes[at] !== 0; ) {
+    const name = bytes.toString("utf8", at, bytes.indexOf(0, at));
+    const size = parseInt(bytes.toString("latin1", at + 124, at + 135), 8);
+    if (bytes[at + 156] === 0x30) members.set(name, bytes.subarray(at + 512, at + 512 + size));
+    at += 512 + Math.ceil(size / 512) * 512;
+  }
+  return members;
 }
 
 /** Times each named case for each engine, in turns; cases run in order, once a round. */

@@ -32,6 +32,9 @@ static void touch_step(const struct step *step) {
       touch_strs(&op->exec.argv);
       touch_strs(&op->exec.envp);
       break;
+    case OP_FSCONFIG_DIRS:
+      touch_strs(&op->fsconfig_dirs.paths);
+      break;
     case OP_EXEC_GATE:
       touch_strs(&op->exec_gate.paths);
       break;

@@ -203,6 +203,22 @@ int do_fsconfig_fd(struct run *run, const struct op_fsconfig_fd *op) {
   return sys_fsconfig(need_fd(op->fs), W_FSCONFIG_SET_FD, op->key.p, NULL, need_fd(op->fd));
 }
 
+int do_fsconfig_dirs(struct run *run, const struct op_fsconfig_dirs *op) {
+  (void)run;
+  const uint8_t *at = op->paths.p;
+  for (uint32_t i = 0; i < op->paths.count; i++) {
+    const char *path = strs_next(&at);
+    if (op->dir == NO_SLOT) {
+      if (sys_fsconfig(need_fd(op->fs), W_FSCONFIG_SET_STRING, op->key.p, path, 0) < 0) return -1;
+      continue;
+    }
+    int fd = path_open(op->dir, path, O_PATH | O_DIRECTORY, 0);
+    if (fd < 0) return -1;
+    if (close_keep(fd, sys_fsconfig(need_fd(op->fs), W_FSCONFIG_SET_FD, op->key.p, NULL, fd)) < 0) return -1;
+  }
+  return 0;
+}
+
 int do_fsmount(struct run *run, const struct op_fsmount *op) {
   (void)run;
   if (sys_fsconfig(need_fd(op->fs), W_FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) return -1;

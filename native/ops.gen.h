@@ -19,6 +19,7 @@ enum op_code {
   OP_FSCONFIG_STR = 21,
   OP_FSCONFIG_FLAG = 22,
   OP_FSCONFIG_FD = 23,
+  OP_FSCONFIG_DIRS = 32,
   OP_FSMOUNT = 24,
   OP_OPEN_TREE = 25,
   OP_MOUNT_SETATTR = 26,
@@ -192,6 +193,14 @@ struct op_fsconfig_fd {
   uint32_t fs;
   struct str key;
   uint32_t fd;
+};
+
+/* fsconfig(2): sets an option once for each directory: with dir = none to its path, else to a descriptor of the directory below dir */
+struct op_fsconfig_dirs {
+  uint32_t fs;
+  struct str key;
+  uint32_t dir;
+  struct strs paths;
 };
 
 /* fsmount(2): creates the superblock and a detached mount of it */
@@ -603,6 +612,7 @@ union op {
   struct op_fsconfig_str fsconfig_str;
   struct op_fsconfig_flag fsconfig_flag;
   struct op_fsconfig_fd fsconfig_fd;
+  struct op_fsconfig_dirs fsconfig_dirs;
   struct op_fsmount fsmount;
   struct op_open_tree open_tree;
   struct op_mount_setattr mount_setattr;
@@ -701,6 +711,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_slot(r, &op->fsconfig_flag.fs) || read_str(r, &op->fsconfig_flag.key);
     case OP_FSCONFIG_FD:
       return read_slot(r, &op->fsconfig_fd.fs) || read_str(r, &op->fsconfig_fd.key) || read_slot(r, &op->fsconfig_fd.fd);
+    case OP_FSCONFIG_DIRS:
+      return read_slot(r, &op->fsconfig_dirs.fs) || read_str(r, &op->fsconfig_dirs.key) || read_slot(r, &op->fsconfig_dirs.dir) || read_strs(r, &op->fsconfig_dirs.paths);
     case OP_FSMOUNT:
       return read_slot(r, &op->fsmount.fs) || read_u64(r, &op->fsmount.attrs) || read_out(r, &op->fsmount.out);
     case OP_OPEN_TREE:
@@ -848,6 +860,7 @@ int do_fsopen(struct run *run, const struct op_fsopen *op);
 int do_fsconfig_str(struct run *run, const struct op_fsconfig_str *op);
 int do_fsconfig_flag(struct run *run, const struct op_fsconfig_flag *op);
 int do_fsconfig_fd(struct run *run, const struct op_fsconfig_fd *op);
+int do_fsconfig_dirs(struct run *run, const struct op_fsconfig_dirs *op);
 int do_fsmount(struct run *run, const struct op_fsmount *op);
 int do_open_tree(struct run *run, const struct op_open_tree *op);
 int do_mount_setattr(struct run *run, const struct op_mount_setattr *op);
@@ -945,6 +958,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_fsconfig_flag(run, &op->fsconfig_flag);
     case OP_FSCONFIG_FD:
       return do_fsconfig_fd(run, &op->fsconfig_fd);
+    case OP_FSCONFIG_DIRS:
+      return do_fsconfig_dirs(run, &op->fsconfig_dirs);
     case OP_FSMOUNT:
       return do_fsmount(run, &op->fsmount);
     case OP_OPEN_TREE:
@@ -1109,6 +1124,8 @@ static inline const char *op_name(uint16_t code) {
       return "fsconfig_flag";
     case OP_FSCONFIG_FD:
       return "fsconfig_fd";
+    case OP_FSCONFIG_DIRS:
+      return "fsconfig_dirs";
     case OP_FSMOUNT:
       return "fsmount";
     case OP_OPEN_TREE:

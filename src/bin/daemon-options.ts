@@ -56,7 +56,7 @@ Options:
                               (default unix://EXEC-ROOT/wherry.sock)
       --pidfile FILE          Write the process id there
       --log-level LEVEL       debug, info, warn or error (default info)
-      --storage-driver NAME   overlay2, erofs, btrfs, zfs, fuse-overlayfs, devicemapper, overlay or vfs
+      --storage-driver NAME   overlay2, erofs, btrfs, zfs, fuse-overlayfs, aufs, overlay, devicemapper or vfs
                               (default: the one that the data root was used with, else the best that works here)
       --storage-opt KEY=VALUE Option of the storage driver, e.g. overlay2.size=20G or dm.basesize=20G; may be given more than once
       --build-cache-budget SIZE

@@ -1,7 +1,7 @@
 /** `wherry image tree`. @module */
 import type { ImageBranch } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
-import { onOff } from "./flags.ts";
+import { onOff, one } from "./flags.ts";
 import { humanSize, truncateId } from "./format/human.ts";
 import { write } from "./output.ts";
 
@@ -16,11 +16,11 @@ interface Twig {
 export const imageTreeCommand: Command = command({
   usage: "[OPTIONS]",
   about: "Show which images share which layers",
-  flags: [onOff("no-trunc", "Do not shorten")],
+  flags: [onOff("no-trunc", "Do not shorten"), one("format", "text or json", { initial: "text" })],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
     const branches = await client.json<ImageBranch[]>("GET", "/wherry/images/tree", { signal: io.gone });
-    await write(io.stdout, drawTree(branches, flags.on("no-trunc")));
+    await write(io.stdout, flags.text("format") === "json" ? `${JSON.stringify(branches)}\n` : drawTree(branches, flags.on("no-trunc")));
     return 0;
   },
 });

@@ -10,7 +10,6 @@ import { EngineError } from "#core/errors.ts";
 import { framePieces } from "#core/stream-frame.ts";
 import { emptyLayer } from "#image/mod.ts";
 import { type ByteString, parentOf, toBytes } from "#unionfs/bytes.ts";
-import { clampTimes } from "#unionfs/tar/clamp-times.ts";
 import { attachContainer } from "./attach-container.ts";
 import { openChain, openRootMount } from "./chain-tree.ts";
 import type { EngineContext } from "./context.ts";
@@ -32,7 +31,7 @@ export async function runBuildStep(ctx: EngineContext, request: RunRequest): Pro
     if (signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: signal.reason });
     keep = exitCode === 0 ? request.keep : request.keepFailed;
     if (exitCode !== 0) return { exitCode, reason };
-    return { exitCode, reason, layer: await layerOf(ctx, ctx.registry.get(id), { parent, missing, clampNs: request.clampNs }) };
+    return { exitCode, reason, layer: await layerOf(ctx, ctx.registry.get(id), { parent, missing, clampNs: request.clampNs, keep }) };
   } finally {
     if (!keep) await removeContainer(ctx, id, { force: true, volumes: true });
   }
@@ -60,16 +59,20 @@ async function runToEnd(ctx: EngineContext, id: string, { onOutput, signal }: Ru
   }
 }
 
-/** What the snapshot differs in from the chain below it; undefined = in nothing. */
+/** What the snapshot differs in from the chain below it; undefined = in nothing. Unless the container is kept, its snapshot may become the layer. */
 async function layerOf(
   ctx: EngineContext,
   { record }: Container,
-  { parent, missing, clampNs }: { readonly parent: ChainID | undefined; readonly missing: readonly ByteString[]; readonly clampNs: bigint | undefined },
+  {
+    parent,
+    missing,
+    clampNs,
+    keep,
+  }: { readonly parent: ChainID | undefined; readonly missing: readonly ByteString[]; readonly clampNs: bigint | undefined; readonly keep: boolean },
 ): Promise<Layer | undefined> {
   await removeMountPoints(ctx, record.snapshot, missing);
   await ctx.budget.makeRoom(async () => (await ctx.layers.driver.usage(record.snapshot)).bytes);
-  const diff = ctx.layers.diff(record.snapshot);
-  const layer = await ctx.layers.apply(parent, clampNs === undefined ? diff : clampTimes(diff, clampNs));
+  const layer = await ctx.layers.commit(record.snapshot, parent, { keep, ...(clampNs === undefined ? {} : { latestNs: clampNs }) });
   return layer.diffId === emptyLayer ? undefined : layer;
 }
 

@@ -57,7 +57,7 @@ async function findDamage({ content, images, layers }: EngineContext, { onProgre
     }
   };
   const seen = new Set<ChainID>();
-  for (const { id, why } of images.damaged()) problems.push({ kind: "damaged", what: `image ${id}`, why, repaired: false });
+  for (const { id, why } of await images.damaged()) problems.push({ kind: "damaged", what: `image ${id}`, why, repaired: false });
   for (const { id, chainIds } of await images.list()) {
     await check(`image ${id}`, () => content.read(asBlob(id)));
     for (const chain of chainIds) {
@@ -87,7 +87,7 @@ async function findOrphans(ctx: EngineContext): Promise<Orphan[]> {
   const configs = new Set<string>(images.map(({ id }) => id));
   const containers = [...ctx.registry.all()];
   // Which layers and blobs a damaged image needs cannot be told, nor those of a container whose image was taken away by force: then none is an orphan.
-  if (ctx.images.damaged().length === 0 && containers.every(({ record: { imageId } }) => imageId === "" || configs.has(imageId))) {
+  if ((await ctx.images.damaged()).length === 0 && containers.every(({ record: { imageId } }) => imageId === "" || configs.has(imageId))) {
     const needed = new Set<ChainID>(images.flatMap(({ chainIds }) => chainIds));
     for (const chain of layers) {
       if (!needed.has(chain) && (await isOld(join(dataRoot, driver.name, hexOf(chain)))))

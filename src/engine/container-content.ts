@@ -49,7 +49,7 @@ export async function commitContainer(ctx: EngineContext, name: string, options:
     if (pauses) await pauseContainer(ctx, container.id);
     let layer: { readonly diffId: DiffID };
     try {
-      layer = await ctx.layers.apply(base?.chainId, ctx.layers.diff(snapshot));
+      layer = await ctx.layers.commit(snapshot, base?.chainId, { keep: true });
     } finally {
       if (pauses && isRunning(container.state)) await unpauseContainer(ctx, container.id);
     }

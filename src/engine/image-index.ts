@@ -1,4 +1,4 @@
-/** What listing containers needs of images at once, without waiting: names and parents. Refreshed after each change of the images. @module */
+/** What lists need of images at once, without waiting: names, parents and layers. Refreshed after each change of the images. @module */
 import { type ChainID, hexOf, type ImageID } from "#core/digest.ts";
 import { familiarString, parseAnyReference, withDefaultTag } from "#core/reference.ts";
 import { isEngineError } from "#core/errors.ts";
@@ -7,9 +7,12 @@ import type { Image, ImageStore } from "#image/mod.ts";
 export class ImageIndex {
   readonly #images: ImageStore;
   #list: readonly Image[] = [];
+  /** The images that there were at the start have been read: before, no layer is known. */
+  readonly ready: Promise<void>;
 
   constructor(images: ImageStore) {
     this.#images = images;
+    this.ready = this.refresh();
   }
 
   async refresh(): Promise<void> {
@@ -22,10 +25,11 @@ export class ImageIndex {
 
   /** The image that a name or id (prefix) names, and all that were made from it. */
   withDescendants(nameOrId: string): ReadonlySet<ImageID> {
-    const found = new Set(this.#list.filter((image) => names(image, nameOrId)).map((image) => image.id));
+    const images = this.#images.relations();
+    const found = new Set(images.filter((image) => names(image, nameOrId)).map((image) => image.id));
     for (let grown = true; grown; ) {
       grown = false;
-      for (const { id, parent } of this.#list) {
+      for (const { id, parent } of images) {
         if (parent === undefined || found.has(id) || !found.has(parent)) continue;
         found.add(id);
         grown = true;
@@ -35,7 +39,7 @@ export class ImageIndex {
   }
 }
 
-function names(image: Image, nameOrId: string): boolean {
+function names(image: ReturnType<ImageStore["relations"]>[number], nameOrId: string): boolean {
   const hex = nameOrId.replace(/^sha256:/, "");
   if (/^[0-9a-f]{4,64}$/.test(hex) && hexOf(image.id).startsWith(hex)) return true;
   const name = familiar(nameOrId);

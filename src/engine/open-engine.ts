@@ -150,7 +150,6 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.js"), availableParallelism());
   opened.push(() => layerThreads.close());
   const imageIndex = new ImageIndex(images);
-  await imageIndex.refresh();
   const registry = new ContainerRegistry();
   const budget = new StorageBudget({
     budgetBytes: options.storageBudgetBytes,
@@ -159,6 +158,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     onRemoved: (id) => log("info", `image ${id} removed for the storage budget`),
   });
   const background = new Background((message) => log("warn", message));
+  background.add("reading the images", imageIndex.ready);
   const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
   const eventStore = await EventStore.open(join(dataRoot, "events"), { warn: (message) => log("warn", message) });
   opened.push(() => eventStore.close());

@@ -36,6 +36,9 @@ export interface ReceivedManifest {
 const maxOrigins = 8;
 const maxRepositories = 16;
 
+/** Configs that are read at once. */
+const readTogether = 16;
+
 /** Names that {@link ImageCatalog.find} has answered for are remembered, up to so many. */
 const maxRemembered = 1000;
 
@@ -57,6 +60,10 @@ export class ImageCatalog {
   readonly #views = new Map<ImageID, Image>();
   readonly #remembered = new Map<string, Image>();
   #changes: Promise<unknown> = Promise.resolve();
+  /** Images whose config is being read. */
+  readonly #reading = new Map<ImageID, Promise<void>>();
+  #isLoaded = false;
+  #loading: Promise<void> | undefined;
 
   constructor(database: ImageDatabase, content: ContentStore, layers: LayerStore, log: Log) {
     this.#database = database;
@@ -65,9 +72,42 @@ export class ImageCatalog {
     this.#log = log;
   }
 
-  /** Reads all configs. */
-  async load(): Promise<void> {
-    await Promise.all([...this.#database.state.images.keys()].map((id) => this.#read(id)));
+  /**
+   * Reads all configs, a few at a time, so that others are served in between; resolves when all of them are there, and never rejects. Until then {@link find}, {@link list}, {@link damaged} and {@link usesOf} know
+   * only what has been read, and {@link tips} nothing.
+   */
+  load(): Promise<void> {
+    this.#loading ??= this.#load();
+    return this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    const ids = [...this.#database.state.images.keys()];
+    for (let at = 0; at < ids.length; at += readTogether) {
+      await Promise.all(ids.slice(at, at + readTogether).map((id) => this.#need(id)));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    this.#isLoaded = true;
+  }
+
+  /** Before {@link find}: reads the image that is asked for, when that has not been done. */
+  async prepare(nameOrId: string): Promise<void> {
+    const id = this.#isLoaded ? undefined : this.lookup(nameOrId);
+    if (id !== undefined) await this.#need(id);
+  }
+
+  get isLoaded(): boolean {
+    return this.#isLoaded;
+  }
+
+  #need(id: ImageID): Promise<void> {
+    // Removed meanwhile, or read already.
+    if (!this.#database.state.images.has(id) || this.#loaded.has(id) || this.#damaged.has(id)) return Promise.resolve();
+    const known = this.#reading.get(id);
+    if (known !== undefined) return known;
+    const reading = this.#read(id).finally(() => this.#reading.delete(id));
+    this.#reading.set(id, reading);
+    return reading;
   }
 
   find(nameOrId: string): Image | undefined {
@@ -118,11 +158,9 @@ export class ImageCatalog {
       const cause = this.#damaged.get(id);
       throw new EngineError("storage", `image ${id} is damaged: ${messageOf(cause)}`, { cause, hint: "remove it and load it again" });
     }
-    const names = this.#currentIndex().namesOf(id);
     const view: Image = {
       ...loaded,
-      repoTags: names.filter((name) => name.digest === undefined).map(familiarString),
-      repoDigests: names.filter((name) => name.digest !== undefined).map(familiarString),
+      ...this.#namesOf(id),
       lastTaggedNs: BigInt(record.lastTaggedNs),
       parent: record.parent,
     };
@@ -133,6 +171,19 @@ export class ImageCatalog {
   /** All images that can be read. */
   list(): Image[] {
     return [...this.#loaded.keys()].map((id) => this.view(id));
+  }
+
+  /** Names and parents of all images, also of those that have not been read yet. */
+  relations(): Pick<Image, "id" | "parent" | "repoTags" | "repoDigests">[] {
+    return Array.from(this.#database.state.images, ([id, { parent }]) => ({ id, parent, ...this.#namesOf(id) }));
+  }
+
+  #namesOf(id: ImageID): Pick<Image, "repoTags" | "repoDigests"> {
+    const names = this.#currentIndex().namesOf(id);
+    return {
+      repoTags: names.filter((name) => name.digest === undefined).map(familiarString),
+      repoDigests: names.filter((name) => name.digest !== undefined).map(familiarString),
+    };
   }
 
   /** Images that cannot be read, and why. */
@@ -166,9 +217,9 @@ export class ImageCatalog {
     else this.#loaded.set(id, loaded);
   }
 
-  /** Tips of all images' chains; undefined when damaged images keep that from being known. */
+  /** Tips of all images' chains; undefined when damaged images, or such that have not been read, keep that from being known. */
   tips(): ChainID[] | undefined {
-    if (this.#damaged.size > 0) return undefined;
+    if (!this.#isLoaded || this.#damaged.size > 0) return undefined;
     return [...this.#loaded.values()].flatMap(({ chainId }) => (chainId === undefined ? [] : [chainId]));
   }
 
@@ -188,6 +239,7 @@ export class ImageCatalog {
   /** Records images, all of them or none. */
   register(images: readonly Registration[]): Promise<void> {
     return this.#serially(async () => {
+      await this.load();
       for (const { config } of images) await this.#checkLayers(config);
       const added = images.filter(({ config }) => !this.#loaded.has(config.id));
       const manifests = images.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));

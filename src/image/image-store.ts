@@ -30,12 +30,12 @@ export interface ImageStoreOptions {
   readonly log: Log;
 }
 
-/** Opens the images of a data root: everything is read once, and answered from memory afterwards. */
+/** Opens the images of a data root: everything is read once, in the background, and answered from memory afterwards. Who asks for one image waits for that one only. */
 export async function openImageStore({ root, content, layers, log }: ImageStoreOptions): Promise<ImageStore> {
   const directory = join(root, "image");
   const catalog = new ImageCatalog(await ImageDatabase.open(directory), content, layers, log);
   const receiving = await Receiving.open(join(directory, "ingest"));
-  await catalog.load();
+  void catalog.load();
   return new FileImageStore(catalog, receiving, layers, log);
 }
 
@@ -57,20 +57,27 @@ class FileImageStore implements ImageStore {
   }
 
   async get(nameOrId: string): Promise<Image> {
-    const image = this.#catalog.find(nameOrId);
+    const image = await this.find(nameOrId);
     if (image === undefined) throw noSuchImage(nameOrId);
     return image;
   }
 
   async find(nameOrId: string): Promise<Image | undefined> {
+    if (!this.#catalog.isLoaded) await this.#catalog.prepare(nameOrId);
     return this.#catalog.find(nameOrId);
   }
 
   async list(): Promise<Image[]> {
+    await this.#catalog.load();
     return this.#catalog.list();
   }
 
-  damaged(): readonly { readonly id: ImageID; readonly why: string }[] {
+  relations(): Pick<Image, "id" | "parent" | "repoTags" | "repoDigests">[] {
+    return this.#catalog.relations();
+  }
+
+  async damaged(): Promise<readonly { readonly id: ImageID; readonly why: string }[]> {
+    await this.#catalog.load();
     return this.#catalog.damaged();
   }
 
@@ -83,6 +90,8 @@ class FileImageStore implements ImageStore {
   }
 
   async remove(nameOrId: string, { force, prune, inUse }: Parameters<ImageStore["remove"]>[1]): Promise<DeleteResult[]> {
+    // How many images have a layer is known when all have been read.
+    await this.#catalog.load();
     const results = await this.#catalog.change((draft) => {
       const id = this.#catalog.lookup(nameOrId);
       if (id === undefined) throw noSuchImage(nameOrId);
@@ -95,7 +104,7 @@ class FileImageStore implements ImageStore {
   }
 
   async prune({ all, used, match }: Parameters<ImageStore["prune"]>[0]): Promise<{ readonly deleted: DeleteResult[]; readonly bytes: number }> {
-    const images = this.#catalog.list();
+    const images = await this.list();
     const deleted = await this.#catalog.change((draft) => pruneImages({ draft, images, all, used, match, usesOf: (chain) => this.#catalog.usesOf(chain) }));
     if (deleted.length === 0) return { deleted, bytes: 0 };
     const sizes = new Map<string, number>(images.flatMap((image) => image.chainIds.map((chain, i) => [chain, image.layerSizes[i] ?? 0] as const)));
@@ -116,6 +125,8 @@ class FileImageStore implements ImageStore {
     await this.#holding(chains, async () => {
       await makeRoom?.(await this.#newBytes(images));
       for (const image of images) await applyLayers(image, this.#layers, onEvent, signal);
+      // Before the disk is waited for: what has no name any more need not be written.
+      await spool[Symbol.asyncDispose]();
       const before = new Map(images.flatMap(({ names }) => names).map((name) => [name, this.#catalog.lookup(formatReference(name))]));
       await this.#catalog.register(images);
       for (const { config, names } of images) {
@@ -160,6 +171,7 @@ class FileImageStore implements ImageStore {
   }
 
   async save(namesOrIds: readonly string[]): Promise<Readable> {
+    await this.#catalog.load();
     return saveArchive(selectToSave(this.#catalog, namesOrIds), this.#layers);
   }
 
@@ -183,6 +195,7 @@ class FileImageStore implements ImageStore {
 
   async sweep(): Promise<void> {
     await this.#receiving.sweep();
+    await this.#catalog.load();
     await this.#dispose();
   }
 
@@ -203,6 +216,7 @@ class FileImageStore implements ImageStore {
   /** One after the other, and never while a load looks which layers are there. */
   #pruneLayers(): Promise<void> {
     this.#pruning = this.#pruning.then(async () => {
+      await this.#catalog.load();
       const tips = this.#catalog.tips();
       if (tips === undefined) {
         this.#log("warn", "layers are not pruned: which of them the damaged images need cannot be told");

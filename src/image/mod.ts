@@ -60,8 +60,10 @@ export interface ImageStore {
   get(nameOrId: string): Promise<Image>;
   find(nameOrId: string): Promise<Image | undefined>;
   list(): Promise<Image[]>;
+  /** Names and parents of all images, at once: also of those that have not been read since the start, and of damaged ones. */
+  relations(): Pick<Image, "id" | "parent" | "repoTags" | "repoDigests">[];
   /** Images that are recorded and cannot be read, and why; {@link list} leaves them out. */
-  damaged(): readonly { readonly id: ImageID; readonly why: string }[];
+  damaged(): Promise<readonly { readonly id: ImageID; readonly why: string }[]>;
   tag(id: ImageID, name: string): Promise<void>;
   /** Removes a name (or, by id, the image). `inUse(id)` = ids or names of containers that use it, running ones flagged. EngineError conflict with Docker's texts. */
   remove(

@@ -125,6 +125,15 @@ export interface FsconfigFdOp {
   readonly fd: number;
 }
 
+/** fsconfig(2): sets an option once for each directory: with dir = none to its path, else to a descriptor of the directory below dir */
+export interface FsconfigDirsOp {
+  readonly op: "fsconfig_dirs";
+  readonly fs: number;
+  readonly key: string;
+  readonly dir: number;
+  readonly paths: readonly string[];
+}
+
 /** fsmount(2): creates the superblock and a detached mount of it */
 export interface FsmountOp {
   readonly op: "fsmount";
@@ -594,6 +603,7 @@ export type Op =
   | FsconfigStrOp
   | FsconfigFlagOp
   | FsconfigFdOp
+  | FsconfigDirsOp
   | FsmountOp
   | OpenTreeOp
   | MountSetattrOp
@@ -678,6 +688,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   fsconfig_str: { code: 21, man: "fsconfig(2)", fields: [["fs", "slot"], ["key", "str"], ["value", "str"]] },
   fsconfig_flag: { code: 22, man: "fsconfig(2)", fields: [["fs", "slot"], ["key", "str"]] },
   fsconfig_fd: { code: 23, man: "fsconfig(2)", fields: [["fs", "slot"], ["key", "str"], ["fd", "slot"]] },
+  fsconfig_dirs: { code: 32, man: "fsconfig(2)", fields: [["fs", "slot"], ["key", "str"], ["dir", "slot"], ["paths", "strs"]] },
   fsmount: { code: 24, man: "fsmount(2)", fields: [["fs", "slot"], ["attrs", "u64"], ["out", "out"]] },
   open_tree: { code: 25, man: "open_tree(2)", fields: [["dir", "slot"], ["path", "str"], ["flags", "u32"], ["out", "out"]] },
   mount_setattr: { code: 26, man: "mount_setattr(2)", fields: [["mnt", "slot"], ["set", "u64"], ["clr", "u64"], ["propagation", "u64"], ["recursive", "u32"], ["userns", "slot"]] },

@@ -99,6 +99,8 @@ export class OpDescriber {
         return `fsconfig ${this.#slot(op.fs)} ${op.key}`;
       case "fsconfig_fd":
         return `fsconfig ${this.#slot(op.fs)} ${op.key}=${this.#slot(op.fd)}`;
+      case "fsconfig_dirs":
+        return `fsconfig ${this.#slot(op.fs)} ${op.paths.map((path) => `${op.key}=${this.#at(op.dir, path)}`).join(" ")}`;
       case "fsmount":
         return `fsmount ${this.#slot(op.fs)}${op.attrs === 0n ? "" : ` (${attrText(op.attrs)})`} -> ${op.out === slots.root ? "<root>" : `slot ${op.out}`}`;
       case "open_tree":

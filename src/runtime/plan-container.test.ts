@@ -306,7 +306,7 @@ describe("planReadRootFiles", () => {
   it("looks into a directory, one layer or many", () => {
     expect(ops(planReadRootFiles({ kind: "bind", source: "/d", readonly: false }, files, exampleFacts))).toEqual(["open_tree", "report"]);
     expect(ops(planReadRootFiles({ ...overlay, lower: [] }, files, exampleFacts))).toEqual(["open_tree", "report"]);
-    expect(ops(planReadRootFiles(overlay, files, exampleFacts))).toEqual(["fsopen", "fsconfig_str", "fsconfig_str", "fsconfig_str", "fsmount", "report"]);
+    expect(ops(planReadRootFiles(overlay, files, exampleFacts))).toEqual(["fsopen", "fsconfig_dirs", "fsmount", "report"]);
     expect(ops(planReadRootFiles({ ...overlay, upper: `/${"x".repeat(300)}` }, files, oldFacts))).toEqual([
       "unshare",
       "mount",

@@ -125,11 +125,9 @@ function planOverlay(draft: Draft, root: Overlay, facts: HostFacts): void {
   const fs = openOverlay(draft);
   const held: number[] = [];
   if (facts.overlay.lowerdirPlus) {
-    for (const [index, lower] of root.lower.entries()) {
-      const why = lowerWhy(index, root.lower.length);
-      const image = root.images?.[index];
-      if (image === undefined) draft.host({ op: "fsconfig_str", fs, key: "lowerdir+", value: lower }, why);
-      else held.push(useImage(draft, fs, image, why));
+    for (const layers of lowerLayers(root)) {
+      if (layers.image === undefined) draft.host({ op: "fsconfig_dirs", fs, key: "lowerdir+", dir: NO_SLOT, paths: layers.directories }, layers.why);
+      else held.push(useImage(draft, fs, layers.image, layers.why));
     }
   } else {
     draft.host({ op: "fsconfig_str", fs, key: "lowerdir", value: root.lower.map(escapeLower).join(":") }, "the read-only layers, top-most first");
@@ -153,7 +151,7 @@ function planMappedOverlay(draft: Draft, root: Overlay, mapping: NonNullable<Roo
     });
   }
   requireIdmap(facts);
-  const [userns, store, layer] = [draft.take(), draft.take(), draft.take()];
+  const [userns, store] = [draft.take(), draft.take()];
   const writable =
     root.upper === undefined || root.work === undefined
       ? []
@@ -169,21 +167,19 @@ function planMappedOverlay(draft: Draft, root: Overlay, mapping: NonNullable<Roo
     "seen through it, the owners are the container's",
   );
   const fs = openOverlay(draft);
-  const use = (key: string, path: string, why: string) => {
-    draft.host({ op: "openat", dir: store, path: path.slice(folder.length).replace(/^\//, ""), flags: O.PATH | O.DIRECTORY, mode: 0, out: layer }, why);
-    draft.host({ op: "fsconfig_fd", fs, key, fd: layer }, `used as ${key}`);
+  const use = (key: string, directories: readonly string[], why: string) => {
+    const paths = directories.map((directory) => directory.slice(folder.length).replace(/^\//, ""));
+    draft.host({ op: "fsconfig_dirs", fs, key, dir: store, paths }, why);
   };
   const held: number[] = [];
-  for (const [index, lower] of root.lower.entries()) {
-    const why = lowerWhy(index, root.lower.length);
-    const image = root.images?.[index];
-    if (image === undefined) use("lowerdir+", lower, why);
-    else held.push(useImage(draft, fs, image, why, userns));
+  for (const layers of lowerLayers(root)) {
+    if (layers.image === undefined) use("lowerdir+", layers.directories, layers.why);
+    else held.push(useImage(draft, fs, layers.image, layers.why, userns));
   }
   for (const [key, path] of writable)
-    use(key, path, key === "upperdir" ? "the writable layer: this container's own changes" : "where overlayfs prepares a file before it appears");
+    use(key, [path], key === "upperdir" ? "the writable layer: this container's own changes" : "where overlayfs prepares a file before it appears");
   finishOverlay(draft, fs, root);
-  letGo(draft, [...held, layer, store, userns]);
+  letGo(draft, [...held, store, userns]);
 }
 
 /** Mounts an image as the next lower layer, with its owners shifted where `userns` says how. The mount in the slot must live until the overlay is made. */
@@ -242,9 +238,34 @@ function setOptions(draft: Draft, fs: number, options: readonly string[]): void 
   }
 }
 
-function lowerWhy(index: number, count: number): string {
+type LowerLayers =
+  | { readonly image: LayerImage; readonly why: string }
+  | { readonly image: undefined; readonly directories: readonly string[]; readonly why: string };
+
+/** The read-only layers, top-most first; directories that follow each other are one step, however many they are. */
+function lowerLayers({ lower, images }: Overlay): readonly LowerLayers[] {
+  const found: LowerLayers[] = [];
+  for (let from = 0; from < lower.length; ) {
+    const image = images?.[from];
+    const to = image === undefined ? from + directoriesAt(from, lower, images) : from + 1;
+    const why = lowerWhy({ from, to, count: lower.length });
+    found.push(image === undefined ? { image, directories: lower.slice(from, to), why } : { image, why });
+    from = to;
+  }
+  return found;
+}
+
+function directoriesAt(from: number, lower: readonly string[], images: Overlay["images"]): number {
+  if (images === undefined) return lower.length - from;
+  const next = images.findIndex((image, i) => i > from && image !== undefined);
+  return (next < 0 ? lower.length : next) - from;
+}
+
+function lowerWhy({ from, to, count }: { readonly from: number; readonly to: number; readonly count: number }): string {
   if (count === 1) return "the read-only layer";
-  return index === 0 ? `the top-most of ${count} read-only layers` : index === count - 1 ? "the lowest: the base of the image" : "the next layer below";
+  if (from === 0 && to === count) return `the ${count} read-only layers, top-most first`;
+  if (from === 0) return `the top-most of ${count} read-only layers`;
+  return to === count ? "the lowest: the base of the image" : "the next layer below";
 }
 
 function requireIdmap(facts: HostFacts): void {

@@ -72,17 +72,28 @@ function mountReadOnly(root: Exclude<RootMountData, { kind: "bind" }>, fs: numbe
   const joined = layers.map((layer) => layer.replace(/[\\:]/g, (c) => `\\${c}`)).join(":");
   const fits = facts.overlay.lowerdirPlus ? layers.every((layer) => Buffer.byteLength(layer) <= FSCONFIG_MAX) : Buffer.byteLength(joined) <= FSCONFIG_MAX;
   if (!fits) return mountInPrivate(root, out, section);
-  const config: Step[] = facts.overlay.lowerdirPlus
-    ? layers.flatMap((layer, i): Step[] => {
-        const image = images[i];
-        if (image === undefined) return [{ op: "fsconfig_str", fs, key: "lowerdir+", value: layer, ...host, why: "a layer" }];
-        const [context, mount] = [fs + 1, fs + 2 + i] as const;
-        return [
-          ...layerImageSteps(image, { fs: context, out: mount, loops: mount + 1 }, "a layer"),
-          { op: "fsconfig_fd", fs, key: "lowerdir+", fd: mount, ...host, why: "a layer" },
-        ];
-      })
-    : [{ op: "fsconfig_str", fs, key: "lowerdir", value: joined, ...host, why: "the layers, top-most first" }];
+  const directories = (paths: readonly string[]): Step => ({
+    op: "fsconfig_dirs",
+    fs,
+    key: "lowerdir+",
+    dir: NO_SLOT,
+    paths,
+    ...host,
+    why: "the layers, top-most first",
+  });
+  const config: Step[] = !facts.overlay.lowerdirPlus
+    ? [{ op: "fsconfig_str", fs, key: "lowerdir", value: joined, ...host, why: "the layers, top-most first" }]
+    : root.images === undefined
+      ? [directories(layers)]
+      : layers.flatMap((layer, i): Step[] => {
+          const image = images[i];
+          if (image === undefined) return [directories([layer])];
+          const [context, mount] = [fs + 1, fs + 2 + i] as const;
+          return [
+            ...layerImageSteps(image, { fs: context, out: mount, loops: mount + 1 }, "a layer"),
+            { op: "fsconfig_fd", fs, key: "lowerdir+", fd: mount, ...host, why: "a layer" },
+          ];
+        });
   return [
     { op: "fsopen", fstype: "overlay", out: fs, ...host, why: "the layers seen as one tree", section },
     ...config,

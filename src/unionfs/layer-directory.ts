@@ -1,18 +1,34 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { lstat, mkdir, open, readdir, rename, rmdir, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
 import { removeTogether } from "#linux/remove-together.ts";
+import { type ErofsFiles, erofsForms } from "./erofs/receiver.ts";
+import { LayerIndex } from "./layer-index.ts";
+import { asStorageError } from "./storage-error.ts";
 
 /** What `layer.json` says of a committed layer. */
 interface LayerJson {
   readonly version: 1;
   readonly chain: ChainID;
   readonly parent: ChainID | null;
+}
+
+/** What is known of a committed layer. */
+export interface LayerEntry {
+  readonly parent: ChainID | undefined;
+  /** What the driver notes of it, beside what lies in its directory. */
+  readonly note?: LayerNote;
+}
+
+/** Of layers that are stacked: the short link, and of images which files they consist of. */
+export interface LayerNote {
+  readonly link: string;
+  readonly files?: ErofsFiles;
 }
 
 /** A snapshot that a container or build step writes to. */
@@ -40,16 +56,17 @@ const noParent = "none";
  * - `<chain hex>/` with a `layer.json` is a committed layer, `<key>/` with a link `parent` an active snapshot. The link is made last and the
  *   JSON before the rename, so a directory that a crash left half made has neither and is swept.
  * - {@link commit} and {@link discard} are one rename; what is discarded lies in `trash/` until it has been deleted in the background.
- * - Which layers and snapshots there are is read once, at {@link openLayerDirectory}; afterwards memory answers.
+ * - Which layers and snapshots there are is read once, at {@link openLayerDirectory}; afterwards memory answers. What their JSON says is once more in one file ({@link LayerIndex}).
  */
 export class LayerDirectory {
   readonly root: string;
   readonly helper: Helper;
-  /** Committed layers and their parents. */
-  readonly layers: Map<ChainID, ChainID | undefined> = new Map();
+  /** Committed layers. */
+  readonly layers: Map<ChainID, LayerEntry> = new Map();
   readonly active: Map<string, ActiveSnapshot> = new Map();
   /** How many layers and snapshots lie on a layer. */
   readonly #onTop = new Map<ChainID, number>();
+  readonly #index: LayerIndex<LayerEntry>;
   readonly #trash: string;
   readonly #untouched: Untouched;
   readonly #preparing = new Set<string>();
@@ -60,8 +77,9 @@ export class LayerDirectory {
   readonly #full = new Set<string>();
   #failures: unknown[] = [];
 
-  constructor(root: string, helper: Helper, untouched: Untouched) {
+  constructor(root: string, helper: Helper, { untouched, index }: { readonly untouched: Untouched; readonly index: LayerIndex<LayerEntry> }) {
     this.root = root;
+    this.#index = index;
     this.helper = helper;
     this.#trash = join(root, "trash");
     this.#untouched = untouched;
@@ -102,10 +120,11 @@ export class LayerDirectory {
     return found;
   }
 
-  /** Turns the snapshot into a layer, `finish` adding what the driver wants on disk first. False when the layer was committed meanwhile: the snapshot is dropped. */
-  async commit(key: string, chain: ChainID, finish: (directory: string) => Promise<void>): Promise<boolean> {
+  /** Turns the snapshot into a layer on `parent`, `finish` adding what the driver wants on disk first. False when the layer was committed meanwhile: the snapshot is dropped. */
+  async commit(key: string, chain: ChainID, parent: ChainID | undefined, finish: (directory: string) => Promise<LayerNote | undefined>): Promise<boolean> {
     for (let other = this.#committing.get(chain); other !== undefined; other = this.#committing.get(chain)) await other.catch(() => undefined);
-    const { parent } = this.snapshot(key);
+    this.snapshot(key);
+    if (parent !== undefined && !this.layers.has(parent)) throw new EngineError("not-found", `layer ${parent} not found`);
     if (this.layers.has(chain)) {
       await this.discard(key);
       return false;
@@ -122,14 +141,16 @@ export class LayerDirectory {
     }
   }
 
-  async #commit(key: string, chain: ChainID, parent: ChainID | undefined, finish: (directory: string) => Promise<void>): Promise<void> {
+  async #commit(key: string, chain: ChainID, parent: ChainID | undefined, finish: (directory: string) => Promise<LayerNote | undefined>): Promise<void> {
     const directory = this.path(key);
-    await finish(directory);
+    const note = await finish(directory);
     const json: LayerJson = { version: 1, chain, parent: parent ?? null };
     await writeFile(join(directory, "layer.json"), `${JSON.stringify(json)}\n`);
     await rename(directory, this.path(chain));
     this.#dropSnapshot(key);
-    this.addLayer(chain, parent);
+    const entry: LayerEntry = { parent, ...(note === undefined ? {} : { note }) };
+    this.addLayer(chain, entry);
+    await this.#index.set(hexOf(chain), entry);
   }
 
   /** True while a layer or snapshot lies on top of this one. */
@@ -138,9 +159,14 @@ export class LayerDirectory {
   }
 
   /** For {@link openLayerDirectory}: what it has found. */
-  addLayer(chain: ChainID, parent: ChainID | undefined): void {
-    this.layers.set(chain, parent);
-    this.#count(parent, 1);
+  addLayer(chain: ChainID, entry: LayerEntry): void {
+    this.layers.set(chain, entry);
+    this.#count(entry.parent, 1);
+  }
+
+  /** At the end of a start, when the driver has noted what it knows: what has been found is what the index says. */
+  saveIndex(): Promise<void> {
+    return this.#index.replace(new Map(Array.from(this.layers, ([chain, entry]) => [hexOf(chain), entry])));
   }
 
   /** For {@link openLayerDirectory}: what it has found. */
@@ -151,7 +177,7 @@ export class LayerDirectory {
 
   /** Forgets a layer; its directory stays. */
   dropLayer(chain: ChainID): void {
-    this.#count(this.layers.get(chain), -1);
+    this.#count(this.layers.get(chain)?.parent, -1);
     this.layers.delete(chain);
   }
 
@@ -171,13 +197,14 @@ export class LayerDirectory {
       if (!this.layers.has(key)) return;
       if (this.isParent(key)) throw new EngineError("conflict", `layer ${key} is in use by a layer or snapshot on top of it`);
       this.dropLayer(key);
+      await this.#index.set(hexOf(key), undefined);
       await this.#throwAway(hexOf(key), { full: true });
     } else if (this.#dropSnapshot(key)) {
       await this.#throwAway(key);
     }
   }
 
-  /** Throws another directory of the driver's (an init layer) away; missing is no error. */
+  /** Throws another directory of the driver's (an init layer), or one in it, away; missing is no error. */
   async discardDirectory(name: string): Promise<void> {
     await this.#throwAway(name);
   }
@@ -204,7 +231,7 @@ export class LayerDirectory {
 
   /** `full`: it surely is no snapshot that nothing was written to. */
   async #throwAway(name: string, { full = false }: { readonly full?: boolean } = {}): Promise<void> {
-    const target = `${name}.${randomBytes(6).toString("hex")}`;
+    const target = `${name.replace("/", ".")}.${randomBytes(6).toString("hex")}`;
     try {
       await rename(join(this.root, name), join(this.#trash, target));
     } catch (error) {
@@ -240,26 +267,51 @@ export class LayerDirectory {
   }
 }
 
-/** Opens (and makes, when missing) a driver's directory and reads what is in it. */
+/** Opens (and makes, when missing) a driver's directory and reads what is in it. The driver calls {@link LayerDirectory.saveIndex} when it has noted its own. */
 export async function openLayerDirectory(root: string, helper: Helper, untouched: Untouched): Promise<LayerDirectory> {
   await mkdir(join(root, "trash"), { recursive: true, mode: 0o710 });
-  const directory = new LayerDirectory(root, helper, untouched);
-  // At a start, thousands of small files: a tenth of the time when nobody is asked to wait for each.
-  for (const name of await readdir(root)) readOne(directory, name);
+  const index = await LayerIndex.open(join(dirname(root), "layerdb", `${basename(root)}.layers`), parseEntry);
+  const directory = new LayerDirectory(root, helper, { untouched, index });
+  // What the index lacks is read in thousands of small files: a tenth of the time when nobody is asked to wait for each.
+  for (const name of await readdir(root)) readOne(directory, name, index.get(name));
   // Without what it lies on, a layer is none: a crash of the machine, before LayerStore.sync, may have left such.
   for (let before = -1; before !== directory.layers.size; ) {
     before = directory.layers.size;
-    for (const [chain, parent] of directory.layers) if (parent !== undefined && !directory.layers.has(parent)) directory.dropLayer(chain);
+    for (const [chain, { parent }] of directory.layers) if (parent !== undefined && !directory.layers.has(parent)) directory.dropLayer(chain);
   }
   return directory;
 }
 
-function readOne(directory: LayerDirectory, name: string): void {
+/** An entry of the index; undefined when it is none of ours. */
+function parseEntry(value: unknown): LayerEntry | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { parent, note } = value as { readonly parent?: unknown; readonly note?: { readonly link?: unknown; readonly files?: unknown } };
+  if (parent !== undefined && !(typeof parent === "string" && isDigest(parent))) return undefined;
+  if (note === undefined) return { parent };
+  const { link, files } = note;
+  if (typeof link !== "string" || !isLink(link)) return undefined;
+  if (files === undefined) return { parent, note: { link } };
+  const form = erofsForms.find((known) => known === files);
+  return form === undefined ? undefined : { parent, note: { link, files: form } };
+}
+
+/** A short link's name: 26 characters of base 32, as Docker's. */
+export function isLink(text: string): boolean {
+  return /^[A-Z2-7]{26}$/.test(text);
+}
+
+function readOne(directory: LayerDirectory, name: string, known: LayerEntry | undefined): void {
+  const chain = `sha256:${name}`;
+  // A directory has a layer's name when it is whole; what it lies on is a matter of its name, too.
+  if (known !== undefined && isDigest(chain)) {
+    directory.addLayer(chain, known);
+    return;
+  }
   if (!keyPattern.test(name) || reservedKey.test(name)) return;
   const json = readLayerJson(join(directory.root, name, "layer.json"));
   if (json !== undefined) {
     // With the name of another chain, or not readable, it is what a crash has left of a commit: neither a layer nor a snapshot.
-    if (json !== "damaged" && json.chain === `sha256:${name}`) directory.addLayer(json.chain, json.parent ?? undefined);
+    if (json !== "damaged" && json.chain === chain) directory.addLayer(json.chain, { parent: json.parent ?? undefined });
     return;
   }
   const [parent, volatileBoot] = [linkTarget(join(directory.root, name, "parent")), linkTarget(join(directory.root, name, "volatile"))];
@@ -329,15 +381,6 @@ export async function writeDurably(path: string, text: string): Promise<void> {
 export async function syncDirectory(path: string): Promise<void> {
   await using directory = await open(path, "r");
   await directory.sync();
-}
-
-/** System errors become EngineErrors; a full disk says so. */
-export function asStorageError(error: unknown, what: string): unknown {
-  if (error instanceof EngineError) return error;
-  const errno = errnoOf(error);
-  if (errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
 }
 
 /** True when something has this name. */

@@ -1,11 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
-import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { type BigIntStats, existsSync, lstatSync, readFileSync } from "node:fs";
+import { lstat, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, type DiffID, hexOf, isDigest } from "#core/digest.ts";
 import { errnoOf } from "#core/errors.ts";
 import { bootId } from "./boot-id.ts";
-import { asStorageError, writeDurably } from "./layer-directory.ts";
+import { LayerIndex } from "./layer-index.ts";
+import { writeDurably } from "./layer-directory.ts";
+import { asStorageError } from "./storage-error.ts";
 
 const syncedFile = "synced";
 
@@ -23,6 +25,14 @@ export interface LayerRecord {
   readonly boot: string;
 }
 
+/** A record of a layer that is on disk, and which directory it was read in: what was put there by anybody else, or in another life, is read anew. */
+interface IndexedRecord {
+  readonly record: LayerRecord;
+  /** Decimal. */
+  readonly inode: string;
+  readonly mtimeNs: string;
+}
+
 /** `<dataRoot>/layerdb/<driver>/<chain hex>/{layer.json,synced,tar-index.gz,superseded/}`; written under a `tmp-` name and renamed. */
 export class LayerRecords {
   readonly #root: string;
@@ -31,31 +41,58 @@ export class LayerRecords {
   /** Layers that may not be on disk yet. */
   readonly unsynced: Set<ChainID> = new Set();
   #boot = "";
+  readonly #index: LayerIndex<IndexedRecord>;
 
-  constructor(root: string) {
+  private constructor(root: string, index: LayerIndex<IndexedRecord>) {
     this.#root = root;
+    this.#index = index;
   }
 
-  /** Reads all records; sweeps what a crash left. Thousands of small files are read at a start, a tenth of the time when nobody is asked to wait for each. */
-  async load(): Promise<void> {
+  /** Reads all records; sweeps what a crash left. */
+  static async open(root: string): Promise<LayerRecords> {
+    const records = new LayerRecords(root, await LayerIndex.open(`${root}.records`, parseIndexed));
+    await records.#load();
+    return records;
+  }
+
+  async #load(): Promise<void> {
     await mkdir(this.#root, { recursive: true, mode: 0o700 });
     this.#boot = await bootId();
-    await Promise.all((await readdir(this.#root)).map((name) => this.#load(name)));
+    const synced = new Map<string, IndexedRecord>();
+    // Thousands of small files, at a start: a tenth of the time when nobody is asked to wait for each.
+    for (const name of await readdir(this.#root)) {
+      const indexed = this.#indexed(name);
+      if (indexed === undefined) {
+        await this.#readOne(name, synced);
+        continue;
+      }
+      this.#records.set(indexed.record.chainId, indexed.record);
+      synced.set(name, indexed);
+    }
+    await this.#index.replace(synced);
   }
 
-  async #load(name: string): Promise<void> {
+  /** What the index says of a directory that has not changed since. */
+  #indexed(name: string): IndexedRecord | undefined {
+    const indexed = this.#index.get(name);
+    if (indexed === undefined || indexed.record.chainId !== `sha256:${name}`) return undefined;
+    return isOf(indexed, lstatSync(join(this.#root, name), { bigint: true })) ? indexed : undefined;
+  }
+
+  async #readOne(name: string, synced: Map<string, IndexedRecord>): Promise<void> {
     const chain = `sha256:${name}`;
+    const directory = join(this.#root, name);
     const record = isDigest(chain) ? this.#read(chain) : undefined;
-    const synced = record !== undefined && existsSync(join(this.#root, name, syncedFile));
-    if (record === undefined || (!synced && record.boot !== this.#boot)) {
-      await rm(join(this.#root, name), { recursive: true, force: true });
+    const isSynced = record !== undefined && existsSync(join(directory, syncedFile));
+    if (record === undefined || (!isSynced && record.boot !== this.#boot)) {
+      await rm(directory, { recursive: true, force: true });
       return;
     }
     this.#records.set(record.chainId, record);
-    if (synced) return;
-    this.unsynced.add(record.chainId);
+    if (!isSynced) this.unsynced.add(record.chainId);
     // What a crash has left of saying so.
-    await rm(join(this.#root, name, `${syncedFile}.tmp`), { force: true });
+    await rm(join(directory, `${syncedFile}.tmp`), { force: true });
+    if (isSynced) synced.set(name, indexedAs(record, lstatSync(directory, { bigint: true })));
   }
 
   get(chain: ChainID): LayerRecord | undefined {
@@ -92,7 +129,11 @@ export class LayerRecords {
   /** Says of layers whose bytes are on disk that they are. */
   async markSynced(chains: readonly ChainID[]): Promise<void> {
     for (const chain of chains) {
-      if (this.#records.has(chain)) await writeDurably(join(this.directory(chain), syncedFile), "");
+      const record = this.#records.get(chain);
+      if (record !== undefined) {
+        await writeDurably(join(this.directory(chain), syncedFile), "");
+        await this.#index.set(hexOf(chain), indexedAs(record, await lstat(this.directory(chain), { bigint: true })));
+      }
       this.unsynced.delete(chain);
     }
   }
@@ -104,6 +145,7 @@ export class LayerRecords {
   async remove(chain: ChainID): Promise<void> {
     this.#records.delete(chain);
     this.unsynced.delete(chain);
+    await this.#index.set(hexOf(chain), undefined);
     const gone = join(this.#root, `tmp-${randomBytes(8).toString("hex")}`);
     try {
       await rename(this.directory(chain), gone);
@@ -129,4 +171,22 @@ export class LayerRecords {
       return undefined;
     }
   }
+}
+
+function indexedAs(record: LayerRecord, { ino, mtimeNs }: BigIntStats): IndexedRecord {
+  return { record, inode: String(ino), mtimeNs: String(mtimeNs) };
+}
+
+function isOf({ inode, mtimeNs }: IndexedRecord, stat: BigIntStats): boolean {
+  return inode === String(stat.ino) && mtimeNs === String(stat.mtimeNs);
+}
+
+/** Our own file; a line that is not of this form is none. */
+function parseIndexed(value: unknown): IndexedRecord | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { record, inode, mtimeNs } = value as Partial<IndexedRecord>;
+  if (typeof inode !== "string" || typeof mtimeNs !== "string" || typeof record !== "object" || record === null) return undefined;
+  return record.version === 1 && isDigest(record.chainId) && isDigest(record.diffId) && typeof record.size === "number"
+    ? { record, inode, mtimeNs }
+    : undefined;
 }

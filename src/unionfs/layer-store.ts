@@ -9,16 +9,18 @@ import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
 import { type AppliedTar, applyTar } from "./apply.ts";
 import { type ByteString, toBytes, toByteString } from "./bytes.ts";
+import { commitLayer } from "./commit-layer.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
 import { rebuildTar, verified } from "./layer-tar.ts";
 import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } from "./mod.ts";
 import { withPathBelow } from "./open-below.ts";
+import { clampTimes } from "./tar/clamp-times.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
 import { directoriesOf, hasImages, openCommonTree, openRoot, openUnion, topLayer } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
-import { type TarSource, writeTar } from "./write-tree.ts";
+import { type TarSource, tarPieces, writeTar } from "./write-tree.ts";
 
 type ApplyOptions = NonNullable<Parameters<LayerStore["apply"]>[2]>;
 type Applied = Awaited<ReturnType<LayerStore["apply"]>>;
@@ -33,14 +35,17 @@ export async function openLayerStore({
   readonly driver: StorageDriver;
   readonly helper: Helper;
 }): Promise<LayerStore> {
-  const records = new LayerRecords(join(root, "layerdb", driver.name));
-  await records.load();
+  const records = await LayerRecords.open(join(root, "layerdb", driver.name));
   const store = new Layers(driver, helper, records);
   await store.reconcile();
   return store;
 }
 
 const applyKeyPrefix = "apply-";
+
+function applyKey(): string {
+  return `${applyKeyPrefix}${randomBytes(12).toString("hex")}`;
+}
 
 class Layers implements LayerStore {
   readonly driver: StorageDriver;
@@ -66,17 +71,23 @@ class Layers implements LayerStore {
   }
 
   async apply(parent: ChainID | undefined, tar: Readable | AsyncIterable<Uint8Array>, options: ApplyOptions = {}): Promise<Applied> {
-    if (parent !== undefined) this.#record(parent);
+    // Where a layer is the same whatever it lies on, nothing but what is looked up there waits for it.
+    const apart = options.below !== undefined && this.driver.layersApart === true;
+    const below = options.below ?? Promise.resolve();
+    below.catch(() => undefined); // awaited where nothing has failed before
+    if (!apart) await this.#arrived(parent, below);
     const expectedChain = options.expected === undefined ? undefined : chainOf(parent, options.expected);
     if (expectedChain !== undefined && (await this.has(expectedChain))) return this.#readOnly(expectedChain, tar, options);
-    const key = `${applyKeyPrefix}${randomBytes(12).toString("hex")}`;
+    const key = applyKey();
     const directory = await this.#records.begin();
     try {
-      await this.driver.prepare(key, parent);
-      const { diffId, size, tarBytes } = await this.#unpack(key, directory, tar, options);
+      await this.driver.prepare(key, apart ? undefined : parent);
+      await using lower = lazily(() => this.#viewBelow(parent, below));
+      const { diffId, size, tarBytes } = await this.#unpack({ key, directory, lower }, tar, options);
       if (options.expected !== undefined && diffId !== options.expected)
         throw new EngineError("corrupt", `layer has the digest ${diffId}, expected ${options.expected}`);
       const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size, tarBytes };
+      await below;
       await this.#exclusive(() => this.#commit(key, directory, record));
       return { diffId, chainId: record.chainId, size };
     } catch (error) {
@@ -84,6 +95,67 @@ class Layers implements LayerStore {
       await this.#records.drop(directory);
       throw error;
     }
+  }
+
+  async commit(key: string, parent: ChainID | undefined, { keep, latestNs }: Parameters<LayerStore["commit"]>[2]): Promise<Applied> {
+    const { driver } = this;
+    const where = await driver.changes(key);
+    // Only a layer of overlay's form is written as its archive is.
+    if (where.kind !== "upper" || driver.layersApart !== true || driver.receive !== undefined || latestNs !== undefined) {
+      const diff = this.diff(key);
+      const applied = await this.apply(parent, latestNs === undefined ? diff : clampTimes(diff, latestNs));
+      if (!keep) await driver.remove(key);
+      return applied;
+    }
+    const taken = keep || driver.layersAreUppers !== true ? undefined : await this.#commitFiles(key, key, parent);
+    if (taken !== undefined) return taken;
+    const copy = applyKey();
+    try {
+      await driver.prepare(copy, parent);
+      const applied = await this.#commitFiles(key, copy, parent);
+      if (!keep) await driver.remove(key);
+      return applied!;
+    } catch (error) {
+      await driver.remove(copy);
+      throw error;
+    }
+  }
+
+  /** Makes a layer of what has changed in the snapshot `from`: of the empty snapshot `to`, or of `from` itself (undefined = it is not as its archive says, and stays as it is). */
+  async #commitFiles(from: string, to: string, parent: ChainID | undefined): Promise<Applied | undefined> {
+    const directory = await this.#records.begin();
+    const index = new TarIndexWriter(join(directory, "tar-index.gz"));
+    let differs = false;
+    const onDifference = () => {
+      differs = true;
+    };
+    try {
+      await using changes = await this.#changes(from, true);
+      await using target = from === to ? undefined : closing(await openRoot(this.#helper, (await this.driver.applyTarget(to)).root));
+      const pieces = tarPieces(layerEntries(changes.changes, changes.tree), onDifference);
+      const { diffId, size, tarBytes } = await commitLayer(
+        pieces,
+        index,
+        target === undefined ? { kind: "taken", onDifference } : { kind: "copy", tree: target.tree },
+      );
+      await index.finish();
+      if (differs && from === to) {
+        await this.#records.drop(directory);
+        return undefined;
+      }
+      const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size, tarBytes };
+      await this.#exclusive(() => this.#commit(to, directory, record));
+      return { diffId, chainId: record.chainId, size };
+    } catch (error) {
+      await index.discard();
+      await this.#records.drop(directory);
+      throw error;
+    }
+  }
+
+  async #arrived(parent: ChainID | undefined, below: Promise<unknown>): Promise<void> {
+    await below;
+    if (parent !== undefined) this.#record(parent);
   }
 
   async #commit(key: string, directory: string, record: Omit<LayerRecord, "version" | "boot">): Promise<void> {
@@ -94,7 +166,7 @@ class Layers implements LayerStore {
       await this.#records.drop(directory);
       return;
     }
-    await this.driver.commit(key, chainId);
+    await this.driver.commit(key, chainId, record.parent ?? undefined);
     try {
       await this.#records.add(directory, record);
     } catch (error) {
@@ -103,11 +175,10 @@ class Layers implements LayerStore {
     }
   }
 
-  async #unpack(key: string, directory: string, tar: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<AppliedTar> {
+  async #unpack({ key, directory, lower }: Unpacking, tar: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<AppliedTar> {
     const receiver = await this.driver.receive?.(key);
-    if (receiver !== undefined) return this.#receive(receiver, key, directory, tar, options);
+    if (receiver !== undefined) return this.#receive(receiver, { key, directory, lower }, tar, options);
     const { root, whiteouts } = await this.driver.applyTarget(key);
-    await using lower = lazily(() => this.#lowerOf(key));
     await using tree = closing(await openRoot(this.#helper, root));
     const dir = root.kind === "bind" ? root.source : await tree.tree.directory();
     const index = new TarIndexWriter(join(directory, "tar-index.gz"));
@@ -134,12 +205,10 @@ class Layers implements LayerStore {
   /** For a driver whose layers are images: nothing is unpacked. Where it does not keep the archive, its index is ours. */
   async #receive(
     receiver: ArchiveReceiver,
-    key: string,
-    directory: string,
+    { directory, lower }: Unpacking,
     tar: AsyncIterable<Uint8Array>,
     { expected, file, verified: isVerified, signal, onProgress }: ApplyOptions,
   ): Promise<AppliedTar> {
-    await using lower = lazily(() => this.#lowerOf(key));
     const aside = join(directory, "superseded");
     const index = receiver.keepsArchive ? undefined : new TarIndexWriter(join(directory, "tar-index.gz"));
     try {
@@ -328,10 +397,13 @@ class Layers implements LayerStore {
     return record;
   }
 
-  /** lstat in what a snapshot lies on. */
-  async #lowerOf(key: string): Promise<LowerView | undefined> {
-    const changes = await this.driver.changes(key);
-    const lower = changes.kind === "upper" ? changes.lower : undefined;
+  async #viewBelow(parent: ChainID | undefined, below: Promise<unknown>): Promise<LowerView | undefined> {
+    await this.#arrived(parent, below);
+    return this.#viewOf(parent === undefined ? undefined : await this.driver.mounts(parent));
+  }
+
+  /** lstat in layers. */
+  async #viewOf(lower: RootMount | undefined): Promise<LowerView | undefined> {
     if (lower !== undefined && hasImages(lower)) return viewOf(await openUnion(this.#helper, lower), [""]);
     const directories = directoriesOf(lower);
     if (directories.length === 0) return undefined;
@@ -346,7 +418,7 @@ class Layers implements LayerStore {
     const where = await this.driver.changes(key);
     if (where.kind === "upper") {
       const walker = await this.#helper.openTree(where.dir);
-      const lower = await this.#lowerOf(key);
+      const lower = await opened(walker, this.#viewOf(where.lower));
       return {
         tree: walker,
         changes: upperChanges(walker, lower?.view, forLayer),
@@ -357,7 +429,7 @@ class Layers implements LayerStore {
       };
     }
     const walker = await openRoot(this.#helper, where.root);
-    const old = where.parent === undefined ? undefined : await openRoot(this.#helper, where.parent);
+    const old = where.parent === undefined ? undefined : await opened(walker, openRoot(this.#helper, where.parent));
     return {
       tree: walker,
       changes: comparedChanges(walker, old, where.mountPoints),
@@ -367,6 +439,13 @@ class Layers implements LayerStore {
       },
     };
   }
+}
+
+/** A layer that is being unpacked: its snapshot, the directory of its record, and what it lies on. */
+interface Unpacking {
+  readonly key: string;
+  readonly directory: string;
+  readonly lower: Pick<UnionView, "lookup">;
 }
 
 interface LowerView extends AsyncDisposable {
@@ -397,6 +476,16 @@ async function* unionEntries(layers: readonly FileTree[]): AsyncIterable<TarSour
 
 function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {
   return parent === undefined ? (chainIds([diffId])[0] as ChainID) : digestOf(`${parent} ${diffId}`);
+}
+
+/** What is opened beside a tree: when it cannot be, the tree is closed. */
+async function opened<T>(beside: FileTree, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening;
+  } catch (error) {
+    await beside.close();
+    throw error;
+  }
 }
 
 function closing<T extends FileTree>(tree: T): AsyncDisposable & { readonly tree: T } {

@@ -87,8 +87,15 @@ export interface StorageDriver {
   prepare(key: string, parent: ChainID | undefined, options?: { readonly ephemeral?: boolean; readonly sizeBytes?: number }): Promise<void>;
   /** Mounts of an active snapshot (writable), or read-only of a committed chain when `key` is a ChainID. */
   mounts(key: string | ChainID): Promise<RootMount>;
-  /** Turns an active snapshot into the committed layer `chain`, on disk to stay where its mounts are no directories; no error when `chain` was committed meanwhile (the snapshot is dropped). */
-  commit(key: string, chain: ChainID): Promise<void>;
+  /** What a layer consists of does not depend on the layers below: it may be filled as a snapshot on nothing, and committed on its parent ({@link commit}). */
+  readonly layersApart?: boolean;
+  /** An upper directory that nothing is mounted on any more is a layer as it is: {@link commit} takes it. */
+  readonly layersAreUppers?: boolean;
+  /**
+   * Turns an active snapshot into the committed layer `chain`, on disk to stay where its mounts are no directories; no error when `chain` was committed meanwhile (the snapshot is dropped).
+   * @param parent what the layer lies on, where the snapshot was made on nothing ({@link layersApart})
+   */
+  commit(key: string, chain: ChainID, parent?: ChainID): Promise<void>;
   /** Removes an active snapshot or a committed layer without children; the directory is gone from view at once and deleted in the background. Missing is no error. */
   remove(key: string | ChainID): Promise<void>;
   has(chain: ChainID): Promise<boolean>;
@@ -134,7 +141,10 @@ export interface ApplyProgress {
 
 export interface LayerStore {
   readonly driver: StorageDriver;
-  /** Applies an uncompressed tar on `parent`. Verifies `expected` when given (EngineError "corrupt", nothing stored). Returns what it was. Does nothing but read when the chain exists. */
+  /**
+   * Applies an uncompressed tar on `parent`. Verifies `expected` when given (EngineError "corrupt", nothing stored). Returns what it was. Does nothing but read when the chain exists.
+   * Layers of one image may be applied at once: see `below`. The caller {@link hold}s them.
+   */
   apply(
     parent: ChainID | undefined,
     tar: Readable | AsyncIterable<Uint8Array>,
@@ -144,9 +154,21 @@ export interface LayerStore {
       readonly file?: string;
       /** `tar` itself fails in its end unless it was `expected`: it need not be hashed once more. */
       readonly verified?: boolean;
+      /** `parent` is still being applied: resolves when it is here. Where the driver allows it ({@link StorageDriver.layersApart}), the layer is unpacked meanwhile; when this rejects, so does the call. */
+      readonly below?: Promise<unknown>;
       readonly signal?: AbortSignal;
       readonly onProgress?: (p: ApplyProgress) => void;
     },
+  ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
+  /**
+   * Makes what a snapshot has changed a layer on `parent`, which it lies on. `keep`: the snapshot stays as it is, and may be in use. Otherwise it is given up, and where the driver can
+   * ({@link StorageDriver.layersAreUppers}) its files become the layer's without being copied; when this fails it may be gone.
+   * @param options.latestNs no time in the layer is later (ns since 1970)
+   */
+  commit(
+    key: string,
+    parent: ChainID | undefined,
+    options: { readonly keep: boolean; readonly latestNs?: bigint },
   ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
   /** The layer's tar, byte for byte as it came in. */
   tar(chain: ChainID): Promise<Readable>;

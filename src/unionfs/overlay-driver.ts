@@ -7,7 +7,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { bootId } from "./boot-id.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
-import { asStorageError, exists, type LayerDirectory, openLayerDirectory, rmdirIfThere } from "./layer-directory.ts";
+import { exists, isLink, type LayerDirectory, type LayerNote, openLayerDirectory, rmdirIfThere } from "./layer-directory.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import type { ErofsForm } from "./erofs/metadata-tree.ts";
 import { archiveFile, type ErofsFiles, ErofsReceiver, erofsFiles, erofsLayer } from "./erofs/receiver.ts";
@@ -15,6 +15,7 @@ import { MergedChains, mergedFile } from "./erofs/merged-chains.ts";
 import type { ArchiveReceiver, DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
 import { openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
+import { asStorageError } from "./storage-error.ts";
 import { treeUsage } from "./usage.ts";
 import { makeInitLayer } from "./init-layer.ts";
 import { linkTree } from "./copy-tree.ts";
@@ -104,7 +105,6 @@ class OverlayDriver implements StorageDriver {
   readonly #kind: OverlayKind;
   readonly #directory: LayerDirectory;
   readonly #boot: string;
-  readonly #links = new Map<ChainID, string>();
   /** Init layers by the layer they lie on; undefined = the one on nothing. */
   readonly #inits = new Map<ChainID | undefined, Promise<Lower>>();
   /** Lower directories of a chain, top-most first. */
@@ -114,11 +114,11 @@ class OverlayDriver implements StorageDriver {
 
   /** Flat: snapshots that hold a whole tree, to become a layer. */
   readonly #whole = new Set<string>();
-  /** Images: which files they consist of. */
-  readonly #files = new Map<ChainID, ErofsFiles>();
   /** Images. */
   readonly #merged: MergedChains | undefined;
   readonly defaultSizeBytes?: number;
+  readonly layersApart: boolean;
+  readonly layersAreUppers: boolean;
   readonly receive?: (key: string) => Promise<ArchiveReceiver>;
   readonly archive?: (chain: ChainID) => string | undefined;
   readonly imageDirectory?: (chain: ChainID) => string;
@@ -129,6 +129,9 @@ class OverlayDriver implements StorageDriver {
     this.#kind = kind;
     this.#directory = directory;
     this.#boot = boot;
+    this.layersApart = !kind.flat;
+    // A FUSE program has notes of its own in an upper directory.
+    this.layersAreUppers = !kind.flat && kind.images === undefined && typeof kind.mount !== "function";
     if (kind.defaultSizeBytes !== undefined) this.defaultSizeBytes = kind.defaultSizeBytes;
     const { images } = kind;
     if (images === undefined) return;
@@ -141,7 +144,8 @@ class OverlayDriver implements StorageDriver {
       return new ErofsReceiver(this.#directory.path(key), images.form);
     };
     this.imageDirectory = (chain) => this.#directory.path(this.#known(chain));
-    this.archive = (chain) => (this.#files.get(this.#known(chain)) === "contents" ? undefined : join(this.#directory.path(chain), archiveFile));
+    this.archive = (chain) =>
+      this.#directory.layers.get(this.#known(chain))?.note?.files === "contents" ? undefined : join(this.#directory.path(chain), archiveFile);
   }
 
   /** Reads the short links, and makes those that a crash has prevented. Init layers of an earlier boot, which were not synced, go. */
@@ -155,35 +159,39 @@ class OverlayDriver implements StorageDriver {
       if (link !== undefined && readText(join(root, directory, "boot")) === this.#boot) this.#inits.set(chain, Promise.resolve({ directory, link }));
       else await this.#directory.discardDirectory(directory);
     }
-    for (const chain of layers.keys()) this.#links.set(chain, readLink(join(root, hexOf(chain), "link")) ?? (await this.#newLink(chain)));
-    if (this.#kind.images !== undefined) this.#loadImages(this.#kind.images);
-    const wanted = new Map(Array.from(this.#links, ([chain, link]) => [link, hexOf(chain)]));
+    const wanted = new Map<string, string>();
+    for (const [chain, entry] of layers) {
+      const note = entry.note ?? (await this.#readNote(chain));
+      if (entry.note === undefined) layers.set(chain, { ...entry, note });
+      if (note.files !== undefined) this.#requireForm(chain, note.files);
+      wanted.set(note.link, hexOf(chain));
+    }
+    await this.#directory.saveIndex();
     for (const init of this.#inits.values()) wanted.set((await init).link, (await init).directory);
     const present = new Set(await readdir(join(root, "l")));
     for (const link of present) if (!wanted.has(link)) await unlinkIfThere(join(root, "l", link));
     for (const [link, directory] of wanted) if (!present.has(link)) await this.#link(directory, link);
   }
 
-  /** @throws EngineError "unsupported" when there is one that this kernel cannot mount: the machine has been started with an older one */
-  #loadImages({ form }: ImageKind): void {
-    for (const chain of this.#directory.layers.keys()) {
-      const files = erofsFiles(this.#directory.path(chain));
-      if (files !== "contents" && !form.archive)
-        throw new EngineError(
-          "unsupported",
-          `layer ${chain} was stored by a newer kernel: this one mounts no EROFS image with blocks of 512 bytes (Linux 6.4 does)`,
-          {
-            hint: "start the machine with the kernel that it had, or use another --storage-driver and load the images again",
-          },
-        );
-      this.#files.set(chain, files);
-    }
+  /** @throws EngineError "unsupported" when it is one that this kernel cannot mount: the machine has been started with an older one */
+  #requireForm(chain: ChainID, files: ErofsFiles): void {
+    const { images } = this.#kind;
+    if (images === undefined || images.form.archive || files === "contents") return;
+    throw new EngineError(
+      "unsupported",
+      `layer ${chain} was stored by a newer kernel: this one mounts no EROFS image with blocks of 512 bytes (Linux 6.4 does)`,
+      {
+        hint: "start the machine with the kernel that it had, or use another --storage-driver and load the images again",
+      },
+    );
   }
 
-  async #newLink(chain: ChainID): Promise<string> {
-    const link = newLink();
-    await writeFile(join(this.#directory.root, hexOf(chain), "link"), link);
-    return link;
+  async #readNote(chain: ChainID): Promise<LayerNote> {
+    const directory = this.#directory.path(chain);
+    const found = readLink(join(directory, "link"));
+    const link = found ?? newLink();
+    if (found === undefined) await writeFile(join(directory, "link"), link);
+    return { link, ...(this.#kind.images === undefined ? {} : { files: erofsFiles(directory) }) };
   }
 
   status(): Promise<readonly (readonly [string, string])[]> {
@@ -227,29 +235,42 @@ class OverlayDriver implements StorageDriver {
     return this.#lowers(parent);
   }
 
-  async commit(key: string, chain: ChainID): Promise<void> {
-    const { parent } = this.#directory.snapshot(key);
+  async commit(key: string, chain: ChainID, on?: ChainID): Promise<void> {
+    const parent = on ?? this.#directory.snapshot(key).parent;
     if (this.#kind.flat && !this.#whole.has(key))
       throw new EngineError("unsupported", `the ${this.name} driver cannot turn what a container wrote into a layer: it is no whole tree`, {
         hint: "apply its diff as a layer",
       });
     const link = newLink();
-    let files: ErofsFiles = "archive";
-    const committed = await this.#directory.commit(key, chain, async (directory) => {
+    let files: ErofsFiles | undefined;
+    const committed = await this.#directory.commit(key, chain, parent, async (directory) => {
       if (this.#kind.images !== undefined) {
         files = erofsFiles(directory);
         await unlinkIfThere(join(directory, onMerged));
-        for (const name of ["diff", "work"]) await rmdirIfThere(join(directory, name));
+        await rmdirIfThere(join(directory, "diff"));
       }
+      await this.#dropWork(key);
       await writeFile(join(directory, "link"), link);
       const below = this.#lowers(parent).map((lower) => `l/${lower.link}`);
       if (below.length > 0) await writeFile(join(directory, "lower"), below.join(":"));
+      return { link, ...(files === undefined ? {} : { files }) };
     });
     this.#whole.delete(key);
+    this.#mounted.delete(key);
     if (!committed) return;
-    this.#links.set(chain, link);
-    if (this.#kind.images !== undefined) this.#files.set(chain, files);
     await this.#link(hexOf(chain), link);
+  }
+
+  /** What the kernel prepared there is no part of a layer. */
+  async #dropWork(key: string): Promise<void> {
+    const directory = this.#directory.path(key);
+    await unlinkIfThere(join(directory, "volatile"));
+    try {
+      await rmdirIfThere(join(directory, "work"));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOTEMPTY") throw error;
+      await this.#directory.discardDirectory(`${key}/work`);
+    }
   }
 
   async remove(key: string | ChainID): Promise<void> {
@@ -258,12 +279,10 @@ class OverlayDriver implements StorageDriver {
       this.#whole.delete(key);
       return this.#directory.discard(key);
     }
-    const link = this.#links.get(key);
+    const link = this.#directory.layers.get(key)?.note?.link;
     await this.#merged?.forget(key);
     await this.#directory.discard(key);
     const init = await this.#inits.get(key);
-    this.#links.delete(key);
-    this.#files.delete(key);
     this.#chains.delete(key);
     this.#inits.delete(key);
     if (link !== undefined) await unlinkIfThere(join(this.#directory.root, "l", link));
@@ -277,7 +296,7 @@ class OverlayDriver implements StorageDriver {
   }
 
   async parent(chain: ChainID): Promise<ChainID | undefined> {
-    return this.#directory.layers.get(this.#known(chain));
+    return this.#directory.layers.get(this.#known(chain))?.parent;
   }
 
   async list(): Promise<{ readonly layers: readonly ChainID[]; readonly active: readonly string[] }> {
@@ -342,16 +361,17 @@ class OverlayDriver implements StorageDriver {
     if (chain === undefined) return [];
     const cached = this.#chains.get(chain);
     if (cached !== undefined) return cached;
-    const lowers = [this.#lowerOf(this.#known(chain)), ...(this.#kind.flat ? [] : this.#lowers(this.#directory.layers.get(chain)))];
+    const lowers = [this.#lowerOf(this.#known(chain)), ...(this.#kind.flat ? [] : this.#lowers(this.#directory.layers.get(chain)?.parent))];
     this.#chains.set(chain, lowers);
     return lowers;
   }
 
   #lowerOf(chain: ChainID): Lower {
-    const link = this.#links.get(chain);
-    if (link === undefined) throw new EngineError("storage", `layer ${chain} has no short link`);
+    const note = this.#directory.layers.get(chain)?.note;
+    if (note === undefined) throw new EngineError("storage", `layer ${chain} has no short link`);
+    const { link, files = "archive" } = note;
     const { images } = this.#kind;
-    const image = images === undefined ? undefined : erofsLayer(this.#directory.path(chain), this.#files.get(chain) ?? "archive", images.loop);
+    const image = images === undefined ? undefined : erofsLayer(this.#directory.path(chain), files, images.loop);
     return { directory: hexOf(chain), link, ...(image === undefined ? {} : { image }) };
   }
 
@@ -372,7 +392,7 @@ class OverlayDriver implements StorageDriver {
   #overlay(lowers: readonly Lower[], { volatile, ...writable }: { readonly upper?: string; readonly work?: string; readonly volatile: boolean }): RootMount {
     const { root } = this.#directory;
     const { mount } = this.#kind;
-    const lower = lowers.map(({ directory, image }) => image?.source ?? join(root, directory, "diff"));
+    const lower = lowers.map(({ directory, image }) => image?.source ?? `${root}/${directory}/diff`);
     if (typeof mount === "function") return mount({ lower, upper: writable.upper, work: writable.work, mountpoint: join(root, mountDirectory) });
     return {
       kind: "overlay",
@@ -460,7 +480,7 @@ function readText(path: string): string | undefined {
 /** A short link's name out of its file; undefined when a crash of the machine has left none. */
 function readLink(path: string): string | undefined {
   const link = readText(path);
-  return link !== undefined && /^[A-Z2-7]{26}$/.test(link) ? link : undefined;
+  return link !== undefined && isLink(link) ? link : undefined;
 }
 
 function initName(parent: ChainID | undefined): string {

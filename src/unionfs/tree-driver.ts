@@ -49,6 +49,7 @@ export async function openTreeDriver(dataRoot: string, helper: Helper, kind: Tre
     directories: ["diff"],
     ...(destroy === undefined ? {} : { destroy: (path: string) => destroy.call(kind, path) }),
   });
+  await directory.saveIndex();
   return new TreeDriver(directory, kind);
 }
 
@@ -98,7 +99,11 @@ class TreeDriver implements StorageDriver {
   }
 
   async commit(key: string, chain: ChainID): Promise<void> {
-    await this.#directory.commit(key, chain, async (directory) => this.#kind.seal?.(directory));
+    const { parent } = this.#directory.snapshot(key);
+    await this.#directory.commit(key, chain, parent, async (directory) => {
+      await this.#kind.seal?.(directory);
+      return undefined;
+    });
     this.#ready.delete(key);
   }
 
@@ -113,7 +118,7 @@ class TreeDriver implements StorageDriver {
 
   async parent(chain: ChainID): Promise<ChainID | undefined> {
     this.#known(chain);
-    return this.#directory.layers.get(chain);
+    return this.#directory.layers.get(chain)?.parent;
   }
 
   async list(): Promise<{ readonly layers: readonly ChainID[]; readonly active: readonly string[] }> {

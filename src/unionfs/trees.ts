@@ -68,14 +68,15 @@ function planUnion(mount: RootMount, path: string): Plan {
     steps.push(...attachedOverlaySteps({ lower: [...upper, ...mount.lower], images, options, attachAt: mount.attachAt }, rootSlot, firstLayerSlot));
   } else {
     steps.push({ op: "fsopen", fstype: "overlay", out: rootSlot, ...host, why: "the layers seen as one tree" });
-    const lower = (value: string) => steps.push({ op: "fsconfig_str", fs: rootSlot, key: "lowerdir+", value, ...host, why: "a layer" });
+    const lower = (...paths: readonly string[]) =>
+      steps.push({ op: "fsconfig_dirs", fs: rootSlot, key: "lowerdir+", dir: NO_SLOT, paths, ...host, why: "layers that are directories" });
     // The upper directory is read as the top-most lower one: a container may have claimed it.
     if (mount.upper !== undefined) lower(mount.upper);
-    for (const [i, directory] of mount.lower.entries()) {
-      const image = mount.images?.[i];
+    if (mount.images === undefined) lower(...mount.lower);
+    for (const [i, image] of (mount.images ?? []).entries()) {
       const fd = firstLayerSlot + i;
       // The mount must live until the overlay is made: each in a slot of its own.
-      if (image === undefined) lower(directory);
+      if (image === undefined) lower(mount.lower[i]!);
       else
         steps.push(...layerImageSteps(image, { fs: fsSlot, out: fd, loops: fd + 1 }, "a layer"), {
           op: "fsconfig_fd",

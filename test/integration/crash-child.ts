@@ -57,7 +57,7 @@ const operations: Readonly<Record<Operation, (parts: StoreParts, archive: string
     const base = await images.get("app:1");
     const held = layers.hold();
     try {
-      const { diffId } = await layers.apply(base.chainId, layers.diff("container"));
+      const { diffId } = await layers.commit("container", base.chainId, { keep: true });
       const created = "2024-05-05T00:00:00Z";
       const config = commitConfig({ base, diffId, config: {}, createdBy: "sh", containerId: "c", created, author: "", comment: "" });
       await images.add(config, { tags: ["committed:1"], parent: base.id });
@@ -70,7 +70,7 @@ const operations: Readonly<Record<Operation, (parts: StoreParts, archive: string
 const request = JSON.parse(process.argv[2]!) as CrashRequest; // our own test's
 const helper = await startHelper({ helperPath: request.helperPath, execRoot: request.execRoot, log: () => undefined });
 const parts = await openStore(request.root, request.driver, helper);
-counted(fs, ["mkdir", "rename", "writeFile", "unlink", "rm", "rmdir", "symlink", "link", "copyFile", "open"]);
+counted(fs, ["mkdir", "rename", "writeFile", "unlink", "rm", "rmdir", "symlink", "link", "copyFile", "open", "appendFile"]);
 syncBuiltinESMExports();
 {
   await using probe = await fs.open("/dev/null");

@@ -384,6 +384,46 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
       expect((await collect(await store.tar(results[0]!.chainId))).equals(tar)).toBe(true);
     });
 
+    it("of one image, unpacked at the same time, are what they are one after the other", async () => {
+      const tars = [
+        tarOf("mkdir -m 700 -p d e/x; chown 3:4 d; echo 1 > d/a; echo 1 > d/b; echo 1 > e/x/old; echo 1 > f"),
+        tarOf("mkdir d e; touch d/.wh.a d/.wh.nothing e/.wh..wh..opq; echo 2 > e/new; echo 2 > f"),
+        // Its parents are only implied: they look as they do below.
+        tar({ name: "d/in", data: "3" }, { name: ".wh.f" }),
+        tarOf("mkdir e; echo 4 > e/.wh.new; echo 4 > f"),
+      ];
+      const chains = chainIds(tars.map(digestOf));
+      for (const [i, layer] of tars.entries()) await store.apply(chains[i - 1], chunked(layer));
+      const look = async () => `${describeTree(await mounted(chains.at(-1)!))}\n${describeTree(await mounted(chains[2]!))}`;
+      const expected = await look();
+      unmount();
+      unmount();
+      await store.prune(new Set());
+      async function* slow(layer: Buffer, ms: number) {
+        for await (const piece of chunked(layer, 700)) {
+          await sleep(ms);
+          yield piece;
+        }
+      }
+      const applyAll = (layers: readonly Buffer[]) => {
+        let below: Promise<unknown> = Promise.resolve();
+        // The lowest takes longest.
+        return layers.map((layer, i) => (below = store.apply(chains[i - 1], slow(layer, layers.length - i), { expected: digestOf(tars[i]!), below })));
+      };
+      const hold = store.hold();
+      await Promise.all(applyAll(tars));
+      hold.release();
+      expect(await look()).toBe(expected);
+      for (const [i, chain] of chains.entries()) expect((await collect(await store.tar(chain))).equals(tars[i]!)).toBe(true);
+      unmount();
+      unmount();
+      await store.prune(new Set());
+      const failed = await Promise.allSettled(applyAll([tars[0]!, tars[1]!.subarray(0, 1000), tars[2]!, tars[3]!]));
+      expect(failed.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "rejected", "rejected"]);
+      for (const result of failed.slice(1)) expect(result).toMatchObject({ reason: { code: "corrupt", message: expect.stringContaining("truncated") } });
+      expect(await driver.list()).toEqual({ layers: [chains[0]], active: [] });
+    });
+
     it("that are truncated, anywhere, or not what was expected, leave nothing", async () => {
       const tar = tarOf("mkdir d; echo hello > d/f; head -c 3000 /dev/urandom > r; ln -s d l", "-b1");
       for (let length = 0; length < tar.length; length += 512) {
@@ -475,6 +515,50 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
       expect((await collect(await store.tar(chainId))).equals(diff)).toBe(true);
     });
 
+    it("become a layer at once: the same one, whether the snapshot is kept or given up", async () => {
+      const chain = await layers(base);
+      await driver.prepare("one", chain);
+      await anotherSecond();
+      run(await mounted("one"), work);
+      unmount();
+      const [diff, listed] = [await collect(store.diff("one")), await changes("one")];
+      const applied = await store.apply(chain, chunked(diff));
+      const expected = describeTree(await mounted(applied.chainId));
+      unmount();
+      await store.prune(new Set([chain]));
+      for (const keep of [true, false]) {
+        expect(await store.commit("one", chain, { keep })).toEqual(applied);
+        expect(describeTree(await mounted(applied.chainId))).toBe(expected);
+        unmount();
+        expect((await collect(await store.tar(applied.chainId))).equals(diff)).toBe(true);
+        expect((await driver.list()).active).toEqual(keep ? ["one"] : []);
+        if (keep) expect(await changes("one")).toEqual(listed);
+        // On it, another one is as on any layer.
+        await driver.prepare("two", applied.chainId);
+        run(await mounted("two"), "echo 3 > d/a; rm -r u newdir; cat link");
+        unmount();
+        expect(await changes("two")).toEqual(["C /d", "C /d/a", "D /newdir", "D /u"]);
+        await driver.remove("two");
+        await store.prune(new Set([chain]));
+      }
+      await driver.idle();
+      expect(readdirSync(join(root, "layerdb", name))).toHaveLength(1);
+    });
+
+    it("given up, too, make a layer of no more than their archive holds", async () => {
+      const chain = await layers("mkdir d");
+      await driver.prepare("one", chain);
+      await anotherSecond();
+      run(
+        await mounted("one"),
+        `python3 -c 'import os, socket; socket.socket(socket.AF_UNIX).bind("d/socket"); open("d/file", "w"); os.setxattr("d/file", "trusted.own", b"v")'`,
+      );
+      unmount();
+      const { chainId } = await store.commit("one", chain, { keep: false });
+      expect(run(await mounted(chainId), "ls d; python3 -c 'import os; print(os.listxattr(\"d/file\"))'")).toBe("file\n[]\n");
+      expect((await driver.list()).active).toEqual([]);
+    });
+
     it("the whole tree is exported as it is seen", async () => {
       const chain = await layers(base, "mkdir d e; touch d/.wh.a e/.wh..wh..opq; echo top > top");
       await driver.prepare("one", chain);
@@ -546,6 +630,11 @@ for i in range(${name === "fuse-overlayfs" || name === "aufs" ? 15 : 60}): # its
         writeFileSync(join(root, name, left, "diff/x"), "x");
       }
       mkdirSync(join(root, "layerdb", name, "tmp-left"));
+      // What the small files say is once more in an index, which need not be there.
+      await store.sync();
+      await open();
+      rmSync(join(root, "layerdb", `${name}.layers`));
+      rmSync(join(root, "layerdb", `${name}.records`));
       await open();
       await driver.sweep(new Set(["kept"]));
       await driver.idle();
@@ -577,7 +666,7 @@ for i in range(${name === "fuse-overlayfs" || name === "aufs" ? 15 : 60}): # its
       const other = await layers("echo 3 > c");
       await open();
       expect(await driver.list()).toEqual({ layers: [parent, child, other].sort(), active: [] });
-      for (const chain of [parent, child]) {
+      for (const chain of [parent, child, other]) {
         const path = join(root, "layerdb", name, chain.slice(7), "layer.json");
         writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), boot: "an earlier one" }));
       }

@@ -1,5 +1,5 @@
-import type { ChainID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
+import { Slots } from "#core/slots.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { LoadEvent } from "../mod.ts";
@@ -23,29 +23,60 @@ export async function readArchive(archive: SpooledArchive): Promise<ArchiveImage
   });
 }
 
-/** Applies an image's layers, bottom first. Each is verified against the config, also when it is there already. */
+/** How many layers of an image are unpacked at once: what files take to be made is waiting in part. */
+const layersAtOnce = 3;
+
+/**
+ * Applies an image's layers, as many at once as the storage driver allows. Each is verified against the config, also when it is there already. When one cannot be
+ * applied, the others are called off.
+ */
 export async function applyLayers(
   image: ArchiveImage,
   layers: LayerStore,
   onEvent: (event: LoadEvent) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  let parent: ChainID | undefined;
-  for (const [i, file] of image.layers.entries()) {
-    const expected = image.config.diffIds[i]!;
-    const chain = image.config.chainIds[i]!;
-    const report = (await layers.has(chain)) ? undefined : reporter(expected, file, onEvent);
-    try {
-      await layers.apply(parent, decompress(streamSpooled(file, report)), {
-        expected,
-        // Not compressed: the file is the layer's very archive.
-        ...(file.digest === expected ? { file: file.path } : {}),
-        ...(signal === undefined ? {} : { signal }),
-      });
-    } catch (error) {
-      throw layerError(error, i, file);
-    }
-    parent = chain;
+  const abort = new AbortController();
+  const loading: Loading = { image, layers, onEvent, signal: signal === undefined ? abort.signal : AbortSignal.any([signal, abort.signal]) };
+  const slots = new Slots(layersAtOnce);
+  let failure: { readonly error: unknown } | undefined;
+  let below: Promise<void> = Promise.resolve();
+  const applied: Promise<void>[] = [];
+  for (const i of image.layers.keys()) {
+    const before = below;
+    // First come, first served: the lowest one that is left is always at work, and waits for nobody.
+    below = slots.run(() => applyLayer(loading, i, before));
+    below.catch((error: unknown) => {
+      failure ??= { error };
+      abort.abort(error);
+    });
+    applied.push(below);
+  }
+  await Promise.allSettled(applied);
+  if (failure !== undefined) throw failure.error;
+}
+
+interface Loading {
+  readonly image: ArchiveImage;
+  readonly layers: LayerStore;
+  readonly onEvent: (event: LoadEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+async function applyLayer({ image, layers, onEvent, signal }: Loading, i: number, below: Promise<void>): Promise<void> {
+  const file = image.layers[i]!;
+  const expected = image.config.diffIds[i]!;
+  const report = (await layers.has(image.config.chainIds[i]!)) ? undefined : reporter(expected, file, onEvent);
+  try {
+    await layers.apply(image.config.chainIds[i - 1], decompress(streamSpooled(file, report)), {
+      expected,
+      below,
+      // Not compressed: the file is the layer's very archive.
+      ...(file.digest === expected ? { file: file.path } : {}),
+      signal,
+    });
+  } catch (error) {
+    throw layerError(error, i, file);
   }
 }
 

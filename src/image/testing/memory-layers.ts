@@ -22,7 +22,7 @@ export class MemoryLayers implements LayerStore {
   async apply(
     parent: ChainID | undefined,
     tar: Readable | AsyncIterable<Uint8Array>,
-    options: { readonly expected?: DiffID; readonly signal?: AbortSignal } = {},
+    options: { readonly expected?: DiffID; readonly below?: Promise<unknown>; readonly signal?: AbortSignal } = {},
   ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }> {
     const parts: Uint8Array[] = [];
     for await (const part of tar) parts.push(Uint8Array.from(part as Uint8Array));
@@ -30,10 +30,15 @@ export class MemoryLayers implements LayerStore {
     const diffId: DiffID = digestOf(bytes);
     if (options.expected !== undefined && options.expected !== diffId)
       throw new EngineError("corrupt", `layer has the digest ${diffId}, expected ${options.expected}`);
+    await options.below;
     const chainId = parent === undefined ? chainIds([diffId])[0]! : digestOf(`${parent} ${diffId}`);
     this.layers.set(chainId, { parent, diffId, bytes });
     if (this.#holds > 0) this.#held.add(chainId);
     return { diffId, chainId, size: bytes.length };
+  }
+
+  async commit(): Promise<never> {
+    throw new EngineError("unsupported", "there are no snapshots in memory");
   }
 
   async tar(chain: ChainID): Promise<Readable> {

@@ -3,7 +3,7 @@ import { copyFile, type FileHandle, link, open, stat, writeFile } from "node:fs/
 import { join } from "node:path";
 import { errnoOf } from "#core/errors.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
-import { asStorageError } from "../layer-directory.ts";
+import { asStorageError } from "../storage-error.ts";
 import type { ArchiveReceiver } from "../mod.ts";
 import { type ErofsForm, MetadataTree } from "./metadata-tree.ts";
 
@@ -101,6 +101,9 @@ const deviceFiles: Readonly<Record<ErofsFiles, readonly string[]>> = {
   "archive+spill": [archiveFile, spillFile],
   contents: [contentsFile],
 };
+
+/** All that {@link erofsFiles} may say. */
+export const erofsForms: readonly ErofsFiles[] = ["archive", "archive+spill", "contents"];
 
 /** How a layer in `directory` is mounted; `loop`: by way of block devices. */
 export function erofsLayer(directory: string, files: ErofsFiles, loop: boolean): LayerImage {
