@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -53,6 +54,12 @@ static void touch_step(const struct step *step) {
       break;
     case OP_NETLINK:
       touch(op->netlink.messages.p, op->netlink.messages.n);
+      break;
+    case OP_NETLINK_DUMP:
+      touch(op->netlink_dump.message.p, op->netlink_dump.message.n);
+      break;
+    case OP_NETLINK_WATCH:
+      touch(op->netlink_watch.setup.p, op->netlink_watch.setup.n);
       break;
     case OP_DIAL:
       touch(op->dial.address.p, op->dial.address.n);
@@ -115,6 +122,43 @@ static void escape(const uint8_t *data, size_t size) {
   free(out);
 }
 
+/* A name server's sockets are open to the container, its frames come from the engine: both send these bytes, and what goes on must be frames. */
+static void serve_names(const uint8_t *data, size_t size) {
+  enum { ADDRESS = 0x7f00000b, PORT = 53, MOST = 32 << 10 };
+  static uint8_t got[256 << 10];
+  int udp[2], tcp[2], engine[2];
+  uint8_t hello[8], credit[FRAME_HEAD + 4];
+  const int kind = SOCK_NONBLOCK | SOCK_CLOEXEC;
+  if (socketpair(AF_UNIX, SOCK_DGRAM | kind, 0, udp) < 0 || socketpair(AF_UNIX, SOCK_STREAM | kind, 0, tcp) < 0 ||
+      socketpair(AF_UNIX, SOCK_STREAM | kind, 0, engine) < 0 || names_keep(ADDRESS, udp[0], tcp[0]) < 0)
+    abort();
+  put_u32(hello, ADDRESS);
+  put_u32(hello + 4, PORT);
+  if (names_serve(NULL, engine[0], (struct reader){hello, hello + sizeof hello}) < 0) abort();
+  put_head(credit, F_CREDIT, 0, 4);
+  put_u32(credit + FRAME_HEAD, 3);
+  if (write(engine[1], credit, sizeof credit) < 0) abort();
+  size_t part = size > MOST ? MOST : size;
+  for (int i = 0; i < 5; i++) sink += (uint64_t)send(udp[1], data, part >> i, MSG_DONTWAIT);
+  names_event(0, POLLIN);
+  names_event(1, POLLIN);
+  ssize_t n = recv(engine[1], got, sizeof got, MSG_DONTWAIT);
+  for (ssize_t at = 0; at < n;) {
+    if (n - at < FRAME_HEAD) abort();
+    uint32_t length = get_u32(got + at);
+    if (length < 5 || length + 4 > n - at || got[at + 4] != F_QUERY) abort();
+    at += length + 4;
+  }
+  sink += (uint64_t)send(engine[1], data, part, MSG_DONTWAIT | MSG_NOSIGNAL);
+  short events;
+  for (int i = 0; i < 8 && names_fd(0, &events) >= 0; i++) names_event(0, POLLIN);
+  names_event(2, POLLIN);
+  names_close();
+  close(udp[1]);
+  close(tcp[1]);
+  close(engine[1]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   /* A copy of exactly this size: reading a byte beyond it is an error that ASan and valgrind see. */
   uint8_t *copy = malloc(size ? size : 1);
@@ -124,6 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   decode_plan(r);
   decode_launch(r);
   escape(copy, size);
+  serve_names(copy, size);
   free(copy);
   return 0;
 }

@@ -156,6 +156,8 @@ const char *oom_text(const char *path, size_t *length);
 enum { NAME_STREAMS = 16, NAME_FDS = 3 + NAME_STREAMS };
 /* Opens them in the child's network namespace, if they are not open. */
 int names_open(struct run *run, uint32_t address, uint32_t port);
+/* The same with sockets that are open: they are theirs now. */
+int names_keep(uint32_t address, int udp, int tcp);
 /* A connection of the engine that said HELLO_NAMES, from now on theirs; -1 with errno when they cannot be opened. */
 int names_serve(struct run *run, int fd, struct reader hello);
 /* Descriptor number `which` (below NAME_FDS) to wait for, and what for; -1 when there is nothing. */

@@ -34,6 +34,18 @@ static int bound(int type, uint32_t address, uint16_t port) {
   return errno = saved, -1;
 }
 
+int names_keep(uint32_t address, int udp, int tcp) {
+  struct names *made = mmap(NULL, sizeof *N, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (made == MAP_FAILED) return -1;
+  N = made;
+  N->address = address;
+  N->udp = udp;
+  N->tcp = tcp;
+  N->engine = -1;
+  for (int i = 0; i < STREAMS; i++) N->stream[i] = -1;
+  return 0;
+}
+
 int names_open(struct run *run, uint32_t address, uint32_t port) {
   if (N) return 0;
   int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -44,19 +56,10 @@ int names_open(struct run *run, uint32_t address, uint32_t port) {
   /* Nothing else here depends on the network, but a monitor that cannot come back should not go on. */
   if (setns(own, CLONE_NEWNET) < 0) saved = errno, close(tcp), tcp = -1;
   close(own);
-  struct names *made = tcp < 0 ? MAP_FAILED : mmap(NULL, sizeof *N, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (made == MAP_FAILED) {
-    if (tcp >= 0) saved = errno, close(tcp);
-    if (udp >= 0) close(udp);
-    return errno = saved, -1;
-  }
-  N = made;
-  N->address = address;
-  N->udp = udp;
-  N->tcp = tcp;
-  N->engine = -1;
-  for (int i = 0; i < STREAMS; i++) N->stream[i] = -1;
-  return 0;
+  if (tcp >= 0 && names_keep(address, udp, tcp) == 0) return 0;
+  if (tcp >= 0) saved = errno, close(tcp);
+  if (udp >= 0) close(udp);
+  return errno = saved, -1;
 }
 
 /* --- to the engine */

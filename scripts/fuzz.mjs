@@ -15,6 +15,10 @@ import { parseOps } from "./gen-ops.mjs";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const native = join(root, "native");
 
+/** Frames of native/wire.h. */
+const F_ANSWER = 20;
+const F_CREDIT = 21;
+
 // --- seeds: valid plans, so that mutations reach past the first check
 
 const u8 = (n) => Buffer.from([n]);
@@ -65,7 +69,18 @@ function seeds() {
     str("0123456789abcdef0123456789abcdef"),
   ]);
   const tail = Buffer.concat([u32(2), u16(0x1110), str("/var/log"), u32(1000), u32(0), u32(3), list([str("/sys/fs/cgroup/x/memory.events")])]);
-  return [...plans, Buffer.concat([head, tail, everything]), Buffer.from("text <&> \u2028 \xff\xc0 \t\n", "latin1")];
+  // frames to a name server: credit, then an answer to a datagram and to a stream
+  const frame = (type, ...parts) => {
+    const payload = Buffer.concat(parts);
+    return Buffer.concat([u32(5 + payload.length), Buffer.of(type), u32(0), payload]);
+  };
+  const names = Buffer.concat([
+    frame(F_CREDIT, u32(16)),
+    frame(F_ANSWER, Buffer.of(0), u32(0x0a090002), u16(4000), Buffer.from("answer")),
+    frame(F_ANSWER, Buffer.of(1), u32(0), u16(0), Buffer.from("answer")),
+    frame(F_ANSWER, Buffer.of(3), u32(0), u16(0)),
+  ]);
+  return [names, ...plans, Buffer.concat([head, tail, everything]), Buffer.from("text <&> \u2028 \xff\xc0 \t\n", "latin1")];
 }
 
 // --- building
