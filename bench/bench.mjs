@@ -10,6 +10,7 @@ import { measureChains } from "./chains.mjs";
 import { measureBuilds } from "./build.mjs";
 import { measureImages } from "./images.mjs";
 import { measureMemory } from "./memory.mjs";
+import { makeHost, measureNetwork } from "./network.mjs";
 import { measureLists } from "./ps.mjs";
 import { measureRegistry } from "./registry.mjs";
 import { measureRuntimes } from "./runtime.mjs";
@@ -21,7 +22,7 @@ const option = (name, fallback) => {
 };
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,chains,registry,ps] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
+    "npm run bench -- [--runs 30] [--json FILE] [--only run,api,exec,logs,build,memory,start,runtime,images,chains,registry,network,ps] [--root DIR]\n\n  --root DIR  where the engines keep their data (default: a new directory under the system's temporary one)",
   );
   process.exit(0);
 }
@@ -177,6 +178,34 @@ try {
       console.log(`\nmemory of a pull\n${table([["", "idle MiB", "peak above MiB"], ...rows])}`);
     } finally {
       await erofs?.stop();
+    }
+  }
+  if (only.includes("network")) {
+    const hosts = [makeHost(`whb${id}`, 1), makeHost(`whd${id}`, 2)];
+    const there = [];
+    try {
+      there.push({ ...(await startWherry(dist, base, id, undefined, hosts[0].enter)), host: hosts[0] });
+      await there[0].cli(["image", "bootstrap", "busybox"]);
+      const docker = await startDocker(base, id, hosts[1].enter).catch((e) => console.error(`note: docker is left out: ${e.message}`));
+      if (docker) {
+        there.push({ ...docker, host: hosts[1] });
+        await docker.cli(["load", "-i", join(base, "busybox.tar")]);
+      }
+      const { times, figures, memory } = await measureNetwork(there, runs);
+      for (const { title, rows } of times) show(title, rows);
+      results.network = { figures, memory };
+      const cells = ({ name, loopbackMBps, outsideMBps, loopbackUs, outsideUs, dns }) => [
+        name,
+        ...[loopbackMBps, outsideMBps, loopbackUs, outsideUs, dns.answers].map((n) => n.toFixed(0)),
+        ...[dns.p50, dns.p99].map((n) => n.toFixed(2)),
+        dns.cpuPercent.toFixed(0),
+      ];
+      const head = ["", "loopback MB/s", "outside MB/s", "loopback first byte µs", "outside µs", "DNS answers/s of 5000", "p50 ms", "p99 ms", "daemon CPU %"];
+      console.log(`\npublished ports and names\n${table([head, ...figures.map(cells)])}`);
+      console.log(`${memory.ports} published ports: ${memory.mib.toFixed(1)} MiB`);
+    } finally {
+      for (const e of there) await e.stop();
+      for (const host of hosts) host.remove();
     }
   }
   if (only.includes("start")) {

@@ -64,17 +64,19 @@ const stopChild = (child) =>
     child.kill("SIGTERM");
   });
 
-/** Starts our daemon on its own roots. */
-export async function startWherry(dist, root, id, driver) {
+/** Starts our daemon on its own roots; `enter`: a command that starts it elsewhere (another network namespace). */
+export async function startWherry(dist, root, id, driver, enter = []) {
   const name = driver === undefined ? "wherry" : `wherry ${driver}`;
-  const dir = join(root, name.replace(" ", "-"));
+  const dir = join(root, `${enter.length > 0 ? "host-" : ""}${name.replace(" ", "-")}`);
   mkdirSync(join(dir, "run"), { recursive: true });
   const socket = join(dir, "run/wherry.sock");
   const log = openSync(join(dir, "wherryd.log"), "a");
   const from = performance.now();
+  const [program, ...before] = [...enter, join(dist, "bin/wherryd")];
   const child = spawn(
-    join(dist, "bin/wherryd"),
+    program,
     [
+      ...before,
       "--data-root",
       join(dir, "data"),
       "--exec-root",
@@ -84,7 +86,7 @@ export async function startWherry(dist, root, id, driver) {
       "--bridge",
       `wh${(driver ?? "b")[0]}${id}`,
       "--cgroup-parent",
-      `/wherry-bench-${driver ?? ""}${id}`,
+      `/wherry-bench-${enter.length > 0 ? "host-" : ""}${driver ?? ""}${id}`,
       ...(driver === undefined ? [] : ["--storage-driver", driver]),
     ],
     { env, stdio: ["ignore", log, log] },
@@ -104,17 +106,19 @@ export async function startWherry(dist, root, id, driver) {
   };
 }
 
-/** Starts Debian's dockerd beside whatever runs here. */
-export async function startDocker(root, id) {
+/** Starts Debian's dockerd beside whatever runs here: without a network of its own, or by `enter` in a namespace where it may have one. */
+export async function startDocker(root, id, enter = []) {
   if (!has("dockerd") || !has("docker")) return undefined;
-  const dir = join(root, "docker");
+  const dir = join(root, enter.length > 0 ? "host-docker" : "docker");
   mkdirSync(dir, { recursive: true });
   const socket = join(dir, "docker.sock");
   const log = openSync(join(dir, "dockerd.log"), "a");
   const from = performance.now();
+  const [program, ...before] = [...enter, "dockerd"];
   const child = spawn(
-    "dockerd",
+    program,
     [
+      ...before,
       "--data-root",
       join(dir, "data"),
       "--exec-root",
@@ -123,11 +127,9 @@ export async function startDocker(root, id) {
       join(dir, "pid"),
       "-H",
       `unix://${socket}`,
-      "--bridge",
-      "none",
-      "--iptables=false",
+      ...(enter.length > 0 ? ["--bip", "172.29.0.1/24"] : ["--bridge", "none", "--iptables=false"]),
       "--cgroup-parent",
-      `/docker-bench-${id}`,
+      `/docker-bench-${enter.length > 0 ? "host-" : ""}${id}`,
     ],
     { env, stdio: ["ignore", log, log] },
   );
