@@ -3,6 +3,7 @@
 #include "plan.h"
 #include "monitor.h"
 
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
@@ -77,6 +78,45 @@ int do_netlink(struct run *run, const struct op_netlink *op) {
   close(fd);
   errno = saved;
   return result;
+}
+
+/* What the kernel sends in one piece is 32 KiB at most. */
+enum { DUMP_PIECE = 64 << 10 };
+
+/* 1: the answer goes on; 0: this was the end of it. What comes before the message that says so is reported. */
+static int dump_piece(struct run *run, uint32_t tag, uint8_t *piece, size_t n) {
+  size_t at = 0;
+  struct nlmsghdr head;
+  while (n - at >= sizeof head) {
+    memcpy(&head, piece + at, sizeof head);
+    if (head.nlmsg_len < sizeof head || head.nlmsg_len > n - at) return errno = EBADMSG, -1;
+    bool ends = head.nlmsg_type == NLMSG_DONE || head.nlmsg_type == NLMSG_ERROR;
+    int error = 0;
+    if (ends && head.nlmsg_len >= sizeof head + sizeof error) memcpy(&error, piece + at + sizeof head, sizeof error);
+    if (error < 0) return errno = -error, -1;
+    if (head.nlmsg_flags & NLM_F_DUMP_INTR) return errno = EINTR, -1;
+    if (ends) return at > 0 && send_report(run, tag, false, piece, at) < 0 ? -1 : 0;
+    size_t step = NLMSG_ALIGN(head.nlmsg_len);
+    at = step > n - at ? n : at + step;
+  }
+  return send_report(run, tag, false, piece, at) < 0 ? -1 : 1;
+}
+
+int do_netlink_dump(struct run *run, const struct op_netlink_dump *op) {
+  static uint8_t piece[DUMP_PIECE];
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)op->protocol), more = 1;
+  if (fd < 0) return -1;
+  if (send_bytes(fd, op->message.p, op->message.n) < 0) more = -1;
+  while (more > 0) {
+    ssize_t n = recv(fd, piece, sizeof piece, MSG_TRUNC);
+    if (n < 0 && errno == EINTR) continue;
+    if (n > (ssize_t)sizeof piece) errno = EMSGSIZE, n = -1;
+    more = n < 0 ? -1 : dump_piece(run, op->tag, piece, (size_t)n);
+  }
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return more;
 }
 
 /* A service that reads nothing holds a worker for so long at most. */
@@ -171,6 +211,14 @@ static int watching_socket(uint32_t protocol, uint32_t groups) {
   return errno = saved, -1;
 }
 
+/* A socket in no group is told nothing but answers until these have been sent. */
+static int set_up(int fd, const struct bytes *messages) {
+  if (messages->n == 0) return 0;
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 || converse(fd, messages, false) < 0) return -1;
+  return fcntl(fd, F_SETFL, flags);
+}
+
 int do_netlink_watch(struct run *run, const struct op_netlink_watch *op) {
   struct pollfd fds[1 + MAX_WATCHED] = {{run->relay, 0, 0}};
   uint32_t tags[MAX_WATCHED];
@@ -180,7 +228,9 @@ int do_netlink_watch(struct run *run, const struct op_netlink_watch *op) {
     const uint8_t *each = op->sockets.p + 12 * (size_t)i;
     fds[1 + i] = (struct pollfd){watching_socket(get_u32(each), get_u32(each + 4)), POLLIN, 0};
     tags[i] = get_u32(each + 8);
-    if (fds[1 + i].fd < 0 || send_report(run, tags[i], false, NULL, 0) < 0) return -1;
+    if (fds[1 + i].fd < 0) return -1;
+    if (i == 0 && set_up(fds[1].fd, &op->setup) < 0) return -1;
+    if (send_report(run, tags[i], false, NULL, 0) < 0) return -1;
   }
   static uint8_t datagram[64 << 10];
   for (;;) {

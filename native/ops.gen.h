@@ -41,6 +41,7 @@ enum op_code {
   OP_HOLD_NS = 57,
   OP_NETLINK = 49,
   OP_NETLINK_WATCH = 55,
+  OP_NETLINK_DUMP = 58,
   OP_ATTACH_GATE = 50,
   OP_ENGINE_GATE = 52,
   OP_REBIRTH = 53,
@@ -333,9 +334,17 @@ struct op_netlink {
   struct bytes messages;
 };
 
-/* netlink(7): reports what the kernel tells to multicast groups until the engine goes: sockets is a list of protocol, bit mask of groups, tag; an empty report says that it listens, a missing one that something was lost */
+/* netlink(7): reports what the kernel tells to multicast groups until the engine goes: sockets is a list of protocol, bit mask of groups, tag; `setup` is messages (each with NLM_F_ACK) that are sent from the first of them before; an empty report says that it listens, a missing one that something was lost */
 struct op_netlink_watch {
   struct u32s sockets;
+  struct bytes setup;
+};
+
+/* netlink(7): sends one request with NLM_F_DUMP and reports all of the answer under this tag, without the message that ends it */
+struct op_netlink_dump {
+  uint32_t protocol;
+  struct bytes message;
+  uint32_t tag;
 };
 
 /* poll(2): waits until the attach clients that the launch announced are connected */
@@ -634,6 +643,7 @@ union op {
   struct op_hold_ns hold_ns;
   struct op_netlink netlink;
   struct op_netlink_watch netlink_watch;
+  struct op_netlink_dump netlink_dump;
   struct op_attach_gate attach_gate;
   struct op_engine_gate engine_gate;
   struct op_rebirth rebirth;
@@ -754,7 +764,9 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
     case OP_NETLINK:
       return read_u32(r, &op->netlink.protocol) || read_bytes(r, &op->netlink.messages);
     case OP_NETLINK_WATCH:
-      return read_u32s(r, &op->netlink_watch.sockets);
+      return read_u32s(r, &op->netlink_watch.sockets) || read_bytes(r, &op->netlink_watch.setup);
+    case OP_NETLINK_DUMP:
+      return read_u32(r, &op->netlink_dump.protocol) || read_bytes(r, &op->netlink_dump.message) || read_u32(r, &op->netlink_dump.tag);
     case OP_ATTACH_GATE:
       return 0;
     case OP_ENGINE_GATE:
@@ -882,6 +894,7 @@ int do_names(struct run *run, const struct op_names *op);
 int do_hold_ns(struct run *run, const struct op_hold_ns *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_netlink_watch(struct run *run, const struct op_netlink_watch *op);
+int do_netlink_dump(struct run *run, const struct op_netlink_dump *op);
 int do_attach_gate(struct run *run, const struct op_attach_gate *op);
 int do_engine_gate(struct run *run, const struct op_engine_gate *op);
 int do_rebirth(struct run *run, const struct op_rebirth *op);
@@ -1002,6 +1015,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_netlink(run, &op->netlink);
     case OP_NETLINK_WATCH:
       return do_netlink_watch(run, &op->netlink_watch);
+    case OP_NETLINK_DUMP:
+      return do_netlink_dump(run, &op->netlink_dump);
     case OP_ATTACH_GATE:
       return do_attach_gate(run, &op->attach_gate);
     case OP_ENGINE_GATE:
@@ -1168,6 +1183,8 @@ static inline const char *op_name(uint16_t code) {
       return "netlink";
     case OP_NETLINK_WATCH:
       return "netlink_watch";
+    case OP_NETLINK_DUMP:
+      return "netlink_dump";
     case OP_ATTACH_GATE:
       return "attach_gate";
     case OP_ENGINE_GATE:

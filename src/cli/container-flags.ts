@@ -107,6 +107,7 @@ export const containerFlags: readonly Flag[] = [
   onOff("privileged", "Give all capabilities and devices"),
   many("publish,p", "Publish ports ([ip:][hostPort:]containerPort[/proto])"),
   onOff("publish-all,P", "Publish all exposed ports to free ones"),
+  many("egress", "Whom the container may call: deny, or allow=NAME:PORT,*.NAME:PORT,RANGE,…", { metavar: "rules" }),
   one("publish-host", "The host's address of published ports that name none (0.0.0.0: everybody can reach them)", { initial: "127.0.0.1" }),
   one("pull", 'When to pull the image: "always", "missing", "never"', { initial: "missing" }),
   onOff("quiet,q", "No output of the pull"),

@@ -221,6 +221,7 @@ function switches(flags: FlagValues, host: Partial<HostConfig>): void {
   if (flags.on("privileged")) host.Privileged = true;
   if (flags.on("publish-all")) host.PublishAllPorts = true;
   // Not the world, unless told so: `-p 0.0.0.0:80:80`, or for all ports at once.
+  if (flags.changed("egress")) host.WherryEgress = [...flags.list("egress")];
   if (flags.on("publish-all") || flags.list("publish").length > 0) host.WherryPublishHost = flags.text("publish-host");
   if (flags.on("read-only")) host.ReadonlyRootfs = true;
   if (flags.changed("init")) host.Init = flags.on("init");

@@ -144,6 +144,8 @@ export interface ResourceConfig {
 export interface HostConfig extends ResourceConfig {
   /** Ours: the host's address of published ports that name none. Docker's is all of them, and so is ours for clients that do not say this. */
   WherryPublishHost?: string;
+  /** Ours (`--egress`): whom the container may call (`deny`, `allow=LIST`, or rules); nobody when it is empty. Without it, whomever its networks reach. */
+  WherryEgress?: string[];
   Binds: string[] | null;
   ContainerIDFile: string;
   LogConfig: LogConfig;

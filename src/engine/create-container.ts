@@ -16,7 +16,7 @@ import type { ChainID } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
-import { parseShaping, shapingOfLabels } from "#network/mod.ts";
+import { EGRESS_LABEL, egressList, parseEgress, parseShaping, shapingOfLabels } from "#network/mod.ts";
 import { slots } from "#runtime/mod.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
@@ -117,6 +117,7 @@ export async function draftContainer(
   warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
   checkLinks(ctx, [...(hostConfig.Links ?? []), ...Object.values(networkingConfig.EndpointsConfig).flatMap(({ Links }) => Links ?? [])]);
   await takeShaping(ctx, config, hostConfig);
+  await takeEgress(ctx, config, hostConfig);
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const appArmorProfile = appArmorProfileOf(hostConfig, ctx.facts, ctx.appArmorDefault);
@@ -167,10 +168,22 @@ async function takeShaping(ctx: EngineContext, { Labels: labels }: ContainerConf
   host.WherryNetworkRate = { ...text };
 }
 
+/** The same of whom it may call. */
+async function takeEgress(ctx: EngineContext, { Labels: labels }: ContainerConfig, host: HostConfig): Promise<void> {
+  const label = labels[EGRESS_LABEL];
+  const given = host.WherryEgress ?? (label === undefined ? undefined : [label]);
+  if (given === undefined) return;
+  const list = given.flatMap(egressList);
+  parseEgress(list);
+  if (host.NetworkMode !== "none") requireCable(host, "egress rules", "whose calls could be limited");
+  await ctx.networks.checkEgress();
+  host.WherryEgress = list;
+}
+
 /** EngineError "invalid" for a network that is not the container's own. */
-export function requireCable({ NetworkMode: mode }: HostConfig): void {
+export function requireCable({ NetworkMode: mode }: HostConfig, what = "a network rate", why = "to limit"): void {
   if (mode === "host" || mode === "none" || mode.startsWith("container:"))
-    throw new EngineError("invalid", `conflicting options: a network rate and the network mode ${mode}: there is no cable of the container's own to limit`);
+    throw new EngineError("invalid", `conflicting options: ${what} and the network mode ${mode}: there is no cable of the container's own ${why}`);
 }
 
 /** With keep-id and no user named, the process runs as the one that is kept. Changes `config`. */

@@ -34,7 +34,7 @@ import { checkStore } from "./check-store.ts";
 import { ImageMounts } from "./image-mounts.ts";
 import { compareStorage, listDrivers } from "./compare-storage.ts";
 import { containerStats } from "./container-stats.ts";
-import { type EngineContext, monitorDirectory } from "./context.ts";
+import { type EngineContext, monitorDirectory, publishContainerEvent } from "./context.ts";
 import { createContainer } from "./create-container.ts";
 import { lockDataRoot } from "./data-root-lock.ts";
 import { diskUsage } from "./disk-usage.ts";
@@ -126,6 +126,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   });
   opened.push(() => cgroups.close());
   let repaired: NonNullable<NetworksOptions["onRepaired"]> = () => undefined; // nobody listens to events yet
+  let refused: NonNullable<NetworksOptions["onRefused"]> = () => undefined;
   const [driver, content, volumes, networks] = await Promise.all([
     openDriver(options.storageDriver, { root: dataRoot, helper, options: options.storageOpts ?? [] }),
     openContentStore(dataRoot),
@@ -136,6 +137,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
       facts,
       log,
       onRepaired: (...what) => repaired(...what),
+      onRefused: (...what) => refused(...what),
       ...(options.bridge === undefined ? {} : { bridge: options.bridge }),
     }),
   ]);
@@ -195,6 +197,11 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     emptyTrash: coalesced(background, "deleting removed containers", () => records.emptyTrash()),
     start: (container) => startLocked(ctx, container),
     closing: false,
+  };
+  refused = (id, what) => {
+    const container = ctx.registry.has(id) ? ctx.registry.get(id) : undefined;
+    const known = Object.entries(what).filter(([, value]) => value !== undefined);
+    if (container !== undefined) publishContainerEvent(ctx, container, "refuse", Object.fromEntries(known.map(([key, value]) => [key, String(value)])));
   };
   repaired = (what, network) => {
     if (network === undefined) ctx.events.publish("daemon", "repair", engineId, { what });

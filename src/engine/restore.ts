@@ -14,6 +14,7 @@ import { readExitRecord } from "#linux/exit-record.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
 import { scheduleRestart, watchExit } from "./end-container.ts";
+import { parseEgress } from "#network/mod.ts";
 import { endHealthChecks, resumeHealthChecks } from "./health-check.ts";
 import { restoreHostMounts } from "./host-mounts.ts";
 import { keepLog } from "./keep-log.ts";
@@ -31,15 +32,17 @@ export async function restore(ctx: EngineContext): Promise<void> {
   await Promise.all(containers.map((container) => findProcess(ctx, container)));
   const running = containers.filter((c) => isRunning(c.state));
   await restoreHostMounts(ctx, running);
-  await ctx.networks.restore(
-    running.map(({ record: { id, name, endpoints, ports, networkingConfig } }) => ({
+  const lost = await ctx.networks.restore(
+    running.map(({ record: { id, name, endpoints, ports, networkingConfig, hostConfig } }) => ({
       containerId: id,
       containerName: name,
       endpoints: Object.values(endpoints),
       ports,
       asked: networkingConfig.EndpointsConfig,
+      ...(hostConfig.WherryEgress && { egress: parseEgress(hostConfig.WherryEgress) }),
     })),
   );
+  for (const { containerId, networkId } of lost) forgetEndpoint(ctx, ctx.registry.get(containerId), networkId);
   for (const container of containers) {
     keepLog(ctx, container, container.link);
     if (container.link === undefined) continue;
@@ -65,6 +68,15 @@ async function findProcess(ctx: EngineContext, container: Container): Promise<vo
   // An end that the record knows already has the record's time.
   const news = exit !== undefined && rfc3339Nano(exit.atNs) !== state.finishedAt;
   if (isActive(state) || news) await recordEnd(ctx, container, news ? exit : undefined);
+}
+
+/** The container is on the network no more; what was asked for holds for its next start. */
+function forgetEndpoint(ctx: EngineContext, container: Container, networkId: string): void {
+  const { endpoints, id, name } = container.record;
+  const left = Object.entries(endpoints).filter(([, { NetworkID }]) => NetworkID !== networkId);
+  ctx.log("warn", `container ${name} is not connected to network ${networkId.slice(0, 12)} any more: its interface is gone`);
+  container.set({ endpoints: Object.fromEntries(left) });
+  ctx.background.add(`storing container ${id}`, ctx.records.save(container.record));
 }
 
 /** It goes on. A record from before the start lacks what the start has found out. */

@@ -11,7 +11,7 @@ import { type PortBinding, plainEndpoint } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { type LaunchRequest, type MonitorLink, PlanError } from "#linux/helper.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
-import { type EndpointRecord, type JoinRequest, parseShaping } from "#network/mod.ts";
+import { type EndpointRecord, type JoinRequest, parseEgress, parseShaping } from "#network/mod.ts";
 import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
@@ -301,6 +301,7 @@ export function joinRequest(ctx: EngineContext, record: Container["record"], net
     endpoint: asked === undefined ? undefined : { ...asked, Links: linkNames(ctx, record, networkName) },
     ports,
     ...(shaping && { shaping }),
+    ...(record.hostConfig.WherryEgress && { egress: parseEgress(record.hostConfig.WherryEgress) }),
     dns: record.hostConfig.Dns,
     ...(record.hostConfig.WherryPublishHost === undefined ? {} : { publishHost: record.hostConfig.WherryPublishHost }),
   };

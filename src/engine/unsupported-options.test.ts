@@ -34,7 +34,13 @@ test.each<[string, object, object, string]>([
   ["another's cgroup", { Cgroup: "container:x" }, {}, 'the cgroup of another container cannot be joined (Cgroup "container:x")'],
   ["a storage option", { StorageOpt: { foo: "1" } }, {}, "Unknown option foo"],
   ["a size of what is not ours", { StorageOpt: { size: "1g" }, WherryRootfs: "/x" }, {}, "conflicting options: --storage-opt and --rootfs"],
-  ["link-local", {}, { IPAMConfig: { LinkLocalIPs: ["169.254.1.1"] } }, "the link-local address 169.254.1.1 cannot be given by this engine"],
+  ["link-local", {}, { IPAMConfig: { LinkLocalIPs: ["10.1.1.1"] } }, "invalid link-local IP address: 10.1.1.1"],
+  [
+    "endpoint sysctls",
+    {},
+    { DriverOpts: { "com.docker.network.endpoint.sysctls": "net.ipv4.ip_forward=1" } },
+    'invalid sysctl "net.ipv4.ip_forward=1" of an endpoint',
+  ],
   [
     "an address without a network",
     { NetworkMode: "none" },
@@ -62,7 +68,13 @@ test.each<[string, object, object, object, string]>([
   ["AppArmor", { SecurityOpt: ["apparmor=mine"] }, {}, {}, 'This kernel runs without AppArmor: the container runs without the profile "mine".'],
   ["SELinux", { SecurityOpt: ["label=type:x"] }, {}, {}, 'SELinux labels are not applied by this engine: "label=type:x" is discarded.'],
   ["ports without a network", { NetworkMode: "none", PublishAllPorts: true }, {}, {}, "Published ports are discarded when using none network mode"],
-  ["driver options", {}, { DriverOpts: { a: "b" } }, {}, "DriverOpts of the endpoint on network bridge is not supported by this engine. It is discarded."],
+  [
+    "driver options",
+    {},
+    { DriverOpts: { a: "b" } },
+    {},
+    "The driver option a of the endpoint on network bridge is not supported by this engine. It is discarded.",
+  ],
   [
     "an unknown health check",
     {},

@@ -7,6 +7,7 @@ import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig } fr
 import { unknownTest } from "#container/health/health-check.ts";
 import { EngineError } from "#core/errors.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
+import { endpointExtras } from "#network/mod.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
 import { refuse } from "./validate-resources.ts";
 
@@ -89,14 +90,14 @@ function ports({ NetworkMode: mode, PortBindings: bindings, PublishAllPorts: all
 
 /** Also of `network connect`. */
 export function checkEndpoint(network: string, endpoint: EndpointConfig): string[] {
-  const { IPv4Address: address = "", IPv6Address: address6 = "", LinkLocalIPs: linkLocal = [] } = endpoint.IPAMConfig ?? {};
-  if (linkLocal.length > 0) throw unsupported(`the link-local address ${linkLocal.join(", ")} cannot be given by this engine`, "use an address of the network");
+  const { IPv4Address: address = "", IPv6Address: address6 = "" } = endpoint.IPAMConfig ?? {};
+  const { unknown } = endpointExtras(endpoint);
   const bare = network === "host" || network === "none";
   if (bare && (address !== "" || address6 !== "")) refuse("user specified IP address is supported on user defined networks only");
   const discarded = (what: string, given: boolean) =>
     given ? [`${what} of the endpoint on network ${network} is not supported by this engine. It is discarded.`] : [];
   return [
-    ...discarded("DriverOpts", Object.keys(endpoint.DriverOpts ?? {}).length > 0),
+    ...discarded(`The driver option ${unknown.join(", ")}`, unknown.length > 0),
     ...discarded("MacAddress", bare && endpoint.MacAddress !== undefined && endpoint.MacAddress !== ""),
   ];
 }

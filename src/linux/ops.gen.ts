@@ -284,10 +284,19 @@ export interface NetlinkOp {
   readonly messages: Uint8Array;
 }
 
-/** netlink(7): reports what the kernel tells to multicast groups until the engine goes: sockets is a list of protocol, bit mask of groups, tag; an empty report says that it listens, a missing one that something was lost */
+/** netlink(7): reports what the kernel tells to multicast groups until the engine goes: sockets is a list of protocol, bit mask of groups, tag; `setup` is messages (each with NLM_F_ACK) that are sent from the first of them before; an empty report says that it listens, a missing one that something was lost */
 export interface NetlinkWatchOp {
   readonly op: "netlink_watch";
   readonly sockets: readonly number[];
+  readonly setup: Uint8Array;
+}
+
+/** netlink(7): sends one request with NLM_F_DUMP and reports all of the answer under this tag, without the message that ends it */
+export interface NetlinkDumpOp {
+  readonly op: "netlink_dump";
+  readonly protocol: number;
+  readonly message: Uint8Array;
+  readonly tag: number;
 }
 
 /** poll(2): waits until the attach clients that the launch announced are connected */
@@ -625,6 +634,7 @@ export type Op =
   | HoldNsOp
   | NetlinkOp
   | NetlinkWatchOp
+  | NetlinkDumpOp
   | AttachGateOp
   | EngineGateOp
   | RebirthOp
@@ -709,7 +719,8 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
   hold_ns: { code: 57, man: "namespaces(7)", fields: [["name", "str"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
-  netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"]] },
+  netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"], ["setup", "bytes"]] },
+  netlink_dump: { code: 58, man: "netlink(7)", fields: [["protocol", "u32"], ["message", "bytes"], ["tag", "u32"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
   engine_gate: { code: 52, man: "recv(2)", fields: [] },
   rebirth: { code: 53, man: "clone(2)", fields: [["keep", "u32"]] },

@@ -1,8 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AddressPool, chooseIPv6, choosePool, defaultPools } from "./address-pool.ts";
-import { parseIPv6Routes, parseRoutes } from "./host-routes.ts";
-import { contains, firstOf, formatAddress, formatSubnet, lastOf, overlap, parseAddress, parseCidr, prefixOf } from "./ip-address.ts";
+import { bytes, concat, u32 } from "#linux/netlink/attributes.ts";
+import { encodeMessages } from "#linux/netlink/message.ts";
+import { IFA, RTA, RTM } from "#linux/netlink/rtnetlink.ts";
+import { hostRanges, parseRanges } from "./host-routes.ts";
+import { addressBytes, contains, firstOf, formatAddress, formatSubnet, lastOf, overlap, parseAddress, parseCidr } from "./ip-address.ts";
 
 const subnet = (text: string) => parseCidr(text) ?? expect.fail(text);
 const address = (text: string) => parseAddress(text) ?? expect.fail(text);
@@ -18,7 +21,6 @@ describe("addresses", () => {
     expect(subnet("255.255.255.255/32").network).toBe(0xffffffffn);
     for (const bad of ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/", "x/8", "fd00::/129"]) expect(parseCidr(bad)).toBeUndefined();
     expect(formatAddress(lastOf(subnet("192.168.0.0/20")))).toBe("192.168.15.255");
-    expect([0xffff0000, 0xffffffff, 0, 0xff00ff00].map(prefixOf)).toEqual([16, 32, 0, undefined]);
   });
 
   test("of IPv6 in all spellings, written in the shortest", () => {
@@ -116,24 +118,46 @@ describe("addresses of a network", () => {
   });
 });
 
-test("routes of the host: little-endian hexadecimal, the default route left out", () => {
-  const text = [
-    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
-    "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0",
-    "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0",
-    "tun0\t000010AC\t00000000\t0001\t0\t0\t0\t0000F0FF\t0\t0\t0",
-    "",
-  ].join("\n");
-  expect(parseRoutes(text).map((route) => `${route.interface} ${formatSubnet(route)}`)).toEqual(["eth0 192.0.2.0/24", "tun0 172.16.0.0/12"]);
-});
+describe("what the host uses", () => {
+  const route = (
+    destination: string | undefined,
+    prefix: number,
+    options: { readonly table?: number; readonly index?: number; readonly flags?: number; readonly type?: number } = {},
+  ) => {
+    const { table = 254, index = 2, flags = 0, type = 1 } = options;
+    const six = destination?.includes(":") ?? false;
+    const rtmsg = Uint8Array.of(six ? 10 : 2, prefix, 0, 0, table, 3, 0, type, flags & 255, flags >> 8, 0, 0);
+    const to = destination === undefined ? [] : [bytes(RTA.DST, addressBytes(address(destination)))];
+    return { type: RTM.NEWROUTE, flags: 2, body: concat([rtmsg, ...to, ...(index === 0 ? [] : [u32(RTA.OIF, index)])]) };
+  };
+  const interfaceAddress = (text: string, prefix: number, index: number) => {
+    const own = addressBytes(address(text));
+    return { type: RTM.NEWADDR, flags: 2, body: concat([Uint8Array.of(own.length === 16 ? 10 : 2, prefix, 0, 0, index, 0, 0, 0), bytes(IFA.ADDRESS, own)]) };
+  };
+  const shown = (routes: Parameters<typeof encodeMessages>[0], addresses: Parameters<typeof encodeMessages>[0] = []) =>
+    parseRanges(encodeMessages(routes), encodeMessages(addresses)).map((range) => `${range.index} ${formatSubnet(range)}`);
 
-test("IPv6 routes of the host: without default, loopback and what every interface has", () => {
-  const text = [
-    "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0",
-    "20010db8000100000000000000000000 30 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0",
-    "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0",
-    "00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000001 00000000 80200001       lo",
-    "",
-  ].join("\n");
-  expect(parseIPv6Routes(text).map((route) => `${route.interface} ${formatSubnet(route)}`)).toEqual(["eth0 2001:db8:1::/48"]);
+  test("routes of all tables, one that leads nowhere too; no default route, no address of its own, nothing that all interfaces have", () => {
+    const own = route("192.0.2.7", 32, { table: 255, type: 2 });
+    expect(
+      shown([route(undefined, 0), route("192.0.2.0", 24), route("172.16.0.0", 12, { table: 0, index: 9 }), route("10.0.0.0", 8, { index: 0, type: 6 }), own]),
+    ).toEqual(["2 192.0.2.0/24", "9 172.16.0.0/12", "undefined 10.0.0.0/8"]);
+    expect(shown([route("fe80::", 64), route("ff00::", 8), route("2001:db8:1::", 48), route("::1", 128), route("2001:db8::9", 128, { flags: 0x200 })])).toEqual(
+      ["2 2001:db8:1::/48"],
+    );
+  });
+
+  test("networks of interfaces, whether there is a route or not", () => {
+    expect(
+      shown(
+        [],
+        [interfaceAddress("172.17.0.1", 16, 5), interfaceAddress("127.0.0.1", 8, 1), interfaceAddress("fd00::1", 64, 5), interfaceAddress("fe80::1", 64, 5)],
+      ),
+    ).toEqual(["5 172.17.0.0/16", "5 fd00::/64"]);
+  });
+
+  test("the helper is asked, and what is ours is left out", async () => {
+    const call = async () => new Map([[0, encodeMessages([route("172.17.0.0", 16, { index: 3 }), route("172.18.0.0", 16, { index: 4 })])]]);
+    expect((await hostRanges({ call }, new Set([3]))).map(formatSubnet)).toEqual(["172.18.0.0/16"]);
+  });
 });

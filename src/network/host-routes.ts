@@ -1,55 +1,44 @@
 /**
- * Ranges that the host itself has routes for.
+ * Ranges that the host itself uses: what it has routes for in any of its tables (a VPN's are often in one of its own), and the networks of its interfaces, whether
+ * they are up or not.
  * @module
  */
-import { readFile } from "node:fs/promises";
-import { errnoOf } from "#core/errors.ts";
-import { prefixOf, type Subnet } from "./ip-address.ts";
+import type { Helper } from "#linux/helper.ts";
+import { encodeMessages, NETLINK_ROUTE } from "#linux/netlink/message.ts";
+import { dumpAddresses, dumpedAddresses, dumpedRoutes, dumpRoutes } from "#linux/netlink/rtnetlink.ts";
+import type { Step } from "#linux/plan.ts";
+import { addressOf, type Subnet, subnetAt } from "./ip-address.ts";
 
-export type HostRoute = Subnet & { readonly interface: string };
+export type HostRange = Subnet & { readonly index: number | undefined };
 
-/** Destinations of the IPv4 main table with their interface; the default route is left out. */
-export function parseRoutes(text: string): HostRoute[] {
-  return text
-    .split("\n")
-    .slice(1)
-    .flatMap((line) => {
-      const fields = line.split("\t");
-      const [name, destination, , , , , , mask] = fields;
-      if (name === undefined || destination === undefined || mask === undefined) return [];
-      const prefix = prefixOf(hostOrder(mask));
-      return prefix === undefined || prefix === 0 ? [] : [{ interface: name.trim(), family: 4, network: BigInt(hostOrder(destination)), prefix }];
-    });
-}
+const ROUTES = 0;
+const ADDRESSES = 1;
+/** What every interface has: link-local and multicast. */
+const isEverywhere = ({ family, network }: Subnet): boolean => family === 6 && (network >> 118n === 0xfe80n >> 6n || network >> 120n === 0xffn);
+const isLoopback = ({ family, network, prefix }: Subnet): boolean => (family === 4 ? network >> 24n === 127n : network === 1n && prefix === 128);
 
-/** /proc/net/route prints network byte order as a little-endian number. */
-function hostOrder(hex: string): number {
-  const value = Number.parseInt(hex, 16);
-  return (((value & 0xff) << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24)) >>> 0;
-}
-
-/** The same of /proc/net/ipv6_route; link-local and multicast ranges are every interface's. */
-export function parseIPv6Routes(text: string): HostRoute[] {
-  return text.split("\n").flatMap((line) => {
-    const [destination, bits, , , , , , , , name] = line.trim().split(/\s+/);
-    if (destination === undefined || bits === undefined || name === undefined || name === "lo" || /^(fe[89ab]|ff)/.test(destination)) return [];
-    const prefix = Number.parseInt(bits, 16);
-    return prefix === 0 ? [] : [{ interface: name, family: 6, network: BigInt(`0x${destination}`), prefix }];
+/** The ranges in the answers to dumps of routes and addresses. Default routes are left out. RangeError when a length does not fit. */
+export function parseRanges(routes: Uint8Array, addresses: Uint8Array): HostRange[] {
+  const all = [...dumpedRoutes(routes), ...dumpedAddresses(addresses)];
+  return all.flatMap(({ destination, prefix, index }) => {
+    if (prefix === 0) return [];
+    const range = { ...subnetAt(addressOf(destination), prefix), index };
+    return isEverywhere(range) || isLoopback(range) ? [] : [range];
   });
 }
 
-/** What the host routes, without routes through `ours`. */
-export async function hostRanges(ours: ReadonlySet<string>): Promise<Subnet[]> {
-  const routes = [...parseRoutes(await readFile("/proc/net/route", "utf8")), ...parseIPv6Routes(await readIfThere("/proc/net/ipv6_route"))];
-  return routes.filter((route) => !ours.has(route.interface));
-}
-
-/** "" where the kernel has no IPv6. */
-async function readIfThere(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return "";
-    throw error;
-  }
+/** What the host uses, without what is there by interfaces of these numbers. */
+export async function hostRanges(helper: Pick<Helper, "call">, ours: ReadonlySet<number>): Promise<Subnet[]> {
+  const dump = (message: ReturnType<typeof dumpRoutes>, tag: number, why: string): Step => ({
+    op: "netlink_dump",
+    where: "host",
+    protocol: NETLINK_ROUTE,
+    message: encodeMessages([message]),
+    tag,
+    why,
+  });
+  const steps = [dump(dumpRoutes(), ROUTES, "ranges that the host has routes for"), dump(dumpAddresses(), ADDRESSES, "networks of its interfaces")];
+  const reports = await helper.call({ steps });
+  const [routes, addresses] = [ROUTES, ADDRESSES].map((tag) => reports.get(tag) ?? new Uint8Array(0));
+  return parseRanges(routes ?? new Uint8Array(0), addresses ?? new Uint8Array(0)).filter(({ index }) => index === undefined || !ours.has(index));
 }

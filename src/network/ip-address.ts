@@ -58,6 +58,15 @@ export function addressBytes({ family, value }: Address): Uint8Array {
   return bytes;
 }
 
+/** The inverse, of four or sixteen bytes. */
+export const addressOf = (bytes: Uint8Array): Address => ({
+  family: bytes.length === 16 ? 6 : 4,
+  value: bytes.reduce((sum, byte) => sum * 256n + BigInt(byte), 0n),
+});
+
+/** The subnet that an address lies in. */
+export const subnetAt = (address: Address, prefix: number): Subnet => ({ family: address.family, network: networkOf(address, prefix), prefix });
+
 /** `10.1.2.3/16` → its subnet and the address itself. */
 export function parseCidr(text: string): (Subnet & { readonly address: Address }) | undefined {
   const [, ip, bits] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
@@ -82,9 +91,3 @@ export const contains = (subnet: Subnet, { family, value }: Address): boolean =>
   family === subnet.family && value >= subnet.network && value <= lastOf(subnet).value;
 export const overlap = (a: Subnet, b: Subnet): boolean => a.family === b.family && a.network <= lastOf(b).value && b.network <= lastOf(a).value;
 export const sameSubnet = (a: Subnet, b: Subnet): boolean => a.family === b.family && a.network === b.network && a.prefix === b.prefix;
-
-/** Prefix length of an IPv4 netmask; undefined when its ones are not contiguous. */
-export function prefixOf(mask: number): number | undefined {
-  const prefix = Math.clz32(~mask >>> 0);
-  return (prefix === 0 ? 0 : (0xffffffff << (32 - prefix)) >>> 0) === mask >>> 0 ? prefix : undefined;
-}

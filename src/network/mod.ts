@@ -6,6 +6,7 @@ import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
 import type { MonitorLink } from "#linux/helper.ts";
 import type { Step } from "#linux/plan.ts";
 import type { NameClient, NameTrace } from "./names/name-server.ts";
+import type { EgressRules } from "./egress/egress-rules.ts";
 import type { Shaping } from "./shaping.ts";
 
 /** Docker's network resource (`/networks`). */
@@ -46,6 +47,8 @@ export interface EndpointRecord {
   HostInterface?: string;
   /** Its name inside the container (`eth0`). */
   Interface?: string;
+  /** Its number among the container's, where the name does not say it. */
+  InterfaceNumber?: number;
   /** The container was given its name server together with this endpoint. */
   NameServer?: true;
 }
@@ -70,9 +73,14 @@ export interface JoinRequest {
   readonly together?: Readonly<Record<string, EndpointConfig>>;
   /** Limits of its bandwidth, on this network as on each of its others. */
   readonly shaping?: Shaping;
+  /** Whom it may call; undefined: whomever its networks reach. */
+  readonly egress?: EgressRules;
   /** Name servers that it was given. */
   readonly dns?: readonly string[] | null;
 }
+
+/** A call, or a question for a name, that a container's egress rules did not allow. */
+export type Refused = { readonly address: string; readonly protocol: string; readonly port: number | undefined } | { readonly host: string };
 
 export interface JoinResult {
   readonly endpoint: EndpointRecord;
@@ -101,6 +109,8 @@ export interface NetworkManager {
   gatewayOf(endpoints: Readonly<Record<string, EndpointConfig>>): string | undefined;
   /** EngineError "unsupported" when this kernel cannot do what is asked for. */
   checkShaping(shaping: Shaping): Promise<void>;
+  /** EngineError "unsupported" when this kernel cannot confine containers. */
+  checkEgress(): Promise<void>;
   /** Changes the limits of a running container's bandwidth, on all of its bridge networks. */
   shape(containerId: string, target: RunningProcess, shaping: Shaping): Promise<void>;
   /** Frees addresses, ports and rules of a container; idempotent. */
@@ -120,17 +130,21 @@ export interface NetworkManager {
   traceName(name: string, type: "A" | "AAAA", client: NameClient | undefined): Promise<NameTrace>;
   /** The container has another name; its endpoints as they are now, by network. */
   rename(containerId: string, name: string): Record<string, EndpointRecord>;
-  /** After a restart: takes the endpoints of running containers back, removes interfaces, rules and ports of others. */
+  /**
+   * After a restart: takes the endpoints of running containers back, removes interfaces, rules and ports of others. Resolves to endpoints that are no more: their cable
+   * is gone, because an engine was killed while it disconnected them, or by somebody else's hand.
+   */
   restore(
     running: readonly {
       readonly containerId: string;
       readonly containerName?: string;
       readonly endpoints: readonly EndpointRecord[];
       readonly ports: Readonly<Record<string, readonly PortBinding[] | null>>;
+      readonly egress?: EgressRules;
       /** What was asked of its endpoints, by network name. */
       readonly asked?: Readonly<Record<string, EndpointConfig>>;
     }[],
-  ): Promise<void>;
+  ): Promise<readonly { readonly containerId: string; readonly networkId: string }[]>;
   /** Which containers are on a network. */
   members(networkId: string): { readonly containerId: string; readonly name: string; readonly endpoint: EndpointRecord }[];
   close(): Promise<void>;
@@ -138,5 +152,7 @@ export interface NetworkManager {
 
 export type { NameTrace } from "./names/name-server.ts";
 export { parseShaping, type Shaping, type ShapingText, shapingOfLabels } from "./shaping.ts";
+export { EGRESS_LABEL, type EgressRules, egressList, parseEgress } from "./egress/egress-rules.ts";
+export { endpointExtras } from "./endpoint-extras.ts";
 export { noAddresses } from "./network-records.ts";
 export { type NetworksOptions, openNetworks } from "./network-manager.ts";

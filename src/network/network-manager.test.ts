@@ -97,7 +97,10 @@ describe("records", () => {
     expect(await code({ Name: "a b" })).toMatch(/^invalid: invalid network name "a b"/);
     expect(await code({ Name: "x", Driver: "overlay" })).toBe("not-found: could not find plugin overlay in v1 plugin registry: plugin not found");
     expect(await code({ Name: "x", Driver: "host" })).toBe('denied: only one instance of "host" network is allowed');
-    expect(await code({ Name: "x", Options: { "com.docker.network.bridge.gateway_mode_ipv6": "routed" } })).toMatch(/^unsupported: the gateway mode "routed"/);
+    const mode = (value: string) => code({ Name: "x", Options: { "com.docker.network.bridge.gateway_mode_ipv6": value } });
+    expect(await mode("isolated")).toBe("invalid: the gateway mode isolated is for internal networks only");
+    expect(await mode("odd")).toBe("invalid: unknown gateway mode odd");
+    expect(await code({ Name: "x", Options: { "com.docker.network.container_iface_prefix": "a/b" } })).toMatch(/^invalid: invalid interface prefix/);
     expect(await code({ Name: "x", Options: { "com.docker.network.bridge.host_binding_ipv4": "::1" } })).toMatch(/^invalid: invalid value "::1"/);
     const two = { Driver: "default", Options: null, Config: [{ Subnet: "10.5.0.0/24" }, { Subnet: "10.6.0.0/24" }] };
     expect(await code({ Name: "x", IPAM: two })).toBe("invalid: bridge driver doesn't support multiple subnets");

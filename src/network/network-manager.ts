@@ -11,14 +11,19 @@ import { newId } from "#core/ids.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import type { Helper, MonitorLink } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { addressesOf, BridgeDriver, ordinalOf } from "./bridge/bridge-driver.ts";
+import { addressesOf, BridgeDriver, confinedTo, ordinalOf, routedFamilies } from "./bridge/bridge-driver.ts";
 import { HostWatch } from "./bridge/host-watch.ts";
-import { BridgeHost, type ForwardingMark, indexOf, tableName } from "./bridge/bridge-host.ts";
-import type { Family } from "./ip-address.ts";
+import { BridgeHost, type ForwardingMark, tableName } from "./bridge/bridge-host.ts";
+import { indexOf } from "./bridge/interface-index.ts";
+import { EgressState } from "./egress/egress-state.ts";
+import type { Confined, Learned } from "./egress/egress-table.ts";
+import { Refusals, type RefusedPacket } from "./egress/refusals.ts";
+import type { Address, Family } from "./ip-address.ts";
 import type { Shaping } from "./shaping.ts";
-import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord, RunningProcess } from "./mod.ts";
+import type { EndpointRecord, JoinRequest, JoinResult, NetworkManager, NetworkRecord, Refused, RunningProcess } from "./mod.ts";
 import { type BridgeSettings, bridgeSettings, noAddresses, PREDEFINED } from "./network-records.ts";
 import { NetworkRegistry } from "./network-registry.ts";
+import type { PublishedPort } from "./bridge/rules.ts";
 import { type Publication, restorePorts } from "./published-ports.ts";
 import { HostResolvConf } from "./host-resolv-conf.ts";
 import { type NameClient, NameServer, type NameTrace } from "./names/name-server.ts";
@@ -40,6 +45,8 @@ export interface NetworksOptions {
   readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
   /** Somebody else had removed it, and it is there again: the rules of all bridge networks, or a network's bridge. */
   readonly onRepaired?: (what: "rules" | "bridge", network: NetworkRecord | undefined) => void;
+  /** A container's egress rules did not allow it. Seldom enough to be read. */
+  readonly onRefused?: (containerId: string, refused: Refused) => void;
 }
 
 /** What is flushed together is lost in many notices. */
@@ -53,6 +60,8 @@ interface Member {
   endpoint: EndpointRecord;
   /** Bridge networks only. */
   publication: Publication | undefined;
+  /** With egress rules. */
+  readonly confined: Confined | undefined;
   readonly priority: number;
   /** `name:alias` */
   readonly links: readonly string[];
@@ -62,7 +71,7 @@ interface Member {
 export async function openNetworks(options: NetworksOptions): Promise<NetworkManager> {
   const { dataRoot, helper, log } = options;
   const bridge = options.bridge ?? { name: bridgeName(dataRoot) };
-  const registry = await NetworkRegistry.open({ dataRoot, bridge });
+  const registry = await NetworkRegistry.open({ dataRoot, helper, bridge });
   const table = tableName(bridge.name);
   const forwarding = await forwardingMark(dataRoot);
   let networks: Networks | undefined;
@@ -70,11 +79,13 @@ export async function openNetworks(options: NetworksOptions): Promise<NetworkMan
     helper,
     table,
     onRulesLost: (known) => networks?.rulesLost(known),
+    onOthersChanged: () => networks?.othersChanged(),
     onLinksLost: (names) => networks?.linksLost(names),
     log: (message) => log("warn", message),
   });
-  const host = new BridgeHost({ helper, table, forwarding, watch, log: (message) => log("info", message) });
-  networks = new Networks({ ...options, registry, host, watch });
+  const refusals = new Refusals({ helper, table, onRefused: (packet) => networks?.packetRefused(packet), log: (message) => log("warn", message) });
+  const host = new BridgeHost({ helper, table, forwarding, watch, refusals, log: (message) => log("info", message) });
+  networks = new Networks({ ...options, registry, host, watch, refusals });
   return networks;
 }
 
@@ -82,6 +93,7 @@ interface Parts extends NetworksOptions {
   readonly registry: NetworkRegistry;
   readonly host: BridgeHost;
   readonly watch: HostWatch;
+  readonly refusals: Refusals;
 }
 
 class Networks implements NetworkManager {
@@ -97,14 +109,24 @@ class Networks implements NetworkManager {
   #nameTable: NameTable | undefined;
 
   readonly #watch: HostWatch;
+  readonly #refusals: Refusals;
+  readonly #egress: EgressState;
   readonly #onRepaired: NonNullable<NetworksOptions["onRepaired"]>;
   #repair: Promise<unknown> | undefined;
+  #lookAtOthers: Promise<unknown> | undefined;
   #lossSeen = false;
 
-  constructor({ registry, host, watch, log, onRepaired = () => undefined }: Parts) {
+  constructor({ registry, host, watch, refusals, log, onRepaired = () => undefined, onRefused = () => undefined }: Parts) {
     this.#registry = registry;
     this.#host = host;
     this.#watch = watch;
+    this.#refusals = refusals;
+    this.#egress = new EgressState({
+      endpointsOf: (containerId) => this.#of(containerId).flatMap(({ confined }) => confined ?? []),
+      open: (learned, now) => host.learn(learned, now),
+      close: (learned) => host.forget(learned),
+      onRefused,
+    });
     this.#log = log;
     this.#onRepaired = onRepaired;
     this.#driver = new BridgeDriver(host, registry, (message) => log("warn", message));
@@ -112,6 +134,7 @@ class Networks implements NetworkManager {
       table: () => (this.#nameTable ??= new NameTable([...this.#members].map(namedEndpoint))),
       resolvers: () => this.#hostResolvConf.resolvers(),
       mayAsk: (containerId) => this.#of(containerId).some(({ network }) => !network.Internal),
+      egress: this.#egress,
     });
   }
 
@@ -123,14 +146,42 @@ class Networks implements NetworkManager {
       .sleep(REPAIR_AFTER_MS)
       .then(async () => {
         this.#repair = undefined; // what is lost from now on is lost again
-        const ports = () => [...this.#members].flatMap(({ publication }) => publication?.published ?? []);
+        const content = () => ({ ...this.#taken(), learned: this.#egress.learned() });
         const seen = this.#lossSeen;
         this.#lossSeen = false;
-        if (!(await this.#host.reapply(ports)) || !seen) return;
+        if (!(await this.#host.reapply(content)) || !seen) return;
         this.#log("warn", `somebody has removed rules of the table inet ${this.#host.table}: they are there again`);
         this.#onRepaired("rules", undefined);
       })
       .catch((error: unknown) => this.#log("error", `cannot restore rules of the table inet ${this.#host.table}: ${String(error)}`));
+  }
+
+  /** Once for all that changes in a moment. */
+  othersChanged(): void {
+    this.#lookAtOthers ??= systemClock
+      .sleep(REPAIR_AFTER_MS)
+      .then(async () => {
+        this.#lookAtOthers = undefined;
+        await this.#host.besideOthers();
+      })
+      .catch((error: unknown) => this.#log("warn", `cannot see to it that Docker's rules let our bridges through: ${String(error)}`));
+  }
+
+  /** For the table. */
+  #taken(): { readonly ports: PublishedPort[]; readonly confined: Confined[] } {
+    const members = [...this.#members];
+    return { ports: members.flatMap(({ publication }) => publication?.published ?? []), confined: members.flatMap(({ confined }) => confined ?? []) };
+  }
+
+  /** Who has this address, of those with egress rules. */
+  #confinedAt(address: Address): Confined | undefined {
+    const same = ({ family, value }: Address) => family === address.family && value === address.value;
+    return [...this.#members].map(({ confined }) => confined).find((confined) => confined?.addresses.some(same));
+  }
+
+  packetRefused(packet: RefusedPacket): void {
+    const confined = this.#confinedAt(packet.source);
+    if (confined !== undefined) this.#egress.packet(confined.containerId, packet);
   }
 
   linksLost(names: readonly string[]): void {
@@ -184,8 +235,9 @@ class Networks implements NetworkManager {
         hint: "stop or disconnect its containers",
       });
     }
-    await this.#registry.remove(record);
-    if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
+    await this.#registry.remove(record, async () => {
+      if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
+    });
   }
 
   async join(request: JoinRequest, slot: number): Promise<JoinResult> {
@@ -193,22 +245,27 @@ class Networks implements NetworkManager {
     const { containerId, containerName: name } = request;
     if (!isWired(network)) {
       const endpoint = bareEndpoint(network, request);
-      this.#members.add({ containerId, name, network, endpoint, publication: undefined, priority: 0, links: [] });
+      this.#members.add({ containerId, name, network, endpoint, publication: undefined, confined: undefined, priority: 0, links: [] });
       return { endpoint, ports: {}, steps: [] };
     }
-    if (request.shaping !== undefined && network.Driver === "macvlan") throw noShaping(network);
+    requireHostsEnd(network, request);
     const ordinal = this.#freeOrdinal(request, network);
     const rivals = request.together === undefined ? [{ network, priority: 0 }] : this.#candidates(request.together);
     const names = await this.#needsNames(network, request);
-    const { endpoint, publication, steps } = await this.#driver.join(network, { request, slot, ordinal, gateways: gatewaysOf(network, rivals), names });
-    this.#add(request, { network, endpoint, publication });
+    const { steps, ...made } = await this.#driver.join(network, { request, slot, ordinal, gateways: gatewaysOf(network, rivals), names });
+    const { endpoint, publication } = made;
+    this.#add(request, { network, ...made });
     return { endpoint, ports: publication.bindings, steps };
   }
 
-  #add({ containerId, containerName: name, endpoint: asked }: JoinRequest, made: Pick<Member, "network" | "endpoint" | "publication">): Member {
+  #add(
+    { containerId, containerName: name, endpoint: asked, egress }: JoinRequest,
+    made: Pick<Member, "network" | "endpoint" | "publication" | "confined">,
+  ): Member {
     // the default network may have got another range while it was joined
     const member = { ...made, containerId, name, network: this.#registry.get(made.network.Id), priority: asked?.GwPriority ?? 0, links: asked?.Links ?? [] };
     this.#members.add(member);
+    if (egress !== undefined) this.#egress.add(containerId, egress);
     if (member.endpoint.NameServer === true) this.#named.set(containerId, undefined);
     this.#nameTable = undefined;
     return member;
@@ -216,11 +273,11 @@ class Networks implements NetworkManager {
 
   /**
    * On networks of the user, as with Docker. On the default one only when the host's resolvers cannot be asked from another namespace: asking them for it is
-   * better than a server somewhere in the world.
+   * better than a server somewhere in the world. And where what is answered decides whom a container may call.
    */
-  async #needsNames(network: NetworkRecord, { containerId, dns }: JoinRequest): Promise<boolean> {
+  async #needsNames(network: NetworkRecord, { containerId, dns, egress }: JoinRequest): Promise<boolean> {
     if (this.#named.has(containerId)) return false;
-    if (network.Name !== "bridge") return true;
+    if (network.Name !== "bridge" || egress !== undefined) return true;
     return (dns ?? []).length === 0 && reachableResolvers(await this.#hostResolvConf.read()).length === 0;
   }
 
@@ -253,7 +310,7 @@ class Networks implements NetworkManager {
     const own = this.#onBridges(containerId);
     if (own.some((member) => member.network.Id === network.Id))
       throw new EngineError("denied", `endpoint with name ${containerName} already exists in network ${network.Name}`);
-    const taken = new Set(own.map(({ endpoint }) => ordinalOf(endpoint.Interface)));
+    const taken = new Set(own.map(({ endpoint }) => ordinalOf(endpoint)));
     let ordinal = 0;
     while (taken.has(ordinal)) ordinal++;
     return ordinal;
@@ -272,7 +329,7 @@ class Networks implements NetworkManager {
     if (!isWired(network)) throw new EngineError("denied", `a running container cannot be connected to a network of the driver ${network.Driver}`);
     const ordinal = this.#freeOrdinal(request, network);
     const before = this.#onBridges(request.containerId);
-    if (request.shaping !== undefined && network.Driver === "macvlan") throw noShaping(network);
+    requireHostsEnd(network, request);
     const old = gatewayAmong(before, 4);
     const gateways = gatewaysOf(network, [...before, { network, priority: request.endpoint?.GwPriority ?? 0 }]);
     // Ports of a container that had no way out until now are published for the first time.
@@ -289,8 +346,9 @@ class Networks implements NetworkManager {
     if (member === undefined) return {};
     this.#members.delete(member);
     this.#nameTable = undefined;
-    const { network, endpoint, publication } = member;
+    const { network, publication } = member;
     if (publication === undefined) return {};
+    const taken = { ...member, publication, learned: this.#takeLearned(member) };
     const others = this.#onBridges(containerId);
     for (const family of gatewaysOf(network, [...others, member])) {
       const next = gatewayAmong(others, family);
@@ -299,19 +357,27 @@ class Networks implements NetworkManager {
     const next = gatewayAmong(others, 4);
     const was = gatewayAmong([...others, member], 4) === member;
     if (!was || next === undefined) {
-      await this.#driver.unplug(network, endpoint, publication, target);
+      await this.#driver.unplug(network, taken, target);
       return was ? { ports: Object.fromEntries(Object.keys(publication.bindings).map((port) => [port, null])) } : {};
     }
     await this.#movePorts(member, next);
-    await this.#driver.unplug(network, endpoint, unpublished, target);
+    await this.#driver.unplug(network, { ...taken, publication: unpublished }, target);
     return { ports: next.publication?.bindings ?? {} };
   }
 
   async #movePorts(from: Member, to: Member): Promise<void> {
-    if (from.publication === undefined || from.publication.held.length === 0) return;
-    const publication = await this.#driver.movePorts(from.publication, to.endpoint, this.#lostPort(to.name));
+    if (from.publication === undefined || from.publication.published.length === 0) return;
+    const publication = await this.#driver.movePorts(from.publication, to, this.#lostPort(to.name));
     from.publication = unpublished;
     to.publication = publication;
+  }
+
+  #takeLearned({ confined }: Member): Learned[] {
+    return confined === undefined ? [] : this.#egress.take(confined);
+  }
+
+  async checkEgress(): Promise<void> {
+    await this.#driver.checkEgress();
   }
 
   async checkShaping(shaping: Shaping): Promise<void> {
@@ -331,8 +397,10 @@ class Networks implements NetworkManager {
     this.#nameTable = undefined;
     for (const member of this.#of(containerId)) {
       this.#members.delete(member);
-      if (member.publication !== undefined) await this.#driver.leave(member.network, member.endpoint, member.publication);
+      const { network, publication } = member;
+      if (publication !== undefined) await this.#driver.leave(network, { ...member, publication, learned: this.#takeLearned(member) });
     }
+    this.#egress.forget(containerId);
   }
 
   async resolvConf(options: Parameters<NetworkManager["resolvConf"]>[0]): Promise<string> {
@@ -341,13 +409,21 @@ class Networks implements NetworkManager {
     return buildResolvConf(await this.#hostResolvConf.read(), options, source);
   }
 
-  async restore(running: Parameters<NetworkManager["restore"]>[0]): Promise<void> {
-    for (const each of running) await this.#restoreOne(each);
+  async restore(running: Parameters<NetworkManager["restore"]>[0]): ReturnType<NetworkManager["restore"]> {
+    const lost: { readonly containerId: string; readonly networkId: string }[] = [];
+    for (const each of running) {
+      const cables = await Promise.all(each.endpoints.map(({ HostInterface: name }) => (name === undefined ? 0 : indexOf(name))));
+      for (const [i, { NetworkID: networkId }] of each.endpoints.entries())
+        if (cables[i] === undefined) lost.push({ containerId: each.containerId, networkId });
+      await this.#restoreOne({ ...each, endpoints: each.endpoints.filter((_, i) => cables[i] !== undefined) });
+    }
     const members = [...this.#members].filter((member) => member.publication !== undefined);
     const used = new Set(members.filter(({ network }) => network.Driver === "bridge").map(({ network }) => network.Id));
-    const ports = members.flatMap(({ publication }) => publication?.published ?? []);
-    await this.#host.restore(await this.#bridges(used), ports);
+    const isStillOpen = ({ source }: Learned) => this.#confinedAt(source) !== undefined;
+    for (const learned of await this.#host.restore(await this.#bridges(used), this.#taken(), isStillOpen))
+      this.#egress.adopt(this.#confinedAt(learned.source)?.containerId ?? "", learned);
     await this.#driver.sweep(this.#registry.bridges(), new Set(members.flatMap(({ endpoint }) => endpoint.HostInterface ?? [])));
+    return lost;
   }
 
   async #restoreOne({
@@ -356,6 +432,7 @@ class Networks implements NetworkManager {
     endpoints,
     ports,
     asked,
+    egress,
   }: Parameters<NetworkManager["restore"]>[0][number]): Promise<void> {
     for (const endpoint of endpoints) {
       const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
@@ -372,12 +449,19 @@ class Networks implements NetworkManager {
       }
       const priority = asked?.[endpoint.NetworkName]?.GwPriority ?? 0;
       const links = asked?.[endpoint.NetworkName]?.Links ?? [];
-      this.#members.add({ containerId, name, network, endpoint, publication, priority, links });
+      const cable = endpoint.HostInterface;
+      const confined =
+        egress === undefined || cable === undefined || publication === undefined
+          ? undefined
+          : confinedTo(egress, bridgeSettings(network), addresses, containerId, cable);
+      this.#members.add({ containerId, name, network, endpoint, publication, confined, priority, links });
+      if (egress !== undefined) this.#egress.add(containerId, egress);
       if (endpoint.NameServer === true) this.#named.set(containerId, undefined);
     }
     // the same choice as when it was joined
     const gateway = gatewayAmong(this.#onBridges(containerId), 4);
-    if (gateway !== undefined) gateway.publication = await restorePorts(ports, addressesOf(gateway.endpoint), this.#lostPort(name));
+    if (gateway !== undefined)
+      gateway.publication = await restorePorts(ports, addressesOf(gateway.endpoint), routedFamilies(gateway.network), this.#lostPort(name));
   }
 
   #lostPort(name: string): (error: unknown) => void {
@@ -401,6 +485,7 @@ class Networks implements NetworkManager {
   /** Ports stay open for the containers that go on; when there are none, the host is left as it was found. */
   async close(): Promise<void> {
     this.#watch.close();
+    this.#refusals.close();
     for (const stop of this.#named.values()) stop?.();
     await this.#driver.settled();
     const publications = [...this.#members].flatMap(({ publication }) => publication ?? []);
@@ -416,7 +501,7 @@ class Networks implements NetworkManager {
   #onBridges(containerId: string): Member[] {
     return this.#of(containerId)
       .filter((member) => member.publication !== undefined)
-      .sort((a, b) => ordinalOf(a.endpoint.Interface) - ordinalOf(b.endpoint.Interface));
+      .sort((a, b) => ordinalOf(a.endpoint) - ordinalOf(b.endpoint));
   }
 }
 
@@ -456,8 +541,12 @@ function gatewaysOf(network: NetworkRecord, members: readonly Rival[]): Family[]
   return ([4, 6] as const).filter((family) => gatewayAmong(members, family)?.network.Id === network.Id);
 }
 
-const noShaping = ({ Name }: NetworkRecord): EngineError =>
-  new EngineError("unsupported", `a network rate cannot be set on network ${Name}: the other end of a macvlan interface is not the host's to limit`);
+/** What is sent by a macvlan interface does not pass the host's stack. */
+function requireHostsEnd({ Name, Driver }: NetworkRecord, { shaping, egress }: JoinRequest): void {
+  if (Driver !== "macvlan" || (shaping === undefined && egress === undefined)) return;
+  const what = shaping === undefined ? "egress rules" : "a network rate";
+  throw new EngineError("unsupported", `${what} cannot be set on network ${Name}: the other end of a macvlan interface is not the host's to limit`);
+}
 
 /** `host` and `none` have nothing to give. */
 function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): EndpointRecord {

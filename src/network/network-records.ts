@@ -19,6 +19,8 @@ export const BRIDGE_OPTION = {
   hostBindingNew: "com.docker.network.host_ipv4",
   gatewayMode4: "com.docker.network.bridge.gateway_mode_ipv4",
   gatewayMode6: "com.docker.network.bridge.gateway_mode_ipv6",
+  inhibitIPv4: "com.docker.network.bridge.inhibit_ipv4",
+  interfacePrefix: "com.docker.network.container_iface_prefix",
   isDefault: "com.docker.network.bridge.default_bridge",
   mtu: "com.docker.network.driver.mtu",
 } as const;
@@ -92,7 +94,7 @@ export function userNetwork(options: Partial<NetworkRecord> & { readonly Name: s
     IPAM: { Driver: "default", Options: options.IPAM?.Options ?? {}, Config: ranges(name, options.IPAM?.Config ?? [], enableIPv6, networks, inUse) },
     Internal: options.Internal ?? false,
     Attachable: options.Attachable ?? false,
-    Options: driver === "macvlan" ? macvlanOptions(options.Options ?? {}) : validOptions(options.Options ?? {}),
+    Options: driver === "macvlan" ? macvlanOptions(options.Options ?? {}) : validOptions(options.Options ?? {}, options.Internal ?? false),
     Labels: options.Labels ?? {},
   });
 }
@@ -139,12 +141,17 @@ function mtuOf(options: Record<string, string>): number | undefined {
   return mtu === undefined ? undefined : Number(mtu);
 }
 
-function validOptions(options: Record<string, string>): Record<string, string> {
+/** What a packet to or from outside meets. `routed`: no translation, published ports of the container itself are open; `isolated`: the host has no address there either. */
+const GATEWAY_MODES = ["nat", "nat-unprotected", "routed", "isolated"] as const;
+export type GatewayMode = (typeof GATEWAY_MODES)[number];
+const isGatewayMode = (mode: string): mode is GatewayMode => (GATEWAY_MODES as readonly string[]).includes(mode);
+
+function validOptions(options: Record<string, string>, internal: boolean): Record<string, string> {
   const name = options[BRIDGE_OPTION.name];
   if (name !== undefined && !/^[^\s/:]{1,15}$/.test(name))
     throw new EngineError("invalid", `invalid interface name "${name}": 1 to 15 characters without spaces, / and :`);
   mtuOf(options);
-  for (const key of [BRIDGE_OPTION.icc, BRIDGE_OPTION.masquerade]) {
+  for (const key of [BRIDGE_OPTION.icc, BRIDGE_OPTION.masquerade, BRIDGE_OPTION.inhibitIPv4]) {
     const value = options[key];
     if (value !== undefined && !/^(true|false|0|1)$/.test(value)) throw new EngineError("invalid", `invalid value "${value}" for ${key}: want true or false`);
   }
@@ -154,12 +161,13 @@ function validOptions(options: Record<string, string>): Record<string, string> {
   }
   for (const key of [BRIDGE_OPTION.gatewayMode4, BRIDGE_OPTION.gatewayMode6]) {
     const mode = options[key] ?? "";
-    if (mode === "routed" || mode === "isolated")
-      throw new EngineError("unsupported", `the gateway mode "${mode}" is not supported by this engine`, {
-        hint: `use nat or nat-unprotected; without masquerading: ${BRIDGE_OPTION.masquerade}=false`,
-      });
-    if (!["", "nat", "nat-unprotected"].includes(mode)) throw new EngineError("invalid", `unknown gateway mode ${mode}`);
+    if (mode !== "" && !isGatewayMode(mode)) throw new EngineError("invalid", `unknown gateway mode ${mode}`, { hint: `one of ${GATEWAY_MODES.join(", ")}` });
+    if (mode === "isolated" && !internal)
+      throw new EngineError("invalid", "the gateway mode isolated is for internal networks only", { hint: "add --internal" });
   }
+  const prefix = options[BRIDGE_OPTION.interfacePrefix] ?? "";
+  if (prefix !== "" && !/^[a-zA-Z][a-zA-Z0-9_.-]{0,11}$/.test(prefix))
+    throw new EngineError("invalid", `invalid interface prefix "${prefix}": 1 to 12 letters and digits`);
   return options;
 }
 
@@ -168,8 +176,9 @@ export interface BridgeRange {
   readonly subnet: Subnet;
   readonly gateway: Address;
   readonly masquerade: boolean;
-  /** Every port of its containers may be reached from outside, by who has a route (gateway mode nat-unprotected). */
-  readonly open: boolean;
+  readonly mode: GatewayMode;
+  /** The host has the gateway's address. */
+  readonly onHost: boolean;
 }
 
 /** What the driver needs to know of a bridge network. */
@@ -182,6 +191,8 @@ export interface BridgeSettings {
   readonly mtu: number;
   readonly icc: boolean;
   readonly internal: boolean;
+  /** What names of interfaces in containers begin with. */
+  readonly interfacePrefix: string;
   /** Address that ports without one are published on; undefined = all, IPv6 too. */
   readonly hostBinding: string | undefined;
 }
@@ -195,9 +206,17 @@ export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkR
       const gateway = parseAddress(gatewayText);
       if (subnet === undefined || gateway === undefined) throw new EngineError("corrupt", `network ${Id} is stored without a subnet or gateway`);
       if (subnet.family !== family) continue;
-      const gatewayMode = Options[family === 4 ? BRIDGE_OPTION.gatewayMode4 : BRIDGE_OPTION.gatewayMode6];
+      const asked = Options[family === 4 ? BRIDGE_OPTION.gatewayMode4 : BRIDGE_OPTION.gatewayMode6] ?? "";
+      const gatewayMode = isGatewayMode(asked) ? asked : "nat";
+      const inhibited = family === 4 && /^(true|1)$/.test(Options[BRIDGE_OPTION.inhibitIPv4] ?? "");
       const { network, prefix } = subnet;
-      return { subnet: { family, network, prefix }, gateway, masquerade: flag(BRIDGE_OPTION.masquerade), open: gatewayMode === "nat-unprotected" };
+      return {
+        subnet: { family, network, prefix },
+        gateway,
+        masquerade: gatewayMode !== "routed" && flag(BRIDGE_OPTION.masquerade),
+        mode: gatewayMode,
+        onHost: gatewayMode !== "isolated" && !inhibited,
+      };
     }
     return undefined;
   };
@@ -212,6 +231,7 @@ export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkR
     mtu: Number(Options[BRIDGE_OPTION.mtu] ?? 1500),
     icc: flag(BRIDGE_OPTION.icc),
     internal: Internal,
+    interfacePrefix: Options[BRIDGE_OPTION.interfacePrefix] || "eth",
     hostBinding: binding === undefined || binding === "" || binding === "0.0.0.0" ? undefined : binding,
   };
 }

@@ -5,6 +5,8 @@
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
 import { choosePool, type Pools, poolsOf, subnetOf } from "./address-pool.ts";
+import type { Helper } from "#linux/helper.ts";
+import { indexOf } from "./bridge/interface-index.ts";
 import { hostRanges } from "./host-routes.ts";
 import { addressAt, overlap, parseCidr, sameSubnet, type Subnet } from "./ip-address.ts";
 import type { NetworkRecord } from "./mod.ts";
@@ -12,6 +14,7 @@ import { bridgeSettings, defaultBridge, hostNetwork, noneNetwork, PREDEFINED, us
 import { loadNetworks, saveNetworks } from "./network-store.ts";
 
 export interface RegistryOptions {
+  readonly helper: Pick<Helper, "call">;
   readonly dataRoot: string;
   readonly bridge: { readonly name: string; readonly subnet?: string };
 }
@@ -60,7 +63,13 @@ export class NetworkRegistry {
   /** Ranges of networks here, and what the host routes elsewhere. */
   async #rangesInUse(...alsoOurs: readonly string[]): Promise<Subnet[]> {
     const ours = this.bridges().map(bridgeSettings);
-    return [...this.#ranges(), ...(await hostRanges(new Set([...alsoOurs, ...ours.map(({ interfaceName }) => interfaceName)])))];
+    return [...this.#ranges(), ...(await this.#hostRanges([...alsoOurs, ...ours.map(({ interfaceName }) => interfaceName)]))];
+  }
+
+  /** What the host uses, without what is there by these interfaces. */
+  async #hostRanges(interfaces: readonly string[]): Promise<Subnet[]> {
+    const indexes = await Promise.all(interfaces.map(indexOf));
+    return await hostRanges(this.#options.helper, new Set(indexes.filter((index) => index !== undefined)));
   }
 
   /** Of all networks. */
@@ -122,9 +131,16 @@ export class NetworkRegistry {
     return record;
   }
 
-  async remove(record: NetworkRecord): Promise<void> {
+  /** Nobody finds it any more; what it has on the host is taken down before the file forgets it, so that a crash in between leaves nothing unknown. */
+  async remove(record: NetworkRecord, takeDown: () => Promise<void> = async () => undefined): Promise<void> {
     this.#records = this.#records.filter((each) => each !== record);
     this.#pools.delete(record.Id);
+    try {
+      await takeDown();
+    } catch (error) {
+      this.#records.push(record);
+      throw error;
+    }
     await this.#save();
   }
 
@@ -133,7 +149,7 @@ export class NetworkRegistry {
     const record = this.get("bridge");
     if (this.#options.bridge.subnet !== undefined) return record;
     const { interfaceName, ipv4 } = bridgeSettings(record);
-    const elsewhere = await hostRanges(new Set([interfaceName]));
+    const elsewhere = await this.#hostRanges([interfaceName]);
     if (!elsewhere.some((range) => overlap(range, ipv4.subnet))) return record;
     const others = this.#records.filter((each) => each !== record);
     const pool = choosePool([...elsewhere, ...others.flatMap(({ IPAM }) => IPAM.Config.map(subnetOf))], 16);

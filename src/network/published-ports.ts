@@ -5,7 +5,7 @@
 import type { PortBinding } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import type { PublishedPort } from "./bridge/rules.ts";
-import { type Address, formatAddress, parseAddress } from "./ip-address.ts";
+import { type Address, type Family, formatAddress, parseAddress } from "./ip-address.ts";
 import { type HeldPort, parseContainerPort, parseHostPort, type PortRequest, releaseAll, takePort } from "./ports/host-ports.ts";
 
 export type Bindings = Readonly<Record<string, readonly PortBinding[] | null>>;
@@ -27,16 +27,28 @@ interface Wanted {
 export interface Addresses {
   readonly ipv4: Address;
   readonly ipv6: Address | undefined;
+  /** Families that nothing is translated for. */
+  readonly routed?: readonly Family[];
 }
 
-function requests(ports: Bindings, { ipv4 }: Addresses, defaultIp: string | undefined): Wanted[] {
+function requests(ports: Bindings, { ipv4, routed = [] }: Addresses, defaultIp: string | undefined): Wanted[] {
   return Object.entries(ports).flatMap(([key, list]) => {
     const { port, protocol } = parseContainerPort(key);
     const target = { host: formatAddress(ipv4), port };
-    return (list ?? []).map((binding) => ({
-      key,
-      request: { protocol, ...addressesFor(binding.HostIp || defaultIp || ""), ...parseHostPort(binding), target },
-    }));
+    return (list ?? []).flatMap((binding) => {
+      const { hostIps, optionalIps } = addressesFor(binding.HostIp || defaultIp || "");
+      const translated = hostIps.filter((ip) => !routed.includes(ip.includes(":") ? 6 : 4));
+      return translated.length === 0 ? [] : [{ key, request: { protocol, hostIps: translated, optionalIps, ...parseHostPort(binding), target } }];
+    });
+  });
+}
+
+/** Ports that are open at the container's own addresses. */
+function openPorts(ports: Bindings, { ipv4, ipv6, routed = [] }: Addresses): PublishedPort[] {
+  const addresses = [ipv4, ipv6].filter((address) => address !== undefined).filter(({ family }) => routed.includes(family));
+  return Object.entries(ports).flatMap(([key, list]) => {
+    const { port, protocol } = parseContainerPort(key);
+    return list === null ? [] : addresses.map((address) => ({ protocol, hostAddress: undefined, hostPort: 0, address, port }));
   });
 }
 
@@ -59,7 +71,7 @@ function ruleFor({ protocol, target }: PortRequest, { ipv4, ipv6 }: Addresses, h
 export async function publishPorts(ports: Bindings, addresses: Addresses, defaultIp: string | undefined): Promise<Publication> {
   const bindings: Record<string, PortBinding[] | null> = Object.fromEntries(Object.entries(ports).map(([key, list]) => [key, list === null ? null : []]));
   const held: HeldPort[] = [];
-  const published: PublishedPort[] = [];
+  const published: PublishedPort[] = openPorts(ports, addresses);
   try {
     for (const { key, request } of requests(ports, addresses, defaultIp)) {
       const taken = await takePort(request);
@@ -80,12 +92,13 @@ export async function publishPorts(ports: Bindings, addresses: Addresses, defaul
 export async function restorePorts(
   ports: Bindings,
   { ipv4, ipv6 }: { readonly ipv4: Address | undefined; readonly ipv6: Address | undefined },
+  routed: readonly Family[],
   onLost: (error: unknown) => void,
 ): Promise<Publication> {
   if (ipv4 === undefined) return { held: [], published: [], bindings: {} };
-  const addresses = { ipv4, ipv6 };
+  const addresses = { ipv4, ipv6, routed };
   const held: HeldPort[] = [];
-  const published: PublishedPort[] = [];
+  const published: PublishedPort[] = openPorts(ports, addresses);
   for (const { request } of requests(ports, addresses, undefined)) {
     for (const hostIp of request.hostIps) published.push(...ruleFor(request, addresses, hostIp, request.first));
     try {

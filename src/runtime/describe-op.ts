@@ -70,6 +70,8 @@ export class OpDescriber {
         return `write ${quote(op.data)} to the child's /proc/PID/${op.name}`;
       case "netlink_watch":
         return "report what the kernel tells of changes";
+      case "netlink_dump":
+        return "report all that the kernel answers";
       case "names":
         return `bind a name server's sockets to ${[24, 16, 8, 0].map((shift) => (op.address >>> shift) & 255).join(".")}:${op.port} in the child's network`;
       case "close":

@@ -412,7 +412,7 @@ export function createFakeEngine(): FakeEngine {
       create: async () => ({ id: "c".repeat(64), warning: "" }),
       remove: unsupported("remove"),
       members: () => [],
-      traceName: async () => ({ found: [], asked: [], internal: false }),
+      traceName: async () => ({ found: [], asked: [], internal: false, refused: false }),
       prune: async () => [],
     },
     volumes: {

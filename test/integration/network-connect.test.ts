@@ -151,6 +151,31 @@ inOwnHost(import.meta.filename, "connect and disconnect", [], () => {
     expect(t.engine.networks.members(t.engine.networks.get("blue").Id)).toEqual([]);
   });
 
+  // WHERRY_MANY=500 for the full number
+  const many = Number(process.env["WHERRY_MANY"] ?? 16);
+  test(`${many} containers on one network: each has its own address and name, and nothing stays of them`, { timeout: many * 3_000 + 60_000 }, async () => {
+    await network("crowd", { IPAM: { Driver: "default", Options: null, Config: [{ Subnet: "10.93.0.0/20" }] } });
+    const ids: string[] = [];
+    for (let from = 0; from < many; from += 8)
+      ids.push(
+        ...(await Promise.all(
+          Array.from({ length: Math.min(8, many - from) }, (_, i) => t.start(["sleep", "1000"], {}, { NetworkMode: "crowd" }, `crowd${from + i}`)),
+        )),
+      );
+    const addresses = ids.map((id) => endpointOf(id, "crowd").IPAddress);
+    expect(new Set(addresses).size).toBe(many);
+    expect(cables()).toHaveLength(many);
+    const [first = "", last = ""] = [ids[0], ids.at(-1)];
+    expect(await inside(first, `ping -c 1 -W 2 crowd${many - 1}`)).toContain(`(${endpointOf(last, "crowd").IPAddress})`);
+    await t.reopen();
+    expect(t.engine.networks.members(t.engine.networks.get("crowd").Id)).toHaveLength(many);
+    expect(await inside(last, "ping -c 1 -W 2 crowd0")).toContain(`(${addresses[0]})`);
+    for (let from = 0; from < many; from += 8)
+      await Promise.all(ids.slice(from, from + 8).map((id) => t.engine.containers.remove(id, { force: true, volumes: true })));
+    expect(cables()).toEqual([]);
+    expect(sh("ip route; nft list ruleset 2>/dev/null || true")).not.toMatch(/10\.93\.0\.([2-9]|1\d)\b/);
+  });
+
   test("two hundred times on and off leaves nothing", { timeout: 60_000 }, async () => {
     await network("blue", { IPAM: { Driver: "default", Options: null, Config: [{ Subnet: "10.95.1.0/29" }] } });
     const id = await t.start(["sleep", "100"], {}, { NetworkMode: "bridge" });

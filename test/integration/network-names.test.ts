@@ -169,6 +169,22 @@ inOwnHost(import.meta.filename, "names", ["nsenter"], () => {
     }
   });
 
+  test("nobody else is answered: the name server is its container's alone", async () => {
+    const web = await start("web", "blue");
+    const other = await start("other", "blue");
+    const { IPAddress: address, Gateway: gateway } = t.engine.containers.get(web).endpoints.blue!;
+    const script = `const s = require("dgram").createSocket("udp4"), all = []; const [message, ...to] = process.argv.slice(1);
+      s.on("message", (m, r) => all.push(r.address)); s.on("error", () => {});
+      for (const at of to) for (const port of [53, 64053]) s.send(Buffer.from(message, "hex"), port, at);
+      setTimeout(() => { console.log(JSON.stringify(all)); process.exit(); }, 700);`;
+    const question = dns.encode({ type: "query", id: 9, flags: 0x0100, questions: [{ name: "web", type: "A" }] }).toString("hex");
+    const asked = (enter: readonly string[], ...to: string[]) => outputOf([...enter, process.execPath, "-e", script, question, ...to]);
+    const inside = (id: string) => ["nsenter", "-t", String(t.engine.containers.get(id).state.pid), "-n"];
+    expect(JSON.parse(await asked(inside(other), address, gateway))).toEqual([]);
+    expect(JSON.parse(await asked(["env"], address, gateway, "127.0.0.11", "127.0.0.1"))).toEqual([]);
+    expect(JSON.parse(await asked(inside(web), "127.0.0.11"))).not.toEqual([]); // the same question, where it may be asked
+  });
+
   test("a flood is slowed down, and nobody else feels it", async () => {
     const noisy = await start("noisy", "blue");
     const quiet = await start("quiet", "blue");

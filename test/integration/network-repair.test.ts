@@ -98,6 +98,57 @@ inOwnHost(import.meta.filename, "repairs", ["nft"], () => {
     expect(ruleset()).toContain("meta mark 0x00000007 drop");
   });
 
+  test("firewalls of others are reloaded: their own tables come and go, ours stays", async () => {
+    // as firewalld does it (its table, replaced in one transaction) and ufw (all of the filter table by iptables-restore)
+    const zones = "table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept; ct state established accept; }; }";
+    for (let i = 0; i < 2; i++) sh(`printf '%s' 'add table inet firewalld; delete table inet firewalld; ${zones}' | nft -f -`);
+    if (sh("command -v iptables-restore || true") !== "")
+      sh("printf '*filter\\n:INPUT ACCEPT\\n:FORWARD ACCEPT\\n:OUTPUT ACCEPT\\nCOMMIT\\n' | iptables-restore");
+    expect(await get("http://127.0.0.1:8077/")).toBe("hi\n");
+    expect(ruleset()).toContain(`table inet ${table}`);
+    await sleep(200);
+    expect(events).toEqual([]);
+    // older ones flush everything and load their own
+    sh(`printf '%s' 'flush ruleset; ${zones}' | nft -f -`);
+    await eventually(
+      async () => events.length,
+      (count) => count > 0,
+      5000,
+    );
+    expect(await back("http://127.0.0.1:8077/")).toBe("hi\n");
+    expect(ruleset()).toContain("table inet firewalld");
+    expect(events).toMatchObject([{ Action: "repair" }]);
+    sh("nft delete table inet firewalld; nft delete table ip filter 2>/dev/null || true");
+  });
+
+  test.skipIf(sh("command -v iptables-nft || true") === "")(
+    "beside Docker, whose policy drops what is not its own: our bridges are let through, again after its rules were made anew; iptables goes on reading them",
+    async () => {
+      const docker = () =>
+        sh("iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -I FORWARD -j DOCKER-USER; iptables-nft -A DOCKER-USER -j RETURN");
+      const pings = async () => (await t.exec(id, ["ping", "-c", "1", "-W", "1", "10.79.0.2"])).code;
+      sh("ip netns add out; ip link add wire0 type veth peer name wire1 netns out; ip link set wire0 up; ip addr add 10.79.0.1/24 dev wire0");
+      sh("ip -n out link set wire1 up; ip -n out addr add 10.79.0.2/24 dev wire1");
+      try {
+        docker();
+        await eventually(pings, (code) => code === 0, 5000);
+        const { Id } = t.engine.networks.get("blue");
+        expect(sh("iptables-nft -S FORWARD")).toContain(`-A FORWARD -i br-${Id.slice(0, 12)}`);
+        sh("iptables-nft -F FORWARD; iptables-nft -I FORWARD -j DOCKER-USER");
+        await eventually(pings, (code) => code === 0, 5000);
+        expect(sh("iptables-nft -S FORWARD").match(/-i br-/g)).toHaveLength(1);
+        sh("iptables-nft -I DOCKER-USER -o wire0 -j DROP"); // what an administrator has there goes first
+        expect(await pings()).not.toBe(0);
+        await t.engine.networks.create({ Name: "other" });
+        await t.engine.networks.remove("other");
+        expect(sh("iptables-nft -S FORWARD").match(/-i br-/g)).toHaveLength(1);
+        expect(events).toEqual([]);
+      } finally {
+        sh("ip netns del out; nft delete table ip filter");
+      }
+    },
+  );
+
   test("a second table drops: that holds; ours comes back when it was flushed with it", async () => {
     sh("nft add table inet guard; nft add chain inet guard f '{ type filter hook forward priority 10 ; }'; nft add rule inet guard f tcp dport 80 drop");
     const before = await t.exec(id, ["true"]);

@@ -202,6 +202,7 @@ export const hostConfig: Field<HostConfig> = object<HostConfig>({
   Init: (value, path) => (value === undefined ? undefined : orNull(flag)(value, path)),
   WherryHealthOnFailure: optional(healthAction),
   WherryBoundLog: optional(flag),
+  WherryEgress: optional(list(text)),
   WherryPublishHost: optional((value, path) => {
     const address = text(value, path);
     if (address !== "" && isIP(address) === 0) throw new EngineError("invalid", `${path}: "${address.slice(0, 64)}" is no IP address`);

@@ -169,5 +169,7 @@ export interface NameTraceJson {
   readonly found: readonly { readonly network: string; readonly container: string; readonly addresses: readonly string[] }[];
   /** It may ask nobody: it is on internal networks only. */
   readonly internal: boolean;
+  /** Its egress rules do not let it ask for this name. */
+  readonly refused: boolean;
   readonly asked: readonly { readonly server: string; readonly result: string; readonly answered: boolean; readonly ms: number }[];
 }

@@ -54,6 +54,12 @@ export const u16 = (type: number, value: number): Uint8Array =>
 export const u32 = (type: number, value: number): Uint8Array => bytes(type, uint32(value));
 export const u32be = (type: number, value: number): Uint8Array => bytes(type, uint32be(value));
 
+export const u64be = (type: number, value: bigint): Uint8Array =>
+  bytes(
+    type,
+    fixed(8, (view) => view.setBigUint64(0, value, false)),
+  );
+
 /** Bare numbers, for payloads and register data. */
 export const uint32 = (value: number): Uint8Array => fixed(4, (view) => view.setUint32(0, value >>> 0, true));
 export const uint32be = (value: number): Uint8Array => fixed(4, (view) => view.setUint32(0, value >>> 0, false));

@@ -4,11 +4,12 @@
  * @module
  * @see kernel net/netfilter/nft_*.c; `nft --debug=netlink` prints rules in these terms
  */
-import { bytes, concat, nested, string, u32be, uint16be, uint32 } from "./attributes.ts";
+import { bytes, concat, nested, string, u8, u32be, u64be, uint16be, uint32 } from "./attributes.ts";
 import { NFTA } from "./nftables.ts";
 
 const META = { IIFNAME: 6, OIFNAME: 7, NFPROTO: 15, L4PROTO: 16, IIFKIND: 26, OIFKIND: 27 } as const;
-const CMP = { EQ: 0, NEQ: 1 } as const;
+const CMP = { EQ: 0, NEQ: 1, LTE: 3, GTE: 5 } as const;
+const LINK_HEADER = 0;
 const NETWORK_HEADER = 1;
 const TRANSPORT_HEADER = 2;
 const NFPROTO = { 4: 2, 6: 10 } as const;
@@ -108,6 +109,65 @@ export const setPort = (protocol: "tcp" | "udp", which: "source" | "destination"
     u32be(8, 0),
   ),
 ];
+
+const source = (number: 4 | 6, register: number) =>
+  payload(NETWORK_HEADER, number === 4 ? SOURCE_OFFSET[4] : SOURCE_OFFSET[16], number === 4 ? 4 : 16, register);
+const destination = (number: 4 | 6, register: number) =>
+  payload(NETWORK_HEADER, number === 4 ? DESTINATION_OFFSET[4] : DESTINATION_OFFSET[16], number === 4 ? 4 : 16, register);
+const NFT_LOOKUP_F_INV = 1;
+const isIn = (set: string, is = true) => expression("lookup", u32be(2, 1), string(1, set), ...(is ? [] : [u32be(5, NFT_LOOKUP_F_INV)]));
+/** Registers for a source address and what follows on it: each part is padded to four bytes, and the 32-bit registers 8, 9, … lie upon 1 to 4. */
+const FOLLOWING = { 4: [9, 10, 11], 6: [12, 16, 17] } as const;
+
+/** `ip saddr != @SET` */
+export const sourceNotInSet = (number: 4 | 6, set: string): Uint8Array[] => [source(number, 1), isIn(set, false)];
+/** `ip saddr . ip daddr @SET` */
+export const addressesInSet = (number: 4 | 6, set: string): Uint8Array[] => [source(number, 1), destination(number, FOLLOWING[number][0]), isIn(set)];
+/** `ip saddr . ip daddr . meta l4proto . th dport @SET` */
+export const flowInSet = (number: 4 | 6, set: string): Uint8Array[] => [
+  source(number, 1),
+  destination(number, FOLLOWING[number][0]),
+  meta(META.L4PROTO, FOLLOWING[number][1]),
+  destinationPort(FOLLOWING[number][2]),
+  isIn(set),
+];
+
+/** `ip daddr . meta l4proto . th dport @SET` */
+export const serviceInSet = (number: 4 | 6, set: string): Uint8Array[] => [
+  ...family(number),
+  destination(number, 1),
+  meta(META.L4PROTO, BEHIND[number][0]),
+  destinationPort(BEHIND[number][1]),
+  isIn(set),
+];
+
+const IPPROTO_ICMPV6 = 58;
+/** `meta l4proto icmp` or `ipv6-icmp` */
+export const icmp = (number: 4 | 6): Uint8Array[] => [meta(META.L4PROTO, 1), compare(1, CMP.EQ, Uint8Array.of(number === 4 ? 1 : IPPROTO_ICMPV6))];
+/** `icmpv6 type 133-137`: who has which address on the link, and by whom one leaves it */
+export const neighbourDiscovery = (): Uint8Array[] => [
+  meta(META.L4PROTO, 1),
+  compare(1, CMP.EQ, Uint8Array.of(IPPROTO_ICMPV6)),
+  payload(TRANSPORT_HEADER, 0, 1, 1),
+  compare(1, CMP.GTE, Uint8Array.of(133)),
+  compare(1, CMP.LTE, Uint8Array.of(137)),
+];
+
+/** `ether type N` */
+export const etherType = (type: number): Uint8Array[] => [payload(LINK_HEADER, 12, 2, 1), compare(1, CMP.EQ, uint16be(type))];
+/** `ip saddr A` or `ip6 saddr A`, or not, where the family is known */
+export const sourceIs = (address: Uint8Array, is = true): Uint8Array[] => [source(address.length === 4 ? 4 : 6, 1), compare(1, operation(is), address)];
+/** `arp saddr ip != A` */
+export const arpSourceIsNot = (address: Uint8Array): Uint8Array[] => [payload(NETWORK_HEADER, 14, 4, 1), compare(1, CMP.NEQ, address)];
+
+const UNIT_SECOND = 1n;
+/** `limit rate N/second burst N packets` */
+export const perSecond = (count: number): Uint8Array[] => [expression("limit", u64be(1, BigInt(count)), u64be(2, UNIT_SECOND), u32be(3, count))];
+/** `log group N` */
+export const logTo = (group: number): Uint8Array[] => [expression("log", bytes(1, uint16be(group)))];
+const REJECT = { ICMPX: 2, ADMIN_PROHIBITED: 3 } as const;
+/** `reject with icmpx admin-prohibited` (in prerouting: 5.9) */
+export const reject = (): Uint8Array[] => [expression("reject", u32be(1, REJECT.ICMPX), u8(2, REJECT.ADMIN_PROHIBITED))];
 
 const destinationPort = (register: number) => payload(TRANSPORT_HEADER, 2, 2, register);
 

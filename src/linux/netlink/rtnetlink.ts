@@ -6,7 +6,7 @@
 import { bytes, concat, decodeAttributes, nested, string, textOf, u8, u32 } from "./attributes.ts";
 import { decodeMessages, type NetlinkMessage, NLM_F } from "./message.ts";
 
-export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const;
+export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, GETADDR: 22, NEWROUTE: 24, GETROUTE: 26 } as const;
 export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
 export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, FLAGS: 8 } as const;
 /** No duplicate address detection: an address is of use at once. */
@@ -23,6 +23,8 @@ const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_UNIVERSE = 0;
 const RTN_UNICAST = 1;
+const RT_TABLE_LOCAL = 255;
+const RTM_F_CLONED = 0x200;
 /** Linux: IFNAMSIZ with its NUL. */
 const MAX_NAME = 15;
 
@@ -153,4 +155,44 @@ const familyOf = (address: Uint8Array): number => (address.length === 16 ? AF_IN
 export function newDefaultRoute(gateway: Uint8Array, index: number): NetlinkMessage {
   const rtmsg = Uint8Array.of(familyOf(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0);
   return { type: RTM.NEWROUTE, flags: NLM_F.ACK | NLM_F.CREATE | NLM_F.REPLACE, body: concat([rtmsg, bytes(RTA.GATEWAY, gateway), u32(RTA.OIF, index)]) };
+}
+
+/** A range that is somewhere, and by which interface. */
+export interface DumpedRange {
+  /** Four or sixteen bytes. */
+  readonly destination: Uint8Array;
+  readonly prefix: number;
+  readonly index: number | undefined;
+}
+
+/** Asks for all routes of both families, in all tables. */
+export const dumpRoutes = (): NetlinkMessage => ({ type: RTM.GETROUTE, flags: NLM_F.DUMP, body: new Uint8Array(12) });
+/** Asks for all addresses of all interfaces. */
+export const dumpAddresses = (): NetlinkMessage => ({ type: RTM.GETADDR, flags: NLM_F.DUMP, body: new Uint8Array(8) });
+
+const numberOf = (payload: Uint8Array | undefined): number | undefined =>
+  payload?.length === 4 ? new DataView(payload.buffer, payload.byteOffset, 4).getUint32(0, true) : undefined;
+const lengthOf: Readonly<Record<number, number>> = { [AF_INET]: 4, [AF_INET6]: 16 };
+
+/** Destinations in the answers to {@link dumpRoutes}, without the host's own addresses and what is remembered of single ones. RangeError when a length does not fit. */
+export function dumpedRoutes(answers: Uint8Array): DumpedRange[] {
+  return decodeMessages(answers).flatMap(({ type, body }) => {
+    if (type !== RTM.NEWROUTE || body.length < 12) return [];
+    const attributes = decodeAttributes(body.subarray(12));
+    const length = lengthOf[body[0] ?? 0];
+    const cloned = (new DataView(body.buffer, body.byteOffset + 8, 4).getUint32(0, true) & RTM_F_CLONED) !== 0;
+    if (length === undefined || cloned || body[4] === RT_TABLE_LOCAL) return [];
+    const destination = attributes.get(RTA.DST) ?? new Uint8Array(length);
+    return destination.length === length ? [{ destination, prefix: body[1] ?? 0, index: numberOf(attributes.get(RTA.OIF)) }] : [];
+  });
+}
+
+/** Networks in the answers to {@link dumpAddresses}. RangeError when a length does not fit. */
+export function dumpedAddresses(answers: Uint8Array): DumpedRange[] {
+  return decodeMessages(answers).flatMap(({ type, body }) => {
+    if (type !== RTM.NEWADDR || body.length < 8) return [];
+    const destination = decodeAttributes(body.subarray(8)).get(IFA.ADDRESS);
+    const length = lengthOf[body[0] ?? 0];
+    return destination === undefined || destination.length !== length ? [] : [{ destination, prefix: body[1] ?? 0, index: numberOf(body.subarray(4, 8)) }];
+  });
 }

@@ -7,14 +7,19 @@ import { systemClock } from "#core/clock.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Step } from "#linux/plan.ts";
-import { type Address, type Family, formatAddress, parseAddress } from "../ip-address.ts";
+import { type Address, type Family, formatAddress, lastOf, parseAddress } from "../ip-address.ts";
 import type { EndpointRecord, JoinRequest, NetworkRecord, RunningProcess } from "../mod.ts";
+import { endpointExtras } from "../endpoint-extras.ts";
 import type { AddressPool } from "../address-pool.ts";
+import { boxesOf, type EgressRules, neighboursOf } from "../egress/egress-rules.ts";
+import type { Confined, Learned } from "../egress/egress-table.ts";
 import { BRIDGE_OPTION, type BridgeRange, type BridgeSettings, bridgeSettings } from "../network-records.ts";
 import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
+import { requireSctp } from "../ports/sctp.ts";
 import { type Addresses, type Publication, publishPorts, restorePorts } from "../published-ports.ts";
-import { type BridgeHost, indexOf, macOf, portsOf } from "./bridge-host.ts";
+import { type BridgeHost, macOf, portsOf } from "./bridge-host.ts";
+import { indexOf } from "./interface-index.ts";
 import { isImpaired, type Shaping } from "../shaping.ts";
 import { type Cable, type EndpointWiring, endpointSteps, type MacvlanPart, plugSteps, removeInnerSteps, rerouteSteps, reshapeSteps } from "./endpoint-steps.ts";
 
@@ -29,6 +34,7 @@ const ADDRESS_TIMEOUT_MS = 2_000;
 export interface BridgeEndpoint {
   readonly endpoint: EndpointRecord;
   readonly publication: Publication;
+  readonly confined: Confined | undefined;
 }
 
 interface Prepared extends BridgeEndpoint {
@@ -74,23 +80,27 @@ export class BridgeDriver {
       await this.#host.perform(plugSteps(wiring, target));
       return made;
     } catch (error) {
-      await this.unplug(network, made.endpoint, made.publication, target);
+      await this.unplug(network, { ...made, learned: [] }, target);
       throw error;
     }
   }
 
   /** The default route of a running container goes through this endpoint from now on. */
-  async reroute(network: NetworkRecord, { Interface }: EndpointRecord, target: RunningProcess, family: Family): Promise<void> {
+  async reroute(network: NetworkRecord, endpoint: EndpointRecord, target: RunningProcess, family: Family): Promise<void> {
     const { ipv4, ipv6 } = bridgeSettings(network);
     const range = family === 4 ? ipv4 : ipv6;
-    if (range !== undefined) await this.#host.perform(rerouteSteps(target, range.gateway, FIRST_INNER_INDEX + ordinalOf(Interface)));
+    if (range !== undefined) await this.#host.perform(rerouteSteps(target, range.gateway, FIRST_INNER_INDEX + ordinalOf(endpoint)));
   }
 
   /** Ports that led to one endpoint of a container lead to another one. `onLost` is told of those that somebody else has taken in between. */
-  async movePorts(from: Publication, to: EndpointRecord, onLost: (error: unknown) => void): Promise<Publication> {
+  async movePorts(
+    from: Publication,
+    { endpoint: to, network }: { readonly endpoint: EndpointRecord; readonly network: NetworkRecord },
+    onLost: (error: unknown) => void,
+  ): Promise<Publication> {
     await releaseAll(from.held);
     await this.#host.unpublish(from.published);
-    const publication = await restorePorts(from.bindings, addressesOf(to), onLost);
+    const publication = await restorePorts(from.bindings, addressesOf(to), routedFamilies(network), onLost);
     await this.#host.publish(publication.published, to.HostInterface);
     return publication;
   }
@@ -99,7 +109,8 @@ export class BridgeDriver {
     const present = await indexOf(bridgeSettings(network).interfaceName);
     const record = network.Name === "bridge" && present === undefined ? await this.#registry.settleDefaultBridge() : network;
     const settings = bridgeSettings(record);
-    const addresses = await this.#takeAddresses(record, request);
+    const extras = endpointExtras(request.endpoint);
+    const addresses = { ...(await this.#takeAddresses(record, request)), routed: routedFamilies(record) };
     let publication: Publication | undefined;
     const endpointId = newId();
     try {
@@ -108,7 +119,11 @@ export class BridgeDriver {
       // the same ports may have led to a container whose rules are on their way out
       if (publication.published.length > 0) await Promise.all(this.#unpublishing);
       const mac = request.endpoint?.MacAddress ? parseMac(request.endpoint.MacAddress) : macOf(addresses.ipv4);
-      const name = `eth${ordinal}`;
+      const name = extras.name ?? `${settings.interfacePrefix}${ordinal}`;
+      const cable = link.kind === "cable" ? link.host.name : undefined;
+      const confined =
+        request.egress === undefined || cable === undefined ? undefined : confinedTo(request.egress, settings, addresses, request.containerId, cable);
+      if (confined !== undefined) await this.#host.prepareEgress();
       const inner = (address: Address, { subnet, gateway }: BridgeRange) => ({
         address,
         subnet,
@@ -123,20 +138,24 @@ export class BridgeDriver {
           mac,
           ipv4: inner(addresses.ipv4, settings.ipv4),
           ipv6: addresses.ipv6 !== undefined && settings.ipv6 !== undefined ? inner(addresses.ipv6, settings.ipv6) : undefined,
+          linkLocal: extras.linkLocal,
+          sysctls: extras.sysctls(name),
         },
         table: this.#host.table,
         ports: publication.published,
         shaping: request.shaping,
+        confined,
         names,
       };
       const endpoint = endpointRecord(record, settings, request, {
         addresses,
         mac,
-        hostName: link.kind === "cable" ? link.host.name : undefined,
+        hostName: cable,
+        ordinal,
         endpointId,
         name,
       });
-      return { endpoint: { ...endpoint, ...(names ? { NameServer: true } : {}) }, publication, wiring };
+      return { endpoint: { ...endpoint, ...(names ? { NameServer: true } : {}) }, publication, confined, wiring };
     } catch (error) {
       if (publication !== undefined) await releaseAll(publication.held);
       this.#free(record, addresses);
@@ -164,9 +183,9 @@ export class BridgeDriver {
   /** Changes limits on both ends of the cables of a running container. */
   async shape(endpoints: readonly EndpointRecord[], target: RunningProcess, shaping: Shaping): Promise<void> {
     const ends = await Promise.all(
-      endpoints.map(async ({ HostInterface, Interface }) => ({
-        host: await indexOf(HostInterface ?? ""),
-        container: FIRST_INNER_INDEX + ordinalOf(Interface),
+      endpoints.map(async (endpoint) => ({
+        host: await indexOf(endpoint.HostInterface ?? ""),
+        container: FIRST_INNER_INDEX + ordinalOf(endpoint),
       })),
     );
     const cables = ends.flatMap(({ host, container }) => (host === undefined ? [] : [{ host, container }]));
@@ -174,12 +193,10 @@ export class BridgeDriver {
   }
 
   async #publish(request: JoinRequest, settings: BridgeSettings, addresses: Addresses, endpointId: string): Promise<Publication> {
+    const ports = settings.internal || settings.macvlan !== undefined ? {} : request.ports;
+    if (Object.keys(ports).some((port) => port.endsWith("/sctp"))) await requireSctp();
     try {
-      return await publishPorts(
-        settings.internal || settings.macvlan !== undefined ? {} : request.ports,
-        addresses,
-        settings.hostBinding ?? request.publishHost,
-      );
+      return await publishPorts(ports, addresses, settings.hostBinding ?? request.publishHost);
     } catch (error) {
       if (!isEngineError(error, "kernel")) throw error;
       const message = `driver failed programming external connectivity on endpoint ${request.containerName} (${endpointId}): ${error.message}`;
@@ -187,7 +204,7 @@ export class BridgeDriver {
     }
   }
 
-  async #takeAddresses(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<Addresses> {
+  async #takeAddresses(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<Omit<Addresses, "routed">> {
     const { ipv4, ipv6 } = this.#registry.pools(record);
     const asked = endpoint?.IPAMConfig;
     const wanted = (text: string, family: Family): Address | undefined => {
@@ -229,20 +246,27 @@ export class BridgeDriver {
     if (addresses.ipv6 !== undefined) ipv6?.free(addresses.ipv6);
   }
 
-  /** Frees ports at once; rules follow, and then the address, when the cable is gone: it must never be there twice. */
-  async leave(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication): Promise<void> {
+  async checkEgress(): Promise<void> {
+    await this.#host.requireEgress();
+  }
+
+  /** Frees ports at once; rules follow, and then the address, when the cable is gone: it must never be there twice, nor without its limits. */
+  async leave(network: NetworkRecord, { endpoint, publication, confined, learned }: Taken): Promise<void> {
     await releaseAll(publication.held);
     if (publication.published.length > 0) this.#later(this.#unpublishing, "remove rules", this.#host.unpublish(publication.published));
-    const unplugged = this.#unplug(endpoint.HostInterface).finally(() => this.#free(network, addressesOf(endpoint)));
+    const unplugged = this.#unplug(endpoint.HostInterface)
+      .then(() => (confined === undefined ? undefined : this.#host.release(confined, learned)))
+      .finally(() => this.#free(network, addressesOf(endpoint)));
     this.#later(this.#leaving, `remove the interface ${endpoint.HostInterface}`, unplugged);
   }
 
   /** The same for a container that goes on: its cable is pulled out. */
-  async unplug(network: NetworkRecord, endpoint: EndpointRecord, publication: Publication, target: RunningProcess): Promise<void> {
+  async unplug(network: NetworkRecord, { endpoint, publication, confined, learned }: Taken, target: RunningProcess): Promise<void> {
     await releaseAll(publication.held);
     await this.#host.unpublish(publication.published);
     if (endpoint.HostInterface !== undefined) await this.#host.removeInterface(endpoint.HostInterface);
     else if (endpoint.Interface !== undefined) await this.#host.perform(removeInnerSteps(target, endpoint.Interface));
+    if (confined !== undefined) await this.#host.release(confined, learned);
     this.#free(network, addressesOf(endpoint));
   }
 
@@ -279,11 +303,40 @@ export class BridgeDriver {
   }
 }
 
+/** What an endpoint has, when it goes. */
+export interface Taken extends BridgeEndpoint {
+  readonly learned: readonly Learned[];
+}
+
+/** What a container with such rules may call from its place in a network. */
+export function confinedTo(
+  rules: EgressRules,
+  { ipv4, ipv6 }: BridgeSettings,
+  addresses: { readonly ipv4: Address | undefined; readonly ipv6: Address | undefined },
+  containerId: string,
+  cable: string,
+): Confined {
+  const near = (range: BridgeRange | undefined) => (range === undefined ? [] : neighboursOf(range.subnet.network, lastOf(range.subnet).value, range.gateway));
+  return {
+    containerId,
+    cable,
+    addresses: [addresses.ipv4, addresses.ipv6].filter((address) => address !== undefined),
+    boxes: { 4: boxesOf(rules, 4, near(ipv4)), 6: boxesOf(rules, 6, near(ipv6)) },
+  };
+}
+
 function endpointRecord(
   { Name, Id }: NetworkRecord,
   { ipv4, ipv6, internal }: BridgeSettings,
   { containerId, containerName, hostname, endpoint }: JoinRequest,
-  made: { readonly addresses: Addresses; readonly mac: Uint8Array; readonly hostName: string | undefined; readonly endpointId: string; readonly name: string },
+  made: {
+    readonly addresses: Addresses;
+    readonly mac: Uint8Array;
+    readonly hostName: string | undefined;
+    readonly endpointId: string;
+    readonly name: string;
+    readonly ordinal: number;
+  },
 ): EndpointRecord {
   const aliases = endpoint?.Aliases ?? null;
   return {
@@ -302,6 +355,7 @@ function endpointRecord(
     DNSNames: Name === "bridge" ? [] : [...new Set([containerName, ...(aliases ?? []), shortId(containerId), hostname])].filter((name) => name !== ""),
     ...(made.hostName === undefined ? {} : { HostInterface: made.hostName }),
     Interface: made.name,
+    ...(made.name === `eth${made.ordinal}` ? {} : { InterfaceNumber: made.ordinal }),
   };
 }
 
@@ -311,8 +365,15 @@ export const addressesOf = ({ IPAddress, GlobalIPv6Address }: EndpointRecord): {
   ipv6: parseAddress(GlobalIPv6Address),
 });
 
-/** `eth3` → 3. Records of before there were several have none. */
-export const ordinalOf = (name: string | undefined): number => Number(/^eth(\d+)$/.exec(name ?? "")?.[1] ?? 0);
+/** The number of an endpoint's interface: said, or that of `eth3`. */
+export const ordinalOf = ({ Interface, InterfaceNumber }: Pick<EndpointRecord, "Interface" | "InterfaceNumber">): number =>
+  InterfaceNumber ?? Number(/^eth(\d+)$/.exec(Interface ?? "")?.[1] ?? 0);
+
+/** Families for which a network's published ports are the container's own. */
+export function routedFamilies(network: NetworkRecord): Family[] {
+  const { ipv4, ipv6 } = bridgeSettings(network);
+  return [ipv4, ipv6].filter((range) => range?.mode === "routed").map((range) => range?.subnet.family ?? 4);
+}
 
 /** EngineError "invalid" for what is no unicast MAC address. */
 function parseMac(text: string): Uint8Array {

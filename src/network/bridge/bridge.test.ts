@@ -2,22 +2,24 @@ import { describe, expect, test } from "vitest";
 import { decodeAttributes, textOf } from "#linux/netlink/attributes.ts";
 import { decodeMessages, encodeMessages, type NetlinkMessage, NLM_F } from "#linux/netlink/message.ts";
 import { NFT_MSG, NFTA } from "#linux/netlink/nftables.ts";
-import type { Step } from "#linux/plan.ts";
+import { type Helper, PlanError } from "#linux/helper.ts";
+import type { Plan, Step } from "#linux/plan.ts";
 import { parseAddress, parseCidr } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
-import { macOf, tableName } from "./bridge-host.ts";
+import { BridgeHost, macOf, tableName } from "./bridge-host.ts";
 import { type Cable, type EndpointWiring, endpointSteps } from "./endpoint-steps.ts";
-import { freshTransaction, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
+import { freshTransactions, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
 
 const ip = (text: string) => parseAddress(text)!;
 const blue: BridgeSettings = {
   interfaceName: "blue0",
-  ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, open: false },
+  ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, mode: "nat", onHost: true },
   ipv6: undefined,
   macvlan: undefined,
   mtu: 1500,
   icc: true,
   internal: false,
+  interfacePrefix: "eth",
   hostBinding: undefined,
 };
 const web: PublishedPort = { protocol: "tcp", hostAddress: undefined, hostPort: 8080, address: ip("172.30.0.2"), port: 80 };
@@ -68,16 +70,30 @@ describe("rules", () => {
   });
 
   test("IPv6 adds its masquerading; who opens a network lets everybody in", () => {
-    const six = { subnet: parseCidr("fd00::/64")!, gateway: ip("fd00::1"), masquerade: true, open: true };
+    const six = { subnet: parseCidr("fd00::/64")!, gateway: ip("fd00::1"), masquerade: true, mode: "nat-unprotected" as const, onHost: true };
     const lines = show(rulesTransaction({ table: "t", bridges: [{ ...blue, ipv6: six }], closeForwarding: [6] }));
     expect(count(lines, "newrule postrouting")).toBe(5);
     expect(count(lines, "newrule forward")).toBe(7);
   });
 
   test("a fresh table keeps the user's chain and loses all ports", () => {
-    const lines = show(freshTransaction({ table: "t", bridges: [], closeForwarding: [] }));
+    const lines = show(freshTransactions({ table: "t", bridges: [], closeForwarding: [] }, { ports: [], confined: [], learned: [] }, 0).flat());
     expect(lines).not.toContain("deltable");
-    expect(lines.slice(-5)).toEqual(["delsetelem ports", "delsetelem addressed_ports", "delsetelem ports6", "delsetelem addressed_ports6", "end"]);
+    expect(lines).toEqual(expect.arrayContaining(["delsetelem ports", "delsetelem addressed_ports", "delsetelem ports6", "delsetelem addressed_ports6"]));
+    expect(lines.slice(-3)).toEqual(["delset learned6", "delset learned_any6", "end"]); // nobody is confined
+  });
+
+  test("confined endpoints are so in the same transaction; what answers have opened stays", () => {
+    const confined = { containerId: "c", cable: "veth1", addresses: [ip("172.30.0.2")], boxes: { 4: [], 6: [] } };
+    const options = { table: "t", bridges: [blue], closeForwarding: [], egress: { group: 9 } };
+    const [first = [], ...more] = freshTransactions(options, { ports: [], confined: new Array(101).fill(confined), learned: [] }, 0);
+    const lines = show(first);
+    expect(lines).toEqual(
+      expect.arrayContaining(["delsetelem confined", "delsetelem allowed", "newsetelem confined", "newrule egress", "newchain veth1", "newrule veth1"]),
+    );
+    expect(lines).not.toContain("delsetelem learned");
+    expect([count(lines, "newsetelem confined"), more.length]).toEqual([100, 1]);
+    expect(encodeMessages(first).length).toBeLessThan(1 << 20);
   });
 
   test("hundreds of bridges still fit in one plan step (1 MiB)", () => {
@@ -116,10 +132,19 @@ describe("steps of an endpoint", () => {
   const wiring: EndpointWiring = {
     slot: 4,
     link: cable,
-    container: { name: "eth0", index: 100, mac: macOf(ip("172.30.0.2")), ipv4: { ...blue.ipv4, address: ip("172.30.0.2") }, ipv6: undefined },
+    container: {
+      name: "eth0",
+      index: 100,
+      mac: macOf(ip("172.30.0.2")),
+      ipv4: { ...blue.ipv4, address: ip("172.30.0.2") },
+      ipv6: undefined,
+      linkLocal: [],
+      sysctls: [],
+    },
     table: "t",
     ports: [],
     shaping: undefined,
+    confined: undefined,
     names: false,
   };
   const line = (step: Step) =>
@@ -161,4 +186,21 @@ describe("steps of an endpoint", () => {
 
 test("names that keep daemons apart", () => {
   expect(["wherry0", "wherry-0a1b2c3d", "test0"].map(tableName)).toEqual(["wherry", "wherry-0a1b2c3d", "wherry-test0"]);
+});
+
+test("a kernel without nf_tables, or with iptables alone: the reason is said", async () => {
+  const call = async (plan: Plan) => {
+    throw new PlanError(plan, 0, 95, "EOPNOTSUPP");
+  };
+  const host = new BridgeHost({
+    helper: { call } as unknown as Helper, // only plans are called here
+    table: "t",
+    forwarding: { turnedOn: [], remember: async () => undefined },
+    watch: { start: async () => undefined },
+    refusals: { start: async () => undefined },
+    log: () => undefined,
+  });
+  const reason = "bridge networks need nf_tables, which this kernel does not have (it answered EOPNOTSUPP)";
+  await expect(host.publish([web], undefined)).rejects.toMatchObject({ code: "unsupported", message: reason });
+  await expect(host.requireEgress()).rejects.toMatchObject({ code: "unsupported", message: expect.stringContaining("egress rules are not supported") });
 });

@@ -9,6 +9,8 @@ import { type Direction, type Shaping, shapingMessages, unshaped } from "../shap
 import { type Address, addressBytes, formatAddress, lastOf, type Subnet } from "../ip-address.ts";
 import type { RunningProcess } from "../mod.ts";
 import { namesStep, redirectStep } from "../names/redirect.ts";
+import { type Confined, confineMessages } from "../egress/egress-table.ts";
+import { nftBatch } from "#linux/netlink/nftables.ts";
 import { type PublishedPort, publishTransactions } from "./rules.ts";
 
 const INWARDS = "limits what the container receives: what the host's end of its cable sends";
@@ -47,10 +49,15 @@ export interface EndpointWiring {
     readonly mac: Uint8Array;
     readonly ipv4: InnerAddress;
     readonly ipv6: InnerAddress | undefined;
+    /** Further addresses, which lead nowhere but to the link. */
+    readonly linkLocal: readonly Address[];
+    /** Files below /proc/sys and what is written to them. */
+    readonly sysctls: readonly { readonly path: string; readonly value: string }[];
   };
   readonly table: string;
   readonly ports: readonly PublishedPort[];
   readonly shaping: Shaping | undefined;
+  readonly confined: Confined | undefined;
   /** The container gets its name server with this endpoint. */
   readonly names: boolean;
 }
@@ -115,7 +122,7 @@ function linkSteps(wiring: EndpointWiring): Step[] {
 }
 
 /** The host's side: the pair, its place in the bridge, its limits. */
-function cableSteps({ slot, container, ports, shaping }: EndpointWiring, { bridge, host }: Cable): Step[] {
+function cableSteps({ slot, container, ports, shaping, table, confined }: EndpointWiring, { bridge, host }: Cable): Step[] {
   const pair = newVeth(
     { name: host.name, index: host.index, master: bridge.index, mtu: bridge.mtu, up: true },
     { name: container.name, index: container.index, mac: container.mac, mtu: bridge.mtu, namespaceFd: SLOT_BASE + slot },
@@ -127,6 +134,9 @@ function cableSteps({ slot, container, ports, shaping }: EndpointWiring, { bridg
   return [
     netlinkStep("host", NETLINK_ROUTE, cable, `a virtual cable: ${host.name}, a port of the bridge ${bridge.name}, and ${container.name} inside the container`),
     ...(inwards.length > 0 ? [netlinkStep("host", NETLINK_ROUTE, inwards, INWARDS)] : []),
+    ...(confined === undefined
+      ? []
+      : [netlinkStep("host", NETLINK_NETFILTER, nftBatch(confineMessages(table, [confined])), "what it may call, and that it keeps to its own addresses")]),
   ];
 }
 
@@ -135,9 +145,12 @@ const publishSteps = ({ table, ports, container: { ipv4 } }: EndpointWiring): St
     netlinkStep("host", NETLINK_NETFILTER, messages, `published ports lead to ${formatAddress(ipv4.address)}`),
   );
 
+const LINK_LOCAL_PREFIX = { 4: 16, 6: 64 } as const;
+
 /** What is done in the container's namespace. */
 function innerSteps({ container, shaping, names }: EndpointWiring, where: "host" | "child"): Step[] {
-  const { name, index, ipv4, ipv6 } = container;
+  const { name, index, ipv4, ipv6, linkLocal, sysctls } = container;
+  const hasIPv6 = ipv6 !== undefined || linkLocal.some(({ family }) => family === 6);
   const outwards = shaping === undefined ? [] : shapingMessages(index, shaping.egress, shaping);
   const addresses = [ipv4, ...(ipv6 === undefined ? [] : [ipv6])];
   const configure = [
@@ -149,6 +162,7 @@ function innerSteps({ container, shaping, names }: EndpointWiring, where: "host"
         ...(subnet.family === 4 ? { broadcast: addressBytes(lastOf(subnet)) } : {}),
       }),
     ),
+    ...linkLocal.map((address) => newAddress({ index, address: addressBytes(address), prefix: LINK_LOCAL_PREFIX[address.family] })),
     linkUp(index),
     ...addresses.flatMap(({ gateway }) => (gateway === undefined ? [] : [newDefaultRoute(addressBytes(gateway), index)])),
   ];
@@ -163,8 +177,8 @@ function innerSteps({ container, shaping, names }: EndpointWiring, where: "host"
       dir: NO_SLOT,
       path: `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`,
       flags: 0n,
-      data: new TextEncoder().encode(ipv6 === undefined ? "1" : "0"),
-      why: ipv6 === undefined ? "the network has no IPv6" : "the network has IPv6",
+      data: new TextEncoder().encode(hasIPv6 ? "0" : "1"),
+      why: hasIPv6 ? "the network has IPv6" : "the network has no IPv6",
       see: "kernel: ip-sysctl",
       // a kernel without IPv6; one with it says later what it lacks
       ignore: ["ENOENT"],
@@ -172,7 +186,20 @@ function innerSteps({ container, shaping, names }: EndpointWiring, where: "host"
     },
     ...(names ? [redirectStep(where)] : []),
     ...(outwards.length > 0 ? [netlinkStep(where, NETLINK_ROUTE, outwards, OUTWARDS)] : []),
-    netlinkStep(where, NETLINK_ROUTE, configure, texts.join("; ")),
+    netlinkStep(where, NETLINK_ROUTE, configure, [...texts, ...linkLocal.map((address) => `link-local ${formatAddress(address)}`)].join("; ")),
+    ...sysctls.map(
+      ({ path, value }): Step => ({
+        op: "write",
+        where,
+        dir: NO_SLOT,
+        path,
+        flags: 0n,
+        data: new TextEncoder().encode(value),
+        why: `a setting of ${name} that was asked for`,
+        see: "kernel: ip-sysctl",
+        section,
+      }),
+    ),
   ];
 }
 

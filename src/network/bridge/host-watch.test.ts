@@ -27,3 +27,14 @@ test("a transaction may come in several datagrams", () => {
   expect(notices.lost(encodeMessages([notice(DELTABLE, 1, string(1, "wherry"))]))).toBe(false);
   expect(notices.lost(encodeMessages([by("nft")]))).toBe(true);
 });
+
+test("changes of the table filter by others are told once, our own are not", () => {
+  const notices = new RuleNotices("wherry");
+  const rule = notice(6, 2, string(1, "filter"), string(2, "FORWARD"));
+  notices.lost(encodeMessages([rule, by("wherry-helper")]));
+  expect(notices.othersChanged()).toBe(false);
+  expect(notices.lost(encodeMessages([rule, by("dockerd")]))).toBe(false);
+  expect([notices.othersChanged(), notices.othersChanged()]).toEqual([true, false]);
+  notices.lost(encodeMessages([notice(6, 2, string(1, "nat"), string(2, "X")), by("dockerd")]));
+  expect(notices.othersChanged()).toBe(false);
+});

@@ -6,8 +6,9 @@ import { systemClock } from "#core/clock.ts";
 import { type Helper, PlanError } from "#linux/helper.ts";
 import { textOf } from "#linux/netlink/attributes.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from "#linux/netlink/message.ts";
-import { NFPROTO_INET, NFT_MSG, type NftNotice, nftNotices } from "#linux/netlink/nftables.ts";
+import { NFPROTO_INET, NFPROTO_NETDEV, NFT_MSG, type NftNotice, nftNotices } from "#linux/netlink/nftables.ts";
 import { deletedLinks } from "#linux/netlink/rtnetlink.ts";
+import { FILTER_FAMILIES, FILTER_TABLE } from "./beside-docker.ts";
 import { USER_CHAIN } from "./rules.ts";
 
 /** Bits of NFNLGRP_NFTABLES (7) and RTNLGRP_LINK (1). */
@@ -24,6 +25,8 @@ export interface HostWatchOptions {
   readonly table: string;
   /** `known`: false when nobody could see what happened meanwhile. */
   readonly onRulesLost: (known: boolean) => void;
+  /** Another program has changed the rules of the table `filter`. */
+  readonly onOthersChanged: () => void;
   readonly onLinksLost: (names: readonly string[]) => void;
   readonly log: (message: string) => void;
 }
@@ -54,13 +57,13 @@ export class HostWatch {
   }
 
   async #run(listening: () => void): Promise<void> {
-    const { helper, onRulesLost, onLinksLost, log } = this.#options;
+    const { helper, onRulesLost, onOthersChanged, onLinksLost, log } = this.#options;
     const sockets = [NETLINK_NETFILTER, NFT_GROUP, NETLINK_NETFILTER, NETLINK_ROUTE, LINK_GROUP, NETLINK_ROUTE];
     for (let first = true; !this.#closed; first = false) {
       let ready = 0;
       try {
         await helper.watch(
-          { steps: [{ op: "netlink_watch", where: "host", sockets, why: "whether somebody else changes what the networks need" }] },
+          { steps: [{ op: "netlink_watch", where: "host", sockets, setup: new Uint8Array(0), why: "whether somebody else changes what the networks need" }] },
           (protocol, data) => {
             if (this.#closed) return;
             if (data?.length === 0) {
@@ -71,6 +74,7 @@ export class HostWatch {
             } else if (protocol === NETLINK_NETFILTER) {
               if (data === undefined) onRulesLost(false);
               else if (this.#rules.lost(data)) onRulesLost(true);
+              if (this.#rules.othersChanged()) onOthersChanged();
             } else if (data !== undefined) onLinksLost(deletedLinks(data));
           },
         );
@@ -88,6 +92,8 @@ export class HostWatch {
 export class RuleNotices {
   readonly #table: string;
   #removed = false;
+  #filterTouched = false;
+  #othersChanged = false;
 
   constructor(table: string) {
     this.#table = table;
@@ -99,17 +105,34 @@ export class RuleNotices {
     for (const notice of nftNotices(datagram)) {
       if (notice.type === NFT_MSG.NEWGEN) {
         const process = textOf(notice.attributes.get(GENERATION_PROCESS) ?? new Uint8Array(0));
-        if (this.#removed && !process.startsWith("wherry-")) lost = true;
+        const byOthers = !process.startsWith("wherry-");
+        if (this.#removed && byOthers) lost = true;
+        if (this.#filterTouched && byOthers) this.#othersChanged = true;
         this.#removed = false;
+        this.#filterTouched = false;
       } else if (this.#isOurs(notice)) this.#removed = true;
+      else if (isFilter(notice)) this.#filterTouched = true;
     }
     return lost;
   }
 
+  /** Whether anybody else has changed the table `filter` since this was asked last. */
+  othersChanged(): boolean {
+    const changed = this.#othersChanged;
+    this.#othersChanged = false;
+    return changed;
+  }
+
   #isOurs({ type, family, attributes }: NftNotice): boolean {
     const text = (attribute: number) => textOf(attributes.get(attribute) ?? new Uint8Array(0));
-    if (!removals.has(type) || family !== NFPROTO_INET || text(OBJECT.table) !== this.#table) return false;
+    if (!removals.has(type) || text(OBJECT.table) !== this.#table) return false;
+    // a chain of the family netdev goes with its device
+    if (family === NFPROTO_NETDEV) return type === NFT_MSG.DELTABLE || type === NFT_MSG.DELRULE;
+    if (family !== NFPROTO_INET) return false;
     if (type === NFT_MSG.DELRULE) return text(OBJECT.ruleChain) !== USER_CHAIN;
     return type !== NFT_MSG.DELCHAIN || text(OBJECT.chainName) !== USER_CHAIN;
   }
 }
+
+const isFilter = ({ family, attributes }: NftNotice): boolean =>
+  FILTER_FAMILIES.some((each) => each === family) && textOf(attributes.get(OBJECT.table) ?? new Uint8Array(0)) === FILTER_TABLE;

@@ -12,14 +12,17 @@ import {
   type NftChain,
   type NftElement,
   type NftMap,
+  type NftSet,
   newChain,
   newElements,
   newMap,
   newRule,
+  newSet,
   newTable,
   nftBatch,
 } from "#linux/netlink/nftables.ts";
 import { type Address, addressBytes, type Family, firstOf, type Subnet } from "../ip-address.ts";
+import { type Confined, confineMessages, egressMessages, forgetConfined, type Learned, learnMessages, withoutEgress } from "../egress/egress-table.ts";
 import type { BridgeSettings } from "../network-records.ts";
 
 /** A port of the host that leads to a port of a container. */
@@ -27,6 +30,7 @@ export interface PublishedPort {
   readonly protocol: "tcp" | "udp" | "sctp";
   /** Of the target's family; undefined = every address of the host. */
   readonly hostAddress: Address | undefined;
+  /** 0: none leads there, but the container's own is open (gateway mode routed). */
   readonly hostPort: number;
   readonly address: Address;
   readonly port: number;
@@ -44,7 +48,15 @@ const MAPS: Readonly<Record<Family, { readonly ports: NftMap; readonly addressed
   },
 };
 const FAMILIES = [4, 6] as const;
+/** Ports of containers that are open to who has a route there. */
+const OPEN_PORTS: Readonly<Record<Family, NftSet>> = {
+  4: { name: "open_ports", key: ["ipv4_addr", "inet_proto", "inet_service"] },
+  6: { name: "open_ports6", key: ["ipv6_addr", "inet_proto", "inet_service"] },
+};
 const ALL_MAPS = FAMILIES.flatMap((family) => [MAPS[family].ports, MAPS[family].addressed]);
+
+/** Objects of a transaction are numbered. */
+const FIRST_EGRESS_ID = ALL_MAPS.length + FAMILIES.length + 1;
 
 /** Rules of the host's administrator: asked before ours, never changed by us. */
 export const USER_CHAIN = "user";
@@ -100,7 +112,15 @@ function rulesOf({ interfaceName, ipv4, ipv6, icc, internal }: BridgeSettings): 
     ["forward", into, nft.established(), nft.accept()],
     ["forward", into, nft.translated(), nft.accept()],
     between,
-    ...families.filter(({ open }) => open).map(({ subnet }): Rule => ["forward", into, to(subnet), nft.accept()]),
+    ...families.flatMap(({ subnet, mode }): Rule[] => {
+      if (mode === "nat-unprotected") return [["forward", into, to(subnet), nft.accept()]];
+      if (mode !== "routed") return [];
+      const { family } = subnet;
+      return [
+        ["forward", into, to(subnet), nft.serviceInSet(family, OPEN_PORTS[family].name), nft.accept()],
+        ["forward", into, to(subnet), nft.icmp(family), nft.accept()],
+      ];
+    }),
     ["forward", into, nft.drop()],
   ];
 }
@@ -110,28 +130,53 @@ export interface RulesetOptions {
   readonly bridges: readonly BridgeSettings[];
   /** Families whose forwarding the engine turned on: traffic that has nothing to do with bridges is kept from being forwarded. */
   readonly closeForwarding: readonly Family[];
+  /** Some endpoints are confined; refusals are logged to `group`. */
+  readonly egress?: { readonly group: number | undefined };
 }
+
+/** What containers have taken: it stands in elements. */
+export interface TableContent {
+  readonly ports: readonly PublishedPort[];
+  readonly confined: readonly Confined[];
+  readonly learned: readonly Learned[];
+}
+
+/** So many endpoints are confined in one transaction. */
+const CONFINED_PER_TRANSACTION = 100;
+const LEARNED_PER_TRANSACTION = 500;
 
 /** Makes the table what the bridges need; elements of the maps, and the user's chain, stay. */
 export function rulesTransaction(options: RulesetOptions): NetlinkMessage[] {
   return nftBatch(ruleMessages(options));
 }
 
-/** The same, without any of the published ports that there were. */
-export function freshTransaction(options: RulesetOptions): NetlinkMessage[] {
-  return nftBatch([...ruleMessages(options), ...ALL_MAPS.map((map) => flushMap(options.table, map.name))]);
+/** The same, with nothing of what earlier containers had taken, but with this. The first does most of it, so that nobody is without limits meanwhile. */
+export function freshTransactions(options: RulesetOptions, { ports, confined, learned }: TableContent, now: number): NetlinkMessage[][] {
+  const { table, egress } = options;
+  const portions = <T>(list: readonly T[], size: number) =>
+    Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+  const [first = [], ...more] = portions(confined, CONFINED_PER_TRANSACTION);
+  const limits = egress === undefined ? withoutEgress(table, FIRST_EGRESS_ID) : [...forgetConfined(table), ...confineMessages(table, first)];
+  return [
+    nftBatch([...ruleMessages(options), ...[...ALL_MAPS, OPEN_PORTS[4], OPEN_PORTS[6]].map(({ name }) => flushMap(table, name)), ...limits]),
+    ...more.map((some) => nftBatch(confineMessages(table, some))),
+    ...portions(learned, LEARNED_PER_TRANSACTION).map((some) => nftBatch(learnMessages(table, some, now))),
+    ...publishTransactions(table, ports),
+  ];
 }
 
-function ruleMessages({ table, bridges, closeForwarding }: RulesetOptions): NetlinkMessage[] {
+function ruleMessages({ table, bridges, closeForwarding, egress }: RulesetOptions): NetlinkMessage[] {
   const rules = [...sharedRules(), ...bridges.flatMap(rulesOf)];
   for (const family of closeForwarding) rules.push(["forward", nft.family(family), nft.neitherKind("bridge"), nft.drop()]);
   return [
     newTable(table),
     ...ALL_MAPS.map((map, i) => newMap(table, map, i + 1)),
+    ...FAMILIES.map((family, i) => newSet(table, OPEN_PORTS[family], ALL_MAPS.length + i + 1)),
     newChain(table, { name: USER_CHAIN }),
     ...CHAINS.map((chain) => newChain(table, chain)),
     ...CHAINS.map(({ name }) => flushChain(table, name)),
     ...rules.map(([chain, ...expressions]) => newRule(table, chain, expressions.flat())),
+    ...(egress === undefined ? [] : egressMessages(table, FIRST_EGRESS_ID, egress.group)),
   ];
 }
 
@@ -144,6 +189,7 @@ const PROTOCOL = { tcp: 6, udp: 17, sctp: 132 } as const;
 const portBytes = (port: number) => Uint8Array.of(port >>> 8, port);
 
 function elementOf({ protocol, hostAddress, hostPort, address, port }: PublishedPort): NftElement {
+  if (hostPort === 0) return { key: nft.concatenation(addressBytes(address), Uint8Array.of(PROTOCOL[protocol]), portBytes(port)) };
   const service = [Uint8Array.of(PROTOCOL[protocol]), portBytes(hostPort)];
   return {
     key: nft.concatenation(...(hostAddress === undefined ? [] : [addressBytes(hostAddress)]), ...service),
@@ -151,7 +197,8 @@ function elementOf({ protocol, hostAddress, hostPort, address, port }: Published
   };
 }
 
-const mapOf = ({ address, hostAddress }: PublishedPort): string => MAPS[address.family][hostAddress === undefined ? "ports" : "addressed"].name;
+const mapOf = ({ address: { family }, hostAddress, hostPort }: PublishedPort): string =>
+  hostPort === 0 ? OPEN_PORTS[family].name : MAPS[family][hostAddress === undefined ? "ports" : "addressed"].name;
 
 /** So many ports are changed in one transaction: it must fit in one message to the kernel. */
 const PORTS_PER_TRANSACTION = 1000;

@@ -6,6 +6,7 @@
 import { EngineError } from "#core/errors.ts";
 import { type AnswerRecord, encodeAnswer, encodeQuestion, encodeRefusal, parseQuery, type Query, RCODE, rcodeOf, recordsOf, TYPE } from "./dns-message.ts";
 import { type Attempt, forward, settles } from "./forwarder.ts";
+import type { EgressState } from "../egress/egress-state.ts";
 import { addressOfReverse, type Found, type NameTable } from "./name-table.ts";
 
 /** Questions of one container that wait for a resolver at a time; of all of them. */
@@ -24,6 +25,8 @@ export interface NameServerOptions {
   readonly resolvers: () => Promise<readonly string[]>;
   /** False for a container that is on internal networks only. */
   readonly mayAsk: (containerId: string) => boolean;
+  /** Names that egress rules let a container ask others for, and what answers open for it. */
+  readonly egress?: Pick<EgressState, "allows" | "mayAsk" | "answered">;
 }
 
 /** What became of a name, for people. */
@@ -32,6 +35,8 @@ export interface NameTrace {
   readonly found: readonly { readonly network: string; readonly container: string; readonly addresses: readonly string[] }[];
   /** It may ask nobody: it is on internal networks only. */
   readonly internal: boolean;
+  /** Its egress rules do not let it ask for this name. */
+  readonly refused: boolean;
   readonly asked: readonly { readonly server: string; readonly result: string; readonly answered: boolean; readonly ms: number }[];
 }
 
@@ -74,12 +79,17 @@ export class NameServer {
     const waiting = this.#waiting.get(containerId) ?? 0;
     if (!this.#options.mayAsk(containerId) || waiting >= MAX_WAITING || this.#waitingAll >= MAX_WAITING_ALL)
       return encodeAnswer(query, transport, RCODE.SERVFAIL);
+    const { egress } = this.#options;
+    if (egress?.mayAsk(containerId, query.name) === false) return encodeAnswer(query, transport, RCODE.REFUSED);
     this.#waiting.set(containerId, waiting + 1);
     this.#waitingAll++;
     try {
       const attempts = await forward(message, query, await this.#serversOf(client), transport);
       const answer = attempts.findLast((attempt) => typeof attempt.answer !== "string")?.answer;
-      return answer instanceof Buffer ? answer : encodeAnswer(query, transport, RCODE.SERVFAIL);
+      if (!(answer instanceof Buffer)) return encodeAnswer(query, transport, RCODE.SERVFAIL);
+      if (egress !== undefined && (query.type === TYPE.A || query.type === TYPE.AAAA) && rcodeOf(answer) === RCODE.NOERROR)
+        await egress.answered(containerId, query.name, recordsOf(answer));
+      return answer;
     } finally {
       this.#waitingAll--;
       const left = (this.#waiting.get(containerId) ?? 1) - 1;
@@ -97,8 +107,10 @@ export class NameServer {
     const bare = name.replace(/\.$/, "");
     const table = this.#options.table();
     const found = client === undefined ? table.findAll(bare) : [table.find(client.containerId, bare)].filter((each) => each !== undefined);
-    if (found.length > 0) return { found: found.flatMap(shown), asked: [], internal: false };
-    if (client !== undefined && !this.#options.mayAsk(client.containerId)) return { found: [], asked: [], internal: true };
+    if (found.length > 0) return { found: found.flatMap(shown), asked: [], internal: false, refused: false };
+    if (client !== undefined && !this.#options.mayAsk(client.containerId)) return { found: [], asked: [], internal: true, refused: false };
+    if (client !== undefined && this.#options.egress?.allows(client.containerId, bare) === false)
+      return { found: [], asked: [], internal: false, refused: true };
     const message = encodeQuestion(bare, type);
     const query = parseQuery(message);
     if (query === undefined || typeof query === "number") throw new EngineError("invalid", `"${name.slice(0, 255)}" is no name that can be asked for`);
@@ -111,7 +123,7 @@ export class NameServer {
       asked.push({ server, result: describe(attempt), answered, ms: performance.now() - from });
       if (answered) break;
     }
-    return { found: [], asked, internal: false };
+    return { found: [], asked, internal: false, refused: false };
   }
 }
 
