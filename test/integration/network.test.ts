@@ -424,7 +424,8 @@ function inner(host: string): void {
         mtu: 1500,
         icc: true,
         internal: false,
-        interfacePrefix: "eth", hostBinding: undefined,
+        interfacePrefix: "eth",
+        hostBinding: undefined,
       }));
       const ports = Array.from({ length: 5000 }, (_, i) => ({
         protocol: "tcp" as const,
