@@ -7,12 +7,10 @@ import type { Image, ImageStore } from "#image/mod.ts";
 export class ImageIndex {
   readonly #images: ImageStore;
   #list: readonly Image[] = [];
-  /** The images that there were at the start have been read: before, no layer is known. */
-  readonly ready: Promise<void>;
 
+  /** Before the first {@link refresh}, no layer is known. */
   constructor(images: ImageStore) {
     this.#images = images;
-    this.ready = this.refresh();
   }
 
   async refresh(): Promise<void> {

@@ -83,6 +83,8 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     await restore(ctx);
     await restartContainers(ctx);
     sweepRegistryFiles(ctx, opened);
+    // Thousands of them take seconds: who asks for some of them meanwhile gets those.
+    ctx.background.add("reading the images", ctx.imageIndex.refresh());
     return engineOf(ctx, opened, { sweepSessions: true });
   } catch (error) {
     for (const close of opened.reverse()) await close().catch((cause: Error) => options.log("warn", `closing after a failed start: ${cause.message}`));
@@ -160,7 +162,6 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     onRemoved: (id) => log("info", `image ${id} removed for the storage budget`),
   });
   const background = new Background((message) => log("warn", message));
-  background.add("reading the images", imageIndex.ready);
   const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
   const eventStore = await EventStore.open(join(dataRoot, "events"), { warn: (message) => log("warn", message) });
   opened.push(() => eventStore.close());

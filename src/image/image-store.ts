@@ -30,12 +30,11 @@ export interface ImageStoreOptions {
   readonly log: Log;
 }
 
-/** Opens the images of a data root: everything is read once, in the background, and answered from memory afterwards. Who asks for one image waits for that one only. */
+/** Opens the images of a data root: each is read once, when it or all of them are asked for, and answered from memory afterwards. */
 export async function openImageStore({ root, content, layers, log }: ImageStoreOptions): Promise<ImageStore> {
   const directory = join(root, "image");
   const catalog = new ImageCatalog(await ImageDatabase.open(directory), content, layers, log);
   const receiving = await Receiving.open(join(directory, "ingest"));
-  void catalog.load();
   return new FileImageStore(catalog, receiving, layers, log);
 }
 
