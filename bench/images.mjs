@@ -87,10 +87,12 @@ export function membersOf(bytes) {
   return members;
 }
 
-/** Times each named case for each engine, in turns; cases run in order, once a round. */
-export async function rounds(engines, runs, cases) {
+/** Times each named case for each engine, in turns; cases run in order, once a round. `warm`: a first round that is not measured. No round begins after `until` (performance.now()), but one is measured. */
+export async function rounds(engines, runs, cases, { warm = true, until = Number.POSITIVE_INFINITY } = {}) {
   const times = new Map();
-  for (let round = 0; round <= runs; round++) {
+  let done = 0;
+  for (let round = warm ? 0 : 1; round <= runs && (round < 2 || performance.now() < until); round++) {
+    done = round;
     for (const engine of engines) {
       for (const [title, work] of Object.entries(cases)) {
         const cpu = busyCpuMs();
@@ -117,7 +119,7 @@ export async function rounds(engines, runs, cases) {
         maxMs: Math.max(...ms),
         ratio: i === 0 ? 1 : median(ms) / base,
         cpuMs: median(list.map((x) => x.cpu)),
-        runs,
+        runs: done,
       };
     }),
   }));

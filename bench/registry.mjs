@@ -85,7 +85,10 @@ async function peakOf(engine, work) {
   return { idleMiB: idle, peakMiB: status(engine.pid, "VmHWM") - idle };
 }
 
-/** [{title, rows}] and memory; undefined where there is no docker-registry. `engines`: ours first. Some two minutes for three runs of four engines. */
+/** What pulls, and what pushes may take; a round that has begun is finished. */
+const budgetMs = { pull: 60_000, push: 50_000 };
+
+/** [{title, rows}] and memory; undefined where there is no docker-registry. `engines`: ours first. Some three minutes at most on a quiet machine; fewer rounds on a slow one. */
 export async function measureRegistry(engines, base, runs) {
   if (spawnSync("sh", ["-c", "command -v docker-registry"]).status !== 0) return undefined;
   const dir = join(base, "registry");
@@ -102,7 +105,7 @@ export async function measureRegistry(engines, base, runs) {
       [`pull: 5 layers of 4,000 files, 205 MB (${(compressed / 1e6).toFixed(0)} compressed)`]: (e) => e.cli(["pull", "-q", ...flags(e), name]),
       "(remove it)": (e) => e.cli(["rmi", name]),
     };
-    const pulls = (await rounds(engines, runs, cases)).filter(({ title }) => !title.startsWith("("));
+    const pulls = (await rounds(engines, runs, cases, { until: performance.now() + budgetMs.pull })).filter(({ title }) => !title.startsWith("("));
     for (const e of engines.filter(({ pid }) => pid)) {
       memory[e.name] = await peakOf(e, () => e.cli(["pull", "-q", ...flags(e), name]));
       await e.cli(["rmi", name]);
@@ -115,12 +118,11 @@ export async function measureRegistry(engines, base, runs) {
       await e.cli(["load", "-q", "-i", big]);
       await e.cli(["tag", "bench-big", pushed]);
     }
-    const pushes = await rounds(engines, runs, {
-      "push of the same, to an empty registry": async (e) => {
-        to.empty();
-        await e.cli(["push", ...(e.name === "podman" ? flags(e) : ["-q"]), pushed]);
-      },
-    });
+    const push = async (e) => {
+      to.empty();
+      await e.cli(["push", ...(e.name === "podman" ? flags(e) : ["-q"]), pushed]);
+    };
+    const pushes = await rounds(engines, runs, { "push of the same, to an empty registry": push }, { warm: false, until: performance.now() + budgetMs.push });
     return { tables: [...pulls, ...pushes], memory };
   } finally {
     await from.stop();
