@@ -436,7 +436,7 @@ static void report_exit(void) {
 
 /* --- the loop */
 
-enum source { S_OOM, S_SIGNALS, S_RELAY, S_LISTENER, S_STDIN, S_OUT, S_ERR, S_CLIENT, S_NAMES };
+enum source { S_OOM, S_PRESSURE, S_SIGNALS, S_RELAY, S_LISTENER, S_STDIN, S_OUT, S_ERR, S_CLIENT, S_NAMES };
 struct source_of {
   uint8_t source, client, what; /* what: 0 connection or input, 1/2 output */
 };
@@ -508,7 +508,7 @@ static void loop(void) {
   sigaddset(&mask, SIGCHLD);
   sigprocmask(SIG_BLOCK, &mask, NULL);
   int signals = fd_high(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
-  int oom = oom_watch();
+  int oom = oom_watch(), pressure = pressure_watch();
   reap(signals); /* it may have ended already */
   bool idle = false;
   for (;;) {
@@ -522,6 +522,7 @@ static void loop(void) {
     nfds_t n = 0;
     n = add(fds, of, n, signals, POLLIN, (struct source_of){S_SIGNALS, 0, 0});
     n = add(fds, of, n, oom, POLLIN, (struct source_of){S_OOM, 0, 0});
+    n = add(fds, of, n, pressure, POLLPRI, (struct source_of){S_PRESSURE, 0, 0});
     n = add(fds, of, n, M.run.relay, POLLIN, (struct source_of){S_RELAY, 0, 0});
     n = add(fds, of, n, M.listener, POLLIN, (struct source_of){S_LISTENER, 0, 0});
     if (!queue_empty(&M.pending_stdin)) n = add(fds, of, n, M.child_stdin, POLLOUT, (struct source_of){S_STDIN, 0, 0});
@@ -546,6 +547,9 @@ static void loop(void) {
       switch (of[i].source) {
         case S_OOM:
           oom_event(oom);
+          break;
+        case S_PRESSURE:
+          if (!pressure_event(pressure, fds[i].revents)) close(pressure), pressure = -1;
           break;
         case S_SIGNALS:
           signalled = true;

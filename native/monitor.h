@@ -151,6 +151,10 @@ int oom_watch(void);
 void oom_event(int fd);
 /* What the watched file said last; NULL when that is another or nothing has happened. */
 const char *oom_text(const char *path, size_t *length);
+/* The descriptor that is readable (POLLPRI) when processes wait for memory; -1 where the kernel does not tell. */
+int pressure_watch(void);
+/* False: there will be no more. */
+bool pressure_event(int fd, short revents);
 
 /* --- names.c: the sockets of the container's name server */
 enum { NAME_STREAMS = 16, NAME_FDS = 3 + NAME_STREAMS };

@@ -1,6 +1,7 @@
-/* Tells of the OOM killer while the container runs, and keeps what its files said: under systemd the cgroup may be gone before init's end is noticed. */
+/* Tells of the OOM killer, and of processes that wait for memory, while the container runs, and keeps what its files said: under systemd the cgroup may be gone before init's end is noticed. */
 #include "monitor.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 
@@ -39,17 +40,21 @@ static int watch_v2(const char *path) {
   return fd;
 }
 
-int oom_watch(void) {
+/* The exit report whose file has this name; NULL when there is none. */
+static const char *report_of(const char *name) {
   const char *path = M.exit_reports;
   for (uint32_t i = 0; i < M.n_exit_reports; i++, path += strlen(path) + 1) {
-    const char *name = strrchr(path, '/');
-    if (!name) continue;
-    O.v1 = strcmp(name, "/memory.oom_control") == 0;
-    if (!O.v1 && strcmp(name, "/memory.events") != 0) continue;
-    O.path = path;
-    return fd_high(O.v1 ? watch_v1(path) : watch_v2(path));
+    const char *slash = strrchr(path, '/');
+    if (slash && strcmp(slash + 1, name) == 0) return path;
   }
-  return -1;
+  return NULL;
+}
+
+int oom_watch(void) {
+  O.path = report_of("memory.oom_control");
+  O.v1 = O.path != NULL;
+  if (!O.v1) O.path = report_of("memory.events");
+  return O.path ? fd_high(O.v1 ? watch_v1(O.path) : watch_v2(O.path)) : -1;
 }
 
 /* Number behind "oom_kill " at the beginning of a line. */
@@ -81,4 +86,28 @@ const char *oom_text(const char *path, size_t *length) {
   if (path != O.path || O.length == 0) return NULL;
   *length = O.length;
   return O.text;
+}
+
+/* --- pressure stall information (cgroup v2): the kernel tells, at most once in two seconds, when some process waited for memory for 150 ms of them */
+
+enum { PRESSURE_REST_MS = 60000 };
+
+int pressure_watch(void) {
+  static const char trigger[] = "some 150000 2000000";
+  const char *path = report_of("memory.pressure");
+  int fd = path ? open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
+  /* Refused where the kernel does not count it. */
+  if (fd >= 0 && write(fd, trigger, sizeof trigger) < 0) close(fd), fd = -1;
+  return fd_high(fd);
+}
+
+bool pressure_event(int fd, short revents) {
+  static int64_t told;
+  uint8_t text[256];
+  if (revents & POLLERR) return false; /* the cgroup is gone */
+  if (told != 0 && now_ms() - told < PRESSURE_REST_MS) return true;
+  told = now_ms();
+  ssize_t n = pread(fd, text, sizeof text, 0);
+  if (n > 0) broadcast(F_PRESSURE, text, (size_t)n);
+  return true;
 }

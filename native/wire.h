@@ -175,6 +175,7 @@ enum frame_type {
   F_DIRECT = 74,
   F_OOM = 75,
   F_QUERY = 76,
+  F_PRESSURE = 77,
 };
 /* Report flags. */
 enum { REPORT_MISSING = 1, REPORT_MORE = 2, REPORT_CHUNK = 32 << 10 };

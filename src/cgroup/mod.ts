@@ -29,7 +29,7 @@ export interface CgroupPlan {
   readonly cloneInto?: { readonly steps: readonly Step[]; readonly slot: number };
   /** Host steps directly after `clone` (also when `cloneInto` is set; may be empty). */
   readonly join: readonly Step[];
-  /** Files for LaunchRequest.exitReports that tell about OOM kills. */
+  /** Files for LaunchRequest.exitReports that tell about OOM kills and waiting for memory. */
   readonly exitReports: readonly string[];
   /** Limits that this host lacks, each a sentence as Docker warns. */
   readonly warnings: readonly string[];
@@ -66,6 +66,8 @@ export interface CgroupStats {
     readonly maxUsage: number;
     readonly limit: number;
     readonly failcnt: number;
+    /** Processes that the OOM killer has ended. */
+    readonly oomKills: number;
     readonly stats: Readonly<Record<string, number>>;
   };
   readonly pids: { readonly current: number; readonly limit: number };

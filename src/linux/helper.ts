@@ -71,6 +71,8 @@ export interface MonitorLink {
   readonly exited: Promise<ExitRecord>;
   /** Called when the OOM killer was at work in the container, which may go on. */
   onOom?: () => void;
+  /** Called, at most once a minute, when processes of the container wait for memory (cgroup v2): what its memory.pressure says. */
+  onPressure?: (text: string) => void;
   /** Opens a byte stream to the container's streams. `framed`: output comes in Docker's 8-byte-header frames (never with a tty). Half-open: end() = EOF on stdin. */
   attach(options: AttachOptions): Promise<import("node:net").Socket>;
   /** Serves the sockets of the container's name server, at an IPv4 address (a number) and port in its network namespace. Resolves to what ends that; undefined: it has ended. */

@@ -47,6 +47,7 @@ export class Monitor implements MonitorLink {
   readonly exited: Promise<ExitRecord>;
   readonly direct: Promise<DirectEnd>;
   onOom?: () => void;
+  onPressure?: (text: string) => void;
   readonly #socketPath: string;
   readonly #exitPath: string | undefined;
   readonly #requests = new Map<number, Request>();
@@ -90,6 +91,8 @@ export class Monitor implements MonitorLink {
       this.#settle(parseExitRecord(payload.toString("utf8")));
     } else if (type === F.OOM) {
       this.onOom?.();
+    } else if (type === F.PRESSURE) {
+      this.onPressure?.(payload.toString("utf8"));
     } else if (type === F.DIRECT) {
       this.#resolveDirect(directEnds[payload[0] ?? 0] ?? "gone");
     }

@@ -37,6 +37,7 @@ export const F = {
   DIRECT: 74,
   OOM: 75,
   QUERY: 76,
+  PRESSURE: 77,
 } as const;
 
 /** A growing buffer of encoded values. */

@@ -1,11 +1,15 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parsePressure } from "#cgroup/v2/stats.ts";
 import { readExitRecord } from "#linux/exit-record.ts";
 import { PlanError } from "#linux/helper.ts";
 import { NO_SLOT } from "#linux/plan.ts";
+import { probeHost } from "#linux/probe-host.ts";
 import { CLONE, child, childrenOf, helperPid, host, isAlive, Lab, logEntries, until } from "./native-fixture.ts";
 
+const { v2Root } = (await probeHost()).cgroup;
 let lab: Lab;
 beforeAll(async () => {
   lab = await Lab.open();
@@ -66,6 +70,32 @@ describe("a launch", () => {
     expect(await readExitRecord(container.files.exit)).toEqual(record);
     await until("the monitor ends", () => !isAlive(container.link.monitorPid));
     expect(existsSync(container.files.socket)).toBe(false);
+  });
+
+  it.runIf(existsSync(join(v2Root ?? "/absent", "cpu.pressure")))("tells that processes wait, once a minute", async () => {
+    const cgroup = join(v2Root ?? "", `wherry-psi-${randomBytes(4).toString("hex")}`);
+    mkdirSync(cgroup);
+    // That of the CPU, which is easily made, in place of that of memory.
+    const report = join(lab.directory, "memory.pressure");
+    symlinkSync(join(cgroup, "cpu.pressure"), report);
+    const loop = "while :; do :; done";
+    try {
+      const container = await lab.launch({
+        argv: ["sh", "-c", `${loop} & ${loop} & ${loop} & ${loop} & ${loop}`],
+        host: [host({ op: "write_pid", dir: NO_SLOT, path: join(cgroup, "cgroup.procs") })],
+        exitReports: [report],
+      });
+      const told: string[] = [];
+      container.link.onPressure = (text) => void told.push(text);
+      await until("it is told", () => told.length > 0);
+      expect(parsePressure(told[0])?.some.totalUs).toBeGreaterThan(100_000);
+      await container.link.kill(9);
+      expect((await container.link.exited).reports).toEqual([expect.stringMatching(/^some avg10=/)]);
+      expect(told).toHaveLength(1);
+    } finally {
+      await until("its processes have ended", () => readFileSync(join(cgroup, "cgroup.procs"), "utf8") === "");
+      rmdirSync(cgroup);
+    }
   });
 
   it("keeps a namespace for the time after the end, in its monitor only", async () => {

@@ -97,18 +97,25 @@ function psi(pressure: Pressure | undefined): object {
   return pressure === undefined ? {} : { psi: { some: line(pressure.some), full: line(pressure.full) } };
 }
 
-/** With --stats one report, without one every --interval until the container has stopped. */
+/** How often, in seconds, it is looked whether the OOM killer was at work. */
+const OOM_INTERVAL = 1;
+
+/** With --stats one report, without one every --interval until the container has stopped, and word of each time that memory ran out. */
 export async function events({ store }: RuntimeContext, flags: Parsed): Promise<number> {
   const id = idOf(flags);
   const stored = store.read(id);
   if (store.status(stored) === "stopped") throw new EngineError("conflict", `container with id ${id} is not running`);
   const [, seconds = "5"] = /^(\d+)s?$/.exec(flagValue(flags, "interval") ?? "5s") ?? [];
   const cgroups = await cgroupManager(stored);
-  for (;;) {
-    const data = statsJson(await cgroups.stats(cgroupOf(stored)));
-    process.stdout.write(`${JSON.stringify({ type: "stats", id, data })}\n`);
+  const tell = (event: object) => process.stdout.write(`${JSON.stringify({ ...event, id })}\n`);
+  let kills = 0;
+  for (let second = 0; ; second += OOM_INTERVAL) {
+    const stats = await cgroups.stats(cgroupOf(stored));
+    if (stats.memory.oomKills > kills && !isSet(flags, "stats")) tell({ type: "oom" });
+    kills = stats.memory.oomKills;
+    if (second % Math.max(1, Number(seconds)) === 0) tell({ type: "stats", data: statsJson(stats) });
     if (isSet(flags, "stats")) return 0;
-    await sleep(Math.max(1, Number(seconds)) * 1000);
+    await sleep(OOM_INTERVAL * 1000);
     if (store.status(stored) === "stopped") return 0;
   }
 }

@@ -8,7 +8,7 @@ import type { CgroupPaths, CgroupStats } from "../mod.ts";
 /** `memoryBytes` of the host stands for "unlimited", as in Docker's stats. */
 export async function readStats({ dirs }: CgroupPaths, memoryBytes: number): Promise<CgroupStats> {
   const read = async (controller: string, file: string) => (dirs[controller] === undefined ? undefined : await readControl(`${dirs[controller]}/${file}`));
-  const [usage, perCpu, user, system, cpuStat, memUsage, memMax, memLimit, failcnt, memStat, pids, pidsMax, bytes, counts] = await Promise.all([
+  const [usage, perCpu, user, system, cpuStat, memUsage, memMax, memLimit, failcnt, oom, memStat, pids, pidsMax, bytes, counts] = await Promise.all([
     read("cpuacct", "cpuacct.usage"),
     read("cpuacct", "cpuacct.usage_percpu"),
     read("cpuacct", "cpuacct.usage_user"),
@@ -18,6 +18,7 @@ export async function readStats({ dirs }: CgroupPaths, memoryBytes: number): Pro
     read("memory", "memory.max_usage_in_bytes"),
     read("memory", "memory.limit_in_bytes"),
     read("memory", "memory.failcnt"),
+    read("memory", "memory.oom_control"),
     read("memory", "memory.stat"),
     read("pids", "pids.current"),
     read("pids", "pids.max"),
@@ -40,6 +41,7 @@ export async function readStats({ dirs }: CgroupPaths, memoryBytes: number): Pro
       maxUsage: numberIn(memMax),
       limit: Math.min(numberIn(memLimit, memoryBytes), memoryBytes),
       failcnt: numberIn(failcnt),
+      oomKills: keyedIn(oom)["oom_kill"] ?? 0,
       stats: keyedIn(memStat),
     },
     pids: { current: numberIn(pids), limit: numberIn(pidsMax) },

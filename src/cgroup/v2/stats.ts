@@ -39,6 +39,7 @@ export async function readStats(dir: string, memoryBytes: number): Promise<Cgrou
       maxUsage: numberIn(peak),
       limit: Math.min(numberIn(max, memoryBytes), memoryBytes),
       failcnt: keyedIn(events)["max"] ?? 0,
+      oomKills: keyedIn(events)["oom_kill"] ?? 0,
       stats: keyedIn(memStat),
     },
     pids: { current: numberIn(pids), limit: numberIn(pidsMax) },
