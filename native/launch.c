@@ -238,19 +238,27 @@ static char **hook_vector(const struct strs *list) {
   return v;
 }
 
+/* A hook gets neither our descriptors nor the signals that we ignore. */
+_Noreturn static void run_hook(const char *path, char **argv, char **envp, int in) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if (dup2(in, 0) < 0) _exit(126);
+  sys_close_range(3, ~0u, W_CLOSE_RANGE_CLOEXEC);
+  struct sigaction plain = {.sa_handler = SIG_DFL};
+  for (int signal = 1; signal < NSIG; signal++) sigaction(signal, &plain, NULL);
+  execve(path, argv, envp);
+  _exit(errno == ENOENT ? 127 : 126);
+}
+
 int do_hook(struct run *run, const struct op_hook *op) {
-  (void)run;
   int in[2], status = 0, pidfd = -1;
   char **argv = hook_vector(&op->argv), **envp = hook_vector(&op->envp);
   if (!argv || !envp || pipe2(in, O_CLOEXEC) < 0) return -1;
-  char digits[24], *end = put_decimal(digits, (uint64_t)getpid());
+  char digits[24], *end = digits;
+  if (op->tail.n > 0) end = put_decimal(digits, (uint64_t)(run->child ? getpid() : run->child_pid));
+  /* Ignored, the kernel would reap it, and its status would be lost. */
+  if (!run->child) signal(SIGCHLD, SIG_DFL);
   pid_t pid = sys_clone(0, -1, &pidfd);
-  if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (dup2(in[0], 0) < 0) _exit(126);
-    execve(op->path.p, argv, envp);
-    _exit(errno == ENOENT ? 127 : 126);
-  }
+  if (pid == 0) run_hook(op->path.p, argv, envp, in[0]);
   close(in[0]);
   if (pid < 0) {
     int saved = errno;

@@ -63,6 +63,18 @@ int do_expect_fs(struct run *run, const struct op_expect_fs *op) {
   return (uint32_t)fs.f_type == op->magic ? 0 : (errno = EXDEV, -1);
 }
 
+int do_expect_procfs(struct run *run, const struct op_expect_procfs *op) {
+  (void)run;
+  struct statfs fs;
+  struct stat root, first, ns;
+  int fd = need_fd(op->slot);
+  if (fstatfs(fd, &fs) < 0 || fstat(fd, &root) < 0 || fstat(need_fd(op->pidns), &ns) < 0) return -1;
+  /* 1: PROC_ROOT_INO. A directory of it looks alike. Its process 1 is the namespace's first, and gives it a name. */
+  if ((uint32_t)fs.f_type != 0x9fa0 /* PROC_SUPER_MAGIC */ || root.st_ino != 1) return errno = EXDEV, -1;
+  if (fstatat(fd, "1/ns/pid", &first, 0) < 0) return -1;
+  return first.st_ino == ns.st_ino && first.st_dev == ns.st_dev ? 0 : (errno = EXDEV, -1);
+}
+
 int do_close(struct run *run, const struct op_close *op) {
   (void)run;
   return close(need_fd(op->slot));
@@ -179,6 +191,13 @@ int do_rmdir(struct run *run, const struct op_rmdir *op) {
 int do_unlink(struct run *run, const struct op_unlink *op) {
   (void)run;
   return remove_entry(op->dir, op->path.p, 0);
+}
+
+int do_chown(struct run *run, const struct op_chown *op) {
+  (void)run;
+  char base[PATH_SIZE];
+  int parent = path_parent(op->dir, op->path.p, base);
+  return parent < 0 ? -1 : close_keep(parent, fchownat(parent, base, op->uid, op->gid, AT_SYMLINK_NOFOLLOW));
 }
 
 /* --- mounts */

@@ -15,6 +15,7 @@ enum op_code {
   OP_REPORT = 9,
   OP_RMDIR = 10,
   OP_UNLINK = 11,
+  OP_CHOWN = 12,
   OP_FSOPEN = 20,
   OP_FSCONFIG_STR = 21,
   OP_FSCONFIG_FLAG = 22,
@@ -70,6 +71,7 @@ enum op_code {
   OP_PRESERVE_FDS = 81,
   OP_EXPECT_DEVICE = 90,
   OP_EXPECT_FS = 91,
+  OP_EXPECT_PROCFS = 93,
   OP_CHILD_PROC = 92,
   OP_IOCTL = 110,
   OP_LOOP = 115,
@@ -168,6 +170,14 @@ struct op_rmdir {
 struct op_unlink {
   uint32_t dir;
   struct str path;
+};
+
+/* fchownat(2): changes the owner of a file (of a link itself); 4294967295 leaves an id as it is */
+struct op_chown {
+  uint32_t dir;
+  struct str path;
+  uint32_t uid;
+  uint32_t gid;
 };
 
 /* fsopen(2): opens a filesystem context */
@@ -357,9 +367,10 @@ struct op_engine_gate {
   char none; /* no fields */
 };
 
-/* clone(2): goes on as a new process (CLONE_PARENT: the monitor's child, too), born in the PID namespace that setns or unshare chose. Before it closes every descriptor but 0-2 and `keep` more, and afterwards it starts a session, with a tty on descriptor 0 as its controlling terminal; keep=0xffffffff: neither */
+/* clone(2): goes on as a new process (CLONE_PARENT: the monitor's child, too), born in the PID namespace that setns or unshare chose. Before it closes every descriptor but 0-2, `keep` more and the slot `also`, and afterwards it starts a session, with a tty on descriptor 0 as its controlling terminal; keep=0xffffffff: neither */
 struct op_rebirth {
   uint32_t keep;
+  uint32_t also;
 };
 
 /* bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
@@ -450,7 +461,7 @@ struct op_keyring {
   struct str name;
 };
 
-/* dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal (console=2: `rebirth` does), and with console=1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
+/* dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal (unless console has bit 2: `rebirth` does), and with bit 1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
 struct op_stdio {
   uint32_t console;
 };
@@ -478,7 +489,7 @@ struct op_exec_gate {
   struct strs paths;
 };
 
-/* waitpid(2): runs a hook of the OCI spec and waits for its success (timeout_ms 0 = for ever); it reads head, its caller's pid, tail on descriptor 0 */
+/* waitpid(2): runs a hook of the OCI spec and waits for its success (timeout_ms 0 = for ever); on descriptor 0 it reads head and, if there is a tail, the container's pid and the tail */
 struct op_hook {
   struct str path;
   struct strs argv;
@@ -504,6 +515,12 @@ struct op_expect_device {
 struct op_expect_fs {
   uint32_t slot;
   uint32_t magic;
+};
+
+/* proc(5): fails with EXDEV unless the slot holds the whole proc filesystem of this PID namespace */
+struct op_expect_procfs {
+  uint32_t slot;
+  uint32_t pidns;
 };
 
 /* proc(5): writes the cloned child's /proc/PID/NAME */
@@ -617,6 +634,7 @@ union op {
   struct op_report report;
   struct op_rmdir rmdir;
   struct op_unlink unlink;
+  struct op_chown chown;
   struct op_fsopen fsopen;
   struct op_fsconfig_str fsconfig_str;
   struct op_fsconfig_flag fsconfig_flag;
@@ -672,6 +690,7 @@ union op {
   struct op_preserve_fds preserve_fds;
   struct op_expect_device expect_device;
   struct op_expect_fs expect_fs;
+  struct op_expect_procfs expect_procfs;
   struct op_child_proc child_proc;
   struct op_ioctl ioctl;
   struct op_loop loop;
@@ -713,6 +732,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_slot(r, &op->rmdir.dir) || read_str(r, &op->rmdir.path);
     case OP_UNLINK:
       return read_slot(r, &op->unlink.dir) || read_str(r, &op->unlink.path);
+    case OP_CHOWN:
+      return read_slot(r, &op->chown.dir) || read_str(r, &op->chown.path) || read_u32(r, &op->chown.uid) || read_u32(r, &op->chown.gid);
     case OP_FSOPEN:
       return read_str(r, &op->fsopen.fstype) || read_out(r, &op->fsopen.out);
     case OP_FSCONFIG_STR:
@@ -772,7 +793,7 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
     case OP_ENGINE_GATE:
       return 0;
     case OP_REBIRTH:
-      return read_u32(r, &op->rebirth.keep);
+      return read_u32(r, &op->rebirth.keep) || read_slot(r, &op->rebirth.also);
     case OP_BPF_DEVICE:
       return read_slot(r, &op->bpf_device.dir) || read_str(r, &op->bpf_device.path) || read_bytes(r, &op->bpf_device.program);
     case OP_SETHOSTNAME:
@@ -823,6 +844,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_slot(r, &op->expect_device.slot) || read_u32(r, &op->expect_device.major) || read_u32(r, &op->expect_device.minor);
     case OP_EXPECT_FS:
       return read_slot(r, &op->expect_fs.slot) || read_u32(r, &op->expect_fs.magic);
+    case OP_EXPECT_PROCFS:
+      return read_slot(r, &op->expect_procfs.slot) || read_slot(r, &op->expect_procfs.pidns);
     case OP_CHILD_PROC:
       return read_str(r, &op->child_proc.name) || read_str(r, &op->child_proc.data);
     case OP_IOCTL:
@@ -868,6 +891,7 @@ int do_write_pid(struct run *run, const struct op_write_pid *op);
 int do_report(struct run *run, const struct op_report *op);
 int do_rmdir(struct run *run, const struct op_rmdir *op);
 int do_unlink(struct run *run, const struct op_unlink *op);
+int do_chown(struct run *run, const struct op_chown *op);
 int do_fsopen(struct run *run, const struct op_fsopen *op);
 int do_fsconfig_str(struct run *run, const struct op_fsconfig_str *op);
 int do_fsconfig_flag(struct run *run, const struct op_fsconfig_flag *op);
@@ -923,6 +947,7 @@ int do_hook(struct run *run, const struct op_hook *op);
 int do_preserve_fds(struct run *run, const struct op_preserve_fds *op);
 int do_expect_device(struct run *run, const struct op_expect_device *op);
 int do_expect_fs(struct run *run, const struct op_expect_fs *op);
+int do_expect_procfs(struct run *run, const struct op_expect_procfs *op);
 int do_child_proc(struct run *run, const struct op_child_proc *op);
 int do_ioctl(struct run *run, const struct op_ioctl *op);
 int do_loop(struct run *run, const struct op_loop *op);
@@ -963,6 +988,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_rmdir(run, &op->rmdir);
     case OP_UNLINK:
       return do_unlink(run, &op->unlink);
+    case OP_CHOWN:
+      return do_chown(run, &op->chown);
     case OP_FSOPEN:
       return do_fsopen(run, &op->fsopen);
     case OP_FSCONFIG_STR:
@@ -1073,6 +1100,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_expect_device(run, &op->expect_device);
     case OP_EXPECT_FS:
       return do_expect_fs(run, &op->expect_fs);
+    case OP_EXPECT_PROCFS:
+      return do_expect_procfs(run, &op->expect_procfs);
     case OP_CHILD_PROC:
       return do_child_proc(run, &op->child_proc);
     case OP_IOCTL:
@@ -1131,6 +1160,8 @@ static inline const char *op_name(uint16_t code) {
       return "rmdir";
     case OP_UNLINK:
       return "unlink";
+    case OP_CHOWN:
+      return "chown";
     case OP_FSOPEN:
       return "fsopen";
     case OP_FSCONFIG_STR:
@@ -1241,6 +1272,8 @@ static inline const char *op_name(uint16_t code) {
       return "expect_device";
     case OP_EXPECT_FS:
       return "expect_fs";
+    case OP_EXPECT_PROCFS:
+      return "expect_procfs";
     case OP_CHILD_PROC:
       return "child_proc";
     case OP_IOCTL:

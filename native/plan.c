@@ -65,7 +65,6 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
         break;
       case OP_STDIO:
       case OP_EXEC_GATE:
-      case OP_HOOK:
       case OP_PRESERVE_FDS:
         if (!child) return -1;
         break;
@@ -310,10 +309,21 @@ _Noreturn static void run_child(struct run *run) {
   _exit(127);
 }
 
+/* Closes what lies between the descriptors that stay. */
+static int close_others(struct run *run, const struct op_rebirth *op) {
+  unsigned first = 3 + op->keep, ctl = (unsigned)run->ctl; /* which lies above all slots */
+  if (op->keep > SLOT_BASE - 3) return errno = EINVAL, -1;
+  if (op->also != NO_SLOT) {
+    unsigned also = SLOT_BASE + op->also;
+    if (also > first && sys_close_range(first, also - 1, 0) < 0) return -1;
+    first = also + 1;
+  }
+  return sys_close_range(first, ctl - 1, 0) < 0 || sys_close_range(ctl + 1, ~0u, 0) < 0 ? -1 : 0;
+}
+
 int do_rebirth(struct run *run, const struct op_rebirth *op) {
   bool all = op->keep == UINT32_MAX;
-  if (!all && op->keep > HIGH_FD - 4) return errno = EINVAL, -1;
-  if (!all && (sys_close_range(3 + op->keep, (unsigned)run->ctl - 1, 0) < 0 || sys_close_range((unsigned)run->ctl + 1, ~0u, 0) < 0)) return -1;
+  if (!all && close_others(run, op) < 0) return -1;
   /* The old call: a filter may be in force that hides clone3. The kernel writes the pid before the new process runs. */
   long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, NULL, &run->progress[2], NULL, NULL);
   if (pid < 0) return -1;

@@ -10,7 +10,7 @@
 #define TIOCGPTPEER _IO('T', 0x41)
 #endif
 
-enum { CONSOLE_BIND = 1, CONSOLE_LATER = 2 };
+enum { CONSOLE_BIND = 1, CONSOLE_LATER = 2 }; /* bits */
 
 static int point_stdio_at(int fd0, int fd1, int fd2) {
   return dup2(fd0, 0) < 0 || dup2(fd1, 1) < 0 || dup2(fd2, 2) < 0 ? -1 : 0;
@@ -56,11 +56,11 @@ static int make_terminal(struct run *run, uint32_t console) {
   /* By descriptor, not by name: no path of the container is trusted (4.13). */
   int terminal = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (terminal < 0) return -1;
-  if (console != CONSOLE_LATER) {
+  if (!(console & CONSOLE_LATER)) {
     if (setsid() < 0 && getsid(0) != getpid()) return -1;
     if (ioctl(terminal, TIOCSCTTY, 0) < 0) return -1;
   }
-  if (console == CONSOLE_BIND && bind_console(terminal) < 0) return -1;
+  if (console & CONSOLE_BIND && bind_console(terminal) < 0) return -1;
   if (point_stdio_at(terminal, terminal, terminal) < 0) return -1;
   close(terminal);
   if (ctl_send(run, CTL_STREAMS, 0, 0, &master, 1) < 0) return -1;

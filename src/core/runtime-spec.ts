@@ -72,7 +72,16 @@ export interface OciLinux {
 /** Bytes, microseconds, shares; -1 = unlimited, undefined = not set. */
 export interface OciResources {
   devices?: { allow: boolean; type?: "a" | "c" | "b"; major?: number; minor?: number; access?: string }[];
-  memory?: { limit?: number; reservation?: number; swap?: number; kernel?: number; swappiness?: number; disableOOMKiller?: boolean };
+  memory?: {
+    limit?: number;
+    reservation?: number;
+    swap?: number;
+    kernel?: number;
+    swappiness?: number;
+    disableOOMKiller?: boolean;
+    /** A limit below what is used is refused, and not enforced by the OOM killer. */
+    checkBeforeUpdate?: boolean;
+  };
   cpu?: {
     shares?: number;
     quota?: number;

@@ -6,6 +6,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { DeviceRequest } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import type { OciMount, OciSpec } from "#core/runtime-spec.ts";
 import { type DeviceNode, resolveDevice } from "#linux/devices.ts";
 import { type CdiEdits, type CdiSpec, parseCdiName, parseCdiSpec } from "#runtime/cdi.ts";
 
@@ -17,15 +18,12 @@ const MAX_FILE_BYTES = 4 << 20;
 export interface CdiAdditions {
   readonly env: readonly string[];
   readonly devices: readonly (DeviceNode & { readonly access: string })[];
-  readonly mounts: readonly {
-    readonly Type: "bind";
-    readonly Source: string;
-    readonly Destination: string;
-    readonly RW: boolean;
-    readonly Propagation: string;
-    readonly file?: boolean;
-  }[];
+  readonly mounts: readonly OciMount[];
+  /** Destinations of binds whose source is no directory. */
+  readonly files: readonly string[];
   readonly additionalGids: readonly number[];
+  /** As in a spec; undefined = none. */
+  readonly hooks: OciSpec["hooks"];
 }
 
 /** @throws EngineError "invalid" in Docker's words when there is no such device */
@@ -117,14 +115,18 @@ async function gather(edits: readonly CdiEdits[]): Promise<CdiAdditions> {
       };
     }),
   );
-  const mounts = await Promise.all(
-    edits
-      .flatMap((edit) => edit.mounts)
-      .map(async ({ hostPath, containerPath, options }) => {
-        const info = await stat(hostPath).catch(() => undefined); // missing: the mount itself says so
-        const file = info !== undefined && !info.isDirectory() ? { file: true } : {};
-        return { Type: "bind" as const, Source: hostPath, Destination: containerPath, RW: !options.includes("ro"), Propagation: "", ...file };
-      }),
-  );
-  return { env: edits.flatMap(({ env }) => env), devices, mounts, additionalGids: [...new Set(edits.flatMap((edit) => edit.additionalGids))] };
+  const wanted = edits.flatMap((edit) => edit.mounts);
+  const mounts = wanted.map(({ hostPath, containerPath, type, options }) => ({ destination: containerPath, type, source: hostPath, options: [...options] }));
+  const kinds = await Promise.all(wanted.map(({ hostPath }) => stat(hostPath).catch(() => undefined))); // missing: the mount itself says so
+  const hooks: NonNullable<OciSpec["hooks"]> = {};
+  for (const { kind, path, args, env, timeout } of edits.flatMap((edit) => edit.hooks))
+    (hooks[kind] ??= []).push({ path, args: [...args], env: [...env], ...(timeout === undefined ? {} : { timeout }) });
+  return {
+    env: edits.flatMap(({ env }) => env),
+    devices,
+    mounts,
+    files: wanted.filter((_, i) => kinds[i]?.isDirectory() === false).map(({ containerPath }) => containerPath),
+    additionalGids: [...new Set(edits.flatMap((edit) => edit.additionalGids))],
+    hooks: Object.keys(hooks).length === 0 ? undefined : hooks,
+  };
 }

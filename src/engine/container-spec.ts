@@ -29,7 +29,7 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
     Promise.all(record.mounts.map(withKind)),
     requests.length > 0 ? cdiAdditions(requests, ctx.options.cdiSpecDirs ?? defaultCdiDirs) : undefined,
   ]);
-  return buildSpec({
+  const result = buildSpec({
     id: record.id,
     config: cdi === undefined ? config : { ...config, Env: [...(config.Env ?? []), ...cdi.env] },
     hostConfig,
@@ -38,7 +38,7 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
       cdi === undefined || cdi.additionalGids.length === 0
         ? user
         : { ...user, additionalGids: [...new Set([user.gid, ...user.additionalGids, ...cdi.additionalGids])] },
-    mounts: [...(cdi?.mounts ?? []), ...mounts],
+    mounts,
     files: etcFiles(record),
     cgroupsPath: cgroupPath(ctx, record),
     join: join === "unknown" ? { pid: 1, ipc: 1, network: 1, uts: 1 } : join,
@@ -48,6 +48,11 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
     devices: [...devices, ...(cdi?.devices ?? [])],
     deviceNumbers,
   });
+  if (cdi === undefined) return result;
+  const { spec } = result;
+  spec.mounts = [...(spec.mounts ?? []), ...cdi.mounts];
+  if (cdi.hooks !== undefined) spec.hooks = cdi.hooks;
+  return { ...result, files: new Set([...result.files, ...cdi.files]) };
 }
 
 /** What is bound over /etc/hostname and its kin: nothing where the user mounts something of his own. */

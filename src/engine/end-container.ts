@@ -5,6 +5,7 @@
 import type { Container } from "#container/container.ts";
 import { exitReason } from "#container/exit-reason.ts";
 import { memoryPeak } from "#cgroup/memory-peak.ts";
+import { parsePressure } from "#cgroup/v2/stats.ts";
 import { refusedCalls } from "#linux/seccomp-log.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
 import { planRestart } from "#container/restart-policy.ts";
@@ -14,6 +15,7 @@ import { parseRfc3339Nano } from "#container/logs/json-line.ts";
 import { isEngineError } from "#core/errors.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
 import { noAddresses } from "#network/mod.ts";
+import { afterEnd } from "./container-hooks.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { unmountSources } from "./host-mounts.ts";
 import { endHealthChecks } from "./health-check.ts";
@@ -26,6 +28,7 @@ const LOST_CODE = 255;
 export function watchExit(ctx: EngineContext, container: Container, link: MonitorLink): void {
   const { run } = container;
   link.onOom = () => tellOom(ctx, container, run);
+  link.onPressure = (text) => tellPressure(ctx, container, run, text);
   ctx.background.addEndless(
     `the end of container ${container.id}`,
     link.exited.then(
@@ -40,6 +43,13 @@ function tellOom(ctx: EngineContext, container: Container, run: number): void {
   if (container.run !== run || !isRunning(container.state) || ctx.closing) return;
   container.setState({ ...container.state, oomKilled: true });
   publishContainerEvent(ctx, container, "oom");
+}
+
+/** Not an event of Docker's. Percent of the last ten seconds in which some process, or all of them, waited for memory. */
+function tellPressure(ctx: EngineContext, container: Container, run: number, text: string): void {
+  const pressure = parsePressure(text);
+  if (container.run !== run || !isRunning(container.state) || ctx.closing || pressure === undefined) return;
+  publishContainerEvent(ctx, container, "pressure", { resource: "memory", some: String(pressure.some.avg10), full: String(pressure.full.avg10) });
 }
 
 /** With the mutex held. `lost`: why nobody knows how it ended. */
@@ -114,7 +124,7 @@ const absentCalls = new Set(["clone3"]);
 
 /** Gives back what only a running container has. Failures are told to the log: the sweep of the next start tries again. */
 async function free(ctx: EngineContext, record: Container["record"]): Promise<void> {
-  const steps: Promise<unknown>[] = [ctx.networks.leave(record.id), unmountSources(ctx, record)];
+  const steps: Promise<unknown>[] = [ctx.networks.leave(record.id), unmountSources(ctx, record), afterEnd(ctx, record)];
   if (record.cgroup !== undefined) {
     const { cgroup } = record;
     // Processes of a container that shares its pid namespace outlive its first one.

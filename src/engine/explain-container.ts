@@ -2,6 +2,7 @@
 import { newId } from "#core/ids.ts";
 import { explainPlan, planContainer, planToJson, resolveUser, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
+import { planHooksOf, withHooks } from "./container-hooks.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { planContainerFiles } from "./container-files.ts";
 import type { EngineContext } from "./context.ts";
@@ -36,6 +37,7 @@ async function explain(ctx: EngineContext, id: string, request: Parameters<Conta
     attachGate: false,
     files,
     id,
+    ...withHooks(planHooksOf(ctx, spec, record)),
     ...(record.hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
   });
   return format === "json" ? planToJson(plan) : explainPlan(plan);

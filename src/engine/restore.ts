@@ -11,7 +11,9 @@ import { exitReason } from "#container/exit-reason.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import { errnoOf } from "#core/errors.ts";
 import { readExitRecord } from "#linux/exit-record.ts";
+import { memoryPeak } from "#cgroup/memory-peak.ts";
 import type { ExitRecord, MonitorLink } from "#linux/helper.ts";
+import { afterEnd } from "./container-hooks.ts";
 import { type EngineContext, monitorDirectory, monitorFiles, publishContainerEvent } from "./context.ts";
 import { scheduleRestart, watchExit } from "./end-container.ts";
 import { parseEgress } from "#network/mod.ts";
@@ -122,13 +124,21 @@ async function recordEnd(ctx: EngineContext, container: Container, exit: ExitRec
   const reason =
     exit === undefined
       ? "ended while no engine was running; how is not known"
-      : exitReason({ code: exit.code, signal: exit.signal, oomKilled, memoryLimit: record.hostConfig.Memory, sentBy: undefined });
+      : exitReason({
+          code: exit.code,
+          signal: exit.signal,
+          oomKilled,
+          memoryLimit: record.hostConfig.Memory,
+          sentBy: undefined,
+          memoryPeak: memoryPeak(exit.reports),
+        });
   const code = exit?.code ?? UNKNOWN_CODE;
   container.set({ state: toExited(record.state, { code, oomKilled, at: rfc3339Nano(exit?.atNs ?? nowNs()), reason }), ports: {}, cgroup: undefined });
   if (record.cgroup !== undefined) {
     await ctx.cgroups.kill(record.cgroup);
     await ctx.cgroups.remove(record.cgroup);
   }
+  await afterEnd(ctx, record);
   publishContainerEvent(ctx, container, "die", { exitCode: String(code), execDuration: "0" });
   await ctx.records.save(container.record);
   endedMeanwhile.add(container);

@@ -16,6 +16,7 @@ import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
 import { hostsFile, planContainerFiles, writeAnew } from "./container-files.ts";
+import { afterEnd, afterStart, planHooksOf, withHooks, writeBundle } from "./container-hooks.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { watchExit } from "./end-container.ts";
@@ -129,13 +130,19 @@ async function launch(
         ...(hostConfig.AutoRemove ? [storeRecord(ctx, { ...record, endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths })] : []),
       ],
       id,
+      ...withHooks(planHooksOf(ctx, spec, record)),
       ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
     });
+    if (spec.hooks !== undefined) {
+      undo.push(() => afterEnd(ctx, record));
+      await writeBundle(ctx, spec, id);
+    }
     const held = await ctx.cgroups.hold?.(cgroup);
     const exitReports = [...cgroup.exitReports, ...(audited ? [AUDIT_SESSION] : [])];
     // before its program can say a word: whoever asks for the log since then gets all of it
     const at = rfc3339Nano(nowNs());
     const link = await launchPlan(ctx, container, plan, exitReports, pending, direct).finally(() => held?.release());
+    ctx.background.add(`the poststart hooks of container ${id}`, afterStart(ctx, spec, record, link.pid));
     return { link, at, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {
     for (const result of await Promise.allSettled(undo.map((step) => step()))) {

@@ -19,6 +19,8 @@ export interface HostFacts {
   /** mount_setattr(2) (5.12). */
   readonly mountSetattr: boolean;
   readonly idmappedMounts: boolean;
+  /** procfs can be mounted for another PID namespace than one's own (6.18); absent = no. */
+  readonly procPidns?: boolean;
   readonly seccomp: { readonly supported: boolean; readonly actions: readonly string[] };
   readonly lsm: readonly string[];
   readonly namespaces: readonly ("pid" | "mnt" | "uts" | "ipc" | "net" | "user" | "cgroup" | "time")[];
@@ -47,6 +49,8 @@ export interface CgroupFacts {
   readonly v2Controllers: readonly string[];
   /** Cgroup paths the engine itself runs in: hierarchy ("" for v2, else controller) → path. */
   readonly own: Readonly<Record<string, string>>;
+  /** Files of a v2 cgroup that can be given to somebody else; absent = the kernel does not say. */
+  readonly delegate?: readonly string[];
   /** cgroup.kill (5.14). */
   readonly kill: boolean;
 }

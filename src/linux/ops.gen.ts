@@ -95,6 +95,15 @@ export interface UnlinkOp {
   readonly path: string;
 }
 
+/** fchownat(2): changes the owner of a file (of a link itself); 4294967295 leaves an id as it is */
+export interface ChownOp {
+  readonly op: "chown";
+  readonly dir: number;
+  readonly path: string;
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** fsopen(2): opens a filesystem context */
 export interface FsopenOp {
   readonly op: "fsopen";
@@ -309,10 +318,11 @@ export interface EngineGateOp {
   readonly op: "engine_gate";
 }
 
-/** clone(2): goes on as a new process (CLONE_PARENT: the monitor's child, too), born in the PID namespace that setns or unshare chose. Before it closes every descriptor but 0-2 and `keep` more, and afterwards it starts a session, with a tty on descriptor 0 as its controlling terminal; keep=0xffffffff: neither */
+/** clone(2): goes on as a new process (CLONE_PARENT: the monitor's child, too), born in the PID namespace that setns or unshare chose. Before it closes every descriptor but 0-2, `keep` more and the slot `also`, and afterwards it starts a session, with a tty on descriptor 0 as its controlling terminal; keep=0xffffffff: neither */
 export interface RebirthOp {
   readonly op: "rebirth";
   readonly keep: number;
+  readonly also: number;
 }
 
 /** bpf(2): loads a BPF_PROG_TYPE_CGROUP_DEVICE program (8-byte instructions) and attaches it to the cgroup directory (BPF_F_ALLOW_MULTI) */
@@ -418,7 +428,7 @@ export interface KeyringOp {
   readonly name: string;
 }
 
-/** dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal (console=2: `rebirth` does), and with console=1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
+/** dup2(2): connects descriptors 0-2 to the monitor's pipes, or (launch with tty) opens a pty in the container's devpts, makes it the controlling terminal (unless console has bit 2: `rebirth` does), and with bit 1 binds it over /dev/console; runs before pivot_root with dir slot 0 = the new root */
 export interface StdioOp {
   readonly op: "stdio";
   readonly console: number;
@@ -450,7 +460,7 @@ export interface ExecGateOp {
   readonly paths: readonly string[];
 }
 
-/** waitpid(2): runs a hook of the OCI spec and waits for its success (timeout_ms 0 = for ever); it reads head, its caller's pid, tail on descriptor 0 */
+/** waitpid(2): runs a hook of the OCI spec and waits for its success (timeout_ms 0 = for ever); on descriptor 0 it reads head and, if there is a tail, the container's pid and the tail */
 export interface HookOp {
   readonly op: "hook";
   readonly path: string;
@@ -480,6 +490,13 @@ export interface ExpectFsOp {
   readonly op: "expect_fs";
   readonly slot: number;
   readonly magic: number;
+}
+
+/** proc(5): fails with EXDEV unless the slot holds the whole proc filesystem of this PID namespace */
+export interface ExpectProcfsOp {
+  readonly op: "expect_procfs";
+  readonly slot: number;
+  readonly pidns: number;
 }
 
 /** proc(5): writes the cloned child's /proc/PID/NAME */
@@ -608,6 +625,7 @@ export type Op =
   | ReportOp
   | RmdirOp
   | UnlinkOp
+  | ChownOp
   | FsopenOp
   | FsconfigStrOp
   | FsconfigFlagOp
@@ -663,6 +681,7 @@ export type Op =
   | PreserveFdsOp
   | ExpectDeviceOp
   | ExpectFsOp
+  | ExpectProcfsOp
   | ChildProcOp
   | IoctlOp
   | LoopOp
@@ -694,6 +713,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   report: { code: 9, man: "read(2)", fields: [["dir", "slot"], ["path", "str"], ["tag", "u32"], ["max", "u32"]] },
   rmdir: { code: 10, man: "unlinkat(2)", fields: [["dir", "slot"], ["path", "str"]] },
   unlink: { code: 11, man: "unlinkat(2)", fields: [["dir", "slot"], ["path", "str"]] },
+  chown: { code: 12, man: "fchownat(2)", fields: [["dir", "slot"], ["path", "str"], ["uid", "u32"], ["gid", "u32"]] },
   fsopen: { code: 20, man: "fsopen(2)", fields: [["fstype", "str"], ["out", "out"]] },
   fsconfig_str: { code: 21, man: "fsconfig(2)", fields: [["fs", "slot"], ["key", "str"], ["value", "str"]] },
   fsconfig_flag: { code: 22, man: "fsconfig(2)", fields: [["fs", "slot"], ["key", "str"]] },
@@ -723,7 +743,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   netlink_dump: { code: 58, man: "netlink(7)", fields: [["protocol", "u32"], ["message", "bytes"], ["tag", "u32"]] },
   attach_gate: { code: 50, man: "poll(2)", fields: [] },
   engine_gate: { code: 52, man: "recv(2)", fields: [] },
-  rebirth: { code: 53, man: "clone(2)", fields: [["keep", "u32"]] },
+  rebirth: { code: 53, man: "clone(2)", fields: [["keep", "u32"], ["also", "slot"]] },
   bpf_device: { code: 51, man: "bpf(2)", fields: [["dir", "slot"], ["path", "str"], ["program", "bytes"]] },
   sethostname: { code: 60, man: "sethostname(2)", fields: [["name", "str"]] },
   setdomainname: { code: 61, man: "setdomainname(2)", fields: [["name", "str"]] },
@@ -749,6 +769,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   preserve_fds: { code: 81, man: "dup2(2)", fields: [["count", "u32"]] },
   expect_device: { code: 90, man: "null(4)", fields: [["slot", "slot"], ["major", "u32"], ["minor", "u32"]] },
   expect_fs: { code: 91, man: "statfs(2)", fields: [["slot", "slot"], ["magic", "u32"]] },
+  expect_procfs: { code: 93, man: "proc(5)", fields: [["slot", "slot"], ["pidns", "slot"]] },
   child_proc: { code: 92, man: "proc(5)", fields: [["name", "str"], ["data", "str"]] },
   ioctl: { code: 110, man: "ioctl(2)", fields: [["fd", "slot"], ["request", "u32"], ["arg", "bytes"], ["tag", "u32"]] },
   loop: { code: 115, man: "loop(4)", fields: [["path", "str"], ["out", "out"]] },

@@ -55,7 +55,8 @@ export async function probeHost(): Promise<HostFacts> {
   const mayRaise = (parseCapabilityMask(capabilities) >> CAP_SYS_RESOURCE) & 1n;
   const hasFs = (name: string) => new RegExp(`\\t${name}$`, "m").test(filesystems);
   const overlay = hasFs("overlay") || (await hasModule("overlay", release.trim()));
-  const cgroup = await probeCgroups(mountinfo, ownCgroup, atLeast(5, 14));
+  const delegate = (await text("/sys/kernel/cgroup/delegate")).split("\n").filter((name) => /^[a-z]+\.[a-z_.]+$/.test(name));
+  const cgroup = { ...(await probeCgroups(mountinfo, ownCgroup, atLeast(5, 14))), ...(delegate.length === 0 ? {} : { delegate }) };
   return {
     kernel,
     cgroup,
@@ -68,6 +69,7 @@ export async function probeHost(): Promise<HostFacts> {
       indexDefault: index,
     },
     mountSetattr: atLeast(5, 12),
+    procPidns: atLeast(6, 18),
     idmappedMounts: atLeast(5, 12) && nsFiles.includes("user"),
     seccomp: { supported: actions !== "" && field("Seccomp") !== "", actions: actions.trim().split(/\s+/).filter(Boolean) },
     lsm: lsm.trim().split(",").filter(Boolean),

@@ -15,7 +15,7 @@ export interface NamespaceRequest {
   readonly membership: Membership;
   readonly spec: OciSpec;
   readonly facts: HostFacts;
-  /** A slot that is free again when the steps have run. */
+  /** A slot that is free again when the steps have run (those of `late`, for the PID namespace). */
   readonly slot: number;
 }
 
@@ -35,6 +35,10 @@ export interface Contribution {
   readonly child?: readonly Step[];
   /** In the child, after the host has joined it to its cgroups and wired its network. */
   readonly ready?: readonly Step[];
+  /** In the child, when it is in its root and still has all its rights. */
+  readonly late?: readonly Step[];
+  /** Its process joins when it is reborn, and must not be seen there before. */
+  readonly reborn?: true;
 }
 
 export interface NamespaceKind {

@@ -26,4 +26,5 @@ export const namespaceKinds: readonly NamespaceKind[] = [
 ];
 
 export { membershipOf, type Contribution, type Membership, type NamespaceKind } from "./kind.ts";
+export { type ForeignProc, foreignProc } from "./pid.ts";
 export { mapText } from "./user.ts";

@@ -11,10 +11,18 @@ describe("CDI", () => {
       deviceNodes: [{ path: "/dev/x", hostPath: "/dev/y", permissions: "rw", fileMode: 0o600, uid: 1, gid: 2 }],
       mounts: [{ hostPath: "/lib/a", containerPath: "/lib/b", options: ["ro"] }],
       additionalGids: [44],
-      hooks: [{ hookName: "createContainer", path: "/x" }],
+      hooks: [{ hookName: "createContainer", path: "/x", args: ["x", ""], env: ["A=b"], timeout: 5 }],
+      intelRdt: { closID: "x" },
     };
     const read = parseCdiSpec(spec({ devices: [{ name: "0", containerEdits: edits }], containerEdits: { env: ["C=d"] } }), "f");
-    expect(read.devices.get("0")).toEqual({ ...edits, hooks: undefined, unsupported: ["the createContainer hook"] });
+    expect(read.devices.get("0")).toEqual({
+      env: edits.env,
+      deviceNodes: edits.deviceNodes,
+      mounts: [{ hostPath: "/lib/a", containerPath: "/lib/b", type: "bind", options: ["ro"] }],
+      additionalGids: [44],
+      hooks: [{ kind: "createContainer", path: "/x", args: ["x", ""], env: ["A=b"], timeout: 5 }],
+      unsupported: ["intelRdt"],
+    });
     expect(read.edits.env).toEqual(["C=d"]);
   });
   it("tells names from paths", () => {
@@ -28,6 +36,9 @@ describe("CDI", () => {
     [spec({ devices: [{ name: "0" }, { name: "0" }] }), "the device 0 is there twice"],
     [spec({ containerEdits: { deviceNodes: [{ path: "dev" }] } }), 'deviceNodes.path "dev" is not absolute'],
     [spec({ containerEdits: { deviceNodes: [{ path: "/d", permissions: "x" }] } }), 'permissions "x" are not of r, w and m'],
+    [spec({ containerEdits: { hooks: [{ hookName: "postStart", path: "/x" }] } }), '"postStart" is no name of a hook'],
+    [spec({ containerEdits: { hooks: [{ hookName: "poststart", path: "x" }] } }), 'hooks.path "x" is not absolute'],
+    [spec({ containerEdits: { env: ["=x"] } }), 'env "=x" is not NAME=VALUE'],
     [[], "the file is not an object"],
   ])("refuses %j", (value, why) => expect(() => parseCdiSpec(value, "/etc/cdi/f.json")).toThrow(`invalid CDI spec /etc/cdi/f.json: ${why}`));
   it("answers anything with a spec or a refusal", () => {

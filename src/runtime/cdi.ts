@@ -5,6 +5,7 @@
  * @see https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
  */
 import { EngineError } from "#core/errors.ts";
+import { type HookKind, hookKinds } from "./hook-runs.ts";
 
 export interface CdiDeviceNode {
   readonly path: string;
@@ -18,7 +19,18 @@ export interface CdiDeviceNode {
 export interface CdiMount {
   readonly hostPath: string;
   readonly containerPath: string;
+  /** "bind", or a filesystem of its own. */
+  readonly type: string;
   readonly options: readonly string[];
+}
+
+export interface CdiHook {
+  readonly kind: HookKind;
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  /** Seconds. */
+  readonly timeout?: number;
 }
 
 export interface CdiEdits {
@@ -26,6 +38,7 @@ export interface CdiEdits {
   readonly deviceNodes: readonly CdiDeviceNode[];
   readonly mounts: readonly CdiMount[];
   readonly additionalGids: readonly number[];
+  readonly hooks: readonly CdiHook[];
   /** Names of what else it wants, which this engine does not do. */
   readonly unsupported: readonly string[];
 }
@@ -108,20 +121,44 @@ class Reader {
   edits(value: unknown): CdiEdits {
     const edits = value === undefined || value === null ? {} : this.object(value, "containerEdits");
     const texts = (list: unknown, what: string) => this.list(list, what).map((item) => this.text(item, what));
-    const hooks = this.list(edits["hooks"], "hooks").map((hook) => `the ${this.text(this.object(hook, "hooks")["hookName"], "hookName")} hook`);
     return {
-      env: texts(edits["env"], "env"),
+      env: texts(edits["env"], "env").map((entry) => {
+        if (!/^[^=]+=/.test(entry)) throw this.bad(`env "${entry}" is not NAME=VALUE`);
+        return entry;
+      }),
       deviceNodes: this.list(edits["deviceNodes"], "deviceNodes").map((node) => this.#node(node)),
       mounts: this.list(edits["mounts"], "mounts").map((entry) => {
         const mount = this.object(entry, "mounts");
         return {
           hostPath: this.path(mount["hostPath"], "hostPath"),
+          type: mount["type"] === undefined || mount["type"] === "" ? "bind" : this.text(mount["type"], "mounts.type"),
           containerPath: this.path(mount["containerPath"], "containerPath"),
           options: texts(mount["options"], "options"),
         };
       }),
       additionalGids: this.list(edits["additionalGids"], "additionalGids").map((gid) => this.number(gid, "additionalGids")),
-      unsupported: [...hooks, ...(["intelRdt", "netDevices"] as const).filter((key) => edits[key] !== undefined && edits[key] !== null)],
+      hooks: this.list(edits["hooks"], "hooks").map((hook) => this.#hook(hook)),
+      unsupported: (["intelRdt", "netDevices"] as const).filter((key) => edits[key] !== undefined && edits[key] !== null),
+    };
+  }
+
+  #hook(value: unknown): CdiHook {
+    const hook = this.object(value, "hooks");
+    const name = this.text(hook["hookName"], "hookName");
+    const kind = hookKinds.find((known) => known === name);
+    if (kind === undefined) throw this.bad(`"${name}" is no name of a hook: one of ${hookKinds.join(", ")} is expected`);
+    const env = this.list(hook["env"], "hooks.env").map((item) => this.text(item, "hooks.env"));
+    for (const entry of env) if (!/^[^=]+=/.test(entry)) throw this.bad(`hooks.env "${entry}" is not NAME=VALUE`);
+    const timeout = hook["timeout"] === undefined || hook["timeout"] === null ? 0 : this.number(hook["timeout"], "hooks.timeout");
+    return {
+      kind,
+      path: this.path(hook["path"], "hooks.path"),
+      args: this.list(hook["args"], "hooks.args").map((item) => {
+        if (typeof item !== "string" || item.includes("\0")) throw this.bad("hooks.args is not a list of texts");
+        return item;
+      }),
+      env,
+      ...(timeout === 0 ? {} : { timeout }),
     };
   }
 

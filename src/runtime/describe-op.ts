@@ -66,6 +66,8 @@ export class OpDescriber {
         return `${this.#slot(op.slot)} must be device ${op.major}:${op.minor}`;
       case "expect_fs":
         return `${this.#slot(op.slot)} must lie on ${Object.entries(FS_MAGIC).find(([, magic]) => magic === op.magic)?.[0] ?? `filesystem 0x${op.magic.toString(16)}`}`;
+      case "expect_procfs":
+        return `${this.#slot(op.slot)} must be the proc filesystem of ${this.#slot(op.pidns)}`;
       case "child_proc":
         return `write ${quote(op.data)} to the child's /proc/PID/${op.name}`;
       case "netlink_watch":
@@ -90,6 +92,8 @@ export class OpDescriber {
         return `write the child's pid to ${this.#at(op.dir, op.path)}`;
       case "report":
         return `read ${this.#at(op.dir, op.path)} (at most ${op.max} bytes)`;
+      case "chown":
+        return `chown ${this.#at(op.dir, op.path)} to ${op.uid === 0xffffffff ? "" : op.uid}:${op.gid === 0xffffffff ? "" : op.gid}`;
       case "rmdir":
       case "unlink":
         return `${op.op} ${this.#at(op.dir, op.path)}`;
@@ -183,7 +187,7 @@ export class OpDescriber {
       case "keyring":
         return `join session keyring ${op.name}`;
       case "stdio":
-        return op.console === 1 ? "open a terminal, also as /dev/console" : "connect descriptors 0, 1, 2";
+        return (op.console & 1) === 1 ? "open a terminal, also as /dev/console" : "connect descriptors 0, 1, 2";
       case "close_range":
         return `close_range ${op.first} and up (on exec)`;
       case "engine_gate":

@@ -34,6 +34,18 @@ export interface PlanInput {
   readonly id?: string;
   /** For a launch by {@link launchDetached}: nobody of ours stays with the process. */
   readonly detached?: DetachedProcess;
+  readonly hooks?: PlanHooks;
+}
+
+/** Hooks of the spec that are steps of the plan. */
+export interface PlanHooks {
+  /** The monitor's, in the engine's namespaces, when the container's are there; `prestart` ones first. */
+  readonly createRuntime?: readonly HookRun[];
+  /** The container's own, in its namespaces: before pivot_root, and before the program. */
+  readonly createContainer?: readonly HookRun[];
+  readonly startContainer?: readonly HookRun[];
+  /** Directory of the host where createContainer hooks find the container's root; undefined = where the spec says. */
+  readonly rootAt?: string;
 }
 
 /** A process that lives without a monitor. */
@@ -42,14 +54,11 @@ export interface DetachedProcess {
   readonly fifo?: string;
   /** Descriptors that the launch hands on to the program, from 3 up. */
   readonly preserveFds?: number;
-  /** Hooks that run inside: before pivot_root, and before the program. */
-  readonly createContainer?: readonly HookRun[];
-  readonly startContainer?: readonly HookRun[];
   /** The agent that the filter's listener goes to. */
   readonly listener?: SeccompListener | undefined;
 }
 
-/** A hook, and what it reads: `head`, its caller's pid, `tail`. */
+/** A hook, and what it reads: `head`, and with a `tail` the container's pid (as its caller sees it) and the tail. */
 export interface HookRun {
   readonly path: string;
   readonly args: readonly string[];
@@ -84,7 +93,9 @@ export interface ExecPlanInput {
   readonly detached?: DetachedProcess;
 }
 
+export { type HookKind, hookKinds, hookRuns, hooksOf } from "./hook-runs.ts";
 export { planContainer } from "./plan-container.ts";
+export { hookOp } from "./plan-process.ts";
 export { planExec } from "./plan-exec.ts";
 export { buildSpec, capabilitySets, defaultMaskedPaths, defaultReadonlyPaths, environmentOf, type SpecInput, type SpecResult } from "./default-spec.ts";
 export { explainPlan, planToJson } from "./explain.ts";

@@ -2,8 +2,9 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { openCgroups } from "#cgroup/mod.ts";
 import type { HostConfig } from "#core/container-config.ts";
-import type { OciSeccomp } from "#core/runtime-spec.ts";
+import type { OciSeccomp, OciSpec } from "#core/runtime-spec.ts";
 import { compileSeccomp } from "#linux/bpf/compile.ts";
+import { CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { MAX_SLOTS, NO_SLOT, type Plan, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { buildSpec, type SpecInput } from "./default-spec.ts";
@@ -47,9 +48,10 @@ interface Wanted {
   readonly tty?: boolean;
   readonly user?: string;
   readonly lateUnmount?: boolean;
+  readonly amend?: (spec: OciSpec) => unknown;
 }
 
-function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overlay, tty = false, user = "", lateUnmount = false }: Wanted = {}): Plan {
+function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overlay, tty = false, user = "", lateUnmount = false, amend }: Wanted = {}): Plan {
   const { spec, files } = buildSpec({
     id: "c1",
     config: { ...exampleConfig, Tty: tty },
@@ -62,6 +64,7 @@ function plan({ hostConfig = {}, input = {}, facts = exampleFacts, root = overla
     facts,
     ...input,
   });
+  amend?.(spec);
   const cgroup = openCgroups(facts).plan("", "c1", spec.linux?.resources ?? {}, slots.cgroup);
   const seccomp = seccompProgram(spec.linux?.seccomp, facts);
   return planContainer({ spec, root, facts, cgroup, network: [], tty, seccomp, attachGate: tty, files, id: "c1", lateUnmount });
@@ -201,6 +204,59 @@ describe("planContainer", () => {
     const custom = plan({ hostConfig: { MaskedPaths: ["/proc/odd"], ReadonlyPaths: [] } });
     expect(find(custom, "mount").filter((s) => s.path === "odd")).toHaveLength(2);
     expect(find(custom, "mount_setattr").filter((s) => s.recursive === 1 && s.set === 1n)).toHaveLength(0);
+  });
+
+  it("a PID namespace is joined last of all, and its /proc comes from the monitor", () => {
+    const join = { hostConfig: { PidMode: "container:x" }, input: { join: { pid: 7 } } };
+    for (const [facts, mapped] of [
+      [exampleFacts, false],
+      [{ ...exampleFacts, procPidns: true }, false],
+      [exampleFacts, true],
+    ] as const) {
+      const made = plan({ ...join, facts, input: { ...join.input, ...(mapped ? { userns } : {}) } });
+      const at = (match: (s: Step) => boolean) => made.steps.findIndex(match);
+      const [joining, clone] = [at((s) => s.op === "setns" && s.flags === CLONE.NEWPID), at((s) => s.op === "clone")];
+      expect(made.steps[joining]).toMatchObject({ where: "child" });
+      expect(at((s) => s.op === "rebirth")).toBeGreaterThan(at((s) => s.op === "capset"));
+      if (!mapped) expect(joining).toBeGreaterThan(at((s) => s.op === "pivot_root"));
+      else expect(joining).toBeLessThan(at((s) => s.op === "unshare" && (s.flags & CLONE.NEWUSER) !== 0n));
+      expect(find(made, "mount").filter((s) => s.fstype === "proc")).toEqual([]);
+      const proc = facts.procPidns === true ? at((s) => s.op === "fsconfig_fd" && s.key === "pidns") : at((s) => s.op === "expect_procfs");
+      expect(proc).toBeGreaterThan(0);
+      expect(proc).toBeLessThan(clone);
+    }
+    // No process that has such a /proc is known: born inside, as ever.
+    const bare = plan({ ...join, amend: (spec) => spec.linux?.namespaces.splice(1, 20, { type: "mount" }, { type: "pid", path: "/run/pidns" }) });
+    expect(find(bare, "setns").filter((s) => s.flags === CLONE.NEWPID)).toMatchObject([{ where: "host" }]);
+    expect(find(bare, "rebirth")).toEqual([]);
+  });
+
+  it("hands its cgroup to a container with users of its own that may write there, on cgroup v2", () => {
+    const writable = { SecurityOpt: ["writable-cgroups=true"] };
+    const chowns = (wanted: Wanted) => find(plan(wanted), "chown");
+    const v2 = { ...exampleFacts, cgroup: { ...exampleFacts.cgroup, delegate: ["cgroup.procs", "memory.oom.group"] } };
+    const made = chowns({ facts: v2, hostConfig: writable, input: { userns } });
+    const [directory = "", ...files] = made.map(({ path }) => path);
+    expect(files).toEqual([`${directory}/cgroup.procs`, `${directory}/memory.oom.group`]);
+    for (const { uid, gid, where } of made) expect([uid, gid, where]).toEqual([userns.uids[0]?.hostID, 0xffffffff, "host"]);
+    expect(chowns({ hostConfig: writable, input: { userns } }).map(({ path }) => path.slice(directory.length + 1))).toEqual([
+      "",
+      "cgroup.procs",
+      "cgroup.subtree_control",
+      "cgroup.threads",
+    ]);
+    // Read-only there, the host's users, or a hierarchy that cannot be delegated.
+    for (const wanted of [{ input: { userns } }, { hostConfig: writable }, { facts: v1Facts, hostConfig: writable, input: { userns } }])
+      expect(chowns(wanted)).toEqual([]);
+  });
+
+  it("labels what is mounted afresh, where files have no labels of their own", () => {
+    const label = "system_u:object_r:container_file_t:s0:c1,c2";
+    const made = plan({ hostConfig: { Tmpfs: { "/t": "size=1m" } }, amend: (spec) => spec.linux !== undefined && (spec.linux.mountLabel = label) });
+    const data = Object.fromEntries(find(made, "mount").map((s) => [s.path, s.data]));
+    expect(data["t"]).toMatch(new RegExp(`size=1m,context="${label}"$`));
+    expect(data["dev/pts"]).toContain(`context="${label}"`);
+    for (const path of ["proc", "sys", "dev/mqueue"]) expect(data[path]).not.toContain("context");
   });
 
   it("refuses binds over what programs trust in /proc, and over the root itself", () => {

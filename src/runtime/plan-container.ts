@@ -8,16 +8,18 @@
 import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciMount, OciSpec } from "#core/runtime-spec.ts";
-import { MOUNT_ATTR, MS } from "#linux/flags.ts";
+import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
-import { type Contribution, membershipOf, namespaceKinds } from "#namespace/mod.ts";
+import { type Contribution, foreignProc, membershipOf, namespaceKinds } from "#namespace/mod.ts";
 import { Draft } from "./draft.ts";
 import type { PlanInput, Planner } from "./mod.ts";
 import { planCgroupMount } from "./plan-cgroup-mount.ts";
+import { planDelegation } from "./plan-delegation.ts";
 import { planDevices } from "./plan-devices.ts";
-import { inRoot, isBind, openBinds, openForeignSysfs, planMounts } from "./plan-mounts.ts";
+import { inRoot, isBind, openBinds, openForeignProc, openForeignSysfs, planMounts } from "./plan-mounts.ts";
 import { closeKernelTrees, type KernelTrees, kernelPath, openKernelTrees } from "./kernel-trees.ts";
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
+import { planLabels } from "./process-attributes.ts";
 import { planHooks, planListener, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";
 import { KEEP_ALL } from "./rebirth.ts";
@@ -36,12 +38,21 @@ export const planContainer: Planner = (input) => {
   const { uidMappings: uids = [], gidMappings: gids = [] } = membershipOf(spec, "user").how === "new" ? (spec.linux ?? {}) : {};
   const mapping = userns && uids.length > 0 ? { uids, gids } : undefined;
   const mounts = withInit(spec.mounts ?? [], input.initBinary);
-  const context = { facts, files: new Set([...(input.files ?? []), ...(input.initBinary === undefined ? [] : [INIT_PATH])]), userns };
+  const context = {
+    facts,
+    label: spec.linux?.mountLabel,
+    files: new Set([...(input.files ?? []), ...(input.initBinary === undefined ? [] : [INIT_PATH])]),
+    userns,
+  };
   // For joining namespaces; kept until that is done, since binds are opened before.
-  const [joinSlot, userSlot] = [draft.take(), draft.take()];
-  const namespaces = namespaceKinds.map((kind) =>
-    kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot: kind.type === "user" ? userSlot : joinSlot }),
-  );
+  const [joinSlot, userSlot, pidSlot] = [draft.take(), draft.take(), draft.take()];
+  const slotOf = (type: string) => (type === "user" ? userSlot : type === "pid" ? pidSlot : joinSlot);
+  const namespaces = namespaceKinds.map((kind) => kind.contribute({ membership: membershipOf(spec, kind.type), spec, facts, slot: slotOf(kind.type) }));
+  const reborn = namespaces.some((kind) => kind.reborn === true);
+  if (reborn && userns && (input.hooks?.createContainer ?? []).length > 0)
+    throw new EngineError("unsupported", "createContainer hooks cannot run for a container that joins a PID namespace and has a user namespace", {
+      hint: "a hook would be seen by the other container's processes, with the engine's view of the host",
+    });
 
   draft.add(...(input.preparation ?? []));
   const root = planRoot(draft, input.root, { facts, mapping });
@@ -51,15 +62,20 @@ export const planContainer: Planner = (input) => {
   const foreign = userns && membershipOf(spec, "network").how === "join";
   const hostSlots = planClone(draft, input, namespaces, () => {
     if (foreign) openForeignSysfs(draft, mounts, binds);
+    const pid = membershipOf(spec, "pid");
+    const from = pid.how === "join" ? foreignProc(pid.path, facts) : undefined;
+    if (from !== undefined) openForeignProc(draft, mounts, binds, { from, pidns: pidSlot });
   });
   draft.release(joinSlot);
   draft.release(userSlot);
+  if (!reborn) draft.release(pidSlot);
   const waits = planHostAfterClone(draft, input, namespaces, userns);
 
   // The child.
   draft.section("A root of its own");
   if (waits.mapped) draft.child({ op: "await", id: points.mapped }, "until its users are mapped");
   if (!userns) planOomScore(draft, spec.process);
+  if (reborn) planLabels(draft, spec.process); // while /proc is the host's: in the container's it has no number yet
   for (const { root: steps } of namespaces) draft.add(...(steps ?? []));
   draft.child({ op: "umask", mask: 0 }, "the modes of what is made next are meant exactly");
   attachRoot(draft, input, root);
@@ -71,18 +87,20 @@ export const planContainer: Planner = (input) => {
   planReady(draft, input, namespaces, waits.ready);
   const kernel = openKernelTrees(draft, mounts);
   planSysctls(draft, spec, kernel);
-  planTerminal(draft, input);
-  planHooks(draft, input.detached?.createContainer, "a hook of the spec, before the container's root is entered");
+  planTerminal(draft, input, reborn);
+  planContainerHooks(draft, input);
   planMaskedPaths(draft, spec.linux?.maskedPaths ?? [], kernel);
   planReadonlyPaths(draft, spec.linux?.readonlyPaths ?? [], facts, kernel);
   closeKernelTrees(draft, kernel);
-  enterRoot(draft, input, hostSlots);
+  enterRoot(draft, input, hostSlots, namespaces);
   planProcess(draft, {
     process: spec.process,
     seccomp: input.seccomp,
     seccompFlags: seccompFlags(spec.linux?.seccomp),
     personality: spec.linux?.personality,
+    ...(reborn ? { rebirth: { arch: facts.kernel.arch }, labelled: true } : {}),
     ...(input.detached === undefined ? {} : { detached: input.detached, fifo }),
+    startContainer: input.hooks?.startContainer,
     ...(input.initBinary === undefined ? {} : { init: { path: INIT_PATH, argv: [INIT_PATH, "--", ...spec.process.args] } }),
   });
   return draft.plan();
@@ -99,10 +117,11 @@ function unheaded(steps: readonly Step[]): Step[] {
 }
 
 /** Cgroup, namespaces that are joined, and the clone itself. Returns the slots that hold things of the host, which the child must close. */
-function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Contribution[], joined: () => void): number[] {
+function planClone(draft: Draft, { cgroup, spec, facts }: PlanInput, namespaces: readonly Contribution[], joined: () => void): number[] {
   if (cgroup !== undefined) {
     draft.section("Limits and accounting: its cgroup");
     draft.add(...unheaded(cgroup.create));
+    planDelegation(draft, spec, cgroup, facts);
   }
   for (const { before } of namespaces) draft.add(...(before ?? []));
   joined();
@@ -112,7 +131,8 @@ function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Con
     if (cgroup.cloneInto.slot !== NO_SLOT) hostSlots.push(cgroup.cloneInto.slot);
   }
   const flags = namespaces.reduce((all, { cloneFlags = 0n }) => all | cloneFlags, 0n);
-  const enter = namespaces.flatMap(({ enter: steps }) => steps ?? []);
+  // The user namespace last: with it the host's rights go.
+  const enter = namespaces.toReversed().flatMap(({ enter: steps }) => steps ?? []);
   draft.section("The process, in new namespaces");
   draft.host(
     { op: "clone", flags: enter.length > 0 ? 0n : flags, cgroup: cgroup?.cloneInto?.slot ?? NO_SLOT },
@@ -124,9 +144,10 @@ function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Con
   if (enter.length > 0) {
     draft.add(...enter);
     draft.child({ op: "unshare", flags }, "namespaces of its own, which belong to the user namespace that it is in now", { see: "namespaces(7)" });
-    draft.child({ op: "rebirth", keep: KEEP_ALL }, "only a child of it is in the new PID namespace", { see: "pid_namespaces(7)" });
-    draft.child({ op: "signal", id: points.born }, "that child is the container's first process");
-    draft.host({ op: "await", id: points.born }, "until the container's first process is there");
+    if ((flags & CLONE.NEWPID) !== 0n)
+      draft.child({ op: "rebirth", keep: KEEP_ALL, also: NO_SLOT }, "only a child of it is in the new PID namespace", { see: "pid_namespaces(7)" });
+    draft.child({ op: "signal", id: points.born }, "its namespaces are there");
+    draft.host({ op: "await", id: points.born }, "until the container's first process and its namespaces are there");
   }
   return hostSlots;
 }
@@ -134,7 +155,7 @@ function planClone(draft: Draft, { cgroup }: PlanInput, namespaces: readonly Con
 /** What the monitor does while the child furnishes its root, and what the child has to wait for. */
 function planHostAfterClone(
   draft: Draft,
-  { spec, cgroup, network, attachGate, lateUnmount }: PlanInput,
+  { spec, cgroup, network, attachGate, lateUnmount, hooks }: PlanInput,
   namespaces: readonly Contribution[],
   userns: boolean,
 ): { mapped: boolean; ready: boolean } {
@@ -147,8 +168,9 @@ function planHostAfterClone(
     draft.section("Wire its network");
     draft.add(...wires);
   }
+  planHooks(draft, hooks?.createRuntime, "a hook of the spec, before the container goes on", "host");
   // With cloneInto the child is born in its cgroup.
-  const ready = wires.length > 0 || (cgroup !== undefined && cgroup.cloneInto === undefined);
+  const ready = (hooks?.createRuntime ?? []).length > 0 || wires.length > 0 || (cgroup !== undefined && cgroup.cloneInto === undefined);
   if (ready) draft.host({ op: "signal", id: points.ready }, "the child may go on");
   if (lateUnmount === true && membershipOf(spec, "mount").how === "new") {
     // A child that is gone already has failed, and will say so itself.
@@ -178,6 +200,20 @@ function attachRoot(draft: Draft, input: PlanInput, root: "detached" | "in-child
       );
     }
   }
+}
+
+/** They see the container's mounts as they will be, at a place of its own mount namespace that ends with pivot_root. */
+function planContainerHooks(draft: Draft, { hooks }: PlanInput): void {
+  const run = hooks?.createContainer ?? [];
+  if (run.length === 0) return;
+  if (hooks?.rootAt !== undefined) {
+    const copy = draft.take();
+    draft.child({ op: "open_tree", dir: slots.root, path: "", flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: copy }, "the container's root once more");
+    draft.child({ op: "move_mount", mnt: copy, dir: NO_SLOT, path: hooks.rootAt }, "where hooks look for it");
+    draft.child({ op: "close", slot: copy }, "attached");
+    draft.release(copy);
+  }
+  planHooks(draft, run, "a hook of the spec, before the container's root is entered");
 }
 
 /** From here on the child is in its cgroup and its interfaces exist. */
@@ -211,13 +247,13 @@ export function sysctlPath(name: string): string {
   return path;
 }
 
-function planTerminal(draft: Draft, { tty, detached }: PlanInput): void {
+function planTerminal(draft: Draft, { tty, detached }: PlanInput, reborn: boolean): void {
   draft.section(tty ? "Its terminal" : "Its standard streams");
   draft.child({ op: "setsid" }, "a session of its own, so that it gets no signals from the engine's terminal");
   if (detached !== undefined && !tty) return; // its descriptors 0, 1 and 2 are the caller's
   if (tty) draft.child({ op: "mkfile", dir: slots.root, path: "dev/console", mode: 0o600, parents: 1 }, "the place of /dev/console");
   draft.child(
-    { op: "stdio", console: tty ? 1 : 0 },
+    { op: "stdio", console: tty ? (reborn ? 3 : 1) : 0 },
     tty ? "a new terminal as its descriptors 0, 1 and 2, and as /dev/console" : "descriptors 0, 1 and 2 are the monitor's pipes",
   );
 }
@@ -230,7 +266,7 @@ function planWorkingDirectory(draft: Draft, spec: OciSpec): void {
 }
 
 /** pivot_root, and no way back. */
-function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: readonly number[]): void {
+function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: readonly number[], namespaces: readonly Contribution[]): void {
   draft.section("Move in");
   if (spec.root.readonly === true) {
     if (facts.mountSetattr)
@@ -253,6 +289,7 @@ function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: read
       { op: "mount", source: "none", dir: NO_SLOT, path: "/", fstype: "", flags: propagation, data: "" },
       `how mounts propagate: ${spec.linux?.rootfsPropagation}`,
     );
+  for (const { late } of namespaces) draft.add(...(late ?? []));
   // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
   for (const slot of hostSlots) draft.child({ op: "close", slot }, "a descriptor of a host directory would be a way out");
   draft.child({ op: "close", slot: slots.root }, "no descriptor of the engine is left when paths of the container are used");

@@ -3,9 +3,10 @@ import type { OciSpec } from "#core/runtime-spec.ts";
 import type { Plan } from "#linux/plan.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import { exampleFacts } from "./example.fixture.ts";
-import type { DetachedProcess, HookRun } from "./mod.ts";
+import type { DetachedProcess, HookRun, PlanHooks } from "./mod.ts";
 import { planContainer } from "./plan-container.ts";
 import { planExec } from "./plan-exec.ts";
+import { points } from "./slots.ts";
 
 const spec: OciSpec = {
   ociVersion: "1.2.0",
@@ -15,7 +16,7 @@ const spec: OciSpec = {
 };
 const filter = new Uint8Array(8);
 
-function plan(detached: DetachedProcess, tty = false, userns = false): Plan {
+function plan(detached: DetachedProcess, tty = false, userns = false, hooks: PlanHooks = {}): Plan {
   const mapping = [{ containerID: 0, hostID: 100_000, size: 65_536 }];
   return planContainer({
     spec: userns ? { ...spec, linux: { namespaces: [{ type: "mount" }, { type: "user" }], uidMappings: mapping, gidMappings: mapping } } : spec,
@@ -27,6 +28,7 @@ function plan(detached: DetachedProcess, tty = false, userns = false): Plan {
     seccomp: filter,
     attachGate: false,
     detached,
+    hooks,
   });
 }
 const names = ({ steps }: Plan) => steps.map((step) => step.op);
@@ -53,12 +55,20 @@ describe("a process without a monitor", () => {
   });
 
   it("runs hooks on both sides of pivot_root, the latter after the start", () => {
-    const { steps } = plan({ fifo: "/f", createContainer: [hook("/a")], startContainer: [hook("/b")] });
+    const { steps } = plan({ fifo: "/f" }, false, false, {
+      createRuntime: [hook("/r")],
+      createContainer: [hook("/a")],
+      startContainer: [hook("/b")],
+      rootAt: "/b/seen",
+    });
     const at = (path: string) => steps.findIndex((step) => step.op === "hook" && step.path === path);
     expect(at("/a")).toBeGreaterThan(0);
     expect(at("/a")).toBeLessThan(names({ steps }).indexOf("pivot_root"));
     expect(at("/b")).toBeGreaterThan(names({ steps }).indexOf("exec_gate"));
     expect(steps[at("/a")]).toMatchObject({ argv: ["/a"] });
+    expect(steps[at("/r")]).toMatchObject({ where: "host" });
+    expect(steps.slice(at("/r")).find(({ op }) => op === "signal")).toMatchObject({ where: "host", id: points.ready });
+    expect(steps[at("/a") - 2]).toMatchObject({ op: "move_mount", dir: NO_SLOT, path: "/b/seen" });
   });
 
   it("leaves owners as they are on disk, also with a user namespace", () => {

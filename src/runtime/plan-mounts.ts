@@ -8,7 +8,7 @@ import type { IdMapping, OciMount } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT } from "#linux/plan.ts";
-import { mapText } from "#namespace/mod.ts";
+import { type ForeignProc, mapText } from "#namespace/mod.ts";
 import type { Draft } from "./draft.ts";
 import { type MountOptions, parseMountOptions } from "./mount-options.ts";
 import { slots } from "./slots.ts";
@@ -18,6 +18,8 @@ export interface MountContext {
   /** Destinations that are files. */
   readonly files: ReadonlySet<string>;
   readonly userns: boolean;
+  /** SELinux label of what is mounted afresh. */
+  readonly label?: string | undefined;
 }
 
 /** A bind whose source the monitor has opened already. */
@@ -68,6 +70,41 @@ export function openBinds(draft: Draft, mounts: readonly OciMount[], context: Mo
   return opened;
 }
 
+/** As {@link openForeignSysfs}: procfs shows the PID namespace of who makes it, and the child is not in it yet. `pidns`: the slot that holds it. */
+export function openForeignProc(
+  draft: Draft,
+  mounts: readonly OciMount[],
+  opened: Map<OciMount, OpenedBind>,
+  { from, pidns }: { readonly from: ForeignProc; readonly pidns: number },
+): void {
+  for (const mount of mounts) {
+    if (mount.type !== "proc" || isBind(mount)) continue;
+    const options = parseMountOptions(mount.options ?? []);
+    const slot = draft.take();
+    if (from.how === "option") {
+      const fs = draft.take();
+      draft.host({ op: "fsopen", fstype: "proc", out: fs }, "the processes that it will see", { see: "proc(5)" });
+      draft.host({ op: "fsconfig_fd", fs, key: "pidns", fd: pidns }, "those of the namespace that it joins");
+      for (const option of options.data.split(",").filter((text) => text !== "")) {
+        const [key = "", value] = option.split(/=(.*)/s);
+        draft.host(value === undefined ? { op: "fsconfig_flag", fs, key } : { op: "fsconfig_str", fs, key, value }, "as the spec asks");
+      }
+      draft.host({ op: "fsmount", fs, attrs: options.set, out: slot }, `what the container will see as ${mount.destination}`);
+      draft.host({ op: "close", slot: fs }, "the mount stands");
+      draft.release(fs);
+    } else {
+      if (options.data !== "")
+        throw new EngineError(
+          "unsupported",
+          `a proc filesystem of another container's processes cannot have options of its own (${options.data}) before Linux 6.18`,
+        );
+      openInContainer(draft, from.pid, { path: "/proc", flags: OPEN_TREE_CLONE, out: slot }, `what the container will see as ${mount.destination}`);
+      draft.host({ op: "expect_procfs", slot, pidns }, "the other container may have put something else there");
+    }
+    opened.set(mount, { mount, options, slot });
+  }
+}
+
 /**
  * After the namespaces of others are joined, before `clone`: sysfs shows the network namespace of who makes it, and a user namespace has no right over one
  * that it does not own. The monitor has.
@@ -96,12 +133,16 @@ function openSource(draft: Draft, mount: OciMount, source: string, options: Moun
     draft.host({ op: "open_tree", dir: NO_SLOT, path: source, flags: treeFlags(options), out }, why);
     return;
   }
-  // A mount of another container can only be opened from within its mount namespace.
+  openInContainer(draft, pid, { path, flags: treeFlags(options), out }, `the other container's ${path}, which both will share`);
+}
+
+/** A mount of another container can only be opened from within its mount namespace. */
+function openInContainer(draft: Draft, pid: string, tree: { readonly path: string; readonly flags: number; readonly out: number }, why: string): void {
   const [home, other] = [draft.take(), draft.take()];
   draft.host({ op: "openat", dir: NO_SLOT, path: "/proc/self/ns/mnt", flags: O.RDONLY, mode: 0, out: home }, "the way back");
   draft.host({ op: "openat", dir: NO_SLOT, path: `/proc/${pid}/ns/mnt`, flags: O.RDONLY, mode: 0, out: other }, "the other container's mount namespace");
   draft.host({ op: "setns", fd: other, flags: CLONE.NEWNS }, "only from inside can its mounts be opened", { see: "mount_namespaces(7)" });
-  draft.host({ op: "open_tree", dir: NO_SLOT, path, flags: treeFlags(options), out }, `the other container's ${path}, which both will share`);
+  draft.host({ op: "open_tree", dir: NO_SLOT, ...tree }, why);
   draft.host({ op: "setns", fd: home, flags: CLONE.NEWNS }, "back to the host", { see: "mount_namespaces(7)" });
   for (const slot of [home, other]) {
     draft.host({ op: "close", slot }, "no longer needed");
@@ -169,7 +210,7 @@ export function planMounts(draft: Draft, mounts: readonly OciMount[], opened: Re
     if (mount.type === "cgroup" || mount.type === "cgroup2") continue;
     const bind = opened.get(mount);
     if (bind !== undefined) attachBind(draft, bind, context);
-    else mountFresh(draft, mount);
+    else mountFresh(draft, mount, context.label);
   }
 }
 
@@ -184,7 +225,17 @@ const destinationWhy: Readonly<Record<string, string>> = {
   "/dev/shm": "POSIX shared memory: files that live in memory",
 };
 
-function mountFresh(draft: Draft, mount: OciMount): void {
+/** Their files have labels that the policy gives them, and no context of a mount. */
+const ownLabels = new Set(["proc", "sysfs", "mqueue", "cgroup", "cgroup2"]);
+
+/** The data of a mount with the label that its files shall have: a value with commas stands in quotes. */
+function labelled(type: string, data: string, label: string | undefined): string {
+  if (label === undefined || label === "" || ownLabels.has(type)) return data;
+  const context = `context="${label}"`;
+  return data === "" ? context : `${data},${context}`;
+}
+
+function mountFresh(draft: Draft, mount: OciMount, label: string | undefined): void {
   if (mount.type === undefined) throw new EngineError("invalid", `the mount at ${mount.destination} has no type`);
   if (mount.type !== "proc") refuseInProc(mount);
   const options = parseMountOptions(mount.options ?? []);
@@ -201,7 +252,7 @@ function mountFresh(draft: Draft, mount: OciMount): void {
       path,
       fstype: mount.type,
       flags: below === undefined ? options.flags : options.flags & ~MS.RDONLY,
-      data: options.data,
+      data: labelled(mount.type, options.data, label),
     },
     destinationWhy[mount.destination] ??
       mountWhy[mount.type] ??

@@ -8,6 +8,7 @@ import type { OciLinux, OciProcess } from "#core/runtime-spec.ts";
 import { capabilityMask } from "#linux/capabilities.ts";
 import { O, PR, RLIM_INFINITY, RLIMITS } from "#linux/flags.ts";
 import type { SeccompArch } from "#linux/bpf/profile.ts";
+import type { Op } from "#linux/ops.gen.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
 import type { DetachedProcess, HookRun } from "./mod.ts";
@@ -27,6 +28,7 @@ export interface ProcessOptions {
   readonly rebirth?: { readonly arch: SeccompArch };
   /** Its labels are planned elsewhere. */
   readonly labelled?: boolean;
+  readonly startContainer?: readonly HookRun[] | undefined;
   /** Slot of {@link planStartFifo}. */
   readonly fifo?: number | undefined;
 }
@@ -45,19 +47,22 @@ export function planStartFifo(draft: Draft, detached: DetachedProcess | undefine
   return slot;
 }
 
-export function planHooks(draft: Draft, hooks: readonly HookRun[] | undefined, why: string): void {
-  for (const { path, args, env, head, tail, timeoutMs } of hooks ?? [])
-    draft.child({ op: "hook", path, argv: args.length === 0 ? [path] : args, envp: env, head, tail, timeout_ms: timeoutMs }, why);
+export function planHooks(draft: Draft, hooks: readonly HookRun[] | undefined, why: string, where: "child" | "host" = "child"): void {
+  for (const hook of hooks ?? []) draft[where](hookOp(hook), why);
+}
+
+export function hookOp({ path, args, env, head, tail, timeoutMs }: HookRun): Extract<Op, { op: "hook" }> {
+  return { op: "hook", path, argv: args.length === 0 ? [path] : args, envp: env, head, tail, timeout_ms: timeoutMs };
 }
 
 /** The launcher ends here, and the program waits for its start. */
-function planGate(draft: Draft, { detached, fifo }: ProcessOptions, paths: readonly string[]): void {
-  if (detached === undefined) return;
-  draft.child(
-    { op: "exec_gate", fifo: fifo ?? NO_SLOT, paths },
-    fifo === undefined ? "the launcher ends; the process is its caller's from here on" : "created; the program waits until it is started",
-  );
-  planHooks(draft, detached.startContainer, "a hook of the spec, before the program");
+function planGate(draft: Draft, { detached, fifo, startContainer }: ProcessOptions, paths: readonly string[]): void {
+  if (detached !== undefined)
+    draft.child(
+      { op: "exec_gate", fifo: fifo ?? NO_SLOT, paths },
+      fifo === undefined ? "the launcher ends; the process is its caller's from here on" : "created; the program waits until it is started",
+    );
+  planHooks(draft, startContainer, "a hook of the spec, before the program");
 }
 
 /** Written by the child while it still has the host's /proc and rights; `fromOutside`: by the host, for a child that is born without them. */
@@ -139,7 +144,7 @@ export function planProcess(draft: Draft, options: ProcessOptions): void {
   // Where the filter would forbid it, before the filter: still with the rights to install it.
   const early = !late && rebirth !== undefined && (options.detached?.listener !== undefined || !letsBeReborn(seccomp, rebirth.arch));
   const reborn = () => {
-    if (rebirth !== undefined) planRebirth(draft, options.detached?.preserveFds ?? 0);
+    if (rebirth !== undefined) planRebirth(draft, options.detached?.preserveFds ?? 0, options.fifo);
   };
   draft.section("Who it is");
   draft.child({ op: "chdir", path: process.cwd }, "the working directory");

@@ -8,6 +8,7 @@ import { runFilter } from "#linux/bpf/interpreter.ts";
 import type { SeccompArch } from "#linux/bpf/profile.ts";
 import { syscallNumbers } from "#linux/bpf/syscalls.ts";
 import { CLONE } from "#linux/flags.ts";
+import { NO_SLOT } from "#linux/plan.ts";
 import type { Draft } from "./draft.ts";
 
 const SIGCHLD = 17n;
@@ -38,8 +39,9 @@ export function letsBeReborn(filter: Uint8Array | undefined, arch: SeccompArch):
 /** For `keep`: all descriptors, and the session as well. */
 export const KEEP_ALL = 0xffffffff;
 
-export function planRebirth(draft: Draft, keep: number): void {
-  draft.child({ op: "rebirth", keep }, "only now a process of the container: who may trace it there finds nothing that the program will not have", {
+/** `keep`: that many descriptors from 3 on; `also`: a slot. */
+export function planRebirth(draft: Draft, keep: number, also: number = NO_SLOT): void {
+  draft.child({ op: "rebirth", keep, also }, "only now a process of the container: who may trace it there finds nothing that the program will not have", {
     see: "ptrace(2)",
   });
 }

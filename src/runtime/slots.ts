@@ -20,6 +20,6 @@ export const points = {
   mapped: 1,
   /** Host → child: cgroups are joined, the network namespace is wired. */
   ready: 2,
-  /** Child → host: it has gone on as another process. */
+  /** Child → host: it has made its namespaces itself, and is their first process. */
   born: 3,
 } as const;

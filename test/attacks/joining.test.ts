@@ -8,6 +8,7 @@ import { probeHost } from "#linux/probe-host.ts";
 import { RuntimeUnderTest, wherryRuntime } from "../integration/oci-runtime.fixture.ts";
 import { type RunOptions, type Running, Sandbox } from "../integration/sandbox.ts";
 import { nativeHelper } from "../suites/native-helper.ts";
+import { until } from "../integration/engine-setup.ts";
 import { compileAttack, compileWeakened, outcomes } from "./attack-program.fixture.ts";
 
 const facts = await probeHost();
@@ -24,7 +25,7 @@ describe.skipIf(why !== undefined)(`what joins a container, and what stays open 
     compileWeakened(weakened);
     weak = await Sandbox.open(facts, "/tmp", weakened);
     for (const box of [strong, weak]) compileAttack(join(box.dir, "base/bin/attack"));
-  }, 60_000);
+  }, 180_000);
   afterAll(async () => {
     await weak?.[Symbol.asyncDispose]();
     await strong?.[Symbol.asyncDispose]();
@@ -142,6 +143,62 @@ describe.skipIf(why !== undefined)(`what joins a container, and what stays open 
     };
     expect(await seen((steps) => steps.flatMap((step): readonly Step[] => (step.op === "exec" ? [pause, step] : [step])))).toEqual({ seen: "ok", end: "" });
     expect(await seen(bornInside)).toEqual({ seen: "ok", root: "ok", rights: "ok", descriptors: "ok", end: "" });
+  });
+
+  describe("--pid container:X, and X is hostile and has CAP_SYS_PTRACE", () => {
+    const pause = { op: "hook", path: "/bin/sleep", argv: ["sleep", "1"], envp: [], head: new Uint8Array(), tail: new Uint8Array(), timeout_ms: 0 } as const;
+    const paused: Step = { ...pause, where: "child", why: "test" };
+    const seen = async (alter: NonNullable<RunOptions["alter"]>, options: Partial<RunOptions> = {}) => {
+      const target = await strong.start({
+        args: ["attack", "watch-joining", "4", join(strong.dir, "hostname")],
+        hostConfig: { CapAdd: ["SYS_PTRACE"] },
+      });
+      const { stdout } = await strong.run({
+        // Few descriptors: its own are counted as well.
+        args: ["sh", "-c", "test $$ -gt 1 && echo joined; cat /proc/1/comm"],
+        hostConfig: { PidMode: "container:x" },
+        join: { pid: target.link.pid },
+        alter,
+        ...options,
+      });
+      return { ...outcomes((await target.finish()).stdout), joined: stdout.replaceAll(/\s+/g, " ").trim() };
+    };
+    const safe = { seen: "ok", end: "", joined: "joined attack" };
+    const pausedBefore = (steps: readonly Step[], name: Step["op"]) => steps.flatMap((step): readonly Step[] => (step.op === name ? [paused, step] : [step]));
+    it.runIf(facts.procPidns === true)("a new container is born among X's processes when it has nothing of the host any more", async () => {
+      expect(await seen((steps) => pausedBefore(steps, "exec"))).toEqual(safe);
+    });
+    it("nor is it before Linux 6.18, where it takes the /proc that X has", async () => {
+      expect(await seen((steps) => pausedBefore(steps, "exec"), { facts: { procPidns: false } })).toEqual(safe);
+    });
+    it("born there from the start, X finds the host's root and the engine's rights and descriptors in it", async () => {
+      const bornInside = (steps: readonly Step[]): Step[] => {
+        const late = steps.find((step) => step.op === "setns" && step.where === "child" && step.flags === CLONE.NEWPID);
+        if (late?.op !== "setns") throw new Error("the plan joins no PID namespace");
+        const first: Step = { ...late, where: "host" };
+        return steps
+          .filter((step) => step.op !== "rebirth" && step !== late)
+          .flatMap((step): readonly Step[] => (step.op === "clone" ? [first, step, paused] : [step]));
+      };
+      expect(await seen(bornInside)).toMatchObject({ seen: "ok", root: "ok", rights: "ok", descriptors: "ok" });
+    });
+    it("before Linux 6.18: what X has mounted over its /proc is not taken for it", async () => {
+      const hostile = await strong.start({
+        args: ["sh", "-c", "mkdir /fake && mount --bind /proc/1 /fake && mount --bind /fake /proc && echo up; sleep 60"],
+        hostConfig: { CapAdd: ["SYS_ADMIN"], SecurityOpt: ["seccomp=unconfined"] },
+      });
+      try {
+        await until(() => hostile.output().stdout.includes("up"));
+        const options = { args: ["ls", "/proc"], hostConfig: { PidMode: "container:x" }, join: { pid: hostile.link.pid }, facts: { procPidns: false } };
+        await expect(strong.run(options)).rejects.toThrow(/proc/);
+        const trusting = (steps: readonly Step[]) =>
+          steps.filter((step) => step.op !== "expect_procfs" && step.op !== "expect_fs" && !(step.op === "write" && step.path.startsWith("sys/")));
+        expect((await strong.run({ ...options, alter: trusting })).stdout).toContain("environ"); // of its process 1
+      } finally {
+        await hostile.link.kill(9);
+        await hostile.finish();
+      }
+    });
   });
 });
 

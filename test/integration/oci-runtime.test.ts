@@ -1,7 +1,9 @@
 /** `wherry-runtime` as containerd, dockerd and podman call it; what can be compared is compared with Debian's runc and crun. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, it } from "vitest";
 import type { OciSpec } from "#core/runtime-spec.ts";
 import { commandOf, consoleServer, RuntimeUnderTest, whyNot, wherryRuntime } from "./oci-runtime.fixture.ts";
@@ -88,6 +90,24 @@ describe.skipIf(!able)("wherry-runtime", () => {
     runtime.call(["delete", "--force", id]);
   });
 
+  it("events tells that memory ran out, and reports until the end", () => {
+    const id = runtime.id();
+    const limited = runtime.bundle("sleep 1; tail /dev/zero; sleep 2", (spec) => {
+      spec.linux = { ...spec.linux, namespaces: spec.linux?.namespaces ?? [], resources: { memory: { limit: 16 << 20, swap: 16 << 20 } } };
+    });
+    expect(runtime.create(id, limited)).toMatchObject({ code: 0 });
+    runtime.call(["start", id]);
+    const { stdout, code } = runtime.call(["events", "--interval", "1s", id]);
+    const told = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { type: string; id: string });
+    expect(code).toBe(0);
+    expect(told.filter(({ type }) => type === "oom")).toEqual([{ type: "oom", id }]);
+    expect(told.filter(({ type }) => type === "stats").length).toBeGreaterThan(1);
+    runtime.call(["delete", "--force", id]);
+  });
+
   it("says on stderr and in the log, as runc does, why a program cannot be run", () => {
     const bundle = runtime.bundle("", (spec) => (spec.process.args = ["nonexistent"]));
     const log = join(bundle, "log.json");
@@ -157,11 +177,16 @@ describe.skipIf(!able)("wherry-runtime", () => {
     runtime.call(["delete", "--force", id]);
   });
 
-  it("takes away what a creation that was killed has left", () => {
+  it("takes away what a creation that was killed has left", async () => {
     const id = runtime.id();
-    const bundle = runtime.bundle("", (spec) => (spec.hooks = { createRuntime: [{ path: "/bin/sleep", args: ["sleep", "20"] }] }));
-    const killed = spawnSync("timeout", ["-s", "KILL", "2", wherryRuntime, "--root", runtime.root, "create", "--bundle", bundle, id], { stdio: "ignore" });
-    expect(killed.signal ?? killed.status).not.toBe(0);
+    const reached = join(runtime.directory, `reached-${id}`);
+    const hook = { path: "/bin/sh", args: ["sh", "-c", `: >${reached}; exec sleep 20`], env: ["PATH=/bin:/usr/bin"] };
+    const bundle = runtime.bundle("", (spec) => (spec.hooks = { createRuntime: [hook] }));
+    const creating = spawn(wherryRuntime, ["--root", runtime.root, "create", "--bundle", bundle, id], { stdio: "ignore" });
+    const ended = once(creating, "exit");
+    while (!existsSync(reached) && creating.exitCode === null) await sleep(20);
+    creating.kill("SIGKILL");
+    expect(await ended).toEqual([null, "SIGKILL"]);
     expect(runtime.status(id)).toBe("creating");
     expect(runtime.call(["kill", id]).stderr).toMatch(/not running/);
     expect(runtime.call(["delete", id]).code).toBe(1);

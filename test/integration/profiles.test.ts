@@ -1,12 +1,12 @@
 /** What a container may do and have, option by option, as it is seen from inside; and what is refused. Messages beside dockerd's: test/compat/profile-messages. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ContainerConfig, HostConfig } from "#core/container-config.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { TestEngine } from "./engine-setup.ts";
+import { TestEngine, until } from "./engine-setup.ts";
 
 const facts = await probeHost();
 const root = process.getuid?.() === 0;
@@ -264,9 +264,9 @@ const refusals: Readonly<Record<string, readonly [Partial<HostConfig>, string]>>
     { DeviceRequests: [{ Driver: "", Count: 3, DeviceIDs: null, Capabilities: [["gpu"]], Options: null }] },
     "3 devices of acme.com/gpu were asked for, and there are 2",
   ],
-  "a device that needs a hook": [
-    { DeviceRequests: [{ Driver: "cdi", Count: 0, DeviceIDs: ["acme.com/hooked=0"], Capabilities: null, Options: null }] },
-    "the CDI device acme.com/hooked=0 needs the createContainer hook, which this engine does not do",
+  "a device that needs a part of the cache": [
+    { DeviceRequests: [{ Driver: "cdi", Count: 0, DeviceIDs: ["acme.com/hooked=rdt"], Capabilities: null, Options: null }] },
+    "the CDI device acme.com/hooked=rdt needs intelRdt, which this engine does not do",
   ],
 };
 
@@ -278,6 +278,13 @@ describe.skipIf(!root)("profiles", () => {
     const [etc, run] = [join(work, "etc"), join(work, "run")];
     for (const dir of [etc, run]) mkdirSync(dir);
     writeFileSync(join(work, "lib"), "driver");
+    const hook = `#!/bin/sh
+state=$(cat); bundle=$(echo "$state" | sed 's/.*"bundle":"\\([^"]*\\)".*/\\1/'); pid=$(echo "$state" | sed 's/.*"pid":\\([0-9]*\\).*/\\1/')
+status=$(echo "$state" | sed 's/.*"status":"\\([a-z]*\\)".*/\\1/')
+[ $1 != createContainer ] || { mkdir $bundle/rootfs/made && stat -f -c %T $bundle/rootfs/proc >$bundle/rootfs/made/by-hook; }
+echo "$1 $status $FROM $(test $pid -gt 0 && readlink /proc/$pid/ns/pid | cut -c1-4) $(grep -c '"path":"rootfs"' $bundle/config.json)" >>${work}/hooks.log
+`;
+    writeFileSync(join(work, "hook"), hook, { mode: 0o755 });
     const gpu = (name: string, path: string) => ({
       name,
       containerEdits: { deviceNodes: [{ path, hostPath: "/dev/zero", permissions: "r" }], env: [`GPU_${name}=yes`] },
@@ -289,7 +296,22 @@ describe.skipIf(!root)("profiles", () => {
     );
     writeFileSync(
       join(run, "hooked.yaml"),
-      "cdiVersion: 0.5.0\nkind: acme.com/hooked\ndevices:\n- name: '0'\n  containerEdits:\n    hooks:\n    - hookName: createContainer\n      path: /x\n- name: plain\n  containerEdits:\n    env: [YAML=read]\n",
+      `cdiVersion: 0.5.0
+kind: acme.com/hooked
+devices:
+- name: '0'
+  containerEdits:
+    hooks:
+${["prestart", "createRuntime", "createContainer", "poststart", "poststop"].map((name) => `    - {hookName: ${name}, path: ${work}/hook, args: [hook, ${name}], env: [FROM=cdi], timeout: 20}\n`).join("")}
+    - {hookName: startContainer, path: /bin/touch, args: [touch, /started]}
+- name: broken
+  containerEdits: {hooks: [{hookName: createRuntime, path: /bin/false}]}
+- name: rdt
+  containerEdits: {intelRdt: {closID: x}}
+- name: plain
+  containerEdits:
+    env: [YAML=read]
+`,
     );
     t = await TestEngine.open();
     await t.engine.close();
@@ -328,6 +350,28 @@ describe.skipIf(!root)("profiles", () => {
     }
     expect((await t.run(["sh", "-c", "echo $YAML"], {}, request(["acme.com/hooked=plain"]))).out).toBe("read\n");
     expect((await t.engine.system.info()).cdiSpecDirs).toHaveLength(3);
+  });
+
+  test("hooks of a CDI device run around its container's life, and find its root; one that fails fails the start", async () => {
+    const device = (name: string) => ({
+      DeviceRequests: [{ Driver: "cdi", Count: 0, DeviceIDs: [`acme.com/hooked=${name}`], Capabilities: null, Options: null }],
+    });
+    const { id, out } = await t.run(["sh", "-c", "cat /made/by-hook; ls /started; sleep 0.3"], {}, device("0"));
+    expect(out).toBe("proc\n/started\n");
+    const log = () => readFileSync(join(work, "hooks.log"), "utf8").trim().split("\n");
+    await until(() => log().length >= 5);
+    expect(log().sort()).toEqual(
+      [
+        "prestart creating cdi pid: 1",
+        "createRuntime creating cdi pid: 1",
+        // It reads the pid that it has in its own namespace.
+        expect.stringMatching(/^createContainer creating cdi/),
+        "poststart running cdi pid: 1",
+        "poststop stopped cdi  1",
+      ].sort(),
+    );
+    await until(() => !existsSync(join(t.root, "data/containers", id, "bundle")));
+    await expect(t.run(["true"], {}, device("broken"))).rejects.toThrow(/hook/);
   });
 
   test("--gpus: all, some, by name", async () => {

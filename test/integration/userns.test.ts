@@ -204,6 +204,20 @@ describe.skipIf(!able)("user namespaces", () => {
     await t.engine.containers.remove(id, { force: true, volumes: true });
   });
 
+  test("who joins another container's processes from a namespace of his own sees them, and may do nothing to them", async () => {
+    const id = await t.start(["sleep", "61"]);
+    expect(
+      await out(
+        "ps -o args | grep -c '^sleep 61'; kill 1 2>&1 | grep -c permitted; readlink /proc/1/root 2>&1 | grep -c /; id -u; test $$ -gt 1 && echo joined",
+        {
+          ...auto,
+          PidMode: `container:${id}`,
+        },
+      ),
+    ).toBe("1\n1\n0\n0\njoined");
+    await t.engine.containers.remove(id, { force: true, volumes: true });
+  });
+
   test("where the filesystem of a driver has no mapped mounts it is refused when it is made, and info says so", async () => {
     await t.removeAll();
     await t.engine.close();

@@ -140,8 +140,10 @@ function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, sta
     detached: {
       fifo,
       preserveFds,
-      createContainer: containerHooks(spec, "createContainer", state),
       listener: seccompListener(spec.linux?.seccomp, withoutPid(state)),
+    },
+    hooks: {
+      createContainer: containerHooks(spec, "createContainer", state),
       startContainer: containerHooks(spec, "startContainer", { ...state, status: "created" }),
     },
   });

@@ -2,26 +2,15 @@
 import { spawn } from "node:child_process";
 import { EngineError } from "#core/errors.ts";
 import type { OciSpec } from "#core/runtime-spec.ts";
-import type { HookRun } from "#runtime/mod.ts";
+import { type HookKind, type HookRun, hookKinds, hookRuns, hooksOf } from "#runtime/mod.ts";
 import type { RuntimeIo } from "./io.ts";
 import type { OciState } from "./state.ts";
 
-export type HookKind = "prestart" | "createRuntime" | "createContainer" | "startContainer" | "poststart" | "poststop";
-
 type Hook = NonNullable<OciSpec["hooks"]>[string][number];
-
-function hooksOf(spec: OciSpec, kind: HookKind): readonly Hook[] {
-  const hooks = spec.hooks?.[kind] ?? [];
-  for (const hook of hooks) {
-    if (!hook.path?.startsWith("/")) throw new EngineError("invalid", `${kind} hook: path must be absolute: "${hook.path}"`);
-    if (hook.timeout !== undefined && hook.timeout <= 0) throw new EngineError("invalid", `${kind} hook ${hook.path}: timeout must be greater than zero`);
-  }
-  return hooks;
-}
 
 /** Checks all of them before anything is made. */
 export function checkHooks(spec: OciSpec): void {
-  for (const kind of ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] as const) hooksOf(spec, kind);
+  for (const kind of hookKinds) hooksOf(spec, kind);
 }
 
 /** poststart and poststop: a failure is told, and the others run (runtime.md "Lifecycle"). */
@@ -64,16 +53,7 @@ function runHook({ path, args, env, timeout }: Hook, kind: HookKind, state: stri
   });
 }
 
-/** Hooks that the container's own process runs: the pid in their state is the one that this process has there, known only to it. */
-export function containerHooks(spec: OciSpec, kind: "createContainer" | "startContainer", state: OciState): HookRun[] {
-  const { pid: _pid, ...others } = state;
-  const encoder = new TextEncoder();
-  return hooksOf(spec, kind).map(({ path, args, env, timeout }) => ({
-    path,
-    args: args ?? [],
-    env: env ?? [],
-    head: encoder.encode('{"pid":'),
-    tail: encoder.encode(`,${JSON.stringify(others).slice(1)}`),
-    timeoutMs: (timeout ?? 0) * 1000,
-  }));
+/** Hooks that the container's own process runs. */
+export function containerHooks(spec: OciSpec, kind: "createContainer" | "startContainer", { pid: _pid, ...state }: OciState): HookRun[] {
+  return hookRuns(spec, kind, state);
 }

@@ -22,10 +22,7 @@ export function validate(spec: OciSpec, facts: HostFacts): void {
   for (const name of Object.keys(linux.sysctl ?? {})) checkSysctl(name, linux);
   checkResources(linux.resources ?? {}, facts);
   supported(linux.intelRdt === undefined || linux.intelRdt === null, "intelRdt is not supported: no resctrl filesystem is managed by this runtime");
-  supported(
-    (linux.mountLabel ?? "") === "",
-    `mountLabel is not supported: ${facts.lsm.includes("selinux") ? "this runtime does not label mounts" : "this kernel runs without SELinux"}`,
-  );
+  checkMountLabel(linux.mountLabel ?? "", facts);
   const withErrno = ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"];
   for (const { action, errnoRet } of linux.seccomp?.syscalls ?? [])
     invalid((errnoRet ?? undefined) === undefined || withErrno.includes(action), `seccomp action ${action} takes no errnoRet`);
@@ -84,6 +81,12 @@ function checkResources({ hugepageLimits, network, rdma, unified }: OciResources
   needs((network?.classID ?? 0) !== 0, "net_cls", "network.classID");
   needs((network?.priorities ?? []).length > 0, "net_prio", "network.priorities");
   needs(Object.keys(rdma ?? {}).length > 0, "rdma", "rdma");
+}
+
+/** It becomes a part of the options of mount(2). */
+function checkMountLabel(label: string, { lsm }: HostFacts): void {
+  supported(label === "" || lsm.includes("selinux"), `mountLabel "${label}" is not supported: this kernel runs without SELinux`);
+  invalid(/^[A-Za-z0-9_.:,-]*$/.test(label), `mountLabel "${label}" is no SELinux label`);
 }
 
 /** LSM labels of a process: applied where the kernel has the module, refused elsewhere. */

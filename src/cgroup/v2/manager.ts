@@ -10,7 +10,7 @@ import type { OciResources } from "#core/runtime-spec.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { ancestry, homePath, parentPath } from "../cgroup-path.ts";
-import { keyedIn, mkdirStep, readControl, writeControl, writeStep, writeUnlessGone } from "../control-files.ts";
+import { keyedIn, mkdirStep, numberIn, readControl, writeControl, writeStep, writeUnlessGone } from "../control-files.ts";
 import { devicePolicy } from "../device-rules.ts";
 import type { CgroupManager, CgroupPaths, CgroupPlan } from "../mod.ts";
 import { killOnce, processesOf, removed, removeTree, until } from "../processes.ts";
@@ -73,7 +73,7 @@ export function openV2(facts: HostFacts, options: { readonly parent: string; rea
         paths: { version: 2, dirs: { "": dir } },
         create: [mkdirStep(dir, "the container's cgroup"), ...limitWrites(possible, has).map((write) => writeStep(dir, write)), ...deviceSteps(dir, possible)],
         ...born(dir, slot),
-        exitReports: has.memory ? [`${dir}/memory.events`, `${dir}/memory.peak`] : [],
+        exitReports: has.memory ? [`${dir}/memory.events`, `${dir}/memory.peak`, `${dir}/memory.pressure`] : [],
         warnings,
       };
     },
@@ -83,6 +83,7 @@ export function openV2(facts: HostFacts, options: { readonly parent: string; rea
     async update(paths, resources: OciResources) {
       const dir = directoryOf(paths);
       const { resources: possible } = dropUnsupported(resources, support());
+      await checkUsage(dir, possible);
       for (const { file, value } of limitWrites(possible, support())) await writeControl(`${dir}/${file}`, value);
     },
 
@@ -174,4 +175,12 @@ async function passOn(dir: string): Promise<void> {
       hint: `a cgroup with controllers for its children may hold no processes itself; processes in ${dir}: ${(await readControl(`${dir}/cgroup.procs`))?.split("\n").length ?? 0}`,
     });
   }
+}
+
+/** As the kernel does it for v1 by itself; here it would call the OOM killer. */
+async function checkUsage(dir: string, { memory }: OciResources): Promise<void> {
+  const { checkBeforeUpdate = false, limit = 0 } = memory ?? {};
+  if (!checkBeforeUpdate || limit <= 0) return;
+  const used = numberIn(await readControl(`${dir}/memory.current`));
+  if (used > limit) throw new EngineError("invalid", `unable to set memory limit to ${limit} (current usage: ${used})`);
 }

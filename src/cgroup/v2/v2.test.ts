@@ -34,7 +34,7 @@ describe("plan", () => {
     expect(show(plan.cloneInto?.steps ?? [])).toEqual(["openat /absent/wherry/c1"]);
     expect(plan.cloneInto?.slot).toBe(7);
     expect(plan.join).toEqual([]);
-    expect(plan.exitReports).toEqual(["/absent/wherry/c1/memory.events", "/absent/wherry/c1/memory.peak"]);
+    expect(plan.exitReports).toEqual(["/absent/wherry/c1/memory.events", "/absent/wherry/c1/memory.peak", "/absent/wherry/c1/memory.pressure"]);
   });
 
   test("limits, translated", () => {
