@@ -5,15 +5,16 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HostConfig } from "#core/container-config.ts";
 import { O, PR } from "#linux/flags.ts";
 import { NO_SLOT, SLOT_BASE, type Step } from "#linux/plan.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { slots } from "#runtime/mod.ts";
+import { planReadRootFiles, slots } from "#runtime/mod.ts";
 import { until } from "../integration/engine-setup.ts";
 import { type RunOptions, Sandbox } from "../integration/sandbox.ts";
-import { compileAttack, outcomes } from "./attack-program.fixture.ts";
+import { compileAttack, compileWeakened, outcomes } from "./attack-program.fixture.ts";
 
 const needsRoot = process.getuid?.() !== 0;
 const facts = await probeHost();
@@ -132,6 +133,28 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
     const options = { args: ["cat", "/etc/plain"], config: { Tty: true }, amend };
     await expect(box.run({ ...options, args: ["true"], root })).rejects.toThrow(/too many|loop/i);
     expect((await box.run({ ...options, root: box.overlay() })).stdout).toBe("a lower file\r\n");
+    const weakened = join(box.dir, "follows/wherry-helper");
+    mkdirSync(join(box.dir, "follows"));
+    compileWeakened(weakened, ["-include", fileURLToPath(new URL("weaken-links.h", import.meta.url))]);
+    await using weak = await Sandbox.open(facts, "/tmp", weakened);
+    const weakRoot = weak.overlay();
+    mkdirSync(join(weakRoot.upper ?? "", "dev"));
+    symlinkSync("/etc/plain", join(weakRoot.upper ?? "", "dev/console"));
+    expect((await weak.run({ ...options, args: ["stat", "-c", "%F", "/etc/plain"], root: weakRoot })).stdout.trim()).toBe("character special file");
+  });
+
+  it("exec into a root whose /etc/passwd is a link to a file of the host: it is looked up in the root", async () => {
+    const theirs = join(box.dir, "their-passwd");
+    writeFileSync(theirs, "evil:x:0:0::/:/x\n");
+    const root = box.overlay();
+    mkdirSync(join(root.upper ?? "", "etc"));
+    symlinkSync(theirs, join(root.upper ?? "", "etc/passwd"));
+    const { steps } = planReadRootFiles(root, [{ path: "/etc/passwd", tag: 1, max: 100 }], facts);
+    const read = async (plan: readonly Step[]) => Buffer.from((await box.helper.call({ steps: plan })).get(1) ?? []).toString();
+    expect(await read(steps)).toBe("");
+    // By a path, as through /proc/PID/root.
+    const byPath = `/proc/self/fd/${SLOT_BASE + slots.root}/etc/passwd`;
+    expect(await read(steps.map((step) => (step.op === "report" ? { ...step, dir: NO_SLOT, path: byPath } : step)))).toContain("evil");
   });
 
   it("CVE-2025-52881: a volume over /proc by way of a link of the image does not take what is written to /proc", async () => {

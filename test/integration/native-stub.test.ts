@@ -27,6 +27,12 @@ interface Hello {
   env: string[];
 }
 
+/** It has become its program, and its process group has the terminal. @see proc(5) stat: pid (comm) state ppid pgrp session tty_nr tpgid */
+function isForeground(pid: number): boolean {
+  const [, name, pgrp, tpgid] = /^\d+ \((.*)\) \S+ -?\d+ (-?\d+) -?\d+ -?\d+ (-?\d+) /.exec(readFileSync(`/proc/${pid}/stat`, "utf8")) ?? [];
+  return name === "sleep" && pgrp === tpgid;
+}
+
 function parseHello(data: Buffer): Hello {
   let at = 4;
   const u32 = () => {
@@ -371,7 +377,8 @@ describe("a container on a stub's own descriptors", () => {
       stdio: { tty: true, rows: hello.rows, columns: hello.columns, openStdin: true, stdinOnce: true, ...direct(hello) },
     });
     child.stdin!.write("stty size; sleep 50\r");
-    await until("sleep runs", async () => (await childrenOf(container.link.pid)).length > 0);
+    // Not before it is the terminal's foreground: until then ^C is the shell's, which reads on when sleep has ended.
+    await until("sleep is in the foreground", async () => (await childrenOf(container.link.pid)).some(isForeground));
     child.stdin!.write("\x03");
     child.stdin!.write("echo code $?\r");
     await until("the shell goes on", () => out().includes("code 130"));
