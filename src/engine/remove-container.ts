@@ -6,6 +6,7 @@ import type { Container } from "#container/container.ts";
 import { EngineError } from "#core/errors.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { isActive, isRunning } from "#container/state.ts";
+import { endAll } from "./attach-stream.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { endLogKeeper } from "./keep-log.ts";
 import { killAndWait } from "./stop-container.ts";
@@ -67,6 +68,7 @@ function forget(ctx: EngineContext, container: Container): void {
   container.restart = undefined;
   ctx.registry.delete(container);
   ctx.execs.dropContainer(container);
+  endAll(ctx.attaches.take(container.id)); // who attached for a start that never came
   container.notifyRemoved();
   publishContainerEvent(ctx, container, "destroy");
 }

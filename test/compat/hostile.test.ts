@@ -1,11 +1,14 @@
 /** Clients that mean harm, or know no better, against a real daemon: refused or bounded, and nobody else is slowed. */
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { httpCall, TestDaemon, whyNot } from "./daemon.ts";
-import { rawConnection } from "./raw.ts";
+import { busyboxArchive } from "./images.ts";
+import { dataOf, framesOf, rawConnection } from "./raw.ts";
 import { eventually } from "./run.ts";
 
 const reason = whyNot();
@@ -15,7 +18,7 @@ describe.skipIf(reason !== undefined)(`hostile clients${reason ? ` (skipped: ${r
   let daemon: TestDaemon;
   let pid: number;
   beforeAll(async () => {
-    daemon = new TestDaemon();
+    daemon = new TestDaemon({ checked: false }); // what some of these send is no HTTP
     await daemon.start();
     pid = daemon.pid;
   });
@@ -179,11 +182,117 @@ describe.skipIf(reason !== undefined)(`hostile clients${reason ? ` (skipped: ${r
     }
     // Chunked: three line ends for each event (its size, itself, and the chunk's end).
     const done = async () => Math.min(...readers.map(({ seen }, i) => seen - (heads[i] ?? 0)));
-    expect(await eventually(done, (n) => n >= 3 * 140)).toBeGreaterThanOrEqual(3 * 140);
+    expect(await eventually(done, (n) => n >= 3 * 140, 60_000)).toBeGreaterThanOrEqual(3 * 140);
     expect(rssMiB() - before).toBeLessThan(200);
     for (const { socket } of readers) socket.destroy();
     deaf.destroy();
     expect(await eventually(listening, (n) => n === 0)).toBe(0);
+  });
+
+  describe("hijacked connections", () => {
+    const work = mkdtempSync(join(tmpdir(), "wt-hostile-"));
+    beforeAll(async () => {
+      expect((await daemon.api("POST", "/images/load", readFileSync(busyboxArchive(work).path))).status).toBe(200);
+    });
+    afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+    const make = async (Cmd: string[], more: object = {}): Promise<string> => {
+      const reply = await daemon.api("POST", "/containers/create", { Image: "busybox", Cmd, OpenStdin: true, HostConfig: { NetworkMode: "none" }, ...more });
+      return reply.json<{ Id: string }>().Id;
+    };
+    const start = async (id: string) => expect((await daemon.api("POST", `/containers/${id}/start`)).status).toBe(204);
+    const remove = async (id: string) => expect((await daemon.api("DELETE", `/containers/${id}?force=1`)).status).toBe(204);
+    const upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n";
+    const attachTo = (id: string, headers = upgrade) => `POST /containers/${id}/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\n${headers}\r\n`;
+    const settled = async (before: number) =>
+      expect(
+        await eventually(
+          async () => fds(),
+          (n) => n <= before + 5,
+          30_000, // a connection whose client has said no goodbye lingers for ten seconds
+        ),
+      ).toBeLessThanOrEqual(before + 5);
+
+    test("data before the answer, and the end of input right behind it, are the program's; a further request in it is data too", async () => {
+      const id = await make(["sh", "-c", "wc -c; echo done"], { StdinOnce: true });
+      const raw = rawConnection(daemon.socket);
+      const smuggled = "GET /version HTTP/1.1\r\nHost: x\r\n\r\n";
+      raw.socket.write(attachTo(id) + smuggled + "x".repeat(300_000));
+      raw.socket.end("y");
+      await raw.until("101 UPGRADED");
+      await start(id);
+      const text = await raw.ended(20_000);
+      expect(dataOf(framesOf(text), 1)).toBe(`${smuggled.length + 300_001}\ndone\n`);
+      expect(text.match(/HTTP\/1\.1/g)).toHaveLength(1);
+      await remove(id);
+    });
+
+    test("an exec's body that lies about its size or never ends is refused, and so is what is not there", async () => {
+      const id = await make(["sleep", "1000"]);
+      await start(id);
+      const { Id } = (await daemon.api("POST", `/containers/${id}/exec`, { Cmd: ["cat"], AttachStdin: true, AttachStdout: true })).json<{ Id: string }>();
+      const head = (headers: string) => `POST /exec/${Id}/start HTTP/1.1\r\n${upgrade}Content-Type: application/json\r\n${headers}\r\n\r\n`;
+      for (const request of [
+        `${head("Content-Length: 1073741824")}{`,
+        head("Transfer-Encoding: chunked") + `10000\r\n${" ".repeat(0x10000)}\r\n`.repeat(130),
+        `${head("Transfer-Encoding: chunked")}zz\r\n`,
+        `${head("Content-Length: 3")}{x}`,
+        attachTo("nobody"),
+        `POST /exec/${"0".repeat(64)}/start HTTP/1.1\r\n${upgrade}Content-Length: 2\r\n\r\n{}`,
+      ]) {
+        const raw = rawConnection(daemon.socket);
+        raw.socket.write(request, "latin1");
+        expect(await raw.ended(20_000), request.slice(0, 60)).toMatch(/^HTTP\/1\.1 40[04] /);
+        raw.socket.destroy();
+      }
+      // It is as good as before.
+      const raw = rawConnection(daemon.socket);
+      raw.socket.end(`${head("Content-Length: 2")}{}through`);
+      expect(dataOf(framesOf(await raw.ended(20_000)), 1)).toBe("through");
+      await remove(id);
+    });
+
+    test("a hundred that wait for a container that never starts, half of them half-closed, cost a descriptor each and no more", async () => {
+      const id = await make(["cat"]);
+      const [before, memory] = [fds(), rssMiB()];
+      const waiting = Array.from({ length: 100 }, (_, i) => {
+        const raw = rawConnection(daemon.socket);
+        if (i % 2 === 0) raw.socket.end(attachTo(id));
+        else raw.socket.write(attachTo(id, "Host: x\r\n") + "z".repeat(100_000)); // the old way, and input that nobody takes
+        return raw;
+      });
+      await Promise.all(waiting.map((raw) => raw.until(/ (101|200) /, 20_000)));
+      expect(rssMiB() - memory).toBeLessThan(100);
+      for (const raw of waiting) raw.socket.destroy();
+      // Who has ended his input, or is not read from, is not seen to go: it is the container's end that lets go of him.
+      await remove(id);
+      await settled(before);
+    });
+
+    test("one who attaches and never reads stops neither the program's log, nor other clients, nor eats memory", async () => {
+      const id = await make(["sh", "-c", "yes 0123456789012345678901234567890 | head -n 500000; echo the end >&2"]);
+      const [before, memory] = [fds(), rssMiB()];
+      const deaf = Array.from({ length: 20 }, () => {
+        const socket: Socket = connect({ path: daemon.socket, allowHalfOpen: true });
+        socket.on("error", () => undefined);
+        socket.pause().write(attachTo(id));
+        return socket;
+      });
+      const reader = rawConnection(daemon.socket);
+      reader.socket.write(attachTo(id));
+      await reader.until("101 UPGRADED");
+      await start(id);
+      expect((await httpCall(daemon.socket, "GET", "/_ping")).text).toBe("OK");
+      expect(rssMiB() - memory).toBeLessThan(200);
+      // Those who do not read let go: then whatever they have held back must go on.
+      for (const socket of deaf) socket.destroy();
+      expect((await daemon.api("POST", `/containers/${id}/wait`)).json<{ StatusCode: number }>().StatusCode).toBe(0);
+      expect(await reader.until("the end\n", 30_000)).toContain("the end\n");
+      reader.socket.destroy();
+      expect((await daemon.api("GET", `/containers/${id}/logs?stderr=1`)).text).toContain("the end\n");
+      await settled(before);
+      await remove(id);
+    });
   });
 
   test("any method, path, query and body: an answer that is no fault of ours", { timeout: 60_000 }, async () => {
