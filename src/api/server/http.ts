@@ -147,10 +147,11 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
     // Bytes that came with the header are the body, or the container's stdin.
     if (head.length > 0) socket.unshift(head);
     const upgraded = req.headers.upgrade !== undefined && /\bupgrade\b/i.test(req.headers.connection ?? "");
-    const body = async (): Promise<Uint8Array> => (hasBody(req.headers) ? readExact(socket, req.headers) : new Uint8Array(0));
     let response: ApiResponse;
     try {
-      response = await answer(apiRequest(req, body));
+      // Also where nobody asks for it: dockerode tells attach its options a second time, and they are no input of the program.
+      const body = hasBody(req.headers) ? await readExact(socket, req.headers) : new Uint8Array(0);
+      response = await answer(apiRequest(req, async () => body));
     } catch (error) {
       logFault(error, `${req.method} ${req.url}`, log);
       response = errorResponse(error);
