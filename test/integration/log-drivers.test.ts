@@ -1,8 +1,8 @@
 /** Log drivers on real containers, against services of the test: lines arrive in order, survive the engine, hold the container back or are dropped, and `logs` reads them all. */
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, statSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -65,6 +65,14 @@ while True: print(json.dumps(s.recv(1 << 20).decode("latin1")), flush=True)`;
   );
   await ready;
   return { got, close: () => void python.kill("SIGKILL") };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 describe.skipIf(process.getuid?.() !== 0)("log drivers", () => {
@@ -145,6 +153,48 @@ describe.skipIf(process.getuid?.() !== 0)("log drivers", () => {
     } finally {
       await helper.close();
       service.close();
+    }
+  });
+
+  const noRsyslog = spawnSync("sh", ["-c", "command -v rsyslogd"]).status === 0 ? undefined : "no rsyslogd";
+  if (noRsyslog) console.warn(`log drivers: rsyslog: skipped: ${noRsyslog}`);
+  test.skipIf(noRsyslog !== undefined)("a real rsyslogd, by datagrams and by TCP: tag, facility, severity and text as it understands them", async () => {
+    const out = join(directory, "rsyslog.out");
+    const socket = join(directory, "rsyslog.sock");
+    const port = await freePort();
+    const config = [
+      `module(load="imuxsock" SysSock.Use="off")`,
+      `module(load="imtcp")`,
+      `input(type="imuxsock" Socket="${socket}")`,
+      `input(type="imtcp" address="127.0.0.1" port="${port}")`,
+      `template(name="seen" type="string" string="%syslogfacility-text% %syslogseverity-text% %programname% %msg%\\n")`,
+      `action(type="omfile" file="${out}" template="seen")`,
+    ];
+    await writeFile(join(directory, "rsyslog.conf"), `${config.join("\n")}\n`);
+    const daemon = spawn("rsyslogd", ["-n", "-f", join(directory, "rsyslog.conf"), "-i", join(directory, "rsyslog.pid")], { stdio: "ignore" });
+    try {
+      await until(() => existsSync(socket));
+      const lines = () =>
+        existsSync(out)
+          ? readFileSync(out, "utf8")
+              .split("\n")
+              .filter((line) => line.includes("cats"))
+          : [];
+      const options = { "syslog-facility": "local5", tag: "cats" };
+      const unix = await sh("echo by unix; echo wrong >&2", "syslog", { ...options, "syslog-address": `unixgram://${socket}` });
+      await ended(unix);
+      const tcp = await sh("echo by tcp", "syslog", { ...options, "syslog-address": `tcp://127.0.0.1:${port}`, "syslog-format": "rfc5424" });
+      await ended(tcp);
+      await until(() => lines().length >= 3);
+      expect(
+        lines()
+          .map((line) => line.replace(/ +/g, " ").trim())
+          .sort(),
+      ).toEqual(["local5 err cats wrong", "local5 info cats by tcp", "local5 info cats by unix"]);
+    } finally {
+      const gone = once(daemon, "exit");
+      daemon.kill("SIGTERM");
+      await gone;
     }
   });
 
