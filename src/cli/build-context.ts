@@ -1,7 +1,8 @@
 /** What `wherry build` sends: a directory without what its ignore file names, an archive, or a Dockerfile alone. @module */
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { Readable } from "node:stream";
+import type { LocalContext } from "#api/types/transport.ts";
 import { IgnoreRules } from "#build/frontend/ignore-file.ts";
 import { errnoOf } from "#core/errors.ts";
 import { endBlocks, formatHeader, padding } from "#unionfs/tar/writer.ts";
@@ -12,6 +13,8 @@ import { explainFileError } from "./options/file-error.ts";
 
 export interface SentContext {
   readonly body: Readable | undefined;
+  /** Of an engine in this process: the same directory, which it reads itself. */
+  readonly directory?: LocalContext;
   readonly remote: string | undefined;
   /** The Dockerfile within it. */
   readonly dockerfile: string;
@@ -20,25 +23,77 @@ export interface SentContext {
 /** A name that no file of the user's has: where a Dockerfile from elsewhere lies in what is sent. */
 const outsideName = ".wherry-dockerfile";
 
+export interface ContextWanted {
+  readonly path: string;
+  /** Of the Dockerfile; "" = in the context. */
+  readonly file: string;
+  /** The engine is in this process. */
+  readonly isDirect: boolean;
+  /** Further directories by name, absolute. */
+  readonly named: Readonly<Record<string, string>>;
+  /** Sockets of SSH agents by id, absolute. */
+  readonly agents: Readonly<Record<string, string>>;
+}
+
 /** @throws ExitError */
-export async function openContext(io: CliIo, path: string, file: string): Promise<SentContext> {
-  if (/^https?:\/\/|^git:\/\/|^ssh:\/\/|^git@/.test(path)) return { body: undefined, remote: path, dockerfile: file || "Dockerfile" };
+export async function openContext(io: CliIo, { path, file, isDirect, named, agents }: ContextWanted): Promise<SentContext> {
+  const names = Object.keys(named);
+  const isLocal = path !== "-" && !isRemote(path);
+  if (names.length > 0 && !(isDirect && isLocal))
+    throw new ExitError(1, `the build context ${names[0]} is a directory: only a local engine that builds from a directory reads it`);
+  if (Object.keys(agents).length > 0 && !(isDirect && isLocal))
+    throw new ExitError(1, "an SSH agent is reached only by a local engine that builds from a directory");
+  if (isRemote(path)) return { body: undefined, remote: path, dockerfile: file || "Dockerfile" };
   if (path === "-") return stdinContext(io, file);
-  const root = resolve(io.cwd, path);
-  const dockerfile = file === "-" ? undefined : file === "" ? join(root, "Dockerfile") : resolve(io.cwd, file);
-  const text = dockerfile === undefined ? await readAll(io.stdin) : await readText(dockerfile, file);
+  const { root, dockerfile, bytes: text, own, ignore } = await readDirectory(io, path, file);
   const within = dockerfile === undefined ? ".." : relative(root, dockerfile);
   const outside = within.startsWith("..");
   const name = outside ? outsideName : within;
-  const own = dockerfile === undefined ? undefined : await readIfThere(`${dockerfile}.dockerignore`);
-  const ignore = own ?? (await readIfThere(join(root, ".dockerignore")));
-  const rules = IgnoreRules.parse((ignore ?? Buffer.alloc(0)).toString("utf8"));
+  const rules = IgnoreRules.parse(ignore);
   // The engine reads these two, and leaves out of the build what they say.
   const kept = new Set([name, ".dockerignore", `${name}.dockerignore`]);
   const extra: [string, Uint8Array][] = outside ? [[name, text], ...(own === undefined ? [] : [[`${name}.dockerignore`, own] as [string, Uint8Array]])] : [];
   const skip = (at: string, isDirectory: boolean) =>
     !kept.has(at) && rules.ignores(at) && !(isDirectory && (rules.hasExceptions || [...kept].some((k) => k.startsWith(`${at}/`))));
+  const directory = { path: root, dockerfile: text.toString("utf8"), ignore, named, agents };
+  if (isDirect) return { body: undefined, directory, remote: undefined, dockerfile: name };
   return { body: Readable.from(withFiles(extra, readTree(root, "", skip)), { objectMode: false }), remote: undefined, dockerfile: name };
+}
+
+interface DirectoryRead {
+  readonly root: string;
+  /** undefined: it came from standard input. */
+  readonly dockerfile: string | undefined;
+  /** The Dockerfile's. */
+  readonly bytes: Buffer;
+  /** The ignore file of the Dockerfile's own. */
+  readonly own: Buffer | undefined;
+  /** Text of the ignore file that counts. */
+  readonly ignore: string;
+}
+
+/** What decides about a directory's build. @throws ExitError */
+export async function readDirectory(io: CliIo, path: string, file: string): Promise<DirectoryRead> {
+  const root = resolve(io.cwd, path);
+  await checkDirectory(root, path);
+  const dockerfile = file === "-" ? undefined : file === "" ? join(root, "Dockerfile") : resolve(io.cwd, file);
+  const bytes = dockerfile === undefined ? await readAll(io.stdin) : await readText(dockerfile, file);
+  const own = dockerfile === undefined ? undefined : await readIfThere(`${dockerfile}.dockerignore`);
+  const ignore = own ?? (await readIfThere(join(root, ".dockerignore")));
+  return { root, dockerfile, bytes, own, ignore: (ignore ?? Buffer.alloc(0)).toString("utf8") };
+}
+
+async function checkDirectory(root: string, asked: string): Promise<void> {
+  const found = await stat(root).catch((error: unknown) => {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR")
+      throw new ExitError(1, `unable to prepare context: path ${JSON.stringify(asked)} not found`);
+    throw new ExitError(1, explainFileError(error, "stat", asked).message);
+  });
+  if (!found.isDirectory()) throw new ExitError(1, `unable to prepare context: context must be a directory: ${root}`);
+}
+
+function isRemote(path: string): boolean {
+  return /^(https?|git|ssh):\/\/|^github\.com\/|^[\w.-]+@[\w.-]+:/.test(path);
 }
 
 /** An archive as it is; anything else is a Dockerfile. */

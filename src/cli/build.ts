@@ -6,6 +6,7 @@ import type { BuildEventJson } from "#api/types/build-json.ts";
 import { decodeLines } from "#api/types/ndjson.ts";
 import type { ProgressLine } from "#api/types/progress.ts";
 import { openContext } from "./build-context.ts";
+import { checkDockerfile } from "./build-check.ts";
 import { type BuildView, plainView, terminalView } from "./build-progress.ts";
 import { type Call, type Command, command } from "./command.ts";
 import { writeTree } from "./cp-write.ts";
@@ -14,7 +15,8 @@ import { archiveOut, writeOutput } from "./files.ts";
 import { many, one, onOff } from "./flags.ts";
 import { csvFields } from "#build/frontend/parse-mount.ts";
 import { explainFileError } from "./options/file-error.ts";
-import { parseBytes } from "./options/bytes.ts";
+import { parseBytes, parseSwapBytes } from "./options/bytes.ts";
+import { parseUlimit } from "./options/resources.ts";
 import { print, write } from "./output.ts";
 
 export const buildCommand: Command = command({
@@ -32,6 +34,7 @@ export const buildCommand: Command = command({
     many("build-arg", "Value of an ARG (NAME=value, or NAME of the environment)"),
     one("target", "Stage to build"),
     onOff("no-cache", "Run every step"),
+    many("no-cache-filter", "Run every step of a stage", { metavar: "stage" }),
     onOff("pull", "Ask for newer base images"),
     onOff("quiet,q", "Only print the image's id"),
     one("iidfile", "Write the image's id to a file"),
@@ -42,9 +45,18 @@ export const buildCommand: Command = command({
     one("platform", "Platform of the image, as linux/amd64"),
     one("progress", "auto, plain, tty or quiet", { initial: "auto" }),
     one("output,o", "Where the result goes: type=local,dest=DIR, type=tar,dest=FILE, type=oci,dest=FILE; alone: a directory"),
+    onOff("check", "Say what in the Dockerfile is unwise, and build nothing"),
     onOff("explain-cache", "Say why a step is not answered by the cache"),
     many("add-host", "Add a host to RUN's /etc/hosts (name:ip)"),
+    many("ssh", "What RUN --mount=type=ssh reaches: default, or ID=SOCKET of an agent"),
+    many("build-context", "A further context by name: NAME=DIRECTORY, NAME=docker-image://IMAGE or NAME=URL"),
     one("memory,m", "Memory limit of RUN steps", { metavar: "bytes" }),
+    one("memory-swap", "Limit of memory and swap together of RUN steps; -1 for unlimited swap", { metavar: "bytes" }),
+    one("cpu-shares,c", "CPU shares of RUN steps (relative weight)", { metavar: "int" }),
+    one("cpu-period", "Length of a CPU period of RUN steps, microseconds", { metavar: "int" }),
+    one("cpu-quota", "CPU time in each period of RUN steps, microseconds", { metavar: "int" }),
+    one("cpuset-mems", "Memory nodes that RUN may use (0-3, 0,1)"),
+    many("ulimit", "Resource limits of RUN steps (nofile=1024:2048)", { metavar: "ulimit", parse: parseUlimit }),
     one("shm-size", "Size of RUN's /dev/shm", { metavar: "bytes" }),
     one("cpuset-cpus", "CPUs that RUN may use (0-3, 0,1)"),
     one("cgroup-parent", "Parent cgroup of RUN's containers"),
@@ -58,12 +70,20 @@ export const buildCommand: Command = command({
 async function build(call: Call): Promise<number> {
   const { args, client, flags, io } = call;
   const output = parseOutput(flags.text("output"));
-  const context = await openContext(io, args[0]!, flags.text("file"));
+  if (flags.on("check")) return checkDockerfile(io, args[0]!, flags.text("file"));
+  const contexts = namedContexts(call);
+  const context = await openContext(io, {
+    path: args[0]!,
+    file: flags.text("file"),
+    isDirect: client.direct,
+    named: contexts.directories,
+    agents: agentsOf(call),
+  });
   const secrets = await secretsOf(call);
   const reply = await client.stream("POST", "/build", {
-    query: queryOf(call, context),
+    query: { ...queryOf(call, context), ...(contexts.others.length === 0 ? {} : { buildcontexts: JSON.stringify(Object.fromEntries(contexts.others)) }) },
     headers: { "Content-Type": "application/x-tar", ...(secrets === undefined ? {} : { "x-wherry-secrets": secrets }) },
-    body: context.body ?? Readable.from([]),
+    ...(context.directory === undefined ? { body: context.body ?? Readable.from([]) } : { directory: context.directory }),
     signal: io.gone,
   });
   const id = await follow(reply.body, call);
@@ -75,6 +95,33 @@ async function build(call: Call): Promise<number> {
   if (output !== undefined) await put(output, id, call);
   if (flags.on("quiet")) await print(io, id);
   return 0;
+}
+
+/** What `--build-context` gives: directories of this host, and what the engine fetches. */
+function namedContexts({ flags, io }: Call): { readonly directories: Readonly<Record<string, string>>; readonly others: readonly [string, string][] } {
+  const directories: Record<string, string> = {};
+  const others: [string, string][] = [];
+  for (const text of flags.list("build-context")) {
+    const at = text.indexOf("=");
+    if (at <= 0) throw new ExitError(1, `invalid context value: ${text}, expected key=value`);
+    const [name, value] = [text.slice(0, at), text.slice(at + 1)];
+    if (/^(docker-image|https?|git|ssh):\/\/|^git@/.test(value)) others.push([name, value]);
+    else if (/^[a-z-]+:\/\//.test(value)) throw new ExitError(1, `invalid build context ${text}: a directory, docker-image://IMAGE or an URL is expected`);
+    else directories[name] = resolve(io.cwd, value);
+  }
+  return { directories, others };
+}
+
+/** `default`, `id` or `id=socket`; where nothing is said, the socket is the environment's. */
+function agentsOf({ flags, io }: Call): Record<string, string> {
+  const entries = flags.list("ssh").map((text) => {
+    const at = text.indexOf("=");
+    const [id, given] = at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
+    const socket = given ?? io.env["SSH_AUTH_SOCK"];
+    if (socket === undefined || socket === "") throw new ExitError(1, `invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set`);
+    return [id, resolve(io.cwd, socket)] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
 function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote: string | undefined; readonly dockerfile: string }) {
@@ -98,6 +145,7 @@ function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote:
     t: flags.list("tag"),
     target: flags.text("target") || undefined,
     nocache: flags.on("no-cache") ? 1 : undefined,
+    nocachefilter: flags.list("no-cache-filter"),
     pull: flags.on("pull") ? 1 : undefined,
     platform: flags.text("platform") || undefined,
     networkmode: flags.text("network"),
@@ -105,6 +153,12 @@ function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote:
     labels: JSON.stringify(labels),
     extrahosts: flags.list("add-host"),
     memory: bytes("memory"),
+    memswap: flags.text("memory-swap") === "" ? undefined : parseSwapBytes(flags.text("memory-swap")),
+    cpushares: flags.text("cpu-shares") || undefined,
+    cpuperiod: flags.text("cpu-period") || undefined,
+    cpuquota: flags.text("cpu-quota") || undefined,
+    cpusetmems: flags.text("cpuset-mems") || undefined,
+    ulimits: flags.list("ulimit").length === 0 ? undefined : JSON.stringify(flags.list("ulimit")),
     shmsize: bytes("shm-size"),
     cpusetcpus: flags.text("cpuset-cpus") || undefined,
     cgroupparent: flags.text("cgroup-parent") || undefined,

@@ -2,16 +2,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { sizeOf } from "#build/cache/build-cache.ts";
-import { IgnoreRules } from "#build/frontend/ignore-file.ts";
-import { parseDockerfile } from "#build/frontend/stages.ts";
 import type { BaseImage, BuildHost } from "#build/solver/host.ts";
 import { solve } from "#build/solver/solve.ts";
 import { parseSourceDate } from "#build/solver/source-date.ts";
-import { pathOf, resolveWithin, type SourceEntry, type SourceTree, textOf } from "#build/solver/source-tree.ts";
-import { download } from "#build/solver/download.ts";
-import { TarTree } from "#build/solver/tar-tree.ts";
-import { isArchive } from "#build/solver/unpack.ts";
-import type { ChainID } from "#core/digest.ts";
+import type { BuildResult } from "#build/solver/build-request.ts";
+import type { ChainID, ImageID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { hostPlatform, type Image, parsePlatform } from "#image/mod.ts";
 import { parseReference } from "#core/reference.ts";
@@ -19,18 +14,21 @@ import { imagesOf } from "./images.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import { toByteString } from "#unionfs/bytes.ts";
 import { type TarSource, writeTar } from "#unionfs/write-tree.ts";
+import { AgentSockets } from "./agent-sockets.ts";
 import { runBuildStep } from "./build-container.ts";
+import { BuildContexts } from "./build-contexts.ts";
 import { openChain } from "./chain-tree.ts";
 import type { EngineContext } from "./context.ts";
 import { parseUntil } from "./list-containers.ts";
-import type { BuildOptions, Builds } from "./mod.ts";
+import type { BuildOptions, Builds, SolvedBuild } from "./mod.ts";
 import { userOfImage } from "./resolve-user.ts";
 
 export function buildsOf(ctx: EngineContext): Builds {
-  const { cache, mounts } = ctx.builds;
+  const { cache, mounts, sent } = ctx.builds;
   return {
     build: (options, report, signal) => buildImage(ctx, options, report, signal),
-    root: async (name) => rootOf(ctx, await ctx.images.get(name)),
+    solve: (options, report, signal) => solveBuild(ctx, options, report, signal),
+    root: async (name) => rootOf(ctx, (await ctx.images.get(name)).chainId),
     records: () =>
       cache
         .records()
@@ -45,7 +43,7 @@ export function buildsOf(ctx: EngineContext): Builds {
         match: ({ key, text }) =>
           (ids.length === 0 || ids.some((id) => key.startsWith(id))) && (filters["description"] ?? []).every((part) => text.includes(part)),
       });
-      if (all && until.length === 0 && ids.length === 0) await mounts.prune();
+      if (all && until.length === 0 && ids.length === 0) await Promise.all([mounts.prune(), sent.prune()]);
       const bytes = sizeOf(removed);
       ctx.events.publish("builder", "prune", "", { reclaimed: String(bytes) });
       return { deleted: removed.map(({ key }) => key), bytes };
@@ -53,7 +51,7 @@ export function buildsOf(ctx: EngineContext): Builds {
   };
 }
 
-async function* rootOf(ctx: EngineContext, { chainId }: Image): AsyncIterable<Uint8Array> {
+async function* rootOf(ctx: EngineContext, chainId: ChainID | undefined): AsyncIterable<Uint8Array> {
   if (chainId === undefined) {
     yield* writeTar(nothing());
     return;
@@ -76,80 +74,79 @@ async function* entriesOf(tree: FileTree): AsyncIterable<TarSource> {
 }
 
 async function buildImage(ctx: EngineContext, options: BuildOptions, report: Parameters<Builds["build"]>[1], signal: AbortSignal): ReturnType<Builds["build"]> {
+  await using solved = await solveBuild(ctx, options, report, signal);
+  await solved.record(options.tags);
+  return { id: solved.id, unusedArgs: solved.unusedArgs };
+}
+
+async function solveBuild(ctx: EngineContext, options: BuildOptions, report: Parameters<Builds["build"]>[1], signal: AbortSignal): Promise<SolvedBuild> {
   const folder = await mkdtemp(join(ctx.builds.workDir, "build-"));
   // Until the image is recorded, no prune may take its layers.
   const hold = ctx.layers.hold();
   try {
-    const { dockerfile, context } = await receive(options, folder, signal);
-    const result = await solve(
-      { host: hostOf(ctx, folder, options.credentials), cache: ctx.builds.cache, caches: ctx.builds.mounts },
-      {
-        dockerfile,
-        context,
-        namedContexts: new Map(),
-        target: options.target,
-        buildArgs: options.buildArgs,
-        labels: options.labels,
-        platform: parsePlatform(options.platform),
-        hostPlatform: { os: hostPlatform.os, architecture: hostPlatform.architecture },
-        noCache: options.noCache,
-        pull: options.pull,
-        limits: options.limits,
-        secret: async (id) => (Object.hasOwn(options.secrets, id) ? options.secrets[id] : undefined),
-        sshAgent: async () => undefined,
-        sourceDateEpoch: parseSourceDate(options.buildArgs["SOURCE_DATE_EPOCH"]),
-        keepContainers: options.keepContainers,
-        signal,
-        report,
-      },
-    );
-    const known = await ctx.images.find(result.id);
-    const image = known ?? (await ctx.images.add(result.config));
-    for (const tag of options.tags) await ctx.images.tag(image.id, tag);
-    await ctx.imageIndex.refresh();
-    for (const tag of options.tags) ctx.events.publish("image", "tag", image.id, { ...image.config.config?.Labels, name: tag });
-    return { id: image.id, unusedArgs: result.unusedArgs };
-  } finally {
+    const result = await solveIn(ctx, folder, options, report, signal);
+    return solvedBuild(ctx, result, hold);
+  } catch (error) {
     hold.release();
+    throw error;
+  } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-/** What an URL gives is a context when it is an archive, and else a Dockerfile. */
-async function fetched(url: string, folder: string, signal: AbortSignal): Promise<BuildOptions["context"]> {
-  const { tree, entry } = await download(url, join(folder, "remote"), signal);
-  if (await isArchive(tree, entry)) return { kind: "tar", stream: tree.read(entry.path) };
-  return { kind: "dockerfile", text: await textOfFile(tree, entry, url) };
+async function solveIn(
+  ctx: EngineContext,
+  folder: string,
+  options: BuildOptions,
+  report: Parameters<Builds["build"]>[1],
+  signal: AbortSignal,
+): Promise<BuildResult> {
+  await using contexts = new BuildContexts(ctx.builds, folder, signal);
+  await using agents = new AgentSockets(ctx.builds.runtimeDir, options.sshAgent);
+  const { dockerfile, context } = await contexts.main(options);
+  return await solve(
+    { host: hostOf(ctx, folder, options.credentials, contexts), cache: ctx.builds.cache, caches: ctx.builds.mounts },
+    {
+      dockerfile,
+      context,
+      namedContexts: contexts.named(options.namedContexts),
+      target: options.target,
+      buildArgs: options.buildArgs,
+      labels: options.labels,
+      platform: parsePlatform(options.platform),
+      hostPlatform: { os: hostPlatform.os, architecture: hostPlatform.architecture },
+      noCache: options.noCache,
+      noCacheStages: options.noCacheStages,
+      pull: options.pull,
+      limits: options.limits,
+      secret: options.secret,
+      sshAgent: (id) => agents.socketOf(id),
+      sourceDateEpoch: parseSourceDate(options.buildArgs["SOURCE_DATE_EPOCH"]),
+      keepContainers: options.keepContainers,
+      signal,
+      report,
+    },
+  );
 }
 
-async function receive({ context: given, dockerfile: name }: BuildOptions, folder: string, signal: AbortSignal) {
-  const context = given.kind === "url" ? await fetched(given.url, folder, signal) : given;
-  if (context.kind === "url") throw new EngineError("internal", "an URL is no context");
-  if (context.kind === "dockerfile") return { dockerfile: parseDockerfile(context.text, name), context: undefined };
-  const all = await TarTree.receive(context.stream, join(folder, "context.tar"), signal);
-  const text = context.dockerfile ?? (await textAt(all, name));
-  if (text === undefined) throw new EngineError("invalid", `Cannot locate specified Dockerfile: ${name}`, { hint: "it is looked for in the build context" });
-  // A Dockerfile may have an ignore file of its own.
-  const ignore = (await textAt(all, `${name}.dockerignore`)) ?? (await textAt(all, ".dockerignore"));
-  const rules = IgnoreRules.parse(ignore ?? "");
-  return { dockerfile: parseDockerfile(text, name), context: rules.empty ? all : all.filtered((path) => rules.ignores(textOf(path))) };
+function solvedBuild(ctx: EngineContext, { id, config, chainId, unusedArgs }: BuildResult, hold: { release(): void }): SolvedBuild {
+  return {
+    id,
+    config,
+    unusedArgs,
+    record: (tags) => recordImage(ctx, id, config, tags),
+    openRoot: async () => (chainId === undefined ? undefined : openChain(ctx, chainId)),
+    tar: () => rootOf(ctx, chainId),
+    archive: (tags) => ctx.images.saveConfig(config, tags),
+    [Symbol.asyncDispose]: async () => hold.release(),
+  };
 }
 
-/** Dockerfiles are small. Bytes. */
-const maxTextBytes = 8 * 1024 * 1024;
-
-async function textAt(tree: TarTree, name: string): Promise<string | undefined> {
-  const path = await resolveWithin((at) => tree.lstat(at), pathOf(name), true);
-  const entry = await tree.lstat(path);
-  if (entry?.type !== "file") return undefined;
-  return textOfFile(tree, entry, name);
-}
-
-async function textOfFile(tree: SourceTree, entry: SourceEntry, name: string): Promise<string> {
-  if (entry.size > maxTextBytes) throw new EngineError("invalid", `${name} has ${entry.size} bytes; at most ${maxTextBytes} are accepted`);
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of tree.read(entry.path)) chunks.push(chunk);
-  return Buffer.concat(chunks).toString("utf8");
+async function recordImage(ctx: EngineContext, id: ImageID, config: Uint8Array, tags: readonly string[]): Promise<void> {
+  const image = (await ctx.images.find(id)) ?? (await ctx.images.add(config));
+  for (const tag of tags) await ctx.images.tag(image.id, tag);
+  await ctx.imageIndex.refresh();
+  for (const tag of tags) ctx.events.publish("image", "tag", image.id, { ...image.config.config?.Labels, name: tag });
 }
 
 interface ImageWanted {
@@ -167,7 +164,7 @@ async function imageFor(ctx: EngineContext, reference: string, { platform, pull,
   const serves = here !== undefined && (wanted === undefined || (wanted.os === here.config.os && wanted.architecture === here.config.architecture));
   if (serves && (!pull || here.repoTags.length === 0)) return baseOfImage(here);
   const name = parseReference(reference);
-  const request = { reference, ...(platform === "" ? {} : { platform }), credentials: credentials(name.domain) };
+  const request = { reference, ...(platform === "" ? {} : { platform }), credentials: await credentials(name.domain) };
   await imagesOf(ctx).pull(
     request,
     (event) => {
@@ -180,7 +177,7 @@ async function imageFor(ctx: EngineContext, reference: string, { platform, pull,
   return baseOfImage(await ctx.images.get(reference));
 }
 
-function hostOf(ctx: EngineContext, workDir: string, credentials: BuildOptions["credentials"]): BuildHost {
+function hostOf(ctx: EngineContext, workDir: string, credentials: BuildOptions["credentials"], contexts: BuildContexts): BuildHost {
   return {
     layers: ctx.layers,
     images: ctx.images,
@@ -190,6 +187,7 @@ function hostOf(ctx: EngineContext, workDir: string, credentials: BuildOptions["
     run: (request) => runBuildStep(ctx, request),
     openRoot: (chain) => openChain(ctx, chain),
     owner: (chain, text) => ownerOf(ctx, chain, text),
+    git: (url, { keepGitDir }) => contexts.git(url, keepGitDir),
     makeRoom: (bytes) => ctx.budget.makeRoom(async () => bytes),
   };
 }

@@ -2,6 +2,7 @@ import { mkdir, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { BuildCache } from "#build/cache/build-cache.ts";
 import { CacheMounts } from "#build/solver/cache-mounts.ts";
+import { SentDirectories } from "#build/solver/sent-files.ts";
 import type { ImageStore } from "#image/mod.ts";
 import type { EngineOptions } from "./mod.ts";
 
@@ -9,6 +10,7 @@ import type { EngineOptions } from "./mod.ts";
 export interface BuildState {
   readonly cache: BuildCache;
   readonly mounts: CacheMounts;
+  readonly sent: SentDirectories;
   /** On the data root's filesystem. Emptied at each start of the engine. */
   readonly workDir: string;
   /** On the exec root. Emptied at each start. */
@@ -29,12 +31,19 @@ export async function openBuilds({
     await mkdir(directory, { recursive: true, mode: 0o700 });
   }
   const { blocks, bsize } = await statfs(root);
+  const budget = budgetBytes ?? Math.floor((blocks * bsize) / 10);
   const cache = await BuildCache.open({
     root: join(root, "cache"),
     log,
-    budgetBytes: budgetBytes ?? Math.floor((blocks * bsize) / 10),
+    budgetBytes: budget,
     collect: () => images.collect(),
   });
   images.keep(() => cache.chains());
-  return { cache, mounts: await CacheMounts.open(join(root, "mounts"), join(root, "scratch")), workDir, runtimeDir };
+  return {
+    cache,
+    mounts: await CacheMounts.open(join(root, "mounts"), join(root, "scratch")),
+    sent: new SentDirectories(join(root, "sent"), budget),
+    workDir,
+    runtimeDir,
+  };
 }

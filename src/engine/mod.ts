@@ -6,6 +6,7 @@
  */
 import type { Duplex, Readable } from "node:stream";
 import type { CacheRecord } from "#build/cache/record.ts";
+import type { FileSender } from "#build/solver/synced-tree.ts";
 import type { RunLimits } from "#build/solver/host.ts";
 import type { BuildEvent } from "#build/solver/progress.ts";
 import type { CgroupDriver, CgroupStats, CpuRealtime } from "#cgroup/mod.ts";
@@ -15,6 +16,7 @@ import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, Res
 import type { Digest, ImageID } from "#core/digest.ts";
 import type { DeleteResult, Image, ImageBranch, ImageComparison, ImageStore, LoadEvent } from "#image/mod.ts";
 import type { Descriptor, Platform } from "#core/image-spec.ts";
+import type { FileTree } from "#linux/file-tree.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { NetworkManager } from "#network/mod.ts";
 import type { Credentials, RegistryConfig } from "#registry/mod.ts";
@@ -284,11 +286,15 @@ export interface RegistryQueries {
 
 /** `build`. What is absent is Docker's default. */
 export interface BuildOptions {
-  /** An archive of files (plain, gzip or zstd), a Dockerfile alone, or where one of the two is to be had. */
+  /** An archive of files (plain, gzip or zstd), a Dockerfile alone, where one of the two is to be had, or files that are sent when they are wanted. */
   readonly context: /** `dockerfile`: the text of one that is not among the files. */
     | { readonly kind: "tar"; readonly stream: AsyncIterable<Uint8Array>; readonly dockerfile?: string }
     | { readonly kind: "dockerfile"; readonly text: string }
-    | { readonly kind: "url"; readonly url: string };
+    | { readonly kind: "url"; readonly url: string; readonly dockerfile?: string }
+    | { readonly kind: "directory"; readonly directory: LocalContext }
+    | { readonly kind: "sent"; readonly dockerfile: string; readonly files: SentContext /** What a .dockerignore says. */; readonly ignore: string };
+  /** Further contexts by name: each beats a stage or image of that name. */
+  readonly namedContexts: ReadonlyMap<string, NamedContextSource>;
   /** In the context. */
   readonly dockerfile: string;
   readonly tags: readonly string[];
@@ -299,12 +305,63 @@ export interface BuildOptions {
   /** `os/arch[/variant]`; "" = this host's. */
   readonly platform: string;
   readonly noCache: boolean;
+  /** Stages whose steps are run again, by name. */
+  readonly noCacheStages: readonly string[];
   readonly pull: boolean;
   readonly limits: RunLimits;
-  readonly secrets: Readonly<Record<string, Uint8Array>>;
+  /** A secret's content; undefined: there is none of that id. */
+  readonly secret: (id: string) => Promise<Uint8Array | undefined>;
+  /** How to reach an SSH agent of the client's; undefined: there is none of that id. */
+  readonly sshAgent: (id: string) => Promise<(() => Duplex) | undefined>;
   /** Who the client is at a registry (`docker.io`, `localhost:5000`). */
-  readonly credentials: (domain: string) => Credentials | undefined;
+  readonly credentials: (domain: string) => Credentials | undefined | Promise<Credentials | undefined>;
   readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
+}
+
+/** A directory of this host, which the engine reads itself. */
+export interface LocalContext {
+  /** Absolute. */
+  readonly path: string;
+  /** The Dockerfile's text. */
+  readonly dockerfile: string;
+  /** What a .dockerignore says. */
+  readonly ignore: string;
+  /** Further directories by name, absolute: {@link BuildOptions.namedContexts}. */
+  readonly named: Readonly<Record<string, string>>;
+  /** Sockets of SSH agents by id, absolute. */
+  readonly agents: Readonly<Record<string, string>>;
+}
+
+/** Files that their owner sends entry by entry, contents only where they are wanted and new. */
+export interface SentContext {
+  /** How their owner calls them, so that the next build finds what this one was sent; undefined: they are of this build only. */
+  readonly key: string | undefined;
+  /** Called at most once, and closed when the build has ended. `exclude`: patterns of what is not to be sent. */
+  readonly open: (exclude: readonly string[], signal: AbortSignal) => Promise<FileSender>;
+}
+
+export type NamedContextSource =
+  | { readonly kind: "image"; readonly reference: string }
+  | { readonly kind: "sent"; readonly files: SentContext }
+  /** Absolute, on this host. */
+  | { readonly kind: "directory"; readonly path: string }
+  | { readonly kind: "url"; readonly url: string };
+
+/** What a build has come to. Its layers stay until it is disposed; nothing has a record of it until then. */
+export interface SolvedBuild extends AsyncDisposable {
+  readonly id: ImageID;
+  /** The image's config, as its bytes. */
+  readonly config: Uint8Array;
+  /** Build arguments that nothing has asked for. */
+  readonly unusedArgs: readonly string[];
+  /** Makes it an image with these names. */
+  record(tags: readonly string[]): Promise<void>;
+  /** Its whole tree; undefined: it is empty. To be closed. */
+  openRoot(): Promise<FileTree | undefined>;
+  /** The same as one tar. */
+  tar(): AsyncIterable<Uint8Array>;
+  /** As an archive with an OCI layout, which docker's `load` understands too. */
+  archive(tags: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
 }
 
 export interface Builds {
@@ -314,6 +371,8 @@ export interface Builds {
     report: (event: BuildEvent) => void,
     signal: AbortSignal,
   ): Promise<{ readonly id: ImageID; readonly unusedArgs: readonly string[] }>;
+  /** As {@link build}, but what becomes of the result is up to the caller; `tags` are not looked at. */
+  solve(options: BuildOptions, report: (event: BuildEvent) => void, signal: AbortSignal): Promise<SolvedBuild>;
   /** The whole tree of an image as one tar. */
   root(image: string): Promise<AsyncIterable<Uint8Array>>;
   /** Steps that the cache remembers. `shared`: an image has the layer too. */

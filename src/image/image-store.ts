@@ -174,6 +174,10 @@ class FileImageStore implements ImageStore {
     return saveArchive(selectToSave(this.#catalog, namesOrIds), this.#layers);
   }
 
+  async saveConfig(rawConfig: Uint8Array, names: readonly string[]): Promise<Readable> {
+    return saveArchive([{ image: parseImageConfig(rawConfig), names: names.map(newTag) }], this.#layers);
+  }
+
   async add(rawConfig: Uint8Array, options: Parameters<ImageStore["add"]>[1] = {}): Promise<Image> {
     const config = parseImageConfig(rawConfig);
     await this.#catalog.register([{ config, names: (options.tags ?? []).map(newTag), parent: options.parent }]);

@@ -99,6 +99,8 @@ export interface ImageStore {
   ): Promise<ImageID>;
   /** docker-archive with an OCI index, as docker 25+ writes it. */
   save(namesOrIds: readonly string[]): Promise<Readable>;
+  /** The same of an image that is not recorded: its layers are here, and it gets these names in the archive. */
+  saveConfig(rawConfig: Uint8Array, names: readonly string[]): Promise<Readable>;
   /**
    * Takes an image in that comes from a registry. `applyLayers` sees to it that its layers are there; they are kept from being pruned until the image is recorded, and nothing is recorded
    * when it fails.

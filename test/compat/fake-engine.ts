@@ -256,6 +256,7 @@ export function createFakeEngine(): FakeEngine {
     },
     builds: {
       build: unsupported("build"),
+      solve: unsupported("solve"),
       root: unsupported("root"),
       records: () => [],
       prune: async () => ({ deleted: [], bytes: 0 }),

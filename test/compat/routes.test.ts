@@ -20,7 +20,7 @@ const refused: readonly (readonly [pattern: RegExp, status: number, message: Reg
   [/^PUT \/volumes\//, 503, /swarm is unavailable/],
   [/^GET \/plugins\/privileges$|^POST \/plugins\/(create|pull)$/, 501, /not supported/],
   [/^\S+ \/plugins\/x/, 404, /^plugin "x" not found$/],
-  [/^POST \/session$/, 501, /wherry/],
+  [/^POST \/session$/, 400, /needs an X-Docker-Expose-Session-Uuid/],
 ];
 
 /** What the small engine behind the router has not got; the real one has. */

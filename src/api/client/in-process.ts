@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { parseJsonBody, toReadable } from "./body.ts";
 import { encodeJson } from "#api/types/ndjson.ts";
 import { Query } from "#api/types/query.ts";
-import type { ApiRequest, ApiResponse, DirectStdio, Dispatch, ErrorBody } from "#api/types/transport.ts";
+import type { ApiRequest, ApiResponse, DirectStdio, Dispatch, ErrorBody, LocalContext } from "#api/types/transport.ts";
 import { maxMinor, splitVersion } from "#api/types/version.ts";
 import { type ApiCallOptions, type ApiClient, ApiError } from "./mod.ts";
 
@@ -31,6 +31,7 @@ function requestOf(method: string, path: string, options: ApiCallOptions): ApiRe
     },
     signal: options.signal ?? never,
     direct: options.direct as DirectStdio | undefined, // in-process callers give exactly this
+    directory: options.directory as LocalContext | undefined, // and this
   };
 }
 

@@ -13,6 +13,8 @@ export interface ApiCallOptions {
   readonly signal?: AbortSignal;
   /** In-process transport only ({@link ApiClient.direct}): hand the stub's descriptors to the monitor instead of attaching. */
   readonly direct?: unknown;
+  /** In-process transport only: a build's context that the engine reads itself. */
+  readonly directory?: unknown;
 }
 
 /** Status ≥ 400 (and 304). `message` is the server's. */

@@ -17,7 +17,7 @@ const headerReadMs = 50;
 /** Requests (path without version) that take the connection over. */
 export function isHijack(method: string, path: string): boolean {
   if (method === "GET") return /^\/containers\/[^/]+\/attach\/ws$/.test(path);
-  return method === "POST" && (/^\/containers\/[^/]+\/attach$/.test(path) || /^\/exec\/[^/]+\/start$/.test(path));
+  return method === "POST" && /^\/(containers\/[^/]+\/attach|exec\/[^/]+\/start|grpc|session)$/.test(path);
 }
 
 /** A reply that is no stream (an error, a detached exec): plain HTTP on the raw socket, and the end of the connection. */
@@ -56,6 +56,17 @@ function drain(socket: Socket): void {
  */
 export async function letHeaderBeRead(userAgent: string | undefined, query: string): Promise<void> {
   if (userAgent?.startsWith("docker-sdk-python/") && /(^|&)logs=(1|true)\b/i.test(query)) await sleep(headerReadMs);
+}
+
+/** Says that the connection is another protocol's from now on, and gives it away. */
+export function giveAway(socket: Socket, { protocol, take }: Extract<ApiResponse, { kind: "upgrade" }>): void {
+  socket.setTimeout(0);
+  socket.setNoDelay(true);
+  // Who closes one direction is gone: there is no half of HTTP/2.
+  socket.once("end", () => socket.destroy());
+  // Nothing but what every reader of a 101 needs: the client is done with HTTP/1.1.
+  socket.write(head(101, "Switching Protocols", { Connection: "Upgrade", Upgrade: protocol }));
+  take(socket);
 }
 
 /** Joins the two. `upgraded`: the client asked for `Upgrade: tcp` and gets a 101, else a 200. Half-closing either way is kept. */

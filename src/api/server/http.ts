@@ -5,11 +5,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type ServerOptions as TlsServerOptions } from "node:https";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { Query } from "#api/types/query.ts";
 import type { ApiRequest, ApiResponse, Dispatch } from "#api/types/transport.ts";
 import { apiVersion, maxMinor, minApiVersion, minMinor, splitVersion } from "#api/types/version.ts";
 import { checkJsonType, hasBody, parseJson, readBounded, readExact } from "./body.ts";
-import { isHijack, joinStreams, letHeaderBeRead, writePlain } from "./hijack.ts";
+import { giveAway, isHijack, joinStreams, letHeaderBeRead, writePlain } from "./hijack.ts";
+import { detachFromHttp1, prefaceCode } from "./prior-knowledge.ts";
 import { respond } from "./respond.ts";
 import { type Log, logFault } from "./router.ts";
 import { errorResponse, messageOf } from "./status.ts";
@@ -20,6 +22,8 @@ export interface HttpOptions {
   readonly version: string;
   readonly log: Log;
   readonly tls?: TlsSecrets;
+  /** Takes connections that speak HTTP/2 from their first byte on; without it they are refused. */
+  readonly onHttp2?: (connection: Duplex) => void;
 }
 
 /** PEM. `ca`: who has no certificate signed by it is refused in the handshake. */
@@ -130,13 +134,14 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
     const request = apiRequest(req, () => readBounded(req));
     try {
       const response = await answer(request);
-      if (response.kind === "hijack") throw new Error(`${req.method} ${req.url} answered with a stream on a connection that was not handed over`);
+      if (response.kind === "hijack" || response.kind === "upgrade")
+        throw new Error(`${req.method} ${req.url} answered with a stream on a connection that was not handed over`);
       await respond(res, response, common);
     } catch (error) {
       // The header may be out: the only honest end of a broken stream is a broken connection.
       if (!res.destroyed) logFault(error, `${req.method} ${req.url}`, log);
       if (res.headersSent) res.destroy();
-      else await respond(res, errorResponse(error) as Exclude<ApiResponse, { kind: "hijack" }>, common); // errors are JSON or empty
+      else await respond(res, errorResponse(error) as Exclude<ApiResponse, { kind: "hijack" | "upgrade" }>, common); // errors are JSON or empty
     }
   };
 
@@ -160,7 +165,8 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
       if (socket.destroyed) response.stream.destroy();
       else if (response.webSocket === true) joinWebSocket(req, socket, response, common);
       else joinStreams(socket, response, upgraded, common, letHeaderBeRead(req.headers["user-agent"], splitUrl(req.url ?? "").query));
-    } else if (response.kind === "json" || response.kind === "empty") writePlain(socket, response, common);
+    } else if (response.kind === "upgrade") giveAway(socket, response);
+    else if (response.kind === "json" || response.kind === "empty") writePlain(socket, response, common);
     else throw new Error(`${req.method} ${req.url}: a ${response.kind} reply on a connection that was handed over`);
   };
 
@@ -170,6 +176,13 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
   server.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => steerParser(socket));
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+    const received = (error as { rawPacket?: Buffer }).rawPacket; // node:http adds it
+    if (error.code === prefaceCode && options.onHttp2 !== undefined && received !== undefined) {
+      hijacked.add(socket);
+      const connection = detachFromHttp1(socket, received);
+      socket.once("close", () => hijacked.delete(socket));
+      return options.onHttp2(connection);
+    }
     const status =
       error.code === "HPE_HEADER_OVERFLOW"
         ? "431 Request Header Fields Too Large"

@@ -3,6 +3,7 @@
  * It shapes requests and replies; it decides nothing about containers.
  * @module
  */
+import type { Duplex } from "node:stream";
 import type { Engine } from "#engine/mod.ts";
 import type { Dispatch } from "#api/types/transport.ts";
 import { createHttpServer, type TlsSecrets } from "./http.ts";
@@ -14,6 +15,7 @@ import { createDispatch, type Log, type Route } from "./router.ts";
 import { absentRoutes } from "./routes/absent.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { buildRoutes } from "./routes/build.ts";
+import { buildKitRoutes, loadBuildKit } from "./routes/buildkit.ts";
 import { containerStreamRoutes } from "./routes/container-streams.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { execRoutes } from "./routes/execs.ts";
@@ -36,6 +38,7 @@ export const routes: readonly Route[] = [
   ...registryRoutes,
   ...imageRoutes,
   ...buildRoutes,
+  ...buildKitRoutes,
   ...networkRoutes,
   ...volumeRoutes,
   ...systemRoutes,
@@ -78,11 +81,20 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
   const open = new Set<() => Promise<void>>();
   const context = { engine, version: options.version, log: options.log };
 
-  const listenOne = async (host: string, dispatch: Dispatch): Promise<{ readonly address: string; readonly close: () => Promise<void> }> => {
+  // HTTP/2 from the first byte on passes the routes by, and what a limited socket checks there.
+  const onHttp2 = (connection: Duplex): void => {
+    loadBuildKit(context).then(
+      (buildKit) => buildKit.serve(connection),
+      (error: Error) => connection.destroy(error),
+    );
+  };
+
+  const listenOne = async (host: string, dispatch: Dispatch, isLimited = false): Promise<{ readonly address: string; readonly close: () => Promise<void> }> => {
     const { server, closeHijacked } = createHttpServer({
       dispatch,
       version: options.version,
       log: options.log,
+      ...(isLimited ? {} : { onHttp2 }),
       ...(options.tls !== undefined && host.startsWith("tcp:") ? { tls: options.tls } : {}),
     });
     const address = await listenOn(server, host, options.log, options.tls !== undefined);
@@ -102,7 +114,7 @@ export function createApiServer(engine: Engine, options: ApiServerOptions): ApiS
       const rights = new Rights(allow);
       const guard = (method: string, pattern: string): void => rights.check(method, pattern);
       const limited = createDispatch(routes, { ...context, engine: scopedEngine(engine, { rights, labels }), guard });
-      return (await listenOne(`unix://${path}`, limited)).close;
+      return (await listenOne(`unix://${path}`, limited, true)).close;
     },
   });
   const dispatch = createDispatch(routes, { ...context, sockets });

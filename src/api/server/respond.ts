@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 import { encodeJson } from "#api/types/ndjson.ts";
 import type { ApiResponse } from "#api/types/transport.ts";
 
-type Plain = Exclude<ApiResponse, { readonly kind: "hijack" }>;
+type Plain = Exclude<ApiResponse, { readonly kind: "hijack" | "upgrade" }>;
 
 /** Resolves when the reply has been handed over, or the client has gone. Throws what a stream threw after its header. */
 export async function respond(res: ServerResponse, response: Plain, common: Readonly<Record<string, string>>): Promise<void> {

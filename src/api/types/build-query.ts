@@ -6,7 +6,7 @@ import type { BuildOptions } from "#engine/mod.ts";
 import { type Field, int, list, map, object, orNull, text } from "./fields.ts";
 import type { Query } from "./query.ts";
 
-export type BuildQuery = Omit<BuildOptions, "context" | "secrets" | "credentials">;
+export type BuildQuery = Omit<BuildOptions, "context" | "namedContexts" | "secret" | "sshAgent" | "credentials">;
 
 /** What a build is asked for, apart from its files. Throws EngineError invalid, or unsupported for what is not done. */
 export function parseBuildQuery(query: Query): BuildQuery {
@@ -24,6 +24,7 @@ export function parseBuildQuery(query: Query): BuildQuery {
     labels: json(query, "labels", map(text), {}),
     platform: query.text("platform"),
     noCache: query.flag("nocache"),
+    noCacheStages: query.all("nocachefilter").filter((name) => name !== ""),
     pull: query.flag("pull"),
     limits: {
       resources: resourcesOf(query),
@@ -34,6 +35,11 @@ export function parseBuildQuery(query: Query): BuildQuery {
     },
     keepContainers: { succeeded: !remove && !force, failed: !force },
   };
+}
+
+/** Ours: name → where its files are. Throws EngineError invalid. */
+export function parseBuildContexts(query: Query): Record<string, string> {
+  return json(query, "buildcontexts", map(text), {});
 }
 
 function tagOf(text: string): string {

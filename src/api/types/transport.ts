@@ -4,10 +4,10 @@
  * @module
  */
 import type { Duplex, Readable } from "node:stream";
-import type { DirectStdio } from "#engine/mod.ts";
+import type { DirectStdio, LocalContext } from "#engine/mod.ts";
 import type { Query } from "./query.ts";
 
-export type { DirectStdio };
+export type { DirectStdio, LocalContext };
 
 export interface ApiRequest {
   /** Upper case. */
@@ -27,6 +27,8 @@ export interface ApiRequest {
   readonly signal: AbortSignal;
   /** In-process only. */
   readonly direct?: DirectStdio | undefined;
+  /** In-process only: where the body of a build would come from. */
+  readonly directory?: LocalContext | undefined;
 }
 
 export type Headers = Readonly<Record<string, string>>;
@@ -52,7 +54,9 @@ export type ApiResponse =
       readonly stdin: boolean;
       readonly contentType: string;
       readonly webSocket?: boolean;
-    };
+    }
+  /** The connection leaves HTTP/1.1 (101, `Upgrade: h2c`) for whoever takes it. */
+  | { readonly kind: "upgrade"; readonly protocol: string; readonly take: (socket: Duplex) => void };
 
 /** The router as a function. Never rejects: errors are responses. */
 export type Dispatch = (request: ApiRequest) => Promise<ApiResponse>;

@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
@@ -81,8 +81,11 @@ export class BuildCache {
   noteUse(record: CacheRecord): void {
     const used = { ...record, usedAtMs: Date.now(), uses: record.uses + 1 };
     this.#records.set(record.key, used);
-    // Only for the order in which records go: losing it loses nothing else.
-    this.#save(used).catch((error: Error) => this.#options.log("warn", `noting the use of a build step: ${error.message}`));
+    // Only for the order in which records go: losing it loses nothing else. That it was used at all is written down once, when is the file's time: a record may list thousands of files.
+    const noted = record.uses === 0 ? this.#save(used) : this.#inOrder(() => utimes(this.#path(record.key), used.usedAtMs / 1000, used.usedAtMs / 1000));
+    noted.catch((error: Error) => {
+      if (errnoOf(error) !== "ENOENT") this.#options.log("warn", `noting the use of a build step: ${error.message}`);
+    });
   }
 
   async forget(record: CacheRecord): Promise<void> {
@@ -194,7 +197,7 @@ async function readRecord(path: string): Promise<CacheRecord> {
     layer: layer === undefined || !isDigest(diffId) || !isDigest(chainId) ? undefined : { diffId, chainId, size: layer.number("size") ?? 0 },
     created: fields.text("created") ?? "",
     text: fields.text("text") ?? "",
-    usedAtMs: fields.number("usedAtMs") ?? 0,
+    usedAtMs: Math.max(fields.number("usedAtMs") ?? 0, Math.floor((await stat(path)).mtimeMs)),
     uses: fields.number("uses") ?? 0,
   };
 }

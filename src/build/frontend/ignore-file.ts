@@ -11,11 +11,14 @@ interface Rule {
 /** The rules of an ignore file. Later ones win; a rule for a directory holds for all in it. */
 export class IgnoreRules {
   readonly #rules: readonly Rule[];
+  /** The rules as text, cleaned, `!` in front of exceptions. */
+  readonly patterns: readonly string[];
   /** For each directory that was asked about: which rules match it or one above. */
   readonly #above = new Map<string, readonly boolean[]>([["", []]]);
 
-  private constructor(rules: readonly Rule[]) {
+  private constructor(rules: readonly Rule[], patterns: readonly string[]) {
     this.#rules = rules;
+    this.patterns = patterns;
   }
 
   /** @throws EngineError "invalid" for a malformed pattern */
@@ -26,6 +29,7 @@ export class IgnoreRules {
   /** Of patterns, a line each (COPY's `--exclude`). */
   static of(lines: readonly string[]): IgnoreRules {
     const rules: Rule[] = [];
+    const patterns: string[] = [];
     for (const line of lines) {
       if (line.startsWith("#")) continue;
       let pattern = line.trim();
@@ -35,9 +39,11 @@ export class IgnoreRules {
       if (pattern === "") continue;
       pattern = posix.normalize(pattern).replace(/\/+$/, "");
       if (pattern.length > 1) pattern = pattern.replace(/^\/+/, "");
-      if (pattern !== "" && pattern !== ".") rules.push({ glob: compileGlob(pattern), includes });
+      if (pattern === "" || pattern === ".") continue;
+      rules.push({ glob: compileGlob(pattern), includes });
+      patterns.push(includes ? `!${pattern}` : pattern);
     }
-    return new IgnoreRules(rules);
+    return new IgnoreRules(rules, patterns);
   }
 
   get empty(): boolean {

@@ -54,7 +54,7 @@ function sourceOf(text: string, add: boolean): CopySource {
   return { kind: "path", pattern: text };
 }
 
-/** `git@host:path`, `git://…`, `ssh://…`, and `https://….git` with or without a fragment. */
+/** True for what is a repository by its look: `git@host:path`, `git://…`, `ssh://…`, and `https://….git` with or without a fragment. */
 export function isGitUrl(text: string): boolean {
   return /^(git:\/\/|ssh:\/\/|[a-zA-Z0-9_.-]+@[a-zA-Z0-9_.-]+:)/.test(text) || /^https?:\/\/[^#?]+\.git(#.*)?$/i.test(text);
 }

@@ -8,12 +8,12 @@ import type { Report } from "./progress.ts";
 import type { SourceTree } from "./source-tree.ts";
 
 /** A context by name (`--build-context`), which beats a stage's or image's of that name. */
-export type NamedContext = { readonly kind: "image"; readonly reference: string } | { readonly kind: "tree"; readonly tree: SourceTree };
+export type NamedContext = { readonly kind: "image"; readonly reference: string } | { readonly kind: "tree"; readonly open: () => Promise<SourceTree> };
 
 export interface BuildRequest {
   readonly dockerfile: Dockerfile;
-  /** undefined: there is none, only a Dockerfile. */
-  readonly context: SourceTree | undefined;
+  /** Opened when a step needs it; whoever gives it closes it. undefined: there is none, only a Dockerfile. */
+  readonly context: (() => Promise<SourceTree>) | undefined;
   readonly namedContexts: ReadonlyMap<string, NamedContext>;
   readonly target: string;
   readonly buildArgs: Readonly<Record<string, string | undefined>>;
@@ -21,6 +21,8 @@ export interface BuildRequest {
   readonly platform: Pick<Platform, "os" | "architecture" | "variant">;
   readonly hostPlatform: Pick<Platform, "os" | "architecture" | "variant">;
   readonly noCache: boolean;
+  /** The same for the stages of these names. */
+  readonly noCacheStages: readonly string[];
   /** Asks for newer images even when they are here. */
   readonly pull: boolean;
   readonly limits: RunLimits;

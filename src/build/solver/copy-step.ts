@@ -13,7 +13,7 @@ import { download } from "./download.ts";
 import { parseChmod } from "./file-mode.ts";
 import { inlineName, inlineTree } from "./memory-tree.ts";
 import { type Selection, selectFiles } from "./select-files.ts";
-import { type SourceTree, textOf } from "./source-tree.ts";
+import { type ByteString, type SourceTree, textOf } from "./source-tree.ts";
 import { isArchive, unpackedEntries } from "./unpack.ts";
 
 /** Lists of files that are longer are summed up by directory in a record. */
@@ -53,6 +53,20 @@ async function downloaded(
   return unpack === true ? withUnpacking(selection) : selection;
 }
 
+async function checkedOut(
+  url: string,
+  { checksum, keepGitDir, exclude }: CopyOperation,
+  { host, signal }: Pick<CopyContext, "host" | "signal">,
+): Promise<Selection> {
+  const { tree, commit } = await host.git(url, { keepGitDir, signal });
+  // The commit, or its beginning.
+  if (checksum !== undefined && !(checksum.length >= 7 && commit.startsWith(checksum)))
+    throw new EngineError("invalid", `expected checksum to match ${checksum}, got ${commit}`);
+  const missing = () => new EngineError("internal", "a repository has no root");
+  const [selection] = await selectFiles(tree, "/", { parents: false, exclude, missing });
+  return selection!; // of what is no pattern there is one
+}
+
 export async function prepareCopy(operation: CopyOperation, { host, parent, tree, clampNs, signal }: CopyContext): Promise<PreparedCopy> {
   const owner = operation.chown === undefined ? (operation.from === undefined ? { uid: 0, gid: 0 } : undefined) : await host.owner(parent, operation.chown);
   const changes: CopyChanges = { owner, clampNs, mode: operation.chmod === undefined ? undefined : parseChmod(operation.chmod) };
@@ -68,7 +82,7 @@ export async function prepareCopy(operation: CopyOperation, { host, parent, tree
       const selected = await selectFiles(from.tree, source.pattern, { parents: operation.parents, exclude: operation.exclude, missing });
       selections.push(...(operation.add && operation.unpack !== false ? await Promise.all(selected.map(withUnpacking)) : selected));
     } else if (source.kind === "url") selections.push(await downloaded(source.url, operation, { host, signal }));
-    else throw new EngineError("unsupported", `ADD of a git repository (${source.url.slice(0, 200)}) is not supported by this version`);
+    else selections.push(await checkedOut(source.url, operation, { host, signal }));
   }
   if (selections.length > 1 && !operation.intoDirectory && selections.some((selection) => !selection.isDirectory))
     throw new EngineError(
@@ -93,11 +107,23 @@ async function copyInputs(operation: CopyOperation, selections: readonly Selecti
   if (changes.clampNs !== undefined) inputs["SOURCE_DATE_EPOCH"] = String(changes.clampNs);
   if (changes.owner !== undefined) inputs["owner"] = `${changes.owner.uid}:${changes.owner.gid}`;
   const files = new Map<string, string>();
+  await fetchAll(selections);
   for (const [i, { isDirectory, unpack, files: selected }] of selections.entries()) {
     inputs[`source ${i}`] = unpack === true ? "archive" : isDirectory ? "directory" : "file";
     for (const file of selected) files.set(`file ${textOf(file.name)}`, await fingerprint(file, changes, file.name === ""));
   }
   return { ...inputs, ...(files.size > maxListedFiles ? byDirectory(files) : Object.fromEntries(files)) };
+}
+
+async function fetchAll(selections: readonly Selection[]): Promise<void> {
+  const wanted = new Map<SourceTree, ByteString[]>();
+  for (const { entry, tree } of selections.flatMap(({ files }) => files)) {
+    if (entry.type !== "file") continue;
+    const paths = wanted.get(tree) ?? [];
+    paths.push(entry.path);
+    wanted.set(tree, paths);
+  }
+  for (const [tree, paths] of wanted) await tree.want?.(paths);
 }
 
 function byDirectory(files: ReadonlyMap<string, string>): Record<string, string> {

@@ -5,6 +5,7 @@ import type { FileTree } from "#linux/file-tree.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import type { ImageStore } from "#image/mod.ts";
 import type { RunOperation } from "../graph/operation.ts";
+import type { SourceTree } from "./source-tree.ts";
 import type { ImageSettings } from "../graph/step.ts";
 
 export interface Layer {
@@ -94,6 +95,8 @@ export interface BuildHost {
   openRoot(chain: ChainID): Promise<FileTree>;
   /** Who `user[:group]` is in that tree. @throws EngineError */
   owner(chain: ChainID | undefined, text: string): Promise<{ readonly uid: number; readonly gid: number }>;
+  /** Files of a git repository (`URL#ref:directory`), fetched; the commit that it was. To be disposed. @throws EngineError "invalid" */
+  git(url: string, options: { readonly keepGitDir: boolean; readonly signal: AbortSignal }): Promise<{ readonly tree: SourceTree; readonly commit: string }>;
   /** Makes the storage budget allow for so many bytes more. */
   makeRoom(bytes: number): Promise<void>;
 }

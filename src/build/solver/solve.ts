@@ -80,11 +80,9 @@ class Solver implements AsyncDisposable {
         all.find((result) => result.status === "rejected" && !isEngineError(result.reason, "cancelled")) ?? all.find((r) => r.status === "rejected");
       if (failed?.status === "rejected") throw failed.reason;
       const { state } = await this.#stage(targeted.index);
-      const config = configOf(state);
-      const { id } = { id: imageIdOf(state) };
       for (const { args } of dockerfile.globalArgs) for (const { name } of args) this.#argsAsked.add(name);
       const unusedArgs = Object.keys(buildArgs).filter((name) => !this.#argsAsked.has(name) && !proxyVariables.includes(name) && name !== "SOURCE_DATE_EPOCH");
-      return { state, id, config, chainId: state.chainId, unusedArgs };
+      return { state, id: imageIdOf(state), config: configOf(state), chainId: state.chainId, unusedArgs };
     } finally {
       hold.release();
     }
@@ -94,7 +92,7 @@ class Solver implements AsyncDisposable {
     for (const { release } of this.#held) release();
     for (const open of this.#trees.values()) {
       const opened = await open.catch(() => undefined);
-      // The context is the caller's.
+      // A context is the caller's.
       if (opened !== undefined && opened.what !== "context") await opened.tree[Symbol.asyncDispose]();
     }
   }
@@ -239,17 +237,18 @@ class Solver implements AsyncDisposable {
 
   async #outcome(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly layer: Layer | undefined; readonly created: string }> {
     const { cache } = this.#builder;
-    const { report, noCache, sourceDateEpoch } = this.#request;
+    const { report, sourceDateEpoch } = this.#request;
+    const why = this.#whyUncached(ref);
     const work = await this.#prepare(step, state, ref);
     const inputs = { ...work.inputs, ...(sourceDateEpoch === undefined ? {} : { SOURCE_DATE_EPOCH: String(sourceDateEpoch) }) };
     const text = ref.text;
-    const hit = noCache ? undefined : await this.#cached(inputs);
+    const hit = why === undefined ? await this.#cached(inputs) : undefined;
     if (hit !== undefined) {
       report({ kind: "cached", step: ref });
       cache.noteUse(hit);
       return hit;
     }
-    if (step.operation !== undefined) report({ kind: "miss", step: ref, why: noCache ? "--no-cache" : explainMiss(cache.nearest(text)?.inputs, inputs) });
+    if (step.operation !== undefined) report({ kind: "miss", step: ref, why: why ?? explainMiss(cache.nearest(text)?.inputs, inputs) });
     const layer = await this.#slots.run(() => {
       this.#throwIfCancelled();
       return work.perform();
@@ -261,6 +260,13 @@ class Solver implements AsyncDisposable {
     const created = createdNow(sourceDateEpoch);
     await cache.store({ inputs, layer, created, text });
     return { layer, created };
+  }
+
+  /** The flag that keeps the cache from being asked. */
+  #whyUncached({ stage }: StepRef): string | undefined {
+    const { noCache, noCacheStages } = this.#request;
+    if (noCache) return "--no-cache";
+    return stage !== undefined && noCacheStages.some((name) => name.toLowerCase() === stage) ? "--no-cache-filter" : undefined;
   }
 
   /** A record whose layer is (still) there, kept until the build has ended. */
@@ -349,7 +355,7 @@ class Solver implements AsyncDisposable {
     const code = result.exitCode;
     throw new EngineError("invalid", `The command '${operation.argv.join(" ")}' returned a non-zero code: ${code}`, {
       hint: `${step.position.file}:${step.position.line}: ${result.reason}`,
-      details: { commandExitCode: code, ...step.position },
+      details: { commandExitCode: code, command: operation.argv.join(" "), ...step.position },
     });
   }
 
@@ -378,10 +384,10 @@ class Solver implements AsyncDisposable {
     const { host } = this.#builder;
     if (from === undefined) {
       if (context === undefined) throw new EngineError("invalid", "COPY failed: no source files were specified: the build has no context");
-      return { tree: context, what: "context" };
+      return { tree: await context(), what: "context" };
     }
     const named = namedContexts.get(from);
-    if (named?.kind === "tree") return { tree: named.tree, what: "context" };
+    if (named?.kind === "tree") return { tree: await named.open(), what: "context" };
     const stage = this.#stageNamed(from, dockerfile.stages);
     if (named === undefined && stage !== undefined) {
       const { state } = await this.#stage(stage.index);

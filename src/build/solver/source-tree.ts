@@ -32,6 +32,8 @@ export interface SourceTree extends AsyncDisposable {
   read(path: ByteString): AsyncIterable<Uint8Array>;
   /** sha256 of a file's content, hex. */
   digest(path: ByteString): Promise<string>;
+  /** Files that will be asked for: a tree that has to fetch them fetches them together. */
+  want?(paths: readonly ByteString[]): Promise<void>;
 }
 
 /** As many links as Linux follows. */

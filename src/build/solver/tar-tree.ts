@@ -7,14 +7,11 @@ import type { TarEntry } from "#unionfs/tar/entry.ts";
 import { TarReader } from "#unionfs/tar/reader.ts";
 import { isOverlayXattr } from "#unionfs/overlay-format.ts";
 import { printable } from "#unionfs/bytes.ts";
-import { type ByteString, joinPath, parentOf, type SourceEntry, type SourceTree } from "./source-tree.ts";
-
-/** Entries of one context; each takes some hundred bytes of memory. */
-const maxEntries = 2_000_000;
+import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
+import { emptyDirectory, maxEntries, pathInside, TreeIndex } from "./tree-index.ts";
 
 interface Node extends SourceEntry {
   readonly data?: { readonly offset: number; readonly sparse: TarEntry["sparse"]; readonly sha256: string };
-  readonly names?: Set<string>;
 }
 
 /**
@@ -23,11 +20,11 @@ interface Node extends SourceEntry {
  */
 export class TarTree implements SourceTree {
   readonly #file: string;
-  readonly #nodes = new Map<ByteString, Node>();
+  readonly #index: TreeIndex<Node>;
 
-  private constructor(file: string) {
+  private constructor(file: string, index = new TreeIndex<Node>(emptyDirectory)) {
     this.#file = file;
-    this.#nodes.set("", directory(""));
+    this.#index = index;
   }
 
   /**
@@ -60,38 +57,23 @@ export class TarTree implements SourceTree {
 
   /** Without the entries that `ignores` names. */
   filtered(ignores: (path: ByteString) => boolean): TarTree {
-    const tree = new TarTree(this.#file);
-    for (const [path, node] of this.#nodes) if (path !== "" && node.type !== "dir" && !ignores(path)) tree.#put(path, node);
-    for (const [path, node] of this.#nodes) {
-      if (path === "" || node.type !== "dir") continue;
-      const kept = tree.#nodes.get(path);
-      // A directory that is ignored stays for the sake of what is in it and is not.
-      if (kept !== undefined || !ignores(path)) tree.#put(path, { ...node, names: kept?.names ?? new Set() });
-    }
-    return tree;
+    return new TarTree(this.#file, this.#index.filtered(ignores));
   }
 
   get entries(): number {
-    return this.#nodes.size - 1;
+    return this.#index.size - 1;
   }
 
   async lstat(path: ByteString): Promise<SourceEntry | undefined> {
-    return this.#nodes.get(path);
+    return this.#index.get(path);
   }
 
   async *walk(path: ByteString): AsyncIterable<SourceEntry> {
-    yield* this.#below(path);
-  }
-
-  *#below(path: ByteString): Iterable<SourceEntry> {
-    const node = this.#nodes.get(path);
-    if (node === undefined) return;
-    yield node;
-    for (const name of [...(node.names ?? [])].sort()) yield* this.#below(joinPath(path, name));
+    yield* this.#index.below(path);
   }
 
   async *read(path: ByteString): AsyncIterable<Uint8Array> {
-    const node = this.#nodes.get(path);
+    const node = this.#index.get(path);
     if (node?.data === undefined) throw new EngineError("internal", `${printable(path)} is no file of the context`);
     let { offset } = node.data;
     let written = 0;
@@ -105,7 +87,7 @@ export class TarTree implements SourceTree {
   }
 
   async digest(path: ByteString): Promise<string> {
-    const sha256 = this.#nodes.get(path)?.data?.sha256;
+    const sha256 = this.#index.get(path)?.data?.sha256;
     if (sha256 === undefined) throw new EngineError("internal", `${printable(path)} is no file of the context`);
     return sha256;
   }
@@ -113,62 +95,28 @@ export class TarTree implements SourceTree {
   async [Symbol.asyncDispose](): Promise<void> {}
 
   async #add(entry: TarEntry, reader: TarReader): Promise<void> {
-    if (this.#nodes.size > maxEntries) throw new EngineError("unsupported", `the build context has more than ${maxEntries} entries`);
-    const path = inside(entry.name, entry.name);
+    if (this.#index.size > maxEntries) throw new EngineError("unsupported", `the build context has more than ${maxEntries} entries`);
+    const path = pathInside(entry.name);
     const meta = { path, mode: entry.mode, uid: entry.uid, gid: entry.gid, mtimeNs: entry.mtimeNs, major: entry.major, minor: entry.minor };
     const xattrs = entry.xattrs.filter(({ name }) => !isOverlayXattr(name));
     if (entry.type === "dir") {
-      const names = this.#nodes.get(path)?.names ?? new Set();
-      this.#put(path, { ...meta, type: "dir", size: 0, target: "", xattrs, names });
+      this.#index.put({ ...meta, type: "dir", size: 0, target: "", xattrs });
     } else if (path === "") {
       throw new EngineError("invalid", "the build context's root is not a directory");
     } else if (entry.type === "link") {
-      const target = this.#nodes.get(inside(entry.linkname, entry.name));
+      const target = this.#index.get(pathInside(entry.linkname, entry.name));
       if (target === undefined || target.type === "dir")
         throw new EngineError(
           "invalid",
           `"${printable(entry.name)}" is a hard link to "${printable(entry.linkname)}", which is not in the build context before it`,
         );
-      this.#put(target.path, { ...target, inode: target.inode ?? target.path });
-      this.#put(path, { ...target, path, inode: target.inode ?? target.path });
+      this.#index.put({ ...target, inode: target.inode ?? target.path });
+      this.#index.put({ ...target, path, inode: target.inode ?? target.path });
     } else {
       const data = entry.type === "file" ? { offset: entry.dataOffset, sparse: entry.sparse, sha256: await hashOf(entry, reader) } : undefined;
-      this.#put(path, { ...meta, type: entry.type, size: entry.size, target: entry.linkname, xattrs, ...(data === undefined ? {} : { data }) });
+      this.#index.put({ ...meta, type: entry.type, size: entry.size, target: entry.linkname, xattrs, ...(data === undefined ? {} : { data }) });
     }
   }
-
-  #put(path: ByteString, node: Node): void {
-    if (path !== "") {
-      this.#directory(parentOf(path)).add(path.slice(parentOf(path).length).replace("/", ""));
-      // What is no directory any more has nothing in it.
-      if (node.type !== "dir") for (const name of this.#nodes.get(path)?.names ?? []) this.#drop(joinPath(path, name));
-    }
-    this.#nodes.set(path, node);
-  }
-
-  #drop(path: ByteString): void {
-    for (const name of this.#nodes.get(path)?.names ?? []) this.#drop(joinPath(path, name));
-    this.#nodes.delete(path);
-  }
-
-  /** Names in a directory, which is made where the archive only implies it. */
-  #directory(path: ByteString): Set<string> {
-    const known = this.#nodes.get(path)?.names;
-    if (known !== undefined) return known;
-    const made = directory(path);
-    this.#put(path, made);
-    return made.names!;
-  }
-}
-
-function directory(path: ByteString): Node {
-  return { path, type: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, mtimeNs: 0n, target: "", major: 0, minor: 0, xattrs: [], names: new Set() };
-}
-
-function inside(name: ByteString, entry: ByteString): ByteString {
-  const parts = name.split("/").filter((part) => part !== "" && part !== ".");
-  if (parts.includes("..")) throw new EngineError("invalid", `the build context's entry "${printable(entry)}" leads out of it: "${printable(name)}"`);
-  return parts.join("/");
 }
 
 async function hashOf(entry: TarEntry, reader: TarReader): Promise<string> {

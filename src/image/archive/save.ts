@@ -10,7 +10,7 @@ import type { Image } from "../mod.ts";
 const { ociManifest: manifestType, ociIndex: indexType, ociConfig: configType, ociLayer: layerType } = mediaTypes;
 
 export interface ImageToSave {
-  readonly image: Image;
+  readonly image: Pick<Image, "id" | "config" | "rawConfig" | "diffIds" | "chainIds">;
   /** Tags that it is saved under. */
   readonly names: readonly Reference[];
 }
@@ -89,7 +89,7 @@ interface StackedLayer {
   readonly bytes: number;
 }
 
-function ociManifest(image: Image, stack: readonly StackedLayer[]): Manifest {
+function ociManifest(image: ImageToSave["image"], stack: readonly StackedLayer[]): Manifest {
   return {
     schemaVersion: 2,
     mediaType: manifestType,
@@ -98,7 +98,7 @@ function ociManifest(image: Image, stack: readonly StackedLayer[]): Manifest {
   };
 }
 
-function dockerManifest(image: Image, names: readonly Reference[], stack: readonly StackedLayer[]): object {
+function dockerManifest(image: ImageToSave["image"], names: readonly Reference[], stack: readonly StackedLayer[]): object {
   return {
     Config: blobName(image.id),
     RepoTags: names.length === 0 ? null : names.map(familiarString),
@@ -119,7 +119,7 @@ function blobName(digest: Digest): string {
   return `blobs/sha256/${hexOf(digest)}`;
 }
 
-function createdNs(image: Image): bigint {
+function createdNs(image: ImageToSave["image"]): bigint {
   const ms = Date.parse(image.config.created ?? "");
   return Number.isNaN(ms) || ms < 0 ? 0n : BigInt(ms) * 1_000_000n;
 }

@@ -1,30 +1,28 @@
+import { spawn } from "node:child_process";
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { EngineError } from "#core/errors.ts";
+import { EngineError, errnoOf } from "#core/errors.ts";
 import { corrupt } from "../bytes.ts";
 import { unzstd } from "./zstd.ts";
 
-export type Compression = "none" | "gzip" | "zstd";
+export type Compression = "none" | "gzip" | "zstd" | "bzip2" | "xz";
 
-/** Recognizes a compression by its first bytes (6 suffice). Those that are known and not read are an EngineError "unsupported". */
+/** Recognizes a compression by its first bytes (6 suffice). */
 export function detectCompression(head: Uint8Array): Compression {
   const starts = (...bytes: number[]) => head.length >= bytes.length && bytes.every((byte, i) => head[i] === byte);
   if (starts(0x1f, 0x8b)) return "gzip";
   // A zstd frame, or a skippable one (0x184D2A50 to 5F) as pzstd puts in front.
   if (starts(0x28, 0xb5, 0x2f, 0xfd)) return "zstd";
   if (head.length >= 4 && (head[0]! & 0xf0) === 0x50 && head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18) return "zstd";
-  if (starts(0x42, 0x5a, 0x68)) throw unsupported("bzip2", "bunzip2");
-  if (starts(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00)) throw unsupported("xz", "xz -d");
+  if (starts(0x42, 0x5a, 0x68)) return "bzip2";
+  if (starts(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00)) return "xz";
   return "none";
 }
 
-function unsupported(name: string, command: string): EngineError {
-  return new EngineError("unsupported", `the archive is compressed with ${name}, which is not supported: only gzip and zstd are`, {
-    hint: `decompress it first: ${command}`,
-  });
-}
-
-/** A tar stream that may be compressed with gzip or zstd → the plain one. Damaged data is an EngineError "corrupt". */
+/**
+ * A tar stream that may be compressed → the plain one. Damaged data is an EngineError "corrupt". bzip2 and xz are read by the programs of these names; "unsupported" where they are
+ * not installed.
+ */
 export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
@@ -35,16 +33,40 @@ export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncItera
     else head = head.length === 0 ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : Buffer.concat([head, value]);
   }
   const whole = withHead(head, ended ? undefined : iterator);
-  let compression: Compression;
-  try {
-    compression = detectCompression(head);
-  } catch (error) {
-    await iterator.return?.();
-    throw error;
-  }
+  const compression = detectCompression(head);
   if (compression === "none") yield* whole;
   else if (compression === "gzip") yield* gunzip(whole);
-  else yield* unzstd(whole);
+  else if (compression === "zstd") yield* unzstd(whole);
+  else yield* byProgram(compression, whole);
+}
+
+/** The program reads what is given and nothing else: no file, no argument of anybody's. */
+async function* byProgram(program: "bzip2" | "xz", source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const child = spawn(program, ["-dc"], { stdio: ["pipe", "pipe", "pipe"], env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C" }, cwd: "/" });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(0, 500)));
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", resolve);
+  });
+  // Awaited below; until then a failure must not count as unhandled.
+  ended.catch(() => undefined);
+  let fault: unknown;
+  pipeline(Readable.from(source, { objectMode: false }), child.stdin, (error) => {
+    // A program that ends early closes its input: what it says counts then.
+    if (error !== null && error !== undefined && error.code !== "EPIPE") fault = error;
+  });
+  try {
+    for await (const chunk of child.stdout) yield chunk as Buffer;
+    const code = await ended.catch((error: unknown) => {
+      if (errnoOf(error) !== "ENOENT") throw error;
+      throw new EngineError("unsupported", `the archive is compressed with ${program}, and the program ${program} is not installed here`, { cause: error });
+    });
+    if (fault !== undefined) throw fault;
+    if (code !== 0) throw corrupt(`invalid ${program} data: ${said.trim() || `${program} ended with ${code}`}`);
+  } finally {
+    child.kill("SIGKILL");
+  }
 }
 
 async function* withHead(head: Buffer, rest: AsyncIterator<Uint8Array> | undefined): AsyncIterable<Uint8Array> {

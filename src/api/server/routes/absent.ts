@@ -52,8 +52,6 @@ export const absentRoutes: readonly Route[] = [
   ["POST", "/swarm/update", noSwarm],
   ["POST", "/swarm/unlock", noSwarm],
   ["POST", "/build/cancel", later("building an image")],
-  ["POST", "/session", later("BuildKit")],
-  ["POST", "/grpc", later("BuildKit")],
   ["GET", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["POST", "/containers/{id}/checkpoints", later("a checkpoint")],
   ["DELETE", "/containers/{id}/checkpoints/{name}", later("a checkpoint")],

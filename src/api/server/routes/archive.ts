@@ -4,28 +4,10 @@ import { rfc3339Nano } from "#core/clock.ts";
 import type { PathStat } from "#engine/mod.ts";
 import type { ApiRequest, Headers } from "#api/types/transport.ts";
 import type { Context, Route } from "../router.ts";
+import { goFileMode } from "../shape/go-file-mode.ts";
 import { blameRequest } from "../status.ts";
 
 const statHeader = "X-Docker-Container-Path-Stat";
-
-/** Bits of Go's os.FileMode for what st_mode keeps elsewhere. */
-const goTypes = {
-  file: 0,
-  dir: 2 ** 31,
-  symlink: 2 ** 27,
-  char: 2 ** 26 + 2 ** 21,
-  block: 2 ** 26,
-  fifo: 2 ** 25,
-  socket: 2 ** 24,
-} as const satisfies Record<PathStat["type"], number>;
-
-/** Go's os.FileMode of a file. Exported for its test. */
-export function goFileMode({ type, mode }: Pick<PathStat, "type" | "mode">): number {
-  const setuid = mode & 0o4000 ? 2 ** 23 : 0;
-  const setgid = mode & 0o2000 ? 2 ** 22 : 0;
-  const sticky = mode & 0o1000 ? 2 ** 20 : 0;
-  return goTypes[type] + setuid + setgid + sticky + (mode & 0o777);
-}
 
 function headersOf(stat: PathStat): Headers {
   const json = { name: stat.name, size: stat.size, mode: goFileMode(stat), mtime: rfc3339Nano(stat.mtimeNs), linkTarget: stat.linkTarget };

@@ -1,8 +1,10 @@
 /** Building images: the classic `POST /build`, and the build cache. @module */
-import type { BuildOptions } from "#engine/mod.ts";
+import { connect } from "node:net";
+import type { Duplex } from "node:stream";
+import type { BuildOptions, NamedContextSource } from "#engine/mod.ts";
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
-import { parseBuildQuery } from "#api/types/build-query.ts";
+import { parseBuildContexts, parseBuildQuery } from "#api/types/build-query.ts";
 import { parseRegistryConfig } from "#api/types/auth.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
 import { errorLine, type ProgressLine } from "#api/types/progress.ts";
@@ -30,7 +32,18 @@ function build(request: ApiRequest, context: Context): ApiResponse {
       if (!quiet && !["", "null", "[]"].includes(query.text("cachefrom")))
         tell({ stream: "[Warning] --cache-from is not supported by this version: only the local cache is asked\n" });
       const report = query.text("progress") === "events" ? eventLines(tell) : quiet ? () => undefined : classicLines(tell);
-      const built = await context.engine.builds.build({ ...options, context: files, secrets, credentials }, report, request.signal);
+      const built = await context.engine.builds.build(
+        {
+          ...options,
+          context: files,
+          namedContexts: namedContexts(request),
+          secret: async (id) => secrets.get(id),
+          sshAgent: async (id) => agentOf(request, id),
+          credentials,
+        },
+        report,
+        request.signal,
+      );
       if (quiet) {
         emit({ stream: `${built.id}\n` });
         return;
@@ -51,25 +64,40 @@ function build(request: ApiRequest, context: Context): ApiResponse {
 }
 
 /** The body, unless the query says where else the files are. */
-function contextOf({ query, body, headers }: ApiRequest): BuildOptions["context"] {
+function contextOf({ query, body, headers, directory }: ApiRequest): BuildOptions["context"] {
+  if (directory !== undefined) return { kind: "directory", directory };
   const remote = query.text("remote");
   // Ours: a Dockerfile that is not among the files.
   const text = headers["x-wherry-dockerfile"];
   if (remote === "") return { kind: "tar", stream: body, ...(typeof text === "string" ? { dockerfile: Buffer.from(text, "base64").toString("utf8") } : {}) };
-  if (/\.git(#.*)?$|^(git:\/\/|ssh:\/\/|git@)/.test(remote))
-    throw new EngineError("unsupported", `a build context from a git repository (${remote.slice(0, 120)}) is not supported by this version`, {
-      hint: "clone it and build the directory",
-    });
-  if (/^https?:\/\//.test(remote)) return { kind: "url", url: remote };
+  if (/^([a-z]+:\/\/|github\.com\/|[\w.-]+@[\w.-]+:)/i.test(remote)) return { kind: "url", url: remote };
   throw new EngineError("invalid", `remoteURL (${remote.slice(0, 120)}) could not be recognized as URL`);
 }
 
+/** Ours: `buildcontexts`, JSON, name → `docker-image://NAME` or an URL; directories come with a caller in this process. EngineError invalid. */
+function namedContexts({ query, directory }: ApiRequest): BuildOptions["namedContexts"] {
+  const given = Object.entries(parseBuildContexts(query)).map(([name, value]): [string, NamedContextSource] => {
+    const image = /^docker-image:\/\/(.+)$/.exec(value)?.[1];
+    if (image !== undefined) return [name, { kind: "image", reference: image }];
+    if (/^(https?|git|ssh):\/\/|^git@/.test(value)) return [name, { kind: "url", url: value }];
+    throw new EngineError("invalid", `invalid build context ${name}=${value.slice(0, 200)}: a directory, docker-image://NAME or an URL is expected`);
+  });
+  const local = Object.entries(directory?.named ?? {}).map(([name, path]): [string, NamedContextSource] => [name, { kind: "directory", path }]);
+  return new Map([...given, ...local]);
+}
+
+/** Of a caller in this process: a socket of this host. */
+function agentOf({ directory }: ApiRequest, id: string): (() => Duplex) | undefined {
+  const path = directory !== undefined && Object.hasOwn(directory.agents, id) ? directory.agents[id] : undefined;
+  return path === undefined ? undefined : () => connect(path);
+}
+
 /** Ours: base64 of JSON, id → base64 of the secret. A header, for what is in the query is in logs. EngineError invalid. */
-function parseSecrets(header: string | string[] | undefined): Record<string, Uint8Array> {
-  if (header === undefined || typeof header !== "string" || header === "") return {};
+function parseSecrets(header: string | string[] | undefined): Map<string, Uint8Array> {
+  if (header === undefined || typeof header !== "string" || header === "") return new Map();
   try {
     const texts = JSON.parse(Buffer.from(header, "base64").toString("utf8")) as Record<string, string>;
-    return Object.fromEntries(Object.entries(texts).map(([id, text]) => [id, Buffer.from(text, "base64")]));
+    return new Map(Object.entries(texts).map(([id, text]) => [id, Buffer.from(text, "base64")]));
   } catch {
     // The cause would quote the secret.
     throw new EngineError("invalid", "invalid X-Wherry-Secrets header");

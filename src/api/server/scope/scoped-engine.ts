@@ -284,7 +284,8 @@ function buildsIn(engine: Engine, own: Objects): Engine["builds"] {
     build: async (options, report, signal) => {
       if (!own.host) {
         checkResources(options.limits.resources);
-        if (options.context.kind === "url") throw closed("a build context that the engine fetches");
+        const fetched = options.context.kind === "url" || [...options.namedContexts.values()].some(({ kind }) => kind !== "image");
+        if (fetched) throw closed("a build context that the engine fetches");
       }
       const { networkMode } = options.limits;
       if (networkMode.startsWith("container:")) own.container(networkMode.slice("container:".length));
@@ -293,6 +294,7 @@ function buildsIn(engine: Engine, own: Objects): Engine["builds"] {
       const limits = { ...options.limits, hostNetwork: own.host };
       return builds.build({ ...options, labels: { ...options.labels, ...own.labels }, limits }, report, signal);
     },
+    solve: never("BuildKit's wire"),
     root: (image) => builds.root(image),
     records: () => builds.records(),
     prune: never("pruning the build cache"),

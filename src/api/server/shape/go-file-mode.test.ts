@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { goFileMode } from "./archive.ts";
+import { fromGoFileMode, goFileMode } from "./go-file-mode.ts";
 
 describe("modes in X-Docker-Container-Path-Stat", () => {
   // As dockerd 20.10 gives them.
@@ -7,7 +7,10 @@ describe("modes in X-Docker-Container-Path-Stat", () => {
     ["dir", 0o755, 2147484141],
     ["symlink", 0o777, 134218239],
     ["file", 0o644, 420],
-  ] as const)("%s %o", (type, mode, expected) => expect(goFileMode({ type, mode })).toBe(expected));
+  ] as const)("%s %o", (type, mode, expected) => {
+    expect(goFileMode({ type, mode })).toBe(expected);
+    expect(fromGoFileMode(expected)).toEqual({ type, mode });
+  });
 
   it("keeps setuid, setgid and sticky where Go has them", () => {
     expect(goFileMode({ type: "file", mode: 0o4755 })).toBe(2 ** 23 + 0o755);

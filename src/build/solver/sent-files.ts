@@ -1,0 +1,240 @@
+import { createHash, randomBytes } from "node:crypto";
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
+import { JsonFields, parseJson } from "#core/json.ts";
+import type { ByteString } from "./source-tree.ts";
+
+/** Where a file's content lies, and its digest. */
+export interface StoredContent {
+  /** Whose content it is: what the client said of the file. */
+  readonly version: string;
+  readonly offset: number;
+  /** Bytes. */
+  readonly size: number;
+  /** sha256, hex. */
+  readonly sha256: string;
+}
+
+interface Block {
+  readonly start: number;
+  readonly bytes: Buffer;
+}
+
+const blockBytes = 1024 * 1024;
+const zeros = Buffer.alloc(64 * 1024);
+
+function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.byteLength; at += zeros.length) {
+    const part = bytes.subarray(at, at + zeros.length);
+    if (zeros.compare(part, 0, part.byteLength, 0, part.byteLength) !== 0) return false;
+  }
+  return true;
+}
+
+/** What no build needs may take this much, or as much as what is needed, before all of it goes. Bytes. */
+const maxGarbage = 64 * 1024 * 1024;
+
+/**
+ * Contents of files that a client has sent of one directory, so that its next build sends only what is changed: one file that grows, and an index of it that is replaced when a
+ * build ends. What is beyond the index (a crash) is overwritten.
+ */
+export class SentFiles {
+  readonly #directory: string;
+  readonly #file: FileHandle;
+  readonly #known: ReadonlyMap<ByteString, StoredContent>;
+  readonly #used = new Map<ByteString, StoredContent>();
+  #end: number;
+  #block: Block | undefined;
+  users = 0;
+
+  private constructor(directory: string, file: FileHandle, known: ReadonlyMap<ByteString, StoredContent>, end: number) {
+    this.#directory = directory;
+    this.#file = file;
+    this.#known = known;
+    this.#end = end;
+  }
+
+  static async open(directory: string): Promise<SentFiles> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const known = await readIndex(join(directory, "index.json"));
+    const path = join(directory, "contents");
+    const file = await open(path, known === undefined ? "w+" : "r+", 0o600);
+    const end = known === undefined ? 0 : Math.max(0, ...Array.from(known.values(), ({ offset, size }) => offset + size));
+    // An index without its contents is worth nothing.
+    const whole = (await file.stat()).size >= end;
+    await file.truncate(whole ? end : 0);
+    if (!whole) return new SentFiles(directory, file, new Map(), 0);
+    return new SentFiles(directory, file, known ?? new Map(), end);
+  }
+
+  /** The content of that version of a file, if it is here. */
+  find(path: ByteString, version: string): StoredContent | undefined {
+    const found = this.#used.get(path) ?? this.#known.get(path);
+    if (found?.version !== version) return undefined;
+    this.#used.set(path, found);
+    return found;
+  }
+
+  /** Room for a content that is about to come. */
+  begin(path: ByteString, version: string, size: number): IncomingContent {
+    const offset = this.#end;
+    this.#end += size;
+    const hash = createHash("sha256");
+    let at = 0;
+    return {
+      write: async (piece) => {
+        if (at + piece.byteLength > size) throw new EngineError("invalid", "the file has grown while it was sent: build again");
+        hash.update(piece);
+        const position = offset + at;
+        at += piece.byteLength;
+        this.#block = undefined;
+        // Zeros stay a hole, of which a disk image has many.
+        if (isZero(piece)) return;
+        await this.#file.write(piece, 0, piece.byteLength, position).catch((error: unknown) => {
+          if (errnoOf(error) === "ENOSPC" || errnoOf(error) === "EDQUOT")
+            throw new EngineError("storage", "receiving the build context: no space left on device", { cause: error });
+          throw error;
+        });
+      },
+      end: async () => {
+        if (at !== size) throw new EngineError("invalid", "the file has shrunk while it was sent: build again");
+        await this.#reach(offset + size);
+        const stored = { version, offset, size, sha256: hash.digest("hex") };
+        this.#used.set(path, stored);
+        return stored;
+      },
+    };
+  }
+
+  async *read({ offset, size }: StoredContent): AsyncIterable<Uint8Array> {
+    for (let at = offset; at < offset + size; ) {
+      const { start, bytes } = await this.#blockAt(at);
+      const piece = bytes.subarray(at - start, offset + size - start);
+      if (piece.length === 0) throw new EngineError("storage", "what a client has sent is not there any more", { hint: "build again" });
+      yield piece;
+      at += piece.length;
+    }
+  }
+
+  /** Small files lie side by side in the order in which they are read. */
+  async #blockAt(position: number): Promise<Block> {
+    const last = this.#block;
+    if (last !== undefined && position >= last.start && position < last.start + last.bytes.length) return last;
+    const buffer = Buffer.allocUnsafe(blockBytes);
+    const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, position);
+    const block = { start: position, bytes: buffer.subarray(0, bytesRead) };
+    this.#block = block;
+    return block;
+  }
+
+  /** A hole at the end is part of the file, too. */
+  async #reach(end: number): Promise<void> {
+    if ((await this.#file.stat()).size < end) await this.#file.truncate(end);
+  }
+
+  /** What was used is what the next build may find. */
+  async close(): Promise<void> {
+    await this.#file.close();
+    const needed = [...this.#used.values()].reduce((sum, { size }) => sum + size, 0);
+    if (this.#end - needed > Math.max(needed, maxGarbage)) {
+      await rm(this.#directory, { recursive: true, force: true });
+      return;
+    }
+    const path = join(this.#directory, "index.json");
+    const files = Array.from(this.#used, ([name, { version, offset, size, sha256 }]) => ({ name, version, offset, size, sha256 }));
+    await writeFile(`${path}.tmp`, JSON.stringify({ version: 1, files }), { mode: 0o600 });
+    await rename(`${path}.tmp`, path);
+  }
+}
+
+export interface IncomingContent {
+  write(piece: Uint8Array): Promise<void>;
+  /** @throws EngineError "invalid" when it is not as long as was said */
+  end(): Promise<StoredContent>;
+}
+
+async function readIndex(path: string): Promise<Map<ByteString, StoredContent> | undefined> {
+  try {
+    const fields = new JsonFields(parseJson(await readFile(path), path), path);
+    if (fields.number("version") !== 1) return undefined;
+    return new Map(
+      (fields.list("files") ?? []).map((value) => {
+        const file = new JsonFields(value, path);
+        const stored = {
+          version: file.text("version") ?? "",
+          offset: file.number("offset") ?? 0,
+          size: file.number("size") ?? 0,
+          sha256: file.text("sha256") ?? "",
+        };
+        return [file.text("name") ?? "", stored];
+      }),
+    );
+  } catch (error) {
+    // It is only to save sending: what cannot be read is as good as none.
+    if (errnoOf(error) === "ENOENT" || isEngineError(error, "corrupt")) return undefined;
+    throw error;
+  }
+}
+
+/** The {@link SentFiles} of each directory of each client. */
+export class SentDirectories {
+  readonly #root: string;
+  readonly #maxBytes: number;
+  readonly #open = new Map<string, Promise<SentFiles>>();
+
+  /** `maxBytes`: the least recently used go beyond that, when nobody uses them. */
+  constructor(root: string, maxBytes: number) {
+    this.#root = root;
+    this.#maxBytes = maxBytes;
+  }
+
+  /** `key`: how the client calls the directory; undefined: what it sends is of no use later. */
+  async acquire(key: string | undefined): Promise<{ readonly files: SentFiles; release(): Promise<void> }> {
+    const name = key === undefined ? `once-${randomBytes(8).toString("hex")}` : createHash("sha256").update(key).digest("hex").slice(0, 32);
+    const opening = this.#open.get(name) ?? SentFiles.open(join(this.#root, name));
+    this.#open.set(name, opening);
+    const files = await opening.catch((error: unknown) => {
+      this.#open.delete(name);
+      throw error;
+    });
+    files.users++;
+    const release = async () => {
+      if (--files.users > 0) return;
+      this.#open.delete(name);
+      await files.close();
+      if (key === undefined) await rm(join(this.#root, name), { recursive: true, force: true });
+      else await this.#makeRoom();
+    };
+    return { files, release };
+  }
+
+  /** Removes what nobody uses now. */
+  async prune(): Promise<void> {
+    for (const { name } of await this.#unused()) await rm(join(this.#root, name), { recursive: true, force: true });
+  }
+
+  async #makeRoom(): Promise<void> {
+    const unused = (await this.#unused()).sort((a, b) => b.usedAtMs - a.usedAtMs);
+    let bytes = 0;
+    for (const { name, size } of unused) {
+      bytes += size;
+      if (bytes > this.#maxBytes) await rm(join(this.#root, name), { recursive: true, force: true });
+    }
+  }
+
+  async #unused(): Promise<{ readonly name: string; readonly size: number; readonly usedAtMs: number }[]> {
+    const found = [];
+    const names = await readdir(this.#root).catch((error: unknown) => {
+      if (errnoOf(error) === "ENOENT") return [];
+      throw error;
+    });
+    for (const name of names) {
+      if (this.#open.has(name)) continue;
+      const [contents, index] = await Promise.all(["contents", "index.json"].map((file) => stat(join(this.#root, name, file)).catch(() => undefined)));
+      // Without an index it is what a crash has left.
+      found.push({ name, size: contents?.size ?? 0, usedAtMs: index?.mtimeMs ?? 0 });
+    }
+    return found;
+  }
+}

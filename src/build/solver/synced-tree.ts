@@ -1,0 +1,150 @@
+import { EngineError } from "#core/errors.ts";
+import { printable } from "#unionfs/bytes.ts";
+import { isOverlayXattr } from "#unionfs/overlay-format.ts";
+import type { SentFiles, StoredContent } from "./sent-files.ts";
+import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
+import { emptyDirectory, maxEntries, pathInside, TreeIndex } from "./tree-index.ts";
+
+/** An entry as its owner describes it; what it says is not believed yet. */
+export type SentEntry = Omit<SourceEntry, "inode"> & {
+  /** An earlier entry that is the same file by another name. */
+  readonly sameAs?: ByteString;
+  /** Another text for every content that the file has had; where its owner does not say, size and time are that. */
+  readonly version?: string;
+};
+
+/** Whoever has the files of a context and sends what is asked for. */
+export interface FileSender extends AsyncDisposable {
+  /** All of them, in the order of a walk. To be read to its end first. */
+  entries(): AsyncIterable<SentEntry>;
+  /** Contents of entries by their number (from 0), in pieces of whatever order; without a piece: the end of one. Resolves when all have ended. */
+  contents(numbers: readonly number[], take: (number: number, piece: Uint8Array | undefined) => Promise<void>): Promise<void>;
+}
+
+interface Node extends SourceEntry {
+  /** Its number at the sender. */
+  readonly number?: number;
+  readonly version?: string;
+}
+
+/**
+ * A context that lies elsewhere: known by its entries, with contents that come when they are wanted and are not here from an earlier build. What a step is hashed with is what it copies,
+ * whatever becomes of the file meanwhile.
+ */
+export class SyncedTree implements SourceTree {
+  readonly #sender: FileSender;
+  readonly #files: SentFiles;
+  readonly #index: TreeIndex<Node>;
+  readonly #coming = new Map<ByteString, Promise<void>>();
+
+  private constructor(sender: FileSender, files: SentFiles, index = new TreeIndex<Node>(emptyDirectory)) {
+    this.#sender = sender;
+    this.#files = files;
+    this.#index = index;
+  }
+
+  /** @throws EngineError "invalid" for names that lead out of it */
+  static async receive(sender: FileSender, files: SentFiles): Promise<SyncedTree> {
+    const tree = new SyncedTree(sender, files);
+    let number = 0;
+    for await (const entry of sender.entries()) tree.#add(entry, number++);
+    return tree;
+  }
+
+  /** Without the entries that `ignores` names. */
+  filtered(ignores: (path: ByteString) => boolean): SyncedTree {
+    return new SyncedTree(this.#sender, this.#files, this.#index.filtered(ignores));
+  }
+
+  async lstat(path: ByteString): Promise<SourceEntry | undefined> {
+    return this.#index.get(path);
+  }
+
+  async *walk(path: ByteString): AsyncIterable<SourceEntry> {
+    yield* this.#index.below(path);
+  }
+
+  async *read(path: ByteString): AsyncIterable<Uint8Array> {
+    yield* this.#files.read(await this.#content(path));
+  }
+
+  async digest(path: ByteString): Promise<string> {
+    return (await this.#content(path)).sha256;
+  }
+
+  /** Asks for all that is not here at once. */
+  async want(paths: readonly ByteString[]): Promise<void> {
+    const missing = new Map<number, Node>();
+    const waiting = new Set<Promise<void>>();
+    for (const path of paths) {
+      const node = this.#fileAt(path);
+      const coming = this.#coming.get(node.inode ?? path);
+      if (coming !== undefined) waiting.add(coming);
+      else if (node.number !== undefined && this.#files.find(node.inode ?? path, versionOf(node)) === undefined) missing.set(node.number, node);
+    }
+    if (missing.size > 0) {
+      const fetching = this.#fetch(missing);
+      for (const node of missing.values()) this.#coming.set(node.inode ?? node.path, fetching);
+      waiting.add(fetching);
+    }
+    await Promise.all(waiting);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sender[Symbol.asyncDispose]();
+  }
+
+  async #fetch(missing: ReadonlyMap<number, Node>): Promise<void> {
+    const begun = new Map(Array.from(missing, ([number, node]) => [number, this.#files.begin(node.inode ?? node.path, versionOf(node), node.size)]));
+    await this.#sender.contents([...missing.keys()], async (number, piece) => {
+      const content = begun.get(number)!; // they are what was asked for
+      try {
+        if (piece === undefined) await content.end();
+        else await content.write(piece);
+      } catch (error) {
+        if (error instanceof EngineError && error.code === "invalid")
+          throw new EngineError("invalid", `"${printable(missing.get(number)!.path)}": ${error.message}`, { cause: error });
+        throw error;
+      }
+    });
+  }
+
+  async #content(path: ByteString): Promise<StoredContent> {
+    const node = this.#fileAt(path);
+    await this.want([path]);
+    const found = this.#files.find(node.inode ?? path, versionOf(node));
+    if (found === undefined) throw new EngineError("internal", `the content of ${printable(path)} has not come`);
+    return found;
+  }
+
+  #fileAt(path: ByteString): Node {
+    const node = this.#index.get(path);
+    if (node?.type !== "file") throw new EngineError("internal", `${printable(path)} is no file of the context`);
+    return node;
+  }
+
+  #add({ sameAs, ...entry }: SentEntry, number: number): void {
+    if (this.#index.size > maxEntries) throw new EngineError("unsupported", `the build context has more than ${maxEntries} entries`);
+    const path = pathInside(entry.path);
+    if (path === "") {
+      if (entry.type !== "dir") throw new EngineError("invalid", "the build context's root is not a directory");
+      return;
+    }
+    const node: Node = { ...entry, path, number, xattrs: entry.xattrs.filter(({ name }) => !isOverlayXattr(name)) };
+    if (sameAs === undefined) {
+      this.#index.put(node);
+      // What the client still has stays, whether this build wants it or not.
+      if (node.type === "file") this.#files.find(path, versionOf(node));
+      return;
+    }
+    const target = this.#index.get(pathInside(sameAs, entry.path));
+    if (target?.type !== "file")
+      throw new EngineError("invalid", `"${printable(path)}" is a hard link to "${printable(sameAs)}", which is not in the build context before it`);
+    this.#index.put({ ...target, inode: target.inode ?? target.path });
+    this.#index.put({ ...target, path, inode: target.inode ?? target.path });
+  }
+}
+
+function versionOf({ size, mtimeNs, version }: Node): string {
+  return version ?? `${size} ${mtimeNs}`;
+}
