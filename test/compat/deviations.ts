@@ -21,6 +21,16 @@ const deviations: readonly Deviation[] = [
   { where: /^GET \/events 200$/, problem: /^\.(status|id|from): not described$/, why: "docker sends these below 1.52; the description has forgotten them" },
   { where: /^POST \/images\/\{name\}\/push 200$/, problem: /^\.(id|aux): not described$/, why: "docker sends both; the description has forgotten them" },
   { where: /^POST \/images\/create 503$/, problem: /^status 503 is not described$/, why: "ours: it is the registry that does not answer; docker says 500" },
+  {
+    where: /^POST \/images\/(create|\{name\}\/push) 200$/,
+    problem: /^\.(id|aux): not described$/,
+    why: "docker sends these in progress lines; the description has forgotten them",
+  },
+  {
+    where: /./,
+    problem: /^status (400|401|403|404|409|500|501|503) is not described$/,
+    why: "docker too answers with error statuses that its description leaves out; the body is checked all the same",
+  },
   { where: /^POST \/images\/load 200$/, problem: /^a body is not described$/, why: "docker sends progress as JSON lines; the description has forgotten it" },
 ];
 
