@@ -20,6 +20,8 @@ enum {
   OUT_PAUSE = 256 << 10, /* queued for the engine: relays wait */
   MAX_STUBS = 256,
   TOKEN = 32,
+  SPARE_AFTER_MS = 30, /* nothing to do for so long: time to prepare the next launch */
+  SPARE_LIFE_MS = 30000, /* a new network namespace has the host's settings of its birth: it is not kept for long */
 };
 
 enum source { S_ENGINE = 1, S_STUBS, S_STUB, S_RELAY };
@@ -44,6 +46,12 @@ static struct {
   struct stub stubs[MAX_STUBS];
   struct relay *relays;
   size_t n_relays, relay_capacity;
+  struct {
+    bool wanted, makes_net; /* there has been a launch; it made a network namespace */
+    bool waits;
+    size_t relay;
+    int64_t until_ms;
+  } spare; /* a monitor in waiting */
 } H;
 
 _Noreturn static void die(const char *why) {
@@ -122,6 +130,13 @@ static size_t free_relay(void) {
   return H.n_relays++;
 }
 
+/* The relay of a process that is there. */
+static size_t relay_of(uint32_t id) {
+  size_t i = 0;
+  while (H.relays[i].fd < 0 || H.relays[i].id != id) i++;
+  return i;
+}
+
 /* Forks a process whose descriptors are 0–2, RELAY_FD and (stub given) DIRECT_FD..; 0 in the child, else its pid or -1. */
 static pid_t spawn(uint32_t id, const struct stub *stub) {
   int pair[2];
@@ -149,6 +164,52 @@ static pid_t spawn(uint32_t id, const struct stub *stub) {
   return pid;
 }
 
+static void drop_spare(void) {
+  if (!H.spare.waits) return;
+  H.spare.waits = false;
+  close(H.relays[H.spare.relay].fd); /* it ends */
+  H.relays[H.spare.relay].fd = -1;
+}
+
+static void make_spare(void) {
+  H.spare.wanted = false;
+  pid_t pid = spawn(0, NULL);
+  if (pid == 0) monitor_wait(H.spare.makes_net, H.in, MAX_FRAME + 4);
+  if (pid < 0) return; /* the next launch forks for itself, and says why that cannot be */
+  H.spare.waits = true;
+  H.spare.relay = relay_of(0);
+  H.spare.until_ms = now_ms() + SPARE_LIFE_MS;
+}
+
+/* Gives a launch to the monitor in waiting; false when there is none that could take it. */
+static bool hand_over(uint32_t id, const struct stub *stub, const uint8_t *frame, size_t n) {
+  if (!H.spare.waits || n > MAX_HANDED) return false;
+  union {
+    struct cmsghdr head;
+    char space[CMSG_SPACE(4 * sizeof(int))];
+  } control;
+  struct iovec part = {(void *)frame, n};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  if (stub) {
+    int fds[4] = {stub->connection, stub->fds[0], stub->fds[1], stub->fds[2]};
+    memset(&control, 0, sizeof control);
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control;
+    control.head.cmsg_level = SOL_SOCKET;
+    control.head.cmsg_type = SCM_RIGHTS;
+    control.head.cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(&control.head), fds, sizeof fds);
+  }
+  struct relay *relay = &H.relays[H.spare.relay];
+  if (sendmsg(relay->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    drop_spare();
+    return false;
+  }
+  relay->id = id;
+  H.spare.waits = false;
+  return true;
+}
+
 static void relay_readable(size_t index) {
   static uint8_t frame[FRAME_HEAD + MAX_RELAY];
   struct relay *relay = &H.relays[index];
@@ -158,6 +219,10 @@ static void relay_readable(size_t index) {
   if (n > 0) {
     /* One message is one frame, and a process speaks for itself only. */
     if (n >= FRAME_HEAD && get_u32(frame) == (uint32_t)n - 4 && get_u32(frame + 5) == relay->id) engine_send(frame, (size_t)n);
+    return;
+  }
+  if (H.spare.waits && index == H.spare.relay) {
+    drop_spare();
     return;
   }
   close(relay->fd);
@@ -248,7 +313,7 @@ static struct stub *find_stub(const char *token) {
 
 /* --- from the engine */
 
-static void start_launch(uint32_t id, struct reader payload) {
+static void start_launch(uint32_t id, const uint8_t *frame, struct reader payload) {
   struct launch launch;
   struct stub *stub = NULL;
   if (read_launch(payload, &launch)) {
@@ -259,9 +324,12 @@ static void start_launch(uint32_t id, struct reader payload) {
     engine_failed(id, ENOKEY);
     return;
   }
+  H.spare.wanted = true;
+  H.spare.makes_net = plan_makes_net(launch.plan);
+  if (hand_over(id, stub, frame, (size_t)(payload.end - frame))) return;
   pid_t pid = spawn(id, stub);
   if (pid < 0) engine_failed(id, errno);
-  if (pid == 0) monitor_main(id, &launch, H.in, MAX_FRAME + 4);
+  if (pid == 0) monitor_main(id, &launch, H.in, MAX_FRAME + 4, NULL);
 }
 
 static void start_call(uint32_t id, struct reader payload) {
@@ -281,13 +349,14 @@ static void start_tree(uint32_t id, struct reader payload) {
   if (pid == 0) tree_main(id, root.p, socket_path.p, payload);
 }
 
-static void take_frame(uint8_t type, uint32_t id, struct reader payload) {
-  switch (type) {
+static void take_frame(const uint8_t *frame, struct reader payload) {
+  uint32_t id = get_u32(frame + 5);
+  switch (frame[4]) {
     case F_CALL:
       start_call(id, payload);
       break;
     case F_LAUNCH:
-      start_launch(id, payload);
+      start_launch(id, frame, payload);
       break;
     case F_TREE:
       start_tree(id, payload);
@@ -312,13 +381,30 @@ static void engine_readable(void) {
     if (length < 5 || length > MAX_FRAME) errno = EBADMSG, die("frame");
     if (H.in_used - at < length + 4) break;
     uint8_t *frame = H.in + at;
-    take_frame(frame[4], get_u32(frame + 5), (struct reader){frame + FRAME_HEAD, frame + 4 + length});
+    take_frame(frame, (struct reader){frame + FRAME_HEAD, frame + 4 + length});
     at += length + 4;
     if (length > largest) largest = length;
   }
   memmove(H.in, H.in + at, H.in_used - at);
   H.in_used -= at;
   if (H.in_used == 0 && largest > 256 << 10) madvise(H.in, MAX_FRAME + 4, MADV_DONTNEED);
+}
+
+/* --- between launches */
+
+/* How long to wait for something to do before `idle`; -1 = for ever. */
+static int idle_ms(void) {
+  if (H.spare.waits) {
+    int64_t left_ms = H.spare.until_ms - now_ms();
+    return left_ms > 0 ? (int)left_ms : 0;
+  }
+  return H.spare.wanted ? SPARE_AFTER_MS : -1;
+}
+
+/* Whoever starts a container often starts another: what is the same for each is done now. */
+static void idle(void) {
+  if (!H.spare.waits) make_spare();
+  else if (now_ms() >= H.spare.until_ms) drop_spare();
 }
 
 /* --- start */
@@ -359,6 +445,7 @@ int helper_main(int argc, char **argv) {
     if (dup3(0, fd, O_CLOEXEC) < 0) die("dup");
   sys_close_range(FIRST_FREE_FD, ~0u, 0);
   fcntl(ENGINE_FD, F_SETFD, FD_CLOEXEC);
+  signals_default();
   struct sigaction ignore = {.sa_handler = SIG_IGN};
   static const int ignored[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGCHLD /* forks are reaped by the kernel */};
   for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) sigaction(ignored[i], &ignore, NULL);
@@ -377,8 +464,9 @@ int helper_main(int argc, char **argv) {
   engine_frame(F_READY, 0, (uint32_t[]){(uint32_t)getpid(), PROTOCOL}, 2);
   for (;;) {
     struct epoll_event events[32];
-    int n = epoll_wait(H.epoll, events, 32, -1);
+    int n = epoll_wait(H.epoll, events, 32, idle_ms());
     if (n < 0 && errno != EINTR) die("epoll_wait");
+    if (n == 0) idle();
     for (int i = 0; i < n; i++) {
       uint32_t index = (uint32_t)events[i].data.u64;
       switch (events[i].data.u64 >> 32) {

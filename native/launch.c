@@ -168,9 +168,9 @@ int launch_main(int argc, char **argv) {
   sys_close_range((unsigned)(PRESERVED_BASE + preserved), ~0u, 0);
   fcntl(RELAY_FD, F_SETFD, FD_CLOEXEC);
   fcntl(RELAY_FD, F_SETFL, 0);
+  signals_default();
   static const int ignored[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGTSTP};
   for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
-  signal(SIGCHLD, SIG_DFL);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   umask(0);
   size_t length;

@@ -45,7 +45,7 @@ static void ignore_signals(void) {
 }
 
 void init_run(struct run *run, uint32_t id, struct reader plan) {
-  *run = (struct run){.relay = RELAY_FD, .id = id, .ctl = -1, .child_pidfd = -1, .held_ns = -1, .child_step = NO_STEP, .rest = plan};
+  *run = (struct run){.relay = RELAY_FD, .id = id, .ctl = -1, .child_pidfd = -1, .own_net = -1, .ready_net = -1, .held_ns = -1, .child_step = NO_STEP, .rest = plan};
   run->streams.in = run->streams.out = run->streams.err = -1;
   if (read_u32(&run->rest, &run->total)) run->total = 0;
 }
@@ -178,10 +178,46 @@ static void adopt_streams(struct run *run) {
 
 static void loop(void);
 
-_Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, size_t frame_size) {
+/* The descriptors of our own network namespace and of a new one, which are -1 where there can be none. */
+static void make_net(int net[2]) {
+  net[0] = fd_high(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  net[1] = -1;
+  if (net[0] < 0 || unshare(CLONE_NEWNET) < 0) return;
+  net[1] = fd_high(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (setns(net[0], CLONE_NEWNET) < 0) _exit(1);
+}
+
+_Noreturn void monitor_wait(bool makes_net, uint8_t *frame, size_t frame_size) {
+  int net[2] = {-1, -1};
+  if (makes_net) make_net(net);
+  union {
+    struct cmsghdr head;
+    char space[CMSG_SPACE(4 * sizeof(int))];
+  } control;
+  struct iovec part = {frame, MAX_HANDED};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t n;
+  do n = recvmsg(RELAY_FD, &message, MSG_CMSG_CLOEXEC);
+  while (n < 0 && errno == EINTR);
+  if (n <= FRAME_HEAD) _exit(0); /* not needed any more */
+  /* The lowest that are free are DIRECT_FD and up, in this order. */
+  struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+  int fds[4];
+  if (c && c->cmsg_len == CMSG_LEN(sizeof fds)) {
+    memcpy(fds, CMSG_DATA(c), sizeof fds);
+    for (int i = 0; i < 4; i++)
+      if (fds[i] != DIRECT_FD + i) _exit(1);
+  }
+  struct launch launch;
+  if (read_launch((struct reader){frame + FRAME_HEAD, frame + n}, &launch)) _exit(1);
+  monitor_main(get_u32(frame + 5), &launch, frame, frame_size, net);
+}
+
+_Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, size_t frame_size, const int *net) {
   struct run *run = &M.run;
   struct plan_facts facts;
   init_run(run, id, l->plan);
+  if (net) run->own_net = net[0], run->ready_net = net[1];
   M.listener = M.child_stdin = M.stream[OUT] = M.stream[ERR] = -1;
   signal(SIGCHLD, SIG_DFL);
   ignore_signals();
@@ -212,9 +248,6 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
     if (run->child_step == NO_STEP) run->child_step = (int)run->index, run->child_errno = errno;
     give_up(run, run->child_step, run->child_errno);
   }
-  /* Launched. Slots and the plan's bytes are no longer needed. */
-  sys_close_range(SLOT_BASE, SLOT_BASE + MAX_SLOTS - 1, 0);
-  madvise(frame, frame_size, MADV_DONTNEED);
   M.launched = true;
   adopt_streams(run);
   uint8_t payload[16];
@@ -222,6 +255,11 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
   put_u32(payload + 4, (uint32_t)run->child_pid);
   put_u64(payload + 8, M.start_time);
   relay_send(run, F_LAUNCHED, payload, sizeof payload);
+  /* Slots, the page shared with the child and the plan's bytes are no longer needed. */
+  sys_close_range(SLOT_BASE, SLOT_BASE + MAX_SLOTS - 1, 0);
+  munmap((void *)run->progress, PROGRESS_SIZE);
+  run->progress = NULL;
+  madvise(frame, frame_size, MADV_DONTNEED);
   if (run->relay >= 0) fcntl(run->relay, F_SETFL, O_NONBLOCK);
   loop();
   _exit(0);

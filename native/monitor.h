@@ -13,6 +13,7 @@ enum {
   MAX_CLIENTS = 64,
   MAX_KEYS = 16,
   MAX_EXIT_REPORTS = 16,
+  MAX_HANDED = 64 << 10, /* bytes of a launch that a monitor in waiting takes */
   CHUNK = 16 << 10, /* one read of a stream */
   MAX_ATTRS = 8 << 10, /* JSON that every line of a log carries */
   QUEUE_MAX = 4 << 20, /* of one sink, after init's end; before, it holds one chunk */
@@ -51,8 +52,12 @@ struct launch {
 int read_launch(struct reader r, struct launch *launch);
 
 /* Performs a launch in a process forked for it: RELAY_FD and DIRECT_FD.. are in place, everything else is closed. `frame` is dropped when it
- * is no longer needed. */
-_Noreturn void monitor_main(uint32_t id, const struct launch *launch, void *frame, size_t frame_size);
+ * is no longer needed. `net`: the monitor's own network namespace and one for the child, or NULL. */
+_Noreturn void monitor_main(uint32_t id, const struct launch *launch, void *frame, size_t frame_size, const int *net);
+/* A monitor in waiting: a fork made before there is a launch, so that nobody waits for it; with `makes_net` there is a network namespace ready as well. Takes
+ * one LAUNCH frame of at most MAX_HANDED bytes from RELAY_FD (and descriptors 4..7 with it) into `frame`, and goes on as that launch's monitor. Ends when
+ * the helper closes RELAY_FD. */
+_Noreturn void monitor_wait(bool makes_net, uint8_t *frame, size_t frame_size);
 /* A run at its start. */
 void init_run(struct run *run, uint32_t id, struct reader plan);
 /* The launch has failed: ends the child, tells the engine which step it was, and exits. */

@@ -107,8 +107,10 @@ int do_mknod(struct run *run, const struct op_mknod *op) {
   if (parent < 0) return -1;
   int result = mknodat(parent, base, op->mode, makedev(op->major, op->minor));
   if (result == 0 && (op->uid != 0 || op->gid != 0)) result = fchownat(parent, base, op->uid, op->gid, AT_SYMLINK_NOFOLLOW);
-  if (result == 0 && (op->mode & 07777 & ~0700u)) {
-    /* The umask may have taken bits; a node that we have just made is no symlink, and O_PATH does not open the device. */
+  struct stat st;
+  if (result == 0) result = fstatat(parent, base, &st, AT_SYMLINK_NOFOLLOW);
+  if (result == 0 && (st.st_mode & 07777) != (op->mode & 07777)) {
+    /* The umask has taken bits; a node that we have just made is no symlink, and O_PATH does not open the device. */
     char buffer[40];
     int fd = openat(parent, base, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0) {
@@ -392,12 +394,7 @@ static void plain_process(const int *output, int keep) {
   if (keep >= 0 && dup2(keep, 3) < 0) _exit(errno);
   if (keep >= 0) fcntl(3, F_SETFD, FD_CLOEXEC);
   sys_close_range(keep >= 0 ? 4 : 3, ~0u, 0);
-  struct sigaction plain = {.sa_handler = SIG_DFL};
-  static const int reset[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGTSTP, SIGCHLD};
-  for (size_t i = 0; i < sizeof reset / sizeof *reset; i++) sigaction(reset[i], &plain, NULL);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
+  signals_restore();
 }
 
 enum { PROGRAM_OUTPUT = 64 << 10 };

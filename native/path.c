@@ -66,7 +66,12 @@ static int splice_link(char path[PATH_SIZE], size_t end, int parent, const char 
   return 0;
 }
 
+/* Gives a directory that we have just made its owner and mode, where it has not been born with them. */
 static int finish_dir(int parent, const char *base, uint32_t mode, uint32_t uid, uint32_t gid) {
+  struct stat st;
+  if (fstatat(parent, base, &st, AT_SYMLINK_NOFOLLOW) < 0) return -1;
+  bool owned = (uid == UINT32_MAX || uid == st.st_uid) && (gid == UINT32_MAX || gid == st.st_gid);
+  if (owned && S_ISDIR(st.st_mode) && (st.st_mode & 07777) == (mode & 07777)) return 0;
   int fd = openat(parent, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return -1;
   int result = 0;
@@ -103,7 +108,20 @@ static int make_component(uint32_t dir, char path[PATH_SIZE], size_t end, uint32
 int path_mkdirs(uint32_t dir, const char *path, uint32_t mode, uint32_t uid, uint32_t gid) {
   char work[PATH_SIZE];
   if (strlen(path) >= PATH_SIZE) return errno = ENAMETOOLONG, -1;
-  int fd = path_open(dir, path, O_PATH | O_DIRECTORY, 0);
+  /* Mostly only the last one is missing. */
+  int fd = path_parent(dir, path, work);
+  if (fd >= 0) {
+    int made = mkdirat(fd, work, mode & 07777);
+    if (made == 0) made = finish_dir(fd, work, mode, uid, gid);
+    else if (errno == EEXIST) made = 1;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    if (made <= 0) return made;
+  } else if (errno != ENOENT && errno != EINVAL) {
+    return -1;
+  }
+  fd = path_open(dir, path, O_PATH | O_DIRECTORY, 0);
   if (fd >= 0) return close(fd), 0;
   if (errno != ENOENT) return -1;
   strcpy(work, path);

@@ -77,6 +77,25 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
   return left(&plan) == 0 ? 0 : -1;
 }
 
+static bool own_net(uint64_t flags) { return (flags & (CLONE_NEWNET | CLONE_NEWUSER)) == CLONE_NEWNET; }
+
+bool plan_makes_net(struct reader plan) {
+  uint32_t count, length;
+  uint16_t code;
+  if (read_u32(&plan, &count)) return false;
+  while (read_u32(&plan, &length) == 0 && length <= left(&plan)) {
+    struct reader body = {plan.at, plan.at + length}, peek = body;
+    struct step step;
+    if (read_u16(&peek, &code)) return false;
+    if (code == OP_CLONE) {
+      struct reader one = {plan.at - 4, plan.at + length};
+      return plan_next(&one, &step) == 0 && own_net(step.op.clone.flags);
+    }
+    plan.at += length;
+  }
+  return false;
+}
+
 /* --- messages */
 
 int relay_send(struct run *run, uint8_t type, const void *payload, size_t n) {
@@ -255,12 +274,22 @@ static int start_child(struct run *run, const struct op_clone *op) {
   if (run->progress == MAP_FAILED) return -1;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -1;
   run->ctl = pair[0];
-  pid_t pid = sys_clone(op->flags, cgroup, &run->child_pidfd);
+  /* The child is born in the network namespace that is ready, as if the clone had made it: nobody can look at it before. */
+  uint64_t flags = op->flags;
+  bool ready = own_net(flags) && run->ready_net >= 0 && setns(run->ready_net, CLONE_NEWNET) == 0;
+  if (ready) flags &= ~(uint64_t)CLONE_NEWNET;
+  pid_t pid = sys_clone(flags, cgroup, &run->child_pidfd);
+  int cloned = errno;
+  if (pid != 0 && ready && setns(run->own_net, CLONE_NEWNET) < 0) _exit(1); /* nothing can be done in another's network */
+  if (run->ready_net >= 0) {
+    close(run->ready_net);
+    close(run->own_net);
+    run->ready_net = run->own_net = -1;
+  }
   if (pid < 0) {
-    int saved = errno;
     close(pair[0]);
     close(pair[1]);
-    errno = saved;
+    errno = cloned;
     return -1;
   }
   if (pid == 0) {
@@ -295,13 +324,7 @@ int run_steps(struct run *run) {
 _Noreturn static void run_child(struct run *run) {
   /* Nothing of the container runs unsupervised: the kernel ends the child with its monitor. */
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  for (int signal = 1; signal < NSIG; signal++) {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    sigaction(signal, &action, NULL);
-  }
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
+  signals_restore();
   sys_close_range(3, ~0u, W_CLOSE_RANGE_CLOEXEC);
   run->index++; /* past the clone */
   if (run_steps(run) == 0) errno = ENOEXEC;
@@ -349,7 +372,5 @@ int run_release(struct run *run) {
   if (run->child_step != NO_STEP || follow_rebirth(run) < 0) return -1;
   close(run->ctl);
   run->ctl = -1;
-  munmap((void *)run->progress, PROGRESS_SIZE);
-  run->progress = NULL;
   return 0;
 }

@@ -44,6 +44,7 @@ struct run {
   int ctl; /* the other side of the clone */
   pid_t child_pid;
   int child_pidfd;
+  int own_net, ready_net; /* monitor in waiting: its network namespace, and an unused one for the child of a clone; -1 = none */
   int held_ns; /* kept until the child's end has been told; -1 = none */
   uint64_t reached; /* points that the other side has signalled */
   bool go;         /* child: the host has performed all its steps */
@@ -61,6 +62,8 @@ struct run {
 
 /* Checks a whole plan: every step decodes to its last byte, and stands where it may. Nonzero when not. */
 int plan_check(struct reader plan, struct plan_facts *facts);
+/* Does this (unchecked) plan's clone make a network namespace that belongs to our own user namespace? Then one can be made in advance. */
+bool plan_makes_net(struct reader plan);
 /* Reads the next step; nonzero at the end or when malformed. */
 int plan_next(struct reader *r, struct step *step);
 /* Performs the host's (or the child's) remaining steps; 0, or -1 with errno and run->index = the failed step. */

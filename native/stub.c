@@ -1,6 +1,7 @@
 /* `wherry`: hands the command line, its surroundings and its descriptors to the warm daemon, and is its hands at the terminal until it answers an
  * exit code. Node takes 30–110 ms to start; this takes one. docs/stub-protocol.md has the bytes. */
 #include "roles.h"
+#include "hello.h"
 #include "stub.h"
 #include "wire.h"
 #include "sys.h"
@@ -19,7 +20,7 @@
 
 extern char **environ;
 
-enum { VERSION = 1, TOKEN = 32, BUFFER = 64 << 10 };
+enum { BUFFER = 64 << 10 };
 
 static struct {
   int socket;
@@ -74,39 +75,6 @@ int socket_directory(const char *host, char directory[PATH_MAX]) {
   return 0;
 }
 
-int connect_to(const char *directory, const char *name) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/%s", directory, name) >= sizeof address.sun_path) return -1;
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
-  if (fd >= 0) close(fd);
-  return -1;
-}
-
-/* Gives descriptors 0–2 to the helper under a fresh token, which stays empty when that cannot be. The connection is kept for our life. */
-static void hand_over_descriptors(const char *directory) {
-  uint8_t random[TOKEN / 2];
-  int fd = connect_to(directory, "fd.sock");
-  if (fd < 0) return;
-  if (getrandom(random, sizeof random, 0) != sizeof random) return;
-  for (int i = 0; i < TOKEN; i++) S.token[i] = "0123456789abcdef"[(i % 2 ? random[i / 2] : random[i / 2] >> 4) & 15];
-  union {
-    struct cmsghdr head;
-    char space[CMSG_SPACE(3 * sizeof(int))];
-  } control;
-  memset(&control, 0, sizeof control);
-  struct iovec part = {S.token, TOKEN};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  control.head.cmsg_level = SOL_SOCKET;
-  control.head.cmsg_type = SCM_RIGHTS;
-  control.head.cmsg_len = CMSG_LEN(3 * sizeof(int));
-  int descriptors[3] = {0, 1, 2};
-  memcpy(CMSG_DATA(&control.head), descriptors, sizeof descriptors);
-  if (sendmsg(fd, &message, MSG_NOSIGNAL) == TOKEN) return;
-  S.token[0] = 0;
-  close(fd);
-}
-
 /* --- the command line in a Node of its own */
 
 _Noreturn static void run_in_node(const char *program, int argc, char **argv) {
@@ -155,13 +123,6 @@ static void set_raw(bool on) {
   if (tcsetattr(0, TCSADRAIN, &raw) == 0) S.raw = true;
 }
 
-static struct winsize window(void) {
-  struct winsize size = {0};
-  for (int fd = 0; fd < 3; fd++)
-    if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_row > 0) break;
-  return size;
-}
-
 /* --- to the daemon */
 
 _Noreturn static void lost(void) {
@@ -188,56 +149,13 @@ void send_frame(int socket, uint8_t type, const void *payload, uint32_t n) {
   send_bytes(socket, payload, n);
 }
 
-/* The hello is measured first and written second, by the same code. */
-struct builder {
-  uint8_t *data;
-  size_t n;
-};
-static void add(struct builder *b, const void *data, size_t n) {
-  if (b->data) memcpy(b->data + b->n, data, n);
-  b->n += n;
-}
-static void add_u32(struct builder *b, uint32_t v) {
-  uint8_t bytes[4];
-  put_u32(bytes, v);
-  add(b, bytes, sizeof bytes);
-}
-static void add_str(struct builder *b, const char *text) {
-  add_u32(b, (uint32_t)strlen(text));
-  add(b, text, strlen(text));
-}
-static void add_list(struct builder *b, char **list, size_t n) {
-  add_u32(b, (uint32_t)n);
-  for (size_t i = 0; i < n; i++) add_str(b, list[i]);
-}
-
-static void build_hello(struct builder *b, const char *token, int argc, char **argv, const char *cwd, mode_t mask) {
-  struct winsize size = window();
-  uint8_t bits = (uint8_t)((isatty(0) ? 1 : 0) | (isatty(1) ? 2 : 0) | (isatty(2) ? 4 : 0));
-  uint8_t dimensions[5] = {bits, (uint8_t)size.ws_row, (uint8_t)(size.ws_row >> 8), (uint8_t)size.ws_col, (uint8_t)(size.ws_col >> 8)};
-  size_t n_env = 0;
-  while (environ[n_env]) n_env++;
-  add_u32(b, VERSION);
-  add_str(b, token);
-  add(b, dimensions, sizeof dimensions);
-  add_u32(b, mask);
-  add_str(b, cwd);
-  add_list(b, argv, (size_t)argc);
-  add_list(b, environ, n_env);
-}
-
-void send_hello(int socket, const char *token, int argc, char **argv) {
-  char cwd[PATH_MAX];
-  if (!getcwd(cwd, sizeof cwd)) strcpy(cwd, "/");
-  mode_t mask = umask(0);
-  umask(mask);
-  struct builder b = {NULL, 0};
-  build_hello(&b, token, argc, argv, cwd, mask);
-  b = (struct builder){malloc(b.n), 0};
-  if (!b.data) exit(LOST);
-  build_hello(&b, token, argc, argv, cwd, mask);
-  send_frame(socket, HELLO, b.data, (uint32_t)b.n);
-  free(b.data);
+void send_hello(int socket, const char *token, char **argv) {
+  size_t n = build_hello(NULL, token, argv, environ);
+  uint8_t *data = malloc(n);
+  if (!data) exit(LOST);
+  build_hello(data, token, argv, environ);
+  send_all(socket, data, n);
+  free(data);
 }
 
 static void send_window(void) {
@@ -385,28 +303,44 @@ static void converse(int signals, int argc, char **argv) {
   }
 }
 
-int stub_main(int argc, char **argv) {
+/* Becomes Node where there is no daemon. */
+static void connect_daemon(int argc, char **argv) {
   char directory[PATH_MAX];
   /* A program may be started with descriptors closed; they must not become our sockets. */
   for (int fd = 0; fd < 3; fd++)
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return LOST;
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) exit(LOST);
   if (socket_directory(named_host(argc, argv), directory)) run_in_node("cli.js", argc, argv);
-  hand_over_descriptors(directory);
+  hand_over_descriptors(directory, S.token);
   S.socket = connect_to(directory, "cli.sock");
   if (S.socket < 0) run_in_node("cli.js", argc, argv);
-  static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGALRM, SIGCONT, SIGTSTP, SIGWINCH};
-  sigset_t mask;
+}
+
+int stub_main(int argc, char **argv) {
+  const struct early *early = early_hello();
+  sigset_t mask, others;
+  sigemptyset(&others);
+  if (early) {
+    S.socket = early->socket;
+    memcpy(S.token, early->token, sizeof S.token);
+    for (int number = 1; number < 64; number++)
+      if (early->mask >> (number - 1) & 1) sigaddset(&others, number);
+  } else {
+    connect_daemon(argc, argv);
+    sigprocmask(SIG_BLOCK, NULL, &others);
+  }
   sigemptyset(&mask);
-  for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
+  for (int number = 1; number < NSIG; number++) {
     /* nohup and the like: what the caller ignores stays ignored. */
     struct sigaction old;
-    if (sigaction(forwarded[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN && forwarded[i] != SIGWINCH && forwarded[i] != SIGCONT) continue;
-    sigaddset(&mask, forwarded[i]);
+    if (!forwards_signal(number)) continue;
+    if (sigaction(number, NULL, &old) == 0 && old.sa_handler == SIG_IGN && number != SIGWINCH && number != SIGCONT) continue;
+    sigaddset(&mask, number);
+    sigaddset(&others, number);
   }
-  sigprocmask(SIG_BLOCK, &mask, NULL);
+  sigprocmask(SIG_SETMASK, &others, NULL);
   signal(SIGPIPE, SIG_IGN);
   int signals = signalfd(-1, &mask, SFD_CLOEXEC);
-  send_hello(S.socket, S.token, argc, argv);
+  if (!early) send_hello(S.socket, S.token, argv);
   converse(signals, argc, argv);
   return LOST;
 }
@@ -417,6 +351,6 @@ int runtime_main(int argc, char **argv) {
   char here[PATH_MAX];
   prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
   if (!getcwd(here, sizeof here) && chdir("/") < 0) return LOST;
-  run_warm(argc, argv);
+  run_warm(argv);
   run_in_node("runtime.js", argc, argv);
 }

@@ -15,9 +15,9 @@ int socket_directory(const char *host, char directory[PATH_MAX]);
 /* Connects; -1 when nobody listens there. */
 int connect_to(const char *directory, const char *name);
 /* Sends the first frame; `token` names the descriptors that the helper has been given, or is empty. */
-void send_hello(int socket, const char *token, int argc, char **argv);
+void send_hello(int socket, const char *token, char **argv);
 void send_frame(int socket, uint8_t type, const void *payload, uint32_t n);
 
 /* The OCI runtime's command line, computed by a warm daemon; returns when there is none, or none that sees the machine as we do. */
-void run_warm(int argc, char **argv);
+void run_warm(char **argv);
 #endif

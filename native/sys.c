@@ -26,6 +26,20 @@ pid_t sys_clone(uint64_t flags, int cgroup_fd, int *pidfd) {
   return (pid_t)pid;
 }
 
+void signals_default(void) {
+  struct sigaction plain = {.sa_handler = SIG_DFL};
+  for (int number = 1; number < NSIG; number++) sigaction(number, &plain, NULL);
+}
+
+void signals_restore(void) {
+  static const int touched[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGTSTP, SIGCHLD};
+  struct sigaction plain = {.sa_handler = SIG_DFL};
+  for (size_t i = 0; i < sizeof touched / sizeof *touched; i++) sigaction(touched[i], &plain, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int fd_high(int fd) {
   if (fd < 0 || fd >= HIGH_FD) return fd;
   int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);

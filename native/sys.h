@@ -85,6 +85,10 @@ static inline int sys_pidfd_open(pid_t pid) { return (int)syscall(NR_pidfd_open,
 static inline int sys_pidfd_send_signal(int fd, int sig) { return (int)syscall(NR_pidfd_send_signal, fd, sig, NULL, 0); }
 
 /* sys.c */
+/* Every signal at its default, for the start of a role: its parent may have ignored some. */
+void signals_default(void);
+/* What this program's roles ignore once they have begun, at its default again: for a process that becomes another program. The mask is emptied. */
+void signals_restore(void);
 /* Forks with clone3 (or clone where clone3 is refused), so that flags and a pidfd can be given. Returns the pid, 0 in the child. */
 pid_t sys_clone(uint64_t flags, int cgroup_fd, int *pidfd);
 /* Above a plan's slots (wire.h): descriptors of the process itself. */

@@ -143,7 +143,7 @@ static bool take_frame(void) {
   return true;
 }
 
-void run_warm(int argc, char **argv) {
+void run_warm(char **argv) {
   char directory[PATH_MAX];
   for (int fd = 0; fd < 3; fd++)
     if (fcntl(fd, F_GETFD) < 0) return; /* Node sees to descriptors that are closed */
@@ -155,7 +155,7 @@ void run_warm(int argc, char **argv) {
     return;
   }
   void (*before)(int) = signal(SIGPIPE, SIG_IGN);
-  send_hello(W.daemon, "", argc, argv);
+  send_hello(W.daemon, "", argv);
   for (;;) {
     struct pollfd fds[4] = {{W.daemon, POLLIN, 0}, {W.launcher, POLLIN, 0}, {W.launcher_pidfd, POLLIN, 0}, {W.signals, POLLIN, 0}};
     if (poll(fds, 4, -1) < 0) {

@@ -200,6 +200,21 @@ export async function childrenOf(pid: number): Promise<number[]> {
   return pids.filter((candidate) => new RegExp(`^PPid:\\s+${pid}$`, "m").test(readStatus(candidate)));
 }
 
+/** Monitors that have a launch, of a helper: not the one that waits for the next. */
+export async function monitorsOf(helper: number): Promise<number[]> {
+  return (await childrenOf(helper)).filter((pid) => /^Name:\s+wherry-monitor$/m.test(readStatus(pid)));
+}
+
+/** The monitor that waits for the next launch, once there is one. */
+export async function spareOf(helper: number): Promise<number> {
+  let found: number[] = [];
+  await until("a monitor waits", async () => {
+    found = (await childrenOf(helper)).filter((pid) => /^Name:\s+wherry-helper$/m.test(readStatus(pid)));
+    return found.length === 1;
+  });
+  return found[0] ?? 0;
+}
+
 /** The pid of a lab's helper. */
 export function helperPid(lab: Lab): number {
   const found = execFileSync(

@@ -7,7 +7,7 @@ import { readExitRecord } from "#linux/exit-record.ts";
 import { PlanError } from "#linux/helper.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { CLONE, child, childrenOf, helperPid, host, isAlive, Lab, logEntries, until } from "./native-fixture.ts";
+import { CLONE, child, helperPid, host, isAlive, Lab, logEntries, monitorsOf, until } from "./native-fixture.ts";
 
 const { v2Root } = (await probeHost()).cgroup;
 let lab: Lab;
@@ -111,12 +111,13 @@ describe("a launch", () => {
 
   it("fails with the child's step, and leaves no process and no socket", async () => {
     const request = { socketPath: join(lab.directory, "failing.sock"), pidPath: join(lab.directory, "failing.pid") };
-    const before = (await childrenOf(helperPid(lab))).length;
+    const helper = helperPid(lab);
+    const before = new Set(await monitorsOf(helper));
     const error = await lab.launch({ argv: ["nosuch"], request }).catch((e: unknown) => e);
     expect(error).toMatchObject({ name: "PlanError", errno: "ENOENT" });
     const { plan, step } = error as PlanError;
     expect(plan.steps[step]?.op).toBe("exec");
-    await until("the monitor is gone", async () => (await childrenOf(helperPid(lab))).length === before);
+    await until("the monitor is gone", async () => (await monitorsOf(helper)).every((pid) => before.has(pid)));
     expect(existsSync(request.socketPath)).toBe(false);
     expect(existsSync(request.pidPath)).toBe(false);
   });

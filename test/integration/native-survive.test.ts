@@ -1,10 +1,10 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startHelper } from "#linux/helper-client.ts";
 import { NO_SLOT } from "#linux/plan.ts";
-import { childrenOf, helperPid, host, isAlive, Lab, until } from "./native-fixture.ts";
+import { CLONE, helperPid, host, isAlive, Lab, monitorsOf, spareOf, until } from "./native-fixture.ts";
 
 let lab: Lab;
 beforeAll(async () => {
@@ -22,6 +22,50 @@ const recovered = () =>
   );
 
 const openStdin = { openStdin: true, stdinOnce: false } as const;
+
+describe("a monitor in waiting", () => {
+  const network = (pid: number | "self") => readlinkSync(`/proc/${pid}/ns/net`);
+  const waiting = { argv: ["cat"], stdio: openStdin };
+
+  it("is the next launch's, whose program is in a network of its own", async () => {
+    expect((await lab.sh("true")).code).toBe(0);
+    const pid = await spareOf(helperPid(lab));
+    const container = await lab.launch(waiting);
+    expect(container.link.monitorPid).toBe(pid);
+    const another = await lab.launch(waiting);
+    expect(new Set([network("self"), network(container.link.pid), network(another.link.pid)]).size).toBe(3);
+    expect([network(pid), network(another.link.monitorPid)]).toEqual([network("self"), network("self")]);
+    for (const { link } of [container, another]) {
+      await link.kill(9);
+      expect((await link.exited).signal).toBe(9);
+    }
+  });
+
+  it("is not needed: a launch that finds it dead has a monitor as well", async () => {
+    expect((await lab.sh("true")).code).toBe(0);
+    process.kill(await spareOf(helperPid(lab)), "SIGKILL");
+    expect((await lab.sh("echo all the same")).stdout).toBe("all the same\n");
+  });
+
+  it("makes no network for a program that shares its monitor's", async () => {
+    const shared = { ...waiting, clone: CLONE.NEWNS | CLONE.NEWPID | CLONE.NEWUTS | CLONE.NEWIPC };
+    await lab.sh("true");
+    await spareOf(helperPid(lab)); // which has one ready
+    const { link } = await lab.launch(shared);
+    expect(network(link.pid)).toBe(network("self"));
+    await link.kill(9);
+    await link.exited;
+  });
+
+  it("ends with its helper", async () => {
+    await lab.sh("true");
+    const helper = helperPid(lab);
+    const pid = await spareOf(helper);
+    process.kill(helper, "SIGKILL");
+    await until("it has ended", () => !isAlive(pid));
+    await recovered();
+  });
+});
 
 describe("the helper is killed", () => {
   it("containers go on, and their links work over the monitors' own sockets", async () => {
@@ -73,7 +117,7 @@ describe("the helper is killed", () => {
       .catch((error: unknown) => error);
     await until("the monitor waits", () => existsSync(join(lab.directory, "gated.sock")));
     const helper = helperPid(lab);
-    const monitors = await childrenOf(helper);
+    const monitors = await monitorsOf(helper);
     expect(monitors.length).toBeGreaterThanOrEqual(1);
     process.kill(helper, "SIGKILL");
     expect(await launch).toMatchObject({ code: "unavailable" });
@@ -151,8 +195,11 @@ describe("start and end", () => {
   });
 
   it("serves many at once: 200 launches, 8 at a time, and leaves nothing", async () => {
-    const before = (await childrenOf(helperPid(lab))).length;
-    const descriptors = () => readdirSync(`/proc/${helperPid(lab)}/fd`).length;
+    const helper = helperPid(lab);
+    await lab.sh("true");
+    await spareOf(helper);
+    const before = new Set(await monitorsOf(helper));
+    const descriptors = () => readdirSync(`/proc/${helper}/fd`).length;
     const openBefore = descriptors();
     let next = 0;
     const worker = async () => {
@@ -162,7 +209,8 @@ describe("start and end", () => {
       }
     };
     await Promise.all(Array.from({ length: 8 }, worker));
-    await until("all monitors are gone", async () => (await childrenOf(helperPid(lab))).length === before);
-    expect(descriptors()).toBe(openBefore);
+    await until("all monitors are gone", async () => (await monitorsOf(helper)).every((pid) => before.has(pid)));
+    await spareOf(helper);
+    await until("no more is open than before", () => descriptors() <= openBefore);
   });
 });
