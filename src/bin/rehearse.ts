@@ -17,8 +17,14 @@ import { StubSession } from "./stub-session.ts";
 const DELAY_MS = 1000;
 /** Between two, so that nobody is kept waiting for more than one. */
 const PAUSE_MS = 15;
-const TIMES = 60;
-const argv = ["run", "--rm", "--userns", "host", "--network", "none", "rehearsal", "true"];
+const TIMES = 100;
+/** So many of them are each the first of its kind, which the engine has to plan. */
+const DIFFERENT = 60;
+const argv = (i: number) => [
+  ...["run", "--rm", "--userns", "host", "--network", "none"],
+  ...(i < DIFFERENT ? ["--env", `REHEARSAL=${i}`] : []),
+  ...["rehearsal", "true"],
+];
 
 type Log = (level: "debug", message: string) => void;
 
@@ -39,7 +45,7 @@ export async function rehearse(engine: Engine, options: { readonly times: number
   const client = createInProcessClient({ dispatch, host: "" });
   for (let i = 0; i < options.times; i++) {
     let said = "";
-    const session = sessionWith((text) => (said += text));
+    const session = sessionWith(argv(i), (text) => (said += text));
     const code = await main(session, () => client);
     session.exit(code);
     if (code !== 0) throw new Error(`exit code ${code}: ${said}`);
@@ -47,7 +53,7 @@ export async function rehearse(engine: Engine, options: { readonly times: number
   }
 }
 
-function sessionWith(onOutput: (text: string) => void): StubSession {
+function sessionWith(argv: readonly string[], onOutput: (text: string) => void): StubSession {
   const stub = new Duplex({
     read: () => undefined,
     write(chunk: Buffer, _encoding, done) {

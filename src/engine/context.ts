@@ -23,6 +23,7 @@ import type { ExecTable } from "./exec-table.ts";
 import type { IdRanges } from "./id-ranges.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { ImageMounts } from "./image-mounts.ts";
+import type { KnownStarts } from "./known-starts.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
 import type { StorageBudget } from "./storage-budget.ts";
@@ -57,6 +58,7 @@ export interface EngineContext {
   readonly execs: ExecTable;
   readonly attaches: PendingAttaches;
   readonly rootFiles: RootFileCache;
+  readonly known: KnownStarts;
   /** Which ids of the host user namespaces get. */
   readonly idRanges: IdRanges;
   /** The AppArmor profile of containers that ask for none; undefined = none. */

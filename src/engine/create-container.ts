@@ -22,6 +22,7 @@ import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
 import { imageMountTarget } from "./host-mounts.ts";
+import { shapeOf } from "./known-starts.ts";
 import { checkLinks } from "./links.ts";
 import { mergeImageConfig } from "./merge-image-config.ts";
 import type { Containers } from "./mod.ts";
@@ -153,9 +154,19 @@ export async function draftContainer(
   };
   openLogService(record, ctx.helper)?.close();
   // Says no now to what the spec would refuse at start: unknown capabilities, sysctls of the host, malformed device rules.
-  const { spec, warnings: lacks } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
-  warnings.push(...lacks, ...ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup).warnings);
+  warnings.push(...(await lacksOf(ctx, record)));
   return { record, image, chainId: request.base === undefined ? image?.chainId : request.base.chainId, wanted, warnings: [...new Set(warnings)] };
+}
+
+/** What this host cannot do for it. */
+async function lacksOf(ctx: EngineContext, record: ContainerRecord): Promise<readonly string[]> {
+  const shape = shapeOf(record);
+  const known = shape === undefined ? undefined : ctx.known.warnings.get(shape);
+  if (known !== undefined) return known;
+  const { spec, warnings } = await specOf(ctx, record, { user: { uid: 0, gid: 0, additionalGids: [], home: "/" }, join: "unknown" });
+  const all = [...warnings, ...ctx.cgroups.plan(record.hostConfig.CgroupParent, record.id, spec.linux?.resources ?? {}, slots.cgroup).warnings];
+  if (shape !== undefined) ctx.known.warnings.set(shape, all);
+  return all;
 }
 
 /** Labels speak for clients that do not know our field. */

@@ -50,6 +50,7 @@ import { ImageIndex } from "./image-index.ts";
 import { imagesOf } from "./images.ts";
 import { listContainers } from "./list-containers.ts";
 import { LayerBlobs } from "./layer-blobs.ts";
+import { KnownStarts } from "./known-starts.ts";
 import type { Containers, Engine, EngineOptions, Execs } from "./mod.ts";
 import { networksOf } from "./networks.ts";
 import { pauseContainer, unpauseContainer } from "./pause-container.ts";
@@ -191,6 +192,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     execs: new ExecTable(),
     attaches: new PendingAttaches(),
     rootFiles: new RootFileCache(),
+    known: new KnownStarts(),
     idRanges,
     appArmorDefault: await loadDefaultProfile({ facts, helper, execRoot, log }),
     background,

@@ -21,6 +21,7 @@ import { Background } from "./background.ts";
 import type { EngineContext } from "./context.ts";
 import { EventLog } from "./events.ts";
 import { ExecTable } from "./exec-table.ts";
+import { KnownStarts } from "./known-starts.ts";
 import { RootFileCache } from "./resolve-user.ts";
 import { startLocked } from "./start-container.ts";
 import { PendingAttaches } from "./attach-stream.ts";
@@ -65,6 +66,7 @@ export async function openRehearsal(real: EngineContext): Promise<EngineContext 
     execs: new ExecTable(),
     attaches: new PendingAttaches(),
     rootFiles,
+    known: new KnownStarts(1), // what it keeps would have to be collected later
     background,
     emptyTrash: () => background.add("deleting removed containers", records.emptyTrash()),
     start: (container) => startLocked(ctx, container),

@@ -9,10 +9,11 @@ import { toRunning, toStartFailed } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import { type PortBinding, plainEndpoint } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
+import type { OciSpec } from "#core/runtime-spec.ts";
 import { type LaunchRequest, type MonitorLink, PlanError } from "#linux/helper.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import { type EndpointRecord, type JoinRequest, parseEgress, parseShaping } from "#network/mod.ts";
-import { planContainer, renderPlanError, seccompProgram, slots } from "#runtime/mod.ts";
+import { planContainer, renderPlanError, type ResolvedUser, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import { connectAll, endAll } from "./attach-stream.ts";
 import { hostsFile, planContainerFiles, writeAnew } from "./container-files.ts";
@@ -22,6 +23,7 @@ import { type EngineContext, monitorFiles, publishContainerEvent } from "./conte
 import { watchExit } from "./end-container.ts";
 import { mountSources, unmountSources } from "./host-mounts.ts";
 import { keepLog, requireLogService } from "./keep-log.ts";
+import { type PlannedStart, shapeOf } from "./known-starts.ts";
 import { beginHealthChecks } from "./health-check.ts";
 import { linkEnv, linkNames, refreshLinkers } from "./links.ts";
 import type { DirectStdio } from "./mod.ts";
@@ -89,7 +91,7 @@ async function launch(
   direct: DirectStdio | undefined,
 ): Promise<{ readonly link: MonitorLink; readonly at: string; readonly change: Change }> {
   const { record } = container;
-  const { id, hostConfig, config } = record;
+  const { id, hostConfig } = record;
   const join = joinedProcesses(ctx, hostConfig);
   const undo: (() => Promise<unknown>)[] = [];
   try {
@@ -104,40 +106,23 @@ async function launch(
       userOf(ctx, container, root, await chainOf(ctx, container), record.state.startedAt.startsWith("0001")),
       planContainerFiles(ctx, record, network.endpoints),
     ]);
-    const linked = linkEnv(ctx, record);
-    const ownNames = new Set((config.Env ?? []).map((entry) => entry.split("=")[0]));
-    const env = [...linked.filter((entry) => !ownNames.has(entry.split("=")[0])), ...(config.Env ?? [])];
-    const { spec, files } = await specOf(ctx, linked.length === 0 ? record : { ...record, config: { ...config, Env: env } }, { user, join });
     await prepareCgroupParent(ctx, hostConfig.CgroupParent);
-    const cgroup = ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup);
+    const start = await planStart(ctx, record, { root, user, join, network: network.steps, attachGate: pending.length > 0 });
+    const { cgroup } = start;
     undo.push(() => ctx.cgroups.remove(cgroup.paths));
     const audited = parseSecurityOptions(hostConfig.SecurityOpt).seccompAudit;
-    const plan = planContainer({
-      spec,
-      root,
-      facts: ctx.facts,
-      cgroup,
-      network: network.steps,
-      tty: config.Tty,
-      seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
-      attachGate: pending.length > 0,
-      lateUnmount: root.kind === "overlay" && hostConfig.AutoRemove && record.mounts.length === 0,
-      files,
-      preparation: [
-        ...preparation,
-        ...(audited ? [auditSession] : []),
-        ...(hostConfig.AutoRemove ? [] : [storeNetworks(ctx, id, network)]),
-        ...(hostConfig.AutoRemove ? [storeRecord(ctx, { ...record, endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths })] : []),
-      ],
-      id,
-      ...withHooks(planHooksOf(ctx, spec, record)),
-      ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
-    });
-    if (spec.hooks !== undefined) {
+    const plan = start.plan([
+      ...preparation,
+      ...(audited ? [auditSession] : []),
+      hostConfig.AutoRemove
+        ? storeRecord(ctx, { ...record, endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths })
+        : storeNetworks(ctx, id, network),
+    ]);
+    if (start.hooked !== undefined) {
       undo.push(() => afterEnd(ctx, record));
-      await writeBundle(ctx, spec, id);
+      await writeBundle(ctx, start.hooked, id);
     }
-    const held = await ctx.cgroups.hold?.(cgroup);
+    const held = await start.hold?.();
     const exitReports = [...cgroup.exitReports, ...(audited ? [AUDIT_SESSION] : [])];
     // before its program can say a word: whoever asks for the log since then gets all of it
     const at = rfc3339Nano(nowNs());
@@ -150,6 +135,56 @@ async function launch(
     }
     throw error;
   }
+}
+
+interface StartInput {
+  readonly root: RootMount;
+  readonly user: ResolvedUser;
+  readonly join: ReturnType<typeof joinedProcesses>;
+  readonly network: readonly Step[];
+  readonly attachGate: boolean;
+}
+
+/** `hold`: the systemd driver's. `hooked`: the spec, when it has hooks. */
+async function planStart(
+  ctx: EngineContext,
+  record: Container["record"],
+  input: StartInput,
+): Promise<PlannedStart & { readonly hold?: () => ReturnType<NonNullable<typeof ctx.cgroups.hold>>; readonly hooked?: OciSpec }> {
+  const { root, user, join, network, attachGate } = input;
+  const { id, hostConfig, config } = record;
+  const linked = linkEnv(ctx, record);
+  const isOnlyItsOwn = network.length === 0 && Object.keys(join).length === 0 && ctx.cgroups.hold === undefined;
+  const shape = isOnlyItsOwn ? shapeOf(record, [root, user, attachGate, linked]) : undefined;
+  const known = shape === undefined ? undefined : ctx.known.find(shape, id);
+  if (known !== undefined) return known;
+  const ownNames = new Set((config.Env ?? []).map((entry) => entry.split("=")[0]));
+  const env = [...linked.filter((entry) => !ownNames.has(entry.split("=")[0])), ...(config.Env ?? [])];
+  const { spec, files } = await specOf(ctx, linked.length === 0 ? record : { ...record, config: { ...config, Env: env } }, { user, join });
+  const cgroup = ctx.cgroups.plan(hostConfig.CgroupParent, id, spec.linux?.resources ?? {}, slots.cgroup);
+  const rest = planContainer({
+    spec,
+    root,
+    facts: ctx.facts,
+    cgroup,
+    network,
+    tty: config.Tty,
+    seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
+    attachGate,
+    lateUnmount: root.kind === "overlay" && hostConfig.AutoRemove && record.mounts.length === 0,
+    files,
+    id,
+    ...withHooks(planHooksOf(ctx, spec, record)),
+    ...(hostConfig.Init === true ? { initBinary: ctx.options.helperPath } : {}),
+  });
+  if (shape !== undefined && spec.hooks === undefined) ctx.known.add(shape, id, rest, cgroup);
+  const { hold } = ctx.cgroups;
+  return {
+    plan: (first) => ({ steps: [...first, ...rest.steps] }),
+    cgroup,
+    ...(spec.hooks === undefined ? {} : { hooked: spec }),
+    ...(hold === undefined ? {} : { hold: () => hold.call(ctx.cgroups, cgroup) }),
+  };
 }
 
 /** Of the monitor, which its container inherits. */

@@ -37,10 +37,19 @@ function checkSlot(slot: number, noneAllowed: boolean): number {
 /** Appends the plan's bytes. EngineError "invalid" names the step and field that cannot be encoded. */
 export function encodePlan(plan: Plan, w: Writer = new Writer(8192)): Writer {
   const start = w.length;
-  w.u32(plan.steps.length);
-  for (const [index, step] of plan.steps.entries()) encodeStep(w, step, index);
+  const { known } = plan;
+  const steps = known === undefined ? plan.steps : known.first;
+  w.u32(steps.length + (known?.count ?? 0));
+  encodeSteps(steps, w);
+  if (known !== undefined) w.raw(known.bytes);
   if (w.length - start > MAX_PLAN_BYTES)
     throw new EngineError("invalid", `the plan has ${w.length - start} bytes, and at most ${MAX_PLAN_BYTES} can be performed`);
+  return w;
+}
+
+/** Appends the bytes of steps that stand at the plan's beginning. */
+export function encodeSteps(steps: readonly Step[], w: Writer = new Writer(16384)): Writer {
+  for (let index = 0; index < steps.length; index++) encodeStep(w, steps[index] as Step, index);
   return w;
 }
 

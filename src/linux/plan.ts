@@ -33,6 +33,8 @@ export type Step = Op & StepInfo;
 /** What the helper is asked to perform. */
 export interface Plan {
   readonly steps: readonly Step[];
+  /** Where the last `count` steps are bytes already (plan-pattern.ts): those, and the steps before them. To ask for `steps` then costs something. */
+  readonly known?: { readonly first: readonly Step[]; readonly count: number; readonly bytes: Uint8Array };
 }
 
 /** Failure of one step, as the helper answers it; {@link renderStepError} (runtime/explain) turns it into an EngineError. */

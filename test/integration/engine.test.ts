@@ -25,7 +25,8 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     expect(t.engine.containers.get(id).state).toMatchObject({ status: "exited", exitCode: 3, reason: "exited 3", pid: 0, error: "" });
   });
 
-  test("inside: pid 1, its own hostname, files of the engine, nothing of the host", async () => {
+  // The plan of the second is made of the first one's.
+  test.each(["the first of its kind", "one like it"])("inside: pid 1, its own hostname, files of the engine, nothing of the host: %s", async () => {
     const { id, out } = await t.run([
       "sh",
       "-c",
@@ -60,6 +61,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
   test("a program that cannot be started: docker's words, code and state", async () => {
     for (const [program, code, text] of [
       ["nope", 127, 'exec: "nope": executable file not found in $PATH'],
+      ["nope", 127, 'exec: "nope": executable file not found in $PATH'], // one like it has been planned
       ["/etc", 126, "permission denied"],
       ["/no/such", 127, "no such file or directory"],
     ] as const) {
