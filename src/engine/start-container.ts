@@ -127,7 +127,7 @@ async function launch(
     // before its program can say a word: whoever asks for the log since then gets all of it
     const at = rfc3339Nano(nowNs());
     const link = await launchPlan(ctx, container, plan, exitReports, pending, direct).finally(() => held?.release());
-    ctx.background.add(`the poststart hooks of container ${id}`, afterStart(ctx, spec, record, link.pid));
+    if (start.hooked !== undefined) ctx.background.add(`the poststart hooks of container ${id}`, afterStart(ctx, start.hooked, record, link.pid));
     return { link, at, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {
     for (const result of await Promise.allSettled(undo.map((step) => step()))) {
