@@ -33,7 +33,11 @@ export async function runBuildStep(ctx: EngineContext, request: RunRequest): Pro
     if (exitCode !== 0) return { exitCode, reason };
     return { exitCode, reason, layer: await layerOf(ctx, ctx.registry.get(id), { parent, missing, clampNs: request.clampNs, keep }) };
   } finally {
-    if (!keep) await removeContainer(ctx, id, { force: true, volumes: true });
+    try {
+      if (!keep) await removeContainer(ctx, id, { force: true, volumes: true });
+    } finally {
+      ctx.builds.steps.delete(id);
+    }
   }
 }
 

@@ -11,6 +11,8 @@ export interface BuildState {
   readonly cache: BuildCache;
   readonly mounts: CacheMounts;
   readonly sent: SentDirectories;
+  /** Containers of steps under way: no prune takes one between its end and its layer. */
+  readonly steps: Set<string>;
   /** On the data root's filesystem. Emptied at each start of the engine. */
   readonly workDir: string;
   /** On the exec root. Emptied at each start. */
@@ -43,6 +45,7 @@ export async function openBuilds({
     cache,
     mounts: await CacheMounts.open(join(root, "mounts"), join(root, "scratch")),
     sent: new SentDirectories(join(root, "sent"), budget),
+    steps: new Set(),
     workDir,
     runtimeDir,
   };

@@ -62,14 +62,18 @@ interface BuildBase {
   readonly chainId: ChainID | undefined;
 }
 
-/** A container of a build's step. The next start of the engine removes it if this one does not. */
+/** A container of a build's step, in {@link BuildState.steps} until its caller takes it out. The next start of the engine removes it if this one does not. */
 export async function createBuildContainer(
   ctx: EngineContext,
   { config, hostConfig, chainId }: Pick<CreateRequest, "config" | "hostConfig"> & BuildBase,
 ): Promise<{ readonly id: string }> {
   const id = newId();
+  ctx.builds.steps.add(id);
   try {
     return await create(ctx, id, undefined, { config, hostConfig, networkingConfig: { EndpointsConfig: {} }, name: undefined, base: { chainId } });
+  } catch (error) {
+    ctx.builds.steps.delete(id);
+    throw error;
   } finally {
     ctx.idRanges.release(id);
   }

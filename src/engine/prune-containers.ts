@@ -1,4 +1,4 @@
-/** `container prune`: everything that does not run. @module */
+/** `container prune`: everything that does not run and is no step of a build under way. @module */
 import { isActive } from "#container/state.ts";
 import { isEngineError } from "#core/errors.ts";
 import { containerSize } from "./container-content.ts";
@@ -11,7 +11,7 @@ export async function pruneContainers(ctx: EngineContext, filters: Filters): Pro
   const wanted = containerFilter(ctx, filters);
   const deleted: string[] = [];
   let bytes = 0;
-  for (const container of [...ctx.registry.all()].filter((c) => !isActive(c.state) && wanted(c))) {
+  for (const container of [...ctx.registry.all()].filter((c) => !isActive(c.state) && !ctx.builds.steps.has(c.id) && wanted(c))) {
     const { rw } = await containerSize(ctx, container);
     try {
       await removeContainer(ctx, container.id, { force: false, volumes: false });

@@ -154,7 +154,8 @@ export class ImageCatalog {
     if (known !== undefined) return known;
     const loaded = this.#loaded.get(id);
     const record = this.#database.state.images.get(id);
-    if (loaded === undefined || record === undefined) {
+    if (record === undefined) throw new EngineError("not-found", `No such image: ${id}`);
+    if (loaded === undefined) {
       const cause = this.#damaged.get(id);
       throw new EngineError("storage", `image ${id} is damaged: ${messageOf(cause)}`, { cause, hint: "remove it and load it again" });
     }
@@ -168,9 +169,10 @@ export class ImageCatalog {
     return view;
   }
 
-  /** All images that can be read. */
+  /** All images that can be read. One that is being removed has lost its record before what was read of it. */
   list(): Image[] {
-    return [...this.#loaded.keys()].map((id) => this.view(id));
+    const { images } = this.#database.state;
+    return [...this.#loaded.keys()].filter((id) => images.has(id)).map((id) => this.view(id));
   }
 
   /** Names and parents of all images, also of those that have not been read yet. */

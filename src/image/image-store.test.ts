@@ -376,6 +376,17 @@ describe("naming and removing", () => {
     await expectNothing();
   });
 
+  it("lists what there is while some are removed", async () => {
+    for (let n = 0; n < 5; n++) await store.add(configOf({ layers: [base], config: { author: `${n}` } }));
+    let gone = false;
+    const pruning = store.prune({ all: true, used: new Set(), match: () => true }).finally(() => {
+      gone = true;
+    });
+    for (; !gone; await new Promise((resolve) => setImmediate(resolve))) expect(await store.list()).toHaveLength(store.relations().length);
+    expect((await pruning).deleted).not.toEqual([]);
+    await expectNothing();
+  });
+
   it("keeps the layers that another image needs", async () => {
     await load(dockerArchive([{ layers: [base], tags: ["base:1"] }]));
     const { chainIds } = await store.get(id);

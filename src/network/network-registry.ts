@@ -144,11 +144,24 @@ export class NetworkRegistry {
     await this.#save();
   }
 
-  /** Before the default bridge's interface is made: its range may have come into use since it was chosen (a VPN, another engine). The record that holds. */
-  async settleDefaultBridge(): Promise<NetworkRecord> {
+  #settling: Promise<NetworkRecord> | undefined;
+
+  /**
+   * Before the default bridge's interface is made: its range may have come into use since it was chosen (a VPN, another engine). The record that holds, the same for all who ask at once. Once the interface is there
+   * the range stays.
+   */
+  settleDefaultBridge(): Promise<NetworkRecord> {
+    this.#settling ??= this.#settleDefaultBridge().finally(() => {
+      this.#settling = undefined;
+    });
+    return this.#settling;
+  }
+
+  async #settleDefaultBridge(): Promise<NetworkRecord> {
     const record = this.get("bridge");
     if (this.#options.bridge.subnet !== undefined) return record;
     const { interfaceName, ipv4 } = bridgeSettings(record);
+    if ((await indexOf(interfaceName)) !== undefined) return record;
     const elsewhere = await this.#hostRanges([interfaceName]);
     if (!elsewhere.some((range) => overlap(range, ipv4.subnet))) return record;
     const others = this.#records.filter((each) => each !== record);

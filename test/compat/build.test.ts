@@ -106,6 +106,19 @@ describe.skipIf(reason !== undefined)(`docker build, classic${reason ? ` (skippe
     expect(listing).toMatch(/link -> sub/);
   });
 
+  test("a prune of containers takes none of a step", async () => {
+    const folder = context({ Dockerfile: `FROM busybox\n${"RUN date >> /dates\n".repeat(5)}CMD ["wc", "-l", "/dates"]\n` });
+    let ended = false;
+    const building = build(folder, "--no-cache", "-t", "pruned").finally(() => {
+      ended = true;
+    });
+    let prunes = 0;
+    for (; !ended; prunes++) await out("container", "prune", "-f");
+    expect(prunes).toBeGreaterThan(1);
+    expect((await building).stderr).not.toContain("rror");
+    expect(await out("run", "--rm", "pruned")).toBe("5 /dates");
+  });
+
   test("mounts of RUN: a cache stays, a context is seen, and neither is in the layer", async () => {
     const dockerfile = (n: number) =>
       `FROM busybox\nRUN --mount=type=cache,target=/keep --mount=type=bind,target=/ctx --mount=type=tmpfs,target=/fast echo ${n} >> /keep/n; cat /keep/n /ctx/a.txt; touch /fast/x; echo done > /done\n`;

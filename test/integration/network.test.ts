@@ -68,12 +68,12 @@ function inner(host: string): void {
   const children: ChildProcess[] = [];
   const servers: Server[] = [];
 
-  async function open(): Promise<NetworkManager> {
+  async function open(defaultBridge: { readonly name: string; readonly subnet?: string } = bridge): Promise<NetworkManager> {
     return await openNetworks({
       dataRoot: join(folder, "data"),
       helper,
       facts: await probeHost(),
-      bridge,
+      bridge: defaultBridge,
       log: (level, message) => level === "error" && console.error(message),
     });
   }
@@ -275,6 +275,22 @@ function inner(host: string): void {
       };
       expect(await answer("127.0.0.1")).toBe("echo ping");
       expect(await answer("::1")).toBe("echo ping");
+    });
+
+    test("containers that join at once are in one range, also when the default one has come into use elsewhere", async () => {
+      await networks.close();
+      networks = await open({ name: "wtest1" });
+      const taken = networks.get("bridge").IPAM.Config[0]?.Subnet;
+      sh(`ip route add ${taken} dev lo`);
+      try {
+        const joined = await Promise.all(["a", "b", "c", "d", "e", "f"].map((name) => networks.join(request(name), 4)));
+        const { Subnet, Gateway } = networks.get("bridge").IPAM.Config[0]!;
+        expect(Subnet).not.toBe(taken);
+        for (const { endpoint } of joined) expect([endpoint.Gateway, endpoint.IPAddress.split(".", 2)]).toEqual([Gateway, Gateway!.split(".", 2)]);
+        for (const name of ["a", "b", "c", "d", "e", "f"]) await networks.leave(request(name).containerId);
+      } finally {
+        sh(`ip route del ${taken} dev lo`);
+      }
     });
 
     test("a taken port is refused in docker's words, whoever holds it, and nothing stays behind", async () => {

@@ -38,14 +38,14 @@ describe.skipIf(needsRoot)("a default container", () => {
   it("is alone: process 1, its own name, no System V objects, only lo", async () => {
     const { stdout } = await box.run({
       args: sh(
-        "echo $$; ps -o pid,comm | tail -n +2; hostname; hostname other; hostname; ipcs | grep -c 0x; ip -o link | wc -l; ip -o -4 addr | tr -s ' ' | cut -d' ' -f2-4; ping -c1 -w1 127.0.0.1 | grep -c '1 packets received'",
+        "echo $$; ps -o pid,comm; hostname; hostname other; hostname; ipcs | grep -c 0x; ip -o link | wc -l; ip -o -4 addr | tr -s ' ' | cut -d' ' -f2-4; ping -c1 -w1 127.0.0.1 | grep -c '1 packets received'",
       ),
     });
     expect(lines(stdout)).toEqual([
       "1",
+      expect.stringMatching(/PID/),
       expect.stringMatching(/1 sh/),
-      expect.stringMatching(/ps/),
-      expect.stringMatching(/3 /),
+      expect.stringMatching(/2 ps/),
       "boxed",
       "boxed",
       "0",

@@ -107,7 +107,7 @@ export class BridgeDriver {
 
   async #prepare(network: NetworkRecord, { request, slot, ordinal, gateways, names }: BridgeJoin): Promise<Prepared> {
     const present = await indexOf(bridgeSettings(network).interfaceName);
-    const record = network.Name === "bridge" && present === undefined ? await this.#registry.settleDefaultBridge() : network;
+    const record = network.Name === "bridge" ? await this.#currentDefault(present) : network;
     const settings = bridgeSettings(record);
     const extras = endpointExtras(request.endpoint);
     const addresses = { ...(await this.#takeAddresses(record, request)), routed: routedFamilies(record) };
@@ -161,6 +161,11 @@ export class BridgeDriver {
       this.#free(record, addresses);
       throw error;
     }
+  }
+
+  /** The default bridge's record: who asked for the network may hold one from before its range was settled. */
+  #currentDefault(present: number | undefined): NetworkRecord | Promise<NetworkRecord> {
+    return present === undefined ? this.#registry.settleDefaultBridge() : this.#registry.get("bridge");
   }
 
   /** What the container's interface is an end or a part of. */

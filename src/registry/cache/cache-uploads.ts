@@ -26,6 +26,8 @@ const expiryMs = 10 * 60_000;
 export class CacheUploads {
   readonly #store: CacheStore;
   readonly #uploads = new Map<string, Upload>();
+  /** How many uploads get their file just now. */
+  #beginning = 0;
 
   constructor(store: CacheStore) {
     this.#store = store;
@@ -89,9 +91,12 @@ export class CacheUploads {
   async #begin(request: IncomingMessage, response: ServerResponse, query: URLSearchParams, location: (rest: string) => string): Promise<void> {
     const mount = query.get("mount") ?? "";
     if (isDigest(mount) && (await this.#store.promote(mount))) return created(response, mount, location);
-    if (this.#uploads.size >= maxUploads) throw new Refusal(429, "TOOMANYREQUESTS", `there are ${maxUploads} uploads already`);
+    if (this.#uploads.size + this.#beginning >= maxUploads) throw new Refusal(429, "TOOMANYREQUESTS", `there are ${maxUploads} uploads already`);
     const id = randomBytes(16).toString("hex");
-    const { path, file } = await this.#store.beginUpload();
+    this.#beginning++;
+    const { path, file } = await this.#store.beginUpload().finally(() => {
+      this.#beginning--;
+    });
     const upload: Upload = { path, file, hash: createHash("sha256"), size: 0, busy: false, expiry: this.#expiry(id) };
     this.#uploads.set(id, upload);
     if (query.has("digest")) {
