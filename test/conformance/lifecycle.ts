@@ -1,6 +1,6 @@
 /** runtime.md: state, operations, lifecycle; and the hooks of config.md. @module */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Amendable, type Case, hook, type Lab, rewrite, set } from "./case.ts";
 
@@ -173,6 +173,19 @@ const stateCases: Case[] = [
         assert.notEqual(lab.call(["delete", id]).code, 0);
         assert.equal(lab.state(id)["status"], "running");
       }),
+  },
+  {
+    section: "runtime.md Delete",
+    must: "what the container has used and create has not made stays",
+    check: (lab) => {
+      const bundle = lab.make("busybox sleep 100", (spec) => spec.mounts.push({ destination: "/mnt", type: "bind", source: "kept", options: ["bind"] }));
+      mkdirSync(join(bundle, "kept"));
+      writeFileSync(join(bundle, "kept/file"), "");
+      const id = lab.id();
+      assert.equal(lab.create(id, bundle).code, 0, readFileSync(join(bundle, "err"), "utf8"));
+      assert.equal(lab.call(["delete", "--force", id]).code, 0);
+      for (const path of ["kept/file", "rootfs/file", "config.json"]) assert.ok(existsSync(join(bundle, path)), `${path} is gone`);
+    },
   },
   {
     section: "runtime.md Delete",

@@ -83,6 +83,27 @@ const mounting: Case[] = [
   },
   {
     section: "config.md Mounts",
+    must: "a relative destination starts at the container's root",
+    check: (lab) => lab.shows(/tmpfs/, line("/dir"), (spec) => spec.mounts.push({ destination: "dir", type: "tmpfs", source: "tmpfs" })),
+  },
+  {
+    section: "config.md Mounts",
+    must: "uidMappings without gidMappings, and the other way round, is an error",
+    check: (lab) => {
+      for (const one of ["uidMappings", "gidMappings"])
+        lab.refuses((spec) =>
+          spec.mounts.push({
+            destination: "/mnt",
+            type: "bind",
+            source: "/tmp",
+            options: ["bind"],
+            ...{ [one]: [{ containerID: 0, hostID: 100_000, size: 10 }] },
+          }),
+        );
+    },
+  },
+  {
+    section: "config.md Mounts",
     must: "a bind source that does not exist is an error",
     check: (lab) => lab.refuses((spec) => spec.mounts.push({ destination: "/mnt", type: "bind", source: "/absent", options: ["bind"] })),
   },

@@ -65,6 +65,22 @@ const cgroups: Case[] = [
       ),
   },
   {
+    section: "config-linux.md Memory",
+    must: "checkBeforeUpdate: a limit below what is used is refused, and the container goes on",
+    check: (lab) =>
+      lab.created(
+        "busybox head -c 25m /dev/zero >/dev/shm/used; echo full; exec busybox sleep 100",
+        (spec) => (spec.linux.resources = { memory: { limit: 60 << 20, swap: 60 << 20 } }),
+        (id, bundle) => {
+          assert.equal(lab.call(["start", id]).code, 0);
+          lab.until(() => readFileSync(join(bundle, "out"), "utf8").includes("full"), "the memory is used");
+          const limits = { memory: { limit: 10 << 20, swap: 10 << 20, checkBeforeUpdate: true } };
+          assert.notEqual(lab.call(["update", "--resources", "-", id], JSON.stringify(limits)).code, 0, "no error");
+          assert.equal(lab.status(id), "running");
+        },
+      ),
+  },
+  {
     section: "config-linux.md Cgroups Path",
     must: "a relative path always means the same place",
     check(lab) {
@@ -166,6 +182,38 @@ const seccomp: Case[] = [
     section: "config-linux.md Seccomp",
     must: "errnoRet with an action that has none is an error",
     check: (lab) => lab.refuses(profile({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [{ names: ["chmod"], action: "SCMP_ACT_KILL", errnoRet: 16 }] })),
+  },
+  {
+    section: "config-linux.md Seccomp",
+    must: "defaultErrnoRet with a default action that has none is an error",
+    check: (lab) => lab.refuses(profile({ defaultAction: "SCMP_ACT_KILL_PROCESS", ...{ defaultErrnoRet: 16 }, syscalls: [] })),
+  },
+  {
+    section: "config-linux.md Seccomp",
+    must: "names has at least one entry",
+    check: (lab) => lab.refuses(profile({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [{ names: [], action: "SCMP_ACT_ERRNO" }] })),
+  },
+  {
+    section: "config-linux.md Seccomp",
+    must: "listenerMetadata without a listenerPath is an error",
+    check: (lab) =>
+      lab.refuses(
+        profile({ defaultAction: "SCMP_ACT_ALLOW", ...{ listenerMetadata: "x" }, syscalls: [{ names: ["chmod", "fchmodat"], action: "SCMP_ACT_ERRNO" }] }),
+      ),
+  },
+  {
+    section: "config-linux.md Seccomp",
+    must: "listenerPath is ignored when no action is SCMP_ACT_NOTIFY",
+    check: (lab) =>
+      lab.shows(
+        /Operation not permitted/,
+        chmod,
+        profile({
+          defaultAction: "SCMP_ACT_ALLOW",
+          ...{ listenerPath: "/run/wherry-conformance-absent.sock" },
+          syscalls: [{ names: ["chmod", "fchmodat"], action: "SCMP_ACT_ERRNO" }],
+        }),
+      ),
   },
   {
     section: "config-linux.md Seccomp",

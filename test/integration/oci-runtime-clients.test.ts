@@ -167,12 +167,8 @@ describe.skipIf(!able || !has("podman"))("below podman", () => {
   const lab = new RuntimeUnderTest(wherryRuntime);
   const home = lab.directory;
   const roots = ["--root", join(home, "podman/root"), "--runroot", join(home, "podman/run"), "--storage-driver", "vfs"];
-  const podman = (...args: string[]) =>
-    spawnSync("podman", [...roots, "--runtime", wherryRuntime, "--cgroup-manager", "cgroupfs", "--events-backend", "file", ...args], {
-      encoding: "utf8",
-      timeout: 60_000,
-      cwd: "/",
-    });
+  const words = [...roots, "--runtime", wherryRuntime, "--cgroup-manager", "cgroupfs", "--events-backend", "file"];
+  const podman = (...args: string[]) => spawnSync("podman", [...words, ...args], { encoding: "utf8", timeout: 60_000, cwd: "/" });
   // podman's own defaults ask for more than a host without CAP_SYS_RESOURCE may give.
   const limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
   afterAll(() => {
@@ -190,4 +186,14 @@ describe.skipIf(!able || !has("podman"))("below podman", () => {
     expect(podman("stop", "-t", "0", "life").status).toBe(0);
     expect(podman("rm", "life").status).toBe(0);
   });
+
+  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, async () => {
+    const rootfs = join(lab.bundle(""), "rootfs");
+    const run = promisify(execFile);
+    const args = (i: number) => [...words, "run", "--rm", "--network", "none", ...limits, "--rootfs", rootfs, "echo", String(i)];
+    const outputs = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => run("podman", args(i), { timeout: 280_000, cwd: "/" })));
+    expect(outputs.map(({ stdout }) => stdout.trim())).toEqual(Array.from({ length: AT_ONCE }, (_, i) => String(i)));
+    expect(podman("ps", "-a", "-q").stdout).toBe("");
+    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(`${home}/podman/run`);
+  }, 300_000);
 });

@@ -1,34 +1,25 @@
 /** `wherry-runtime` beside a warm daemon: the same answers, computed elsewhere. That no Node is started shows by there being none. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { conformance } from "../conformance/suite.ts";
 import { RuntimeUnderTest, wherryRuntime } from "./oci-runtime.fixture.ts";
 import { until } from "./engine-setup.ts";
+import { startWarmDaemon, type WarmDaemon } from "./warm-daemon.fixture.ts";
 
 const able = process.getuid?.() === 0 && existsSync(wherryRuntime) && existsSync("/bin/busybox");
 if (!able) console.warn("skipped: the warm runtime needs root, a build and busybox-static");
 
 describe.skipIf(!able)("wherry-runtime beside a daemon", () => {
   const before = { WHERRY_HOST: process.env["WHERRY_HOST"], WHERRY_NODE: process.env["WHERRY_NODE"] };
-  let root: string;
-  let daemon: ChildProcess;
+  let daemon: WarmDaemon;
   let runtime: RuntimeUnderTest;
 
   beforeAll(async () => {
-    root = mkdtempSync(join(tmpdir(), "wherry-warm-"));
-    const execRoot = join(root, "run");
-    mkdirSync(execRoot);
-    const name = root.slice(-6).toLowerCase();
-    const roots = ["--data-root", join(root, "data"), "--exec-root", execRoot, "--host", `unix://${execRoot}/wherry.sock`];
-    daemon = spawn(join(dirname(wherryRuntime), "wherryd"), [...roots, "--bridge", `ww${name}`, "--cgroup-parent", `/wherry-warm-${name}`], {
-      stdio: "ignore",
-    });
-    await until(() => existsSync(join(execRoot, "oci/runtime.sock")), 20_000);
+    daemon = await startWarmDaemon();
     runtime = new RuntimeUnderTest(wherryRuntime);
-    process.env["WHERRY_HOST"] = `unix://${execRoot}/wherry.sock`;
+    process.env["WHERRY_HOST"] = daemon.host;
     runtime.call(["state", "nobody"]); // wakes the thread
     process.env["WHERRY_NODE"] = "/nonexistent/node";
     await until(() => runtime.call(["state", "nobody"]).stderr.includes("does not exist"), 20_000);
@@ -41,14 +32,11 @@ describe.skipIf(!able)("wherry-runtime beside a daemon", () => {
     }
     if (daemon === undefined) return;
     runtime.dispose();
-    const gone = new Promise((resolve) => daemon.once("exit", resolve));
-    daemon.kill("SIGTERM");
-    await gone;
-    rmSync(root, { recursive: true, force: true });
+    await daemon.stop();
   });
 
   it("is for nobody else: the socket's directory is closed", () => {
-    expect(statSync(join(root, "run/oci")).mode & 0o777).toBe(0o700);
+    expect(statSync(join(daemon.root, "run/oci")).mode & 0o777).toBe(0o700);
   });
 
   it("runs a bundle: its streams are the caller's, its exit code the answer, and nothing is left", () => {

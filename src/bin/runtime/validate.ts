@@ -23,10 +23,24 @@ export function validate(spec: OciSpec, facts: HostFacts): void {
   checkResources(linux.resources ?? {}, facts);
   supported(linux.intelRdt === undefined || linux.intelRdt === null, "intelRdt is not supported: no resctrl filesystem is managed by this runtime");
   checkMountLabel(linux.mountLabel ?? "", facts);
-  const withErrno = ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"];
-  for (const { action, errnoRet } of linux.seccomp?.syscalls ?? [])
-    invalid((errnoRet ?? undefined) === undefined || withErrno.includes(action), `seccomp action ${action} takes no errnoRet`);
+  checkSeccomp(linux.seccomp);
+  for (const { destination, uidMappings, gidMappings } of spec.mounts ?? [])
+    invalid(
+      (uidMappings === undefined) === (gidMappings === undefined),
+      `the mount at ${destination} has uidMappings or gidMappings; it needs both or neither`,
+    );
   checkLabels(spec.process, facts);
+}
+
+function checkSeccomp(seccomp: OciLinux["seccomp"]): void {
+  const hasErrno = (action: string) => ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"].includes(action);
+  if (!seccomp) return;
+  const { defaultAction, defaultErrnoRet, syscalls } = seccomp;
+  invalid((defaultErrnoRet ?? undefined) === undefined || hasErrno(defaultAction), `seccomp action ${defaultAction} takes no defaultErrnoRet`);
+  for (const { names, action, errnoRet } of syscalls ?? []) {
+    invalid(names.length > 0, `a seccomp rule for ${action} names no system call`);
+    invalid((errnoRet ?? undefined) === undefined || hasErrno(action), `seccomp action ${action} takes no errnoRet`);
+  }
 }
 
 function checkNamespaces(spec: OciSpec, { namespaces }: OciLinux): void {

@@ -74,7 +74,7 @@ function blkioJson(stats: CgroupStats | undefined, v1: boolean): StatsJson["blki
   return lists;
 }
 
-/** v1 has a high-water mark and a failure count, v2 neither. No limit is the host's memory. */
+/** v1 has a high-water mark and a failure count (left out while it is 0), v2 neither. No limit is the host's memory. */
 function memoryJson(stats: CgroupStats | undefined, v1: boolean, hostMemory: number): StatsJson["memory_stats"] {
   if (!stats) return {};
   const { memory } = stats;
@@ -83,7 +83,7 @@ function memoryJson(stats: CgroupStats | undefined, v1: boolean, hostMemory: num
     usage: memory.usage,
     ...(v1 ? { max_usage: memory.maxUsage } : {}),
     stats: { ...memory.stats },
-    ...(v1 ? { failcnt: memory.failcnt } : {}),
+    ...(v1 && memory.failcnt > 0 ? { failcnt: memory.failcnt } : {}),
     limit,
   };
 }
