@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -41,5 +41,24 @@ describe("the index of layers", () => {
     expect(readFileSync(path(), "utf8")).toBe('["a",2]\n');
     await index.set("z", 9);
     expect((await open()).get("z")).toBe(9);
+  });
+
+  it("is written anew before it has grown far beyond what it says", async () => {
+    const index = await open();
+    for (let n = 0; n < 2000; n++) await index.set("a", n);
+    expect(readFileSync(path(), "utf8").split("\n").length).toBeLessThan(1100);
+    expect((await open()).get("a")).toBe(1999);
+  });
+
+  it("goes when it cannot be written: what it said may be true no more", async () => {
+    const index = await open();
+    await index.set("a", 1);
+    rmSync(path());
+    symlinkSync("/dev/full", path()); // a disk without room
+    await index.set("a", 3);
+    expect(existsSync(path())).toBe(false);
+    await index.set("b", 4);
+    const again = await open();
+    expect(["a", "b"].map((name) => again.get(name))).toEqual([undefined, 4]);
   });
 });

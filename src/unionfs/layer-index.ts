@@ -3,12 +3,12 @@ import { dirname } from "node:path";
 import { errnoOf } from "#core/errors.ts";
 import { asStorageError } from "./storage-error.ts";
 
-/** Lines that say nothing any more are left in the file until there are so many more than needed. */
+/** Lines that say nothing any more are left in the file until there are so many more than twice what is needed. */
 const slack = 1000;
 
 /**
  * What thousands of small files say, once more in one file, so that a start reads one: a line of JSON for each thing put down or taken back, the last of a name counts. It is a help and no more: which names there are is
- * for the directory to say, a name that is not here is looked at there, and a line that a crash has cut is none. So nothing waits for the disk.
+ * for the directory to say, a name that is not here is looked at there, and a line that a crash has cut is none. So nothing waits for the disk, and nothing fails when it is full.
  * @typeParam T what is kept of a name, as JSON
  */
 export class LayerIndex<T> {
@@ -48,8 +48,10 @@ export class LayerIndex<T> {
   async set(name: string, value: T | undefined): Promise<void> {
     if (value === undefined && !this.#entries.has(name)) return;
     this.#remember(name, value);
-    await this.#serially(() => appendFile(this.#path, `${JSON.stringify([name, value])}\n`, { mode: 0o600 }));
-    this.#lines++;
+    await this.#serially(async () => {
+      if (++this.#lines > 2 * this.#entries.size + slack) await this.#write();
+      else await appendFile(this.#path, `${JSON.stringify([name, value])}\n`, { mode: 0o600 });
+    });
   }
 
   /** At a start: these, and no others, are there. Written anew when that is news. */
@@ -58,11 +60,14 @@ export class LayerIndex<T> {
     if (same && this.#lines <= 2 * all.size + slack) return;
     for (const name of [...this.#entries.keys()]) if (!all.has(name)) this.#entries.delete(name);
     for (const [name, value] of all) this.#entries.set(name, value);
-    await this.#serially(async () => {
-      await writeFile(`${this.#path}.tmp`, Array.from(all, (entry) => `${JSON.stringify(entry)}\n`).join(""), { mode: 0o600 });
-      await rename(`${this.#path}.tmp`, this.#path);
-    });
-    this.#lines = all.size;
+    await this.#serially(() => this.#write());
+  }
+
+  async #write(): Promise<void> {
+    const lines = Array.from(this.#entries, (entry) => `${JSON.stringify(entry)}\n`);
+    await writeFile(`${this.#path}.tmp`, lines.join(""), { mode: 0o600 });
+    await rename(`${this.#path}.tmp`, this.#path);
+    this.#lines = lines.length;
   }
 
   #remember(name: string, value: T | undefined): void {
@@ -70,13 +75,17 @@ export class LayerIndex<T> {
     else this.#entries.set(name, value);
   }
 
+  /** On a full disk the file goes, which needs no room: layers can be removed there, and the next start reads the directories. EngineError "storage" when it cannot go. */
   async #serially(work: () => Promise<void>): Promise<void> {
-    const done = this.#writing.then(work);
+    const done = this.#writing.then(work).catch(async () => {
+      await Promise.all([this.#path, `${this.#path}.tmp`].map((path) => rm(path, { force: true })));
+      this.#lines = 0;
+    });
     this.#writing = done.catch(() => undefined);
     try {
       await done;
     } catch (error) {
-      throw asStorageError(error, `writing ${this.#path}`);
+      throw asStorageError(error, `removing ${this.#path}`);
     }
   }
 }
