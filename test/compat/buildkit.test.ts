@@ -3,25 +3,19 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cliPlugin } from "./cli-plugin.ts";
 import { httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
 import { busyboxArchive } from "./images.ts";
 import { cleanEnv, eventually, ok, type Result, run } from "./run.ts";
 
-const folders = [
-  fileURLToPath(new URL("../../node_modules/.cache/cli-plugins", import.meta.url)),
-  "/usr/libexec/docker/cli-plugins",
-  "/usr/lib/docker/cli-plugins",
-];
-const plugin = (name: string) => folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
-const buildx = plugin("docker-buildx");
-const compose = plugin("docker-compose");
+const buildx = cliPlugin("docker-buildx");
+const compose = cliPlugin("docker-compose");
 const reason = whyNot() ?? (buildx === undefined ? "no docker-buildx (scripts/fetch-cli-plugins.mjs)" : undefined);
 if (reason) console.warn(`buildkit: skipped: ${reason}`);
 

@@ -1,21 +1,21 @@
 /**
- * Compose v2 (Debian's newer package, see scripts/newer-clients.sh): a project through its whole life, on wherry. It talks otherwise than
+ * Compose v2 (of a newer Debian suite, see scripts/fetch-cli-plugins.mjs): a project through its whole life, on wherry. It talks otherwise than
  * 1.29: newer API versions, networks in the create body, labels with hashes of its configuration, and events that it follows.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cliPlugin } from "./cli-plugin.ts";
 import { hasProgram, TestDaemon, whyNot } from "./daemon.ts";
 import { normal } from "./engines.ts";
 import { busyboxArchive } from "./images.ts";
 import { ok, run } from "./run.ts";
 
-const plugin = fileURLToPath(new URL("../../build/newer/usr/libexec/docker/cli-plugins/docker-compose", import.meta.url));
+const plugin = cliPlugin("docker-compose");
 const reason =
-  whyNot() ?? (hasProgram("docker") ? undefined : "no docker client") ?? (existsSync(plugin) ? undefined : "no Compose v2 (scripts/newer-clients.sh)");
+  whyNot() ?? (hasProgram("docker") ? undefined : "no docker client") ?? (plugin === undefined ? "no Compose v2 (scripts/fetch-cli-plugins.mjs)" : undefined);
 if (reason) console.warn(`Compose v2: skipped: ${reason}`);
 
 const loop = "while :; do sleep 0.1; done";
@@ -93,7 +93,7 @@ describe.skipIf(reason !== undefined)(`Compose v2${reason ? ` (skipped: ${reason
     const seen: Record<string, unknown> = {};
     const env = { DOCKER_HOST: host, COMPOSE_ANSI: "never", COMPOSE_PROGRESS: "quiet" };
     for (const [does, ...args] of job) {
-      const { code, stdout, stderr } = await run([plugin, "-p", "shop", "--project-directory", directory, ...args], { env, timeoutMs: 90_000 });
+      const { code, stdout, stderr } = await run([plugin!, "-p", "shop", "--project-directory", directory, ...args], { env, timeoutMs: 90_000 });
       const lines = normal(stripVTControlCharacters(stdout).replaceAll(directory, "<directory>"))
         .split("\n")
         .filter((line) => line.trim() !== "");
