@@ -355,7 +355,7 @@ static void read_frame(struct client *c) {
     size_t need = FRAME_HEAD;
     if (c->have >= FRAME_HEAD) {
       uint32_t length = get_u32(c->frame);
-      if (length < 5 || length + 4 > sizeof c->frame) {
+      if (length < 5 || length > sizeof c->frame - 4) {
         client_drop(c);
         return;
       }

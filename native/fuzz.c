@@ -146,7 +146,7 @@ static void serve_names(const uint8_t *data, size_t size) {
   for (ssize_t at = 0; at < n;) {
     if (n - at < FRAME_HEAD) abort();
     uint32_t length = get_u32(got + at);
-    if (length < 5 || length + 4 > n - at || got[at + 4] != F_QUERY) abort();
+    if (length < 5 || length > n - at - 4 || got[at + 4] != F_QUERY) abort();
     at += length + 4;
   }
   sink += (uint64_t)send(engine[1], data, part, MSG_DONTWAIT | MSG_NOSIGNAL);

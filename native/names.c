@@ -112,7 +112,7 @@ static void end_stream(int i) {
 
 static void read_datagrams(void) {
   for (int i = 0; i < 32 && N->engine >= 0 && N->credit > 0; i++) {
-    struct sockaddr_in from;
+    struct sockaddr_in from = {0};
     socklen_t length = sizeof from;
     /* One byte more than is taken: what is longer is no query. */
     uint8_t *at = chunk + FRAME_HEAD + HEAD;
@@ -208,7 +208,7 @@ static void read_engine(void) {
   size_t at = 0;
   while (N->engine >= 0 && N->have - at >= FRAME_HEAD) {
     uint32_t length = get_u32(N->in + at);
-    if (length < 5 || length + 4 > sizeof N->in) {
+    if (length < 5 || length > sizeof N->in - 4) {
       drop_engine();
       return;
     }
