@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -22,6 +23,23 @@ const recovered = () =>
   );
 
 const openStdin = { openStdin: true, stdinOnce: false } as const;
+
+describe("a monitor's socket", () => {
+  it("takes no frame that is shorter than its head or longer than it has room for, and harms nobody by that", async () => {
+    const socketPath = join(lab.directory, "frames.sock");
+    const { link } = await lab.launch({ argv: ["cat"], stdio: openStdin, request: { socketPath } });
+    for (const length of [0, 4, 2 ** 20, 2 ** 31, 2 ** 32 - 5, 2 ** 32 - 4, 2 ** 32 - 1]) {
+      const frame = Buffer.alloc(64, 1);
+      frame.writeUInt32LE(length);
+      const socket = connect(socketPath).on("error", () => undefined); // it is closed with what was sent unread
+      socket.write(frame);
+      await new Promise((closed) => socket.resume().on("close", closed));
+    }
+    expect(isAlive(link.monitorPid)).toBe(true);
+    await link.kill(9);
+    expect((await link.exited).signal).toBe(9);
+  });
+});
 
 describe("a monitor in waiting", () => {
   const network = (pid: number | "self") => readlinkSync(`/proc/${pid}/ns/net`);
