@@ -1,22 +1,12 @@
 /** Files here → a tar. @module */
 import { createReadStream } from "node:fs";
 import { lstat, readdir, readFile, readlink } from "node:fs/promises";
+import { deviceNumbers, fileType } from "#core/file-stat.ts";
 import { endBlocks, formatHeader, padding, type WriteEntry } from "#unionfs/tar/writer.ts";
 import { explainFileError } from "./options/file-error.ts";
 import { splitEntry } from "./cp-paths.ts";
 
-type Stat = Awaited<ReturnType<typeof statOf>>;
-
 const statOf = (path: Buffer) => lstat(path, { bigint: true });
-
-function typeOf(stat: Stat): WriteEntry["type"] | undefined {
-  if (stat.isFile()) return "file";
-  if (stat.isDirectory()) return "dir";
-  if (stat.isSymbolicLink()) return "symlink";
-  if (stat.isFIFO()) return "fifo";
-  if (stat.isCharacterDevice()) return "char";
-  return stat.isBlockDevice() ? "block" : undefined; // a socket means nothing without its listener
-}
 
 /** What is left out: `path` (UTF-8) is relative to the tree's root. A directory that is left out is not looked into. */
 export type Skip = (path: string, isDirectory: boolean) => boolean;
@@ -44,11 +34,10 @@ async function* entry(path: Buffer, name: string, reading: Reading): AsyncGenera
   const stat = await statOf(path).catch((error: unknown) => {
     throw explainFileError(error, "lstat", path.toString());
   });
-  const type = typeOf(stat);
+  const type = fileType(stat);
   if (type === undefined) return;
   const below = Buffer.from(name.slice(root.length).replace(/^\//, ""), "latin1").toString("utf8");
   if (below !== "" && skip(below, type === "dir")) return;
-  const device = stat.rdev;
   const header: WriteEntry = {
     name,
     type,
@@ -58,9 +47,7 @@ async function* entry(path: Buffer, name: string, reading: Reading): AsyncGenera
     gid: Number(stat.gid),
     size: type === "file" ? Number(stat.size) : 0,
     mtimeNs: stat.mtimeNs,
-    // As glibc's makedev(3) packs them.
-    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn)),
-    minor: Number((device & 0xffn) | ((device >> 12n) & ~0xffn)),
+    ...deviceNumbers(stat.rdev),
     xattrs: [],
   };
   const key = `${stat.dev}:${stat.ino}`;

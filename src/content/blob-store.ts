@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { type BlobDigest, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import type { ContentStore } from "./mod.ts";
 
 const defaultReadLimit = 4 * 1024 * 1024;
@@ -38,7 +39,7 @@ class BlobStore implements ContentStore {
       return (await stat(this.#path(digest))).size;
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return undefined;
-      throw storageError(error, `blob ${digest}`);
+      throw asStorageError(error, `blob ${digest}`);
     }
   }
 
@@ -75,7 +76,7 @@ class BlobStore implements ContentStore {
       return written;
     } catch (error) {
       await rm(temporary, { force: true });
-      throw storageError(error, `writing ${expected ?? "a blob"}`);
+      throw asStorageError(error, `writing ${expected ?? "a blob"}`);
     }
   }
 
@@ -83,7 +84,7 @@ class BlobStore implements ContentStore {
     try {
       await unlink(this.#path(digest));
     } catch (error) {
-      if (errnoOf(error) !== "ENOENT") throw storageError(error, `removing blob ${digest}`);
+      if (errnoOf(error) !== "ENOENT") throw asStorageError(error, `removing blob ${digest}`);
     }
   }
 
@@ -109,7 +110,7 @@ class BlobStore implements ContentStore {
       return await open(this.#path(digest), "r");
     } catch (error) {
       if (errnoOf(error) === "ENOENT") throw new EngineError("not-found", `blob ${digest} not found`);
-      throw storageError(error, `blob ${digest}`);
+      throw asStorageError(error, `blob ${digest}`);
     }
   }
 }
@@ -133,12 +134,4 @@ async function receive(path: string, data: Uint8Array | AsyncIterable<Uint8Array
 async function syncDirectory(path: string): Promise<void> {
   await using directory = await open(path, "r");
   await directory.sync();
-}
-
-/** System errors become EngineErrors; a full disk says so. */
-function storageError(error: unknown, what: string): unknown {
-  const errno = errnoOf(error);
-  if (error instanceof EngineError || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
 }

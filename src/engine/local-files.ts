@@ -1,10 +1,11 @@
 /** A directory of this host as a build's context: walked by each build, read only where a file is new or has changed. @module */
 import { randomUUID } from "node:crypto";
-import { constants, type Stats } from "node:fs";
+import { constants } from "node:fs";
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import { IgnoreRules } from "#build/frontend/ignore-file.ts";
 import type { FileSender, SentEntry } from "#build/solver/synced-tree.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { deviceNumbers, fileType } from "#core/file-stat.ts";
 
 /** So many files are looked at, and read, at once. */
 const atOnce = 32;
@@ -51,9 +52,8 @@ export class LocalFiles implements FileSender {
       const stats = await Promise.all(paths.map((path) => statOf(path).catch(failed("lstat", path))));
       for (const [i, stat] of stats.entries()) {
         const [path, child] = [paths[i]!, names[at + i]!.toString("latin1")]; // as long as the list of stats
-        const type = typeOf(stat);
+        const type = fileType(stat);
         const below = name === "" ? child : `${name}/${child}`;
-        // A socket means nothing without its listener.
         if (type === undefined) continue;
         const ignored = !this.#rules.empty && this.#rules.ignores(Buffer.from(below, "latin1").toString("utf8"));
         if (ignored && !(type === "dir" && this.#rules.hasExceptions)) continue;
@@ -79,9 +79,7 @@ export class LocalFiles implements FileSender {
       size: type === "file" ? Number(size) : 0,
       mtimeNs,
       target: type === "symlink" ? (await readlink(path, { encoding: "buffer" }).catch(failed("readlink", path))).toString("latin1") : "",
-      // As glibc's makedev(3) packs them.
-      major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn)),
-      minor: Number((rdev & 0xffn) | ((rdev >> 12n) & ~0xffn)),
+      ...deviceNumbers(rdev),
       xattrs: [],
       version: versionOf(stat),
       ...(type === "file" && first !== undefined ? { sameAs: first } : {}),
@@ -117,17 +115,6 @@ const clockStepNs = 50_000_000n;
 function versionOf({ size, mtimeNs, ctimeNs, dev, ino }: BigStats): string {
   const settled = BigInt(Date.now()) * 1_000_000n - ctimeNs > clockStepNs;
   return `${size} ${mtimeNs} ${ctimeNs} ${dev}:${ino}${settled ? "" : ` ${randomUUID()}`}`;
-}
-
-function typeOf(
-  stat: Pick<Stats, "isFile" | "isDirectory" | "isSymbolicLink" | "isFIFO" | "isCharacterDevice" | "isBlockDevice">,
-): SentEntry["type"] | undefined {
-  if (stat.isFile()) return "file";
-  if (stat.isDirectory()) return "dir";
-  if (stat.isSymbolicLink()) return "symlink";
-  if (stat.isFIFO()) return "fifo";
-  if (stat.isCharacterDevice()) return "char";
-  return stat.isBlockDevice() ? "block" : undefined;
 }
 
 function failed(what: string, path: Buffer): (error: unknown) => never {

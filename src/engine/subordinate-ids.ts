@@ -1,10 +1,5 @@
-/**
- * /etc/subuid and /etc/subgid: ranges of ids that belong to somebody without being users.
- * @module
- * @see subuid(5)
- */
-import { readFile } from "node:fs/promises";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError } from "#core/errors.ts";
+import { textIfThere } from "#linux/text-if-there.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
 import type { IdMappings } from "#namespace/id-mappings.ts";
 import { parseGroup, parsePasswd } from "#runtime/users.ts";
@@ -40,9 +35,8 @@ export async function readSubordinateIds(user: readonly string[], group: readonl
 
 async function textOf(path: string): Promise<string> {
   try {
-    return await readFile(path, "utf8");
+    return await textIfThere(path);
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return "";
     throw new EngineError("storage", `cannot read ${path}: ${(error as Error).message}`, { cause: error });
   }
 }

@@ -90,9 +90,9 @@ export class ImageCatalog {
     this.#isLoaded = true;
   }
 
-  /** Before {@link find}: reads the image that is asked for, when that has not been done. */
+  /** Before {@link find}, unless all are loaded: reads the image that is asked for, when that has not been done. */
   async prepare(nameOrId: string): Promise<void> {
-    const id = this.#isLoaded ? undefined : this.lookup(nameOrId);
+    const id = this.lookup(nameOrId);
     if (id !== undefined) await this.#need(id);
   }
 

@@ -2,6 +2,7 @@ import { mkdir, open, readFile, rename, rm, unlink, writeFile } from "node:fs/pr
 import { join } from "node:path";
 import { type BlobDigest, type Digest, type ImageID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 
 /** A manifest that a registry has for an image. The blob lies in the content store. */
@@ -82,7 +83,7 @@ async function readState(path: string): Promise<ImageState> {
     bytes = await readFile(path);
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return { images: new Map(), references: new Map(), pending: new Set() };
-    throw storageError(error, path);
+    throw asStorageError(error, path);
   }
   const fields = new JsonFields(parseJson(bytes, path), path);
   if (fields.number("version") !== 1)
@@ -120,9 +121,9 @@ async function writeState(directory: string, state: ImageState): Promise<void> {
   try {
     await replaceState(directory, state);
   } catch (error) {
-    if (errnoOf(error) !== "ENOSPC" || !(await removeReserve(directory))) throw storageError(error, join(directory, "images.json"));
+    if (errnoOf(error) !== "ENOSPC" || !(await removeReserve(directory))) throw asStorageError(error, join(directory, "images.json"));
     await replaceState(directory, state).catch((again: unknown) => {
-      throw storageError(again, join(directory, "images.json"));
+      throw asStorageError(again, join(directory, "images.json"));
     });
   }
 }
@@ -133,7 +134,7 @@ async function makeReserve(directory: string): Promise<void> {
   } catch (error) {
     if (errnoOf(error) === "EEXIST") return;
     // A disk that is full already: what was written of the reserve is no use.
-    if (errnoOf(error) !== "ENOSPC") throw storageError(error, directory);
+    if (errnoOf(error) !== "ENOSPC") throw asStorageError(error, directory);
     await removeReserve(directory);
   }
 }
@@ -144,7 +145,7 @@ async function removeReserve(directory: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return false;
-    throw storageError(error, directory);
+    throw asStorageError(error, directory);
   }
 }
 
@@ -160,12 +161,4 @@ async function replaceState(directory: string, state: ImageState): Promise<void>
   await rename(`${path}.tmp`, path);
   await using folder = await open(directory, "r");
   await folder.sync();
-}
-
-/** System errors become EngineErrors; a full disk says so. */
-export function storageError(error: unknown, what: string): unknown {
-  const errno = errnoOf(error);
-  if (error instanceof EngineError || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
 }

@@ -1,6 +1,7 @@
 /** The API's calls with one kind of error, whichever way they go. @module */
 import type { Duplex, Readable } from "node:stream";
 import { type ApiCallOptions, type ApiClient, ApiError, ConnectionError } from "#api/client/mod.ts";
+import { decodeLines } from "#api/types/ndjson.ts";
 import { EngineError, type ErrorCode } from "#core/errors.ts";
 
 /** What a status means where the server (docker's, say) gives no code of its own. */
@@ -101,14 +102,8 @@ export class Calls {
   /** Objects of a reply that has one on each line. A line that is an error is thrown. */
   async *lines<T>(method: string, path: string, options: ApiCallOptions = {}): AsyncGenerator<T, void, undefined> {
     const body = await this.stream(method, path, options);
-    let rest = "";
     try {
-      for await (const chunk of body as AsyncIterable<Buffer>) {
-        const lines = (rest + chunk.toString("utf8")).split("\n");
-        rest = lines.pop() ?? "";
-        for (const line of lines) if (line.trim() !== "") yield parseLine<T>(line);
-      }
-      if (rest.trim() !== "") yield parseLine<T>(rest);
+      for await (const value of decodeLines(body as AsyncIterable<Uint8Array>)) yield checkedLine<T>(value);
     } catch (error) {
       throw asEngineError(error, options.signal);
     } finally {
@@ -129,8 +124,8 @@ export class Calls {
   }
 }
 
-function parseLine<T>(line: string): T {
-  const value = JSON.parse(line) as T & { readonly error?: string };
+function checkedLine<T>(line: unknown): T {
+  const value = line as T & { readonly error?: string };
   if (typeof value.error === "string") throw new EngineError("internal", value.error);
   return value; // the caller names the line's type
 }

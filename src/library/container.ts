@@ -1,9 +1,10 @@
 /** A container in a program's hands. @module */
-import { Readable, type Duplex } from "node:stream";
+import type { Readable } from "node:stream";
 import type { ChangeItem, ContainerInspect, TopResult, WaitResult } from "#api/types/container-json.ts";
 import type { StatsJson } from "#api/types/stats-json.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { framePieces } from "#core/stream-frame.ts";
+import { abort, asStream, unixSeconds, unlessGone } from "./arguments.ts";
 import type { Calls } from "./calls.ts";
 
 /** For calls that a program may lose interest in. */
@@ -50,14 +51,13 @@ export interface RunningProgram {
   exitCode(options?: Abortable): Promise<number>;
 }
 
-const seconds = (date: Date | undefined): string | undefined => (date === undefined ? undefined : (date.getTime() / 1000).toFixed(3));
+/** What a connection carries, by stream. */
+function pieces(stream: AsyncIterable<Uint8Array>, framed: boolean): RunningProgram["output"] {
+  return framed ? framePieces(stream) : rawPieces(stream);
+}
 
-/** What a hijacked connection carries, by stream. */
-function pieces(stream: Duplex, framed: boolean): RunningProgram["output"] {
-  if (framed) return framePieces(stream as AsyncIterable<Uint8Array>);
-  return (async function* raw() {
-    for await (const data of stream as AsyncIterable<Uint8Array>) yield { stream: "stdout", data } as const;
-  })();
+async function* rawPieces(source: AsyncIterable<Uint8Array>): RunningProgram["output"] {
+  for await (const data of source) yield { stream: "stdout", data };
 }
 
 /**
@@ -76,7 +76,7 @@ export class Container implements AsyncDisposable {
   }
 
   inspect({ signal }: Abortable = {}): Promise<ContainerInspect> {
-    return this.#calls.json("GET", this.#path("json"), { ...(signal && { signal }) });
+    return this.#calls.json("GET", this.#path("json"), abort(signal));
   }
 
   /** Starting what runs already is no error. */
@@ -126,12 +126,11 @@ export class Container implements AsyncDisposable {
   /** By lines, as they were written. */
   async *logs(options: LogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
     const { follow = false, tail, since, until, signal } = options;
-    const query = { stdout: true, stderr: true, follow, tail: tail ?? "all", since: seconds(since), until: seconds(until) };
+    const query = { stdout: true, stderr: true, follow, tail: tail ?? "all", since: unixSeconds(since), until: unixSeconds(until) };
     const { Config } = await this.inspect({ signal });
-    const body = await this.#calls.stream("GET", this.#path("logs"), { query, ...(signal && { signal }) });
-    const parts = Config.Tty ? rawPieces(body) : framePieces(body as AsyncIterable<Uint8Array>);
+    const body = await this.#calls.stream("GET", this.#path("logs"), { query, ...abort(signal) });
     try {
-      yield* linesOf(parts);
+      yield* linesOf(pieces(body, !Config.Tty));
     } catch (error) {
       throw signal?.aborted ? signal.reason : error;
     } finally {
@@ -148,7 +147,6 @@ export class Container implements AsyncDisposable {
 
   /** Starts a program in the container. */
   async spawn(command: readonly string[], { env, user, workdir, privileged, signal }: ExecOptions = {}): Promise<RunningProgram> {
-    const abort = signal && { signal };
     const body = {
       AttachStdin: true,
       AttachStdout: true,
@@ -159,14 +157,14 @@ export class Container implements AsyncDisposable {
       ...(workdir === undefined ? {} : { WorkingDir: workdir }),
       ...(privileged === undefined ? {} : { Privileged: privileged }),
     };
-    const { Id } = await this.#calls.json<{ Id: string }>("POST", this.#path("exec"), { body, ...abort });
-    const { stream, framed } = await this.#calls.hijack("POST", `/exec/${Id}/start`, { body: { Detach: false, Tty: false }, ...abort });
+    const { Id } = await this.#calls.json<{ Id: string }>("POST", this.#path("exec"), { body, ...abort(signal) });
+    const { stream, framed } = await this.#calls.hijack("POST", `/exec/${Id}/start`, { body: { Detach: false, Tty: false }, ...abort(signal) });
     stream.on("error", () => undefined); // who reads the output gets it
     return {
       stdin: stream,
       output: pieces(stream, framed),
       exitCode: async (options = {}) => {
-        const ended = await this.#calls.json<WaitResult>("POST", `/wherry/exec/${Id}/wait`, { ...(options.signal && { signal: options.signal }) });
+        const ended = await this.#calls.json<WaitResult>("POST", `/wherry/exec/${Id}/wait`, abort(options.signal));
         return ended.StatusCode;
       },
     };
@@ -175,7 +173,7 @@ export class Container implements AsyncDisposable {
   /** The container's own streams, from now on. Before {@link start} nothing is lost. */
   async attach({ signal }: Abortable = {}): Promise<Pick<RunningProgram, "stdin" | "output">> {
     const query = { stream: true, stdin: true, stdout: true, stderr: true };
-    const { stream, framed } = await this.#calls.hijack("POST", this.#path("attach"), { query, ...(signal && { signal }) });
+    const { stream, framed } = await this.#calls.hijack("POST", this.#path("attach"), { query, ...abort(signal) });
     return { stdin: stream, output: pieces(stream, framed) };
   }
 
@@ -191,36 +189,31 @@ export class Container implements AsyncDisposable {
 
   /** One reading. */
   stats({ signal }: Abortable = {}): Promise<StatsJson> {
-    return this.#calls.json("GET", this.#path("stats"), { query: { stream: false, "one-shot": true }, ...(signal && { signal }) });
+    return this.#calls.json("GET", this.#path("stats"), { query: { stream: false, "one-shot": true }, ...abort(signal) });
   }
 
   top({ signal }: Abortable = {}): Promise<TopResult> {
-    return this.#calls.json("GET", this.#path("top"), { ...(signal && { signal }) });
+    return this.#calls.json("GET", this.#path("top"), abort(signal));
   }
 
   /** What differs from the image. */
   changes({ signal }: Abortable = {}): Promise<readonly ChangeItem[]> {
-    return this.#calls.json("GET", this.#path("changes"), { ...(signal && { signal }) });
+    return this.#calls.json("GET", this.#path("changes"), abort(signal));
   }
 
   /** A path of the container as a tar whose entries begin with the path's last component. */
   readArchive(path: string, { signal }: Abortable = {}): Promise<Readable> {
-    return this.#calls.stream("GET", this.#path("archive"), { query: { path }, ...(signal && { signal }) });
+    return this.#calls.stream("GET", this.#path("archive"), { query: { path }, ...abort(signal) });
   }
 
   /** Unpacks a tar (perhaps compressed) in a directory of the container. */
   async writeArchive(path: string, tar: Uint8Array | AsyncIterable<Uint8Array>, { signal }: Abortable = {}): Promise<void> {
-    const body = tar instanceof Uint8Array ? Readable.from([tar], { objectMode: false }) : tar;
-    await this.#calls.json("PUT", this.#path("archive"), { query: { path }, body, ...(signal && { signal }) });
+    await this.#calls.json("PUT", this.#path("archive"), { query: { path }, body: asStream(tar), ...abort(signal) });
   }
 
   /** With its anonymous volumes. Removing what is gone is no error. */
   async remove({ force = false, signal }: Abortable & { readonly force?: boolean } = {}): Promise<void> {
-    try {
-      await this.#calls.json("DELETE", `/containers/${this.id}`, { query: { force, v: true }, ...(signal && { signal }) });
-    } catch (error) {
-      if (!isEngineError(error, "not-found")) throw error;
-    }
+    await unlessGone(this.#calls.json("DELETE", `/containers/${this.id}`, { query: { force, v: true }, ...abort(signal) }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -232,20 +225,16 @@ export class Container implements AsyncDisposable {
   }
 
   #wait(condition: string, signal: AbortSignal | undefined): Promise<WaitResult> {
-    return this.#calls.json("POST", this.#path("wait"), { query: { condition }, ...(signal && { signal }) });
+    return this.#calls.json("POST", this.#path("wait"), { query: { condition }, ...abort(signal) });
   }
 
   async #verb(verb: string, query: Readonly<Record<string, string | number | undefined>>, signal: AbortSignal | undefined): Promise<void> {
     try {
-      await this.#calls.json("POST", this.#path(verb), { query, ...(signal && { signal }) });
+      await this.#calls.json("POST", this.#path(verb), { query, ...abort(signal) });
     } catch (error) {
       if (!isEngineError(error, "not-modified")) throw error;
     }
   }
-}
-
-async function* rawPieces(source: AsyncIterable<Uint8Array>): RunningProgram["output"] {
-  for await (const data of source) yield { stream: "stdout", data };
 }
 
 /** All of it as text. */

@@ -1,12 +1,13 @@
 /** An engine in a program's hands: in this process, or a daemon's. @module */
 import { randomBytes } from "node:crypto";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import type { ContainerSummary } from "#api/types/container-json.ts";
 import type { DeleteItem, ImageInspect, ImageSummary } from "#api/types/image-json.ts";
 import type { ProgressLine } from "#api/types/progress.ts";
 import type { EventJson, NetworkJson, SystemInfoJson, VersionJson, VolumeJson, VolumeListJson } from "#api/types/system-json.ts";
 import { sessionLabel } from "#core/session-label.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
+import { abort, asStream, unixSeconds, unlessGone } from "./arguments.ts";
 import type { Calls } from "./calls.ts";
 import { type Abortable, Container, gather, type Output } from "./container.ts";
 import { type ContainerOptions, createBody } from "./run-options.ts";
@@ -64,18 +65,7 @@ export interface NetworkHandle extends AsyncDisposable {
   remove(options?: Abortable): Promise<void>;
 }
 
-const abort = (signal: AbortSignal | undefined): { readonly signal?: AbortSignal } => (signal === undefined ? {} : { signal });
 const json = (value: object | undefined): string | undefined => (value === undefined ? undefined : JSON.stringify(value));
-const unixSeconds = (date: Date | undefined): string | undefined => (date === undefined ? undefined : (date.getTime() / 1000).toFixed(3));
-
-/** Ends of a connection take what nobody else has. */
-async function unlessGone(work: Promise<unknown>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (!isEngineError(error, "not-found")) throw error;
-  }
-}
 
 /** A probe for "healthy" of an image that has none. Often at first, so that the wait is short. */
 const portProbe = (port: string) => ({ test: { tcp: port }, intervalMs: 200, timeoutMs: 1000, retries: 30, startPeriodMs: 120_000 }) as const;
@@ -349,8 +339,4 @@ export class Engine implements AsyncDisposable {
   async #progress(method: string, path: string, options: Parameters<Calls["json"]>[2], onProgress: ((line: ProgressLine) => void) | undefined): Promise<void> {
     for await (const line of this.#calls.lines<ProgressLine>(method, path, options)) onProgress?.(line);
   }
-}
-
-function asStream(bytes: Uint8Array | AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  return bytes instanceof Uint8Array ? Readable.from([bytes], { objectMode: false }) : bytes;
 }

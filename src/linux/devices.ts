@@ -4,6 +4,7 @@
  */
 import { lstat, readdir, stat } from "node:fs/promises";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { deviceNumbers } from "#core/file-stat.ts";
 
 export interface DeviceNode {
   /** Path that the container shall see. */
@@ -19,17 +20,11 @@ export interface DeviceNode {
   readonly gid: number;
 }
 
-/** glibc's dev_t. @see makedev(3) */
-function numbersOf(rdev: number): { major: number; minor: number } {
-  const dev = BigInt(rdev);
-  return { major: Number(((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xfffff000n)), minor: Number((dev & 0xffn) | ((dev >> 12n) & 0xffffff00n)) };
-}
-
 async function nodeAt(hostPath: string, path: string, follow: boolean): Promise<DeviceNode | undefined> {
   const info = await (follow ? stat(hostPath) : lstat(hostPath));
   const type = info.isCharacterDevice() ? "c" : info.isBlockDevice() ? "b" : undefined;
   if (type === undefined) return undefined;
-  return { path, hostPath, type, ...numbersOf(info.rdev), fileMode: info.mode & 0o7777, uid: info.uid, gid: info.gid };
+  return { path, hostPath, type, ...deviceNumbers(BigInt(info.rdev)), fileMode: info.mode & 0o7777, uid: info.uid, gid: info.gid };
 }
 
 /** Not handed on: what a container has of its own. */

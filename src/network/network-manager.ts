@@ -5,10 +5,11 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { EndpointConfig, PortBinding } from "#core/container-config.ts";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError } from "#core/errors.ts";
 import { systemClock } from "#core/clock.ts";
 import { newId } from "#core/ids.ts";
 import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
+import { textIfThere } from "#linux/text-if-there.ts";
 import type { Helper, MonitorLink } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { addressesOf, BridgeDriver, confinedTo, ordinalOf, routedFamilies } from "./bridge/bridge-driver.ts";
@@ -564,11 +565,7 @@ function bareEndpoint({ Name, Id }: NetworkRecord, { endpoint }: JoinRequest): E
 async function forwardingMark(dataRoot: string): Promise<ForwardingMark> {
   const path = join(dataRoot, "network", "ip-forward");
   const boot = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
-  const stored = await readFile(path, "utf8").catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") return "";
-    throw error;
-  });
-  const [storedBoot, ...families] = stored.trim().split(" ");
+  const [storedBoot, ...families] = (await textIfThere(path)).trim().split(" ");
   return {
     turnedOn: storedBoot === boot ? ([4, 6] as const).filter((family) => families.includes(String(family))) : [],
     remember: async (turnedOn) => await writeFile(path, `${[boot, ...turnedOn].join(" ")}\n`, { mode: 0o600 }),

@@ -2,14 +2,13 @@ import { constants, copyFile } from "node:fs/promises";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { type ByteString, toByteString, toBytes } from "./bytes.ts";
 import { withPathBelow } from "./open-below.ts";
+import { isZero } from "./zeros.ts";
 
 /** A tree that is open, and the directory it is rooted at. */
 export interface OpenTree {
   readonly tree: FileTree;
   readonly directory: string;
 }
-
-const zeros = Buffer.alloc(64 * 1024);
 
 /**
  * Copies everything below one directory into another, empty one: hard links among the files, devices, owners, xattrs and times of nanoseconds too. Data is shared with the
@@ -75,12 +74,4 @@ async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileM
     }
   }
   await to.tree.closeFile(meta);
-}
-
-function isZero(chunk: Uint8Array): boolean {
-  for (let at = 0; at < chunk.byteLength; at += zeros.length) {
-    const part = chunk.subarray(at, at + zeros.length);
-    if (Buffer.compare(part, zeros.subarray(0, part.byteLength)) !== 0) return false;
-  }
-  return true;
 }

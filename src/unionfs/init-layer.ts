@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Helper } from "#linux/helper.ts";
-import { asStorageError } from "./storage-error.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { addMountPoints } from "./mount-points.ts";
 import { UnionView } from "./union-view.ts";
 

@@ -9,7 +9,7 @@ import type { Helper } from "#linux/helper.ts";
 import { removeTogether } from "#linux/remove-together.ts";
 import { type ErofsFiles, erofsForms } from "./erofs/receiver.ts";
 import { LayerIndex } from "./layer-index.ts";
-import { asStorageError } from "./storage-error.ts";
+import { asStorageError } from "#core/storage-error.ts";
 
 /** What `layer.json` says of a committed layer. */
 interface LayerJson {

@@ -1,7 +1,8 @@
-import { appendFile, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { errnoOf } from "#core/errors.ts";
-import { asStorageError } from "./storage-error.ts";
+import { Slots } from "#core/slots.ts";
+import { asStorageError } from "#core/storage-error.ts";
+import { textIfThere } from "#linux/text-if-there.ts";
 
 /** Lines that say nothing any more are left in the file until there are so many more than twice what is needed. */
 const slack = 1000;
@@ -15,7 +16,8 @@ export class LayerIndex<T> {
   readonly #path: string;
   readonly #entries: Map<string, T>;
   #lines: number;
-  #writing: Promise<unknown> = Promise.resolve();
+  /** One change of the file after the other. */
+  readonly #turn = new Slots(1);
 
   private constructor(path: string, entries: Map<string, T>, lines: number) {
     this.#path = path;
@@ -76,14 +78,20 @@ export class LayerIndex<T> {
   }
 
   /** On a full disk the file goes, which needs no room: layers can be removed there, and the next start reads the directories. EngineError "storage" when it cannot go. */
-  async #serially(work: () => Promise<void>): Promise<void> {
-    const done = this.#writing.then(work).catch(async () => {
-      await Promise.all([this.#path, `${this.#path}.tmp`].map((path) => rm(path, { force: true })));
-      this.#lines = 0;
+  #serially(work: () => Promise<void>): Promise<void> {
+    return this.#turn.run(async () => {
+      try {
+        await work();
+      } catch {
+        await this.#drop();
+      }
     });
-    this.#writing = done.catch(() => undefined);
+  }
+
+  async #drop(): Promise<void> {
     try {
-      await done;
+      for (const path of [this.#path, `${this.#path}.tmp`]) await rm(path, { force: true });
+      this.#lines = 0;
     } catch (error) {
       throw asStorageError(error, `removing ${this.#path}`);
     }
@@ -92,9 +100,8 @@ export class LayerIndex<T> {
 
 async function textOf(path: string): Promise<string> {
   try {
-    return await readFile(path, "utf8");
+    return await textIfThere(path);
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return "";
     throw asStorageError(error, `reading ${path}`);
   }
 }

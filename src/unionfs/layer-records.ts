@@ -7,7 +7,7 @@ import { errnoOf } from "#core/errors.ts";
 import { bootId } from "./boot-id.ts";
 import { LayerIndex } from "./layer-index.ts";
 import { writeDurably } from "./layer-directory.ts";
-import { asStorageError } from "./storage-error.ts";
+import { asStorageError } from "#core/storage-error.ts";
 
 const syncedFile = "synced";
 

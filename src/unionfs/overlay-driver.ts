@@ -15,7 +15,7 @@ import { MergedChains, mergedFile } from "./erofs/merged-chains.ts";
 import type { ArchiveReceiver, DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
 import { openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
-import { asStorageError } from "./storage-error.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { treeUsage } from "./usage.ts";
 import { makeInitLayer } from "./init-layer.ts";
 import { linkTree } from "./copy-tree.ts";

@@ -6,6 +6,7 @@ import { isOverlayXattr } from "./overlay-format.ts";
 import { readAhead, type SmallFile, smallBytes } from "./read-ahead.ts";
 import type { Xattr } from "./tar/entry.ts";
 import { endBlocks, formatHeader, padding, type WriteEntry } from "./tar/writer.ts";
+import { zeros } from "./zeros.ts";
 
 /** Something to put into a tar: an entry of a tree (its content is read at `stat.path`), or that a name is gone. */
 export type TarSource =
@@ -124,8 +125,6 @@ async function* writeFile(path: ByteString, file: OpenedFile, onChanged: (messag
   for (; missing > 0; missing -= Math.min(missing, zeros.length)) yield { kind: "data", bytes: zeros.subarray(0, missing) };
   yield meta(padding(size));
 }
-
-const zeros = Buffer.alloc(64 * 1024);
 
 /** What opening a path says that is no regular file any more: nothing, a directory, something else, or below a file. */
 const gone = ["ENOENT", "EISDIR", "EINVAL", "ENOTDIR", "ELOOP"];

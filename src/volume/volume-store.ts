@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { newId } from "#core/ids.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 import { type LocalBacking, parseLocalOptions } from "./local-options.ts";
@@ -117,7 +118,7 @@ class LocalVolumes implements VolumeStore {
       await rename(join(this.#root, name), join(this.#root, newName));
       await syncDirectory(this.#root);
     } catch (error) {
-      throw storageError(error, `rename ${name}`);
+      throw asStorageError(error, `rename ${name}`);
     }
     this.#volumes.delete(name);
     const old = join(this.#root, name, "_data");
@@ -130,7 +131,7 @@ class LocalVolumes implements VolumeStore {
     } catch (error) {
       if (errnoOf(error) === "ENOENT")
         throw new EngineError("not-found", `volume ${name}: its directory ${this.get(name).Mountpoint} does not exist`, { cause: error });
-      throw storageError(error, `volume ${name}`);
+      throw asStorageError(error, `volume ${name}`);
     }
   }
 
@@ -171,7 +172,7 @@ class LocalVolumes implements VolumeStore {
       await syncDirectory(this.#root);
     } catch (error) {
       await this.#throwAway(name);
-      throw storageError(error, `create ${name}`);
+      throw asStorageError(error, `create ${name}`);
     }
     this.#volumes.set(name, record);
     return record;
@@ -184,7 +185,7 @@ class LocalVolumes implements VolumeStore {
       await rename(join(this.#root, name), join(this.#root, ".trash", target));
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return;
-      throw storageError(error, `remove ${name}`);
+      throw asStorageError(error, `remove ${name}`);
     }
     this.#delete(target);
   }
@@ -224,7 +225,7 @@ async function readRecord(directory: string, name: string): Promise<VolumeRecord
     bytes = await readFile(path);
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return undefined;
-    throw storageError(error, path);
+    throw asStorageError(error, path);
   }
   const fields = new JsonFields(parseJson(bytes, path), path);
   if (fields.number("version") !== 1)
@@ -254,12 +255,4 @@ async function writeDurably(path: string, text: string): Promise<void> {
 async function syncDirectory(path: string): Promise<void> {
   await using directory = await open(path, "r");
   await directory.sync();
-}
-
-/** System errors become EngineErrors; a full disk says so. */
-function storageError(error: unknown, what: string): unknown {
-  const errno = errnoOf(error);
-  if (error instanceof EngineError || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
 }

@@ -19,7 +19,6 @@ const deviations: readonly Deviation[] = [
   { where: /^POST \/containers\/\{id\}\/wait 200$/, problem: /^\.Reason: not described$/, why: "ours: why a container ended, in one line" },
   { where: /^GET \/images\/\{name\}\/json 200$/, problem: /^\.ContainerConfig: not described$/, why: "docs/compat.md: docker-compose 1.29 reads it" },
   { where: /^GET \/events 200$/, problem: /^\.(status|id|from): not described$/, why: "docker sends these below 1.52; the description has forgotten them" },
-  { where: /^POST \/images\/\{name\}\/push 200$/, problem: /^\.(id|aux): not described$/, why: "docker sends both; the description has forgotten them" },
   { where: /^POST \/images\/create 503$/, problem: /^status 503 is not described$/, why: "ours: it is the registry that does not answer; docker says 500" },
   {
     where: /^POST \/images\/(create|\{name\}\/push) 200$/,

@@ -5,6 +5,7 @@
 import { chmod, chown, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, isAbsolute, normalize } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { Slots } from "#core/slots.ts";
 import { asObject, wrongType } from "#api/types/fields.ts";
 import type { Right, ScopedSocketJson } from "#api/types/socket-json.ts";
 import type { Log } from "./router.ts";
@@ -27,7 +28,7 @@ export class ScopedSockets {
   readonly #options: ScopedSocketsOptions;
   readonly #open = new Map<string, { readonly socket: ScopedSocketJson; readonly close: () => Promise<void> }>();
   /** One change after the other. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turn = new Slots(1);
 
   constructor(options: ScopedSocketsOptions) {
     this.#options = options;
@@ -62,7 +63,7 @@ export class ScopedSockets {
   /** @throws EngineError "invalid", "conflict" */
   create(body: unknown): Promise<ScopedSocketJson> {
     const socket = parseSocket(body);
-    return this.#inTurn(async () => {
+    return this.#turn.run(async () => {
       if (this.#open.has(socket.Name)) throw new EngineError("conflict", `there is a socket ${socket.Name} already`);
       if (this.list().some(({ Path }) => Path === socket.Path)) throw new EngineError("conflict", `there is a socket at ${socket.Path} already`);
       if (this.#open.size >= maxSockets) throw new EngineError("conflict", `there are ${maxSockets} sockets already`);
@@ -75,7 +76,7 @@ export class ScopedSockets {
 
   /** Its clients are cut off. @throws EngineError "not-found" */
   remove(name: string): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turn.run(async () => {
       const found = this.#open.get(name);
       if (found === undefined) throw new EngineError("not-found", `no such socket: ${name}`);
       this.#open.delete(name);
@@ -88,12 +89,6 @@ export class ScopedSockets {
   /** Ends listening; they stay remembered. */
   async close(): Promise<void> {
     await Promise.all([...this.#open.values()].map(({ close }) => close()));
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.#last.then(work);
-    this.#last = next.catch(() => undefined); // whoever asked is told
-    return next;
   }
 
   async #listen(socket: ScopedSocketJson): Promise<() => Promise<void>> {

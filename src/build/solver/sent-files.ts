@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writ
 import { join } from "node:path";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
+import { isZero } from "#unionfs/zeros.ts";
 import type { ByteString } from "./source-tree.ts";
 
 /** Where a file's content lies, and its digest. */
@@ -22,15 +23,6 @@ interface Block {
 }
 
 const blockBytes = 1024 * 1024;
-const zeros = Buffer.alloc(64 * 1024);
-
-function isZero(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.byteLength; at += zeros.length) {
-    const part = bytes.subarray(at, at + zeros.length);
-    if (zeros.compare(part, 0, part.byteLength, 0, part.byteLength) !== 0) return false;
-  }
-  return true;
-}
 
 /** What no build needs may take this much, or as much as what is needed, before all of it goes. Bytes. */
 const maxGarbage = 64 * 1024 * 1024;

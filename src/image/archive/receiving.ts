@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { storageError } from "../image-database.ts";
+import { asStorageError } from "#core/storage-error.ts";
 
 /** `<dataRoot>/image/ingest`: archives while they arrive, a directory each. */
 export class Receiving {
@@ -26,7 +26,7 @@ export class Receiving {
       await mkdir(directory, { mode: 0o700 });
     } catch (error) {
       this.#open.delete(name);
-      throw storageError(error, "receiving the archive");
+      throw asStorageError(error, "receiving the archive");
     }
     return {
       directory,

@@ -7,7 +7,7 @@ import { EngineError } from "#core/errors.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { TarEntry } from "#unionfs/tar/entry.ts";
 import { TarReader } from "#unionfs/tar/reader.ts";
-import { storageError } from "../image-database.ts";
+import { asStorageError } from "#core/storage-error.ts";
 
 /** An archive of a hundred images with a hundred layers, in the oldest format, has fewer. */
 const maxEntries = 100_000;
@@ -159,7 +159,7 @@ async function onDisk<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    throw storageError(error, "receiving the archive");
+    throw asStorageError(error, "receiving the archive");
   }
 }
 

@@ -1,6 +1,7 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "#core/errors.ts";
+import { textIfThere } from "#linux/text-if-there.ts";
 
 /** A repository of the host's apt. */
 export interface AptSource {
@@ -15,7 +16,7 @@ export interface AptSource {
  */
 export async function findMirror(suite: string, etc = "/etc"): Promise<string | undefined> {
   const sources = (await readSources(join(etc, "apt"))).filter(({ components }) => components.includes("main"));
-  const release = Object.fromEntries((await readIfThere(join(etc, "os-release"))).split("\n").map((line) => line.replaceAll('"', "").split("=", 2)));
+  const release = Object.fromEntries((await textIfThere(join(etc, "os-release"))).split("\n").map((line) => line.replaceAll('"', "").split("=", 2)));
   const own = release.ID === "debian" ? String(release.VERSION_CODENAME) : undefined;
   return (sources.find(({ suites }) => suites.includes(suite)) ?? sources.find(({ suites }) => own !== undefined && suites.includes(own)))?.uri;
 }
@@ -24,7 +25,7 @@ async function readSources(directory: string): Promise<AptSource[]> {
   const parts = (await listIfThere(join(directory, "sources.list.d"))).sort().map((name) => join(directory, "sources.list.d", name));
   const sources: AptSource[] = [];
   for (const path of [join(directory, "sources.list"), ...parts]) {
-    const text = await readIfThere(path);
+    const text = await textIfThere(path);
     sources.push(...(path.endsWith(".sources") ? parseDeb822(text) : parseOneLine(text)));
   }
   return sources.filter(({ uri }) => /^https?:\/\//.test(uri));
@@ -56,15 +57,6 @@ export function parseDeb822(text: string): AptSource[] {
 
 function words(text: string | undefined): string[] {
   return (text ?? "").split(/\s+/).filter((word) => word !== "");
-}
-
-async function readIfThere(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return "";
-    throw error;
-  }
 }
 
 async function listIfThere(path: string): Promise<string[]> {

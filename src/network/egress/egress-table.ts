@@ -23,7 +23,7 @@ import {
   nftBatch,
   ofDevice,
 } from "#linux/netlink/nftables.ts";
-import { type Address, addressBytes, type Family } from "../ip-address.ts";
+import { type Address, addressBytes, addressOf, type Family } from "../ip-address.ts";
 import type { Box, Opening } from "./egress-rules.ts";
 
 /** An endpoint whose calls are limited. */
@@ -205,7 +205,7 @@ export function forgetMessages(table: string, list: readonly Learned[]): Netlink
 export function learnedOf(family: Family, set: "learned" | "learnedAny", key: Uint8Array, until: number): Learned | undefined {
   const length = family === 4 ? 4 : 16;
   if (key.length !== 2 * length + (set === "learned" ? 8 : 0)) return undefined;
-  const address = (at: number): Address => ({ family, value: key.subarray(at, at + length).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n) });
+  const address = (at: number): Address => addressOf(key.subarray(at, at + length));
   const rest = key.subarray(2 * length);
   const opening = set === "learned" ? { protocol: rest[0] ?? 0, port: (rest[4] ?? 0) * 256 + (rest[5] ?? 0) } : undefined;
   return { source: address(0), destination: address(length), opening, until };

@@ -7,7 +7,7 @@ import { systemClock } from "#core/clock.ts";
 import { type Helper, PlanError } from "#linux/helper.ts";
 import { bytes, concat, decodeAttributes, u8, u32be, uint16be, uint32be } from "#linux/netlink/attributes.ts";
 import { decodeMessages, encodeMessages, NETLINK_NETFILTER, type NetlinkMessage, NLM_F } from "#linux/netlink/message.ts";
-import type { Address } from "../ip-address.ts";
+import { type Address, addressOf } from "../ip-address.ts";
 
 const NFNL_SUBSYS_ULOG = 4;
 const MESSAGE = { PACKET: 0, CONFIG: 1 } as const;
@@ -54,10 +54,7 @@ function parsePacket(packet: Uint8Array): RefusedPacket | undefined {
   if ((version !== 4 && version !== 6) || packet.length < head || head < 20) return undefined;
   const protocol = packet[version === 4 ? 9 : 6] ?? 0;
   const [at, length] = version === 4 ? [12, 4] : [8, 16];
-  const address = (from: number): Address => ({
-    family: version,
-    value: packet.subarray(from, from + length).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n),
-  });
+  const address = (from: number): Address => addressOf(packet.subarray(from, from + length));
   const port = PORTS.has(protocol) && packet.length >= head + 4 ? (packet[head + 2] ?? 0) * 256 + (packet[head + 3] ?? 0) : undefined;
   return { source: address(at), destination: address(at + length), protocol, port };
 }

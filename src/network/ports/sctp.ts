@@ -2,9 +2,9 @@
  * Whether this kernel has SCTP. A published port of a protocol that no container can listen to is refused.
  * @module
  */
-import { readFile } from "node:fs/promises";
 import { release } from "node:os";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError } from "#core/errors.ts";
+import { textIfThere } from "#linux/text-if-there.ts";
 
 let known: boolean | undefined;
 
@@ -18,15 +18,6 @@ export async function requireSctp(): Promise<void> {
 /** A module that is not loaded yet is loaded by the first socket. */
 async function hasSctp(): Promise<boolean> {
   const modules = `/lib/modules/${release()}`;
-  const [protocols, builtin, loadable] = await Promise.all(["/proc/net/protocols", `${modules}/modules.builtin`, `${modules}/modules.dep`].map(textOf));
+  const [protocols, builtin, loadable] = await Promise.all(["/proc/net/protocols", `${modules}/modules.builtin`, `${modules}/modules.dep`].map(textIfThere));
   return /^SCTP/m.test(protocols ?? "") || /\/sctp\.ko/.test(builtin ?? "") || /\/sctp\.ko/.test(loadable ?? "");
-}
-
-async function textOf(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return "";
-    throw error;
-  }
 }

@@ -14,6 +14,7 @@ import { copyFile, type FileHandle, link, mkdir, open, readdir, readFile, rename
 import { join } from "node:path";
 import { type BlobDigest, type Digest, digestOf, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 import type { BlobKeeper } from "../downloads.ts";
 
@@ -72,7 +73,7 @@ export class CacheStore implements BlobKeeper {
         file = await open(path, "r");
       } catch (error) {
         if (errnoOf(error) === "ENOENT") continue;
-        throw storageError(error, `blob ${digest}`);
+        throw asStorageError(error, `blob ${digest}`);
       }
       const { size, mtimeMs } = await file.stat();
       if (kind === "blobs" && Date.now() - mtimeMs > touchMs) await file.utimes(new Date(), new Date());
@@ -100,7 +101,7 @@ export class CacheStore implements BlobKeeper {
       await this.#linkOrCopy(path, this.#blob("blobs", digest));
     } catch (error) {
       if (errnoOf(error) === "EEXIST") return;
-      throw storageError(error, `keeping blob ${digest}`);
+      throw asStorageError(error, `keeping blob ${digest}`);
     }
     this.#bytes += (await stat(path)).size;
     if (this.#bytes > this.#options.maxBytes) await this.evict();
@@ -115,7 +116,7 @@ export class CacheStore implements BlobKeeper {
         await this.#linkOrCopy(this.#blob(kind, digest), path);
         return true;
       } catch (error) {
-        if (errnoOf(error) !== "ENOENT") throw storageError(error, `blob ${digest}`);
+        if (errnoOf(error) !== "ENOENT") throw asStorageError(error, `blob ${digest}`);
       }
     }
     return false;
@@ -140,7 +141,7 @@ export class CacheStore implements BlobKeeper {
       return true;
     } catch (error) {
       if (errnoOf(error) === "EEXIST") return true;
-      if (errnoOf(error) !== "ENOENT") throw storageError(error, `keeping blob ${digest}`);
+      if (errnoOf(error) !== "ENOENT") throw asStorageError(error, `keeping blob ${digest}`);
       return (await stat(path).catch(ifMissing(undefined))) !== undefined;
     }
   }
@@ -177,7 +178,7 @@ export class CacheStore implements BlobKeeper {
     } catch (error) {
       // Not there, or damaged: asked for anew.
       if (errnoOf(error) === "ENOENT" || error instanceof EngineError) return undefined;
-      throw storageError(error, `tag ${tag} of ${repository}`);
+      throw asStorageError(error, `tag ${tag} of ${repository}`);
     }
   }
 
@@ -196,7 +197,7 @@ export class CacheStore implements BlobKeeper {
       return (await readFile(join(this.#directoryOf(repository), "types", hexOf(digest)), "latin1")).slice(0, 256) || undefined;
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return undefined;
-      throw storageError(error, `manifest ${digest}`);
+      throw asStorageError(error, `manifest ${digest}`);
     }
   }
 
@@ -212,7 +213,7 @@ export class CacheStore implements BlobKeeper {
       return names.flatMap((name) => (name.endsWith(".json") ? [name.slice(0, -5)] : [])).sort();
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return [];
-      throw storageError(error, `tags of ${repository}`);
+      throw asStorageError(error, `tags of ${repository}`);
     }
   }
 
@@ -222,7 +223,7 @@ export class CacheStore implements BlobKeeper {
     for (const hex of await readdir(join(this.#options.directory, "repositories"))) {
       const name = await readFile(join(this.#options.directory, "repositories", hex, "name"), "utf8").catch((error: unknown) => {
         if (errnoOf(error) === "ENOENT") return undefined; // being made
-        throw storageError(error, "the cache's repositories");
+        throw asStorageError(error, "the cache's repositories");
       });
       if (name !== undefined) names.push(name);
     }
@@ -292,7 +293,7 @@ export class CacheStore implements BlobKeeper {
       await rename(temporary, path);
     } catch (error) {
       await rm(temporary, { force: true });
-      throw storageError(error, "writing to the cache");
+      throw asStorageError(error, "writing to the cache");
     }
   }
 
@@ -318,11 +319,4 @@ function ifMissing<T>(value: T): (error: unknown) => T {
     if (errnoOf(error) === "ENOENT") return value;
     throw error;
   };
-}
-
-function storageError(error: unknown, what: string): unknown {
-  const errno = errnoOf(error);
-  if (error instanceof EngineError || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) return error;
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `${what}: ${reason}`, { cause: error, details: { errno } });
 }

@@ -1,7 +1,7 @@
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { setImmediate as pause } from "node:timers/promises";
 import type { LayerImage } from "#linux/layer-image.ts";
-import { asStorageError } from "../storage-error.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { isOverlayXattr, isWhiteout, opaqueXattr } from "../overlay-format.ts";
 import { DEVICE_SLOT, DEVICE_TABLE_OFFSET, NULL_BLOCK, SUPER_OFFSET } from "./format.ts";
 import { type ErofsNode, imageSteps } from "./image.ts";

@@ -3,7 +3,7 @@ import { copyFile, type FileHandle, link, open, stat, writeFile } from "node:fs/
 import { join } from "node:path";
 import { errnoOf } from "#core/errors.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
-import { asStorageError } from "../storage-error.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import type { ArchiveReceiver } from "../mod.ts";
 import { type ErofsForm, MetadataTree } from "./metadata-tree.ts";
 

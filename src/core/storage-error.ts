@@ -1,4 +1,4 @@
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError, errnoOf } from "./errors.ts";
 
 /** System errors become EngineErrors; a full disk says so. */
 export function asStorageError(error: unknown, what: string): unknown {
