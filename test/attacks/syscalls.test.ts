@@ -58,6 +58,7 @@ describe.skipIf(needs !== undefined)("system calls", () => {
         const [arch, bit] = entries[entry as keyof typeof entries];
         const args = entry === "i386" ? minusOne.map((n) => BigInt.asUintN(32, n)) : minusOne;
         // uretprobe and uprobe (since 6.14) pass every filter: the kernel itself put them into the program, elsewhere they are SIGILL.
+        if (entry === "i386" && answer === "absent") continue; // this kernel has no such entry
         if (entry === "x86_64" && (number === "335" || number === "336")) continue;
         const { result } = runFilter(program, { nr: Number(number) | bit, arch, args });
         const refused = { 327681: "EPERM", 327718: "ENOSYS" }[result];
