@@ -1,4 +1,4 @@
-/** The layers of one image: all downloads run, the lowest layer that is whole enough is unpacked. @module */
+/** The layers of one image: all downloads run, and layers are unpacked while they arrive, several at once where the storage driver allows it. @module */
 import { statfs } from "node:fs/promises";
 import type { ChainID, Digest } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
@@ -38,29 +38,30 @@ async function fetchAll(pulling: Pulling, missing: readonly Missing[], source: R
   const abort = new AbortController();
   const signal = pulling.signal === undefined ? abort.signal : AbortSignal.any([pulling.signal, abort.signal]);
   const downloads = missing.map(({ descriptor }) => ctx.downloads.begin(descriptor, source));
-  let applied = 0;
-  let applying: Promise<void> = Promise.resolve();
+  const applied = new Set<Download>();
+  const applyAndClose = async (layer: Missing, download: Download) => {
+    await applyShared({ ...pulling, signal }, layer, download);
+    applied.add(download);
+    await download.close({ keep: false });
+    onEvent({ kind: "layer", id: layer.descriptor.digest, state: "complete" });
+  };
+  let applying: Promise<void>[] = [];
   let keep = true;
   try {
     if (signal.aborted) throw new EngineError("cancelled", "context canceled", { cause: signal.reason });
     for (const [i, download] of downloads.entries()) reportDownload(missing[i]!.descriptor, download, onEvent);
     // A download that fails ends the pull at once, also when a lower layer is still being unpacked; so does who gives up.
     const failed = rejectedBy(downloads, signal);
-    for (const [i, layer] of missing.entries()) {
-      applying = applyShared({ ...pulling, signal }, layer, downloads[i]!);
-      await Promise.race([applying, failed]);
-      applied = i + 1;
-      await downloads[i]!.close({ keep: false });
-      onEvent({ kind: "layer", id: layer.descriptor.digest, state: "complete" });
-    }
+    applying = missing.map((layer, i) => applyAndClose(layer, downloads[i]!));
+    await Promise.race([Promise.all(applying), failed]);
   } catch (error) {
     abort.abort(error);
-    await applying.catch(() => undefined); // told by what is thrown here
+    await Promise.allSettled(applying); // told by what is thrown here
     // What cannot be unpacked is of no use to the next pull either.
     keep = !isEngineError(error, "corrupt") && !isEngineError(error, "unsupported");
     throw error;
   } finally {
-    await Promise.all(downloads.map((download, i) => download.close({ keep: keep && i >= applied })));
+    await Promise.all(downloads.filter((download) => !applied.has(download)).map((download) => download.close({ keep })));
   }
 }
 
@@ -74,20 +75,24 @@ function rejectedBy(downloads: readonly Download[], signal: AbortSignal): Promis
   return failed;
 }
 
-/** Two pulls that need the same layer unpack it once. */
+/** Two pulls that need the same layer unpack it once. Called for the layers of an image from the bottom. */
 async function applyShared(pulling: Pulling, layer: Missing, download: Download): Promise<void> {
   const { ctx, signal } = pulling;
   await ctx.applying.run(layer.chain, signal, (shared) => applyLayer({ ...pulling, signal: shared }, layer, download));
 }
 
 async function applyLayer({ ctx, onEvent, signal }: Pulling, { descriptor, diffId, parent }: Missing, download: Download): Promise<void> {
+  // Asked for before anything is waited for: whoever this layer may have to wait for has asked before.
+  using turn = ctx.layerThreads.turn();
+  const below = parent === undefined ? undefined : ctx.applying.running(parent);
   const limit = await unpackLimit(ctx, descriptor.size);
-  const plain = ctx.layerThreads.inflate(download, { expected: diffId, signal, onConsumed: reportExtraction(download, descriptor, onEvent) });
+  const plain = turn.inflate(download, { expected: diffId, signal, onConsumed: reportExtraction(download, descriptor, onEvent) });
   const tar = bounded(plain, limit, descriptor);
   try {
     await ctx.layers.apply(parent, tar, {
       expected: diffId,
       verified: true,
+      ...(below === undefined ? {} : { below }),
       // Not compressed: what arrived is the layer's very archive. It is waited for, and taken over where the driver keeps archives.
       ...(descriptor.digest === diffId && ctx.layers.driver.receive !== undefined ? { file: await whole(download) } : {}),
       ...(signal === undefined ? {} : { signal }),

@@ -23,6 +23,11 @@ export class SharedWork<T> {
     });
   }
 
+  /** The end of what runs under this key, for who needs it and does not keep it going. */
+  running(key: string): Promise<T> | undefined {
+    return this.#running.get(key)?.result;
+  }
+
   #begin(key: string, begin: (signal: AbortSignal) => Promise<T>): Shared<T> {
     const abort = new AbortController();
     const shared: Shared<T> = { callers: 0, abort, result: begin(abort.signal) };

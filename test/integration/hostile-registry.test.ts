@@ -433,6 +433,49 @@ describe.runIf(isRoot)("a registry that", () => {
     await engine.images.remove(`${name}:${at}`, { force: true, prune: true });
   });
 
+  test("layers are unpacked before the ones below have come; two pulls that share the lowest ones do not wait for each other in a circle", async () => {
+    const [short, long] = [next(), next()];
+    // More than a thread's ring holds follows what has to be looked up below.
+    const layers = Array.from({ length: 6 }, (_, i) => {
+      const files = [
+        { name: `f${i}`, data: "" },
+        ...(i === 0 ? [] : [{ name: `.wh.f${i - 1}`, data: "" }]),
+        { name: `data${i}`, data: randomBytes(3e6).toString("latin1") },
+      ];
+      const tar = tarOf(files);
+      return { blob: gzipSync(tar, { level: 1 }), diffId: sha256(tar) };
+    });
+    registry.image(short, layers.slice(0, 3));
+    registry.image(long, layers);
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    const [lowest] = layers;
+    registry.tricks.push(async (_q, _r, path) => {
+      if (path === blobPath(lowest!.blob)) await held;
+      return false;
+    });
+    const [shortStates, states] = [new Map<string, string>(), new Map<string, string>()];
+    const noting = (into: Map<string, string>) => (event: PullEvent) => {
+      if (event.kind === "layer") into.set(event.id, event.state);
+    };
+    const stop = new AbortController();
+    const given = engine.images.pull({ reference: `${name}:${short}` }, noting(shortStates), stop.signal).then(
+      () => "done",
+      (error: EngineError) => error.code,
+    );
+    // The second is being unpacked while nothing of the first is there.
+    await expect.poll(() => shortStates.get(sha256(layers[1]!.blob)), { timeout: 20_000 }).toBe("extracting");
+    const pulled = engine.images.pull({ reference: `${name}:${long}` }, noting(states));
+    await expect.poll(() => states.get(sha256(layers[5]!.blob)), { timeout: 20_000 }).toBe("downloaded");
+    stop.abort();
+    expect(await given).toBe("cancelled");
+    expect(states.get(sha256(lowest!.blob))).not.toBe("complete");
+    release();
+    await pulled;
+    expect([...states.values()]).toEqual(layers.map(() => "complete"));
+    await engine.images.remove(`${name}:${long}`, { force: true, prune: true });
+  });
+
   test("a pull that is given up leaves what it has; the next one asks for the rest only", async () => {
     const at = next();
     const big = layerOf(Array.from({ length: 40_000 }, () => Math.random().toString(36)).join(""));

@@ -68,33 +68,33 @@ describe("layer threads", () => {
     const consumed: number[] = [];
     const packed = gzipSync(plain);
     const options = { expected, onConsumed: (bytes: number) => void consumed.push(bytes) };
-    expect((await collect(threads.inflate(await there(packed), options))).equals(plain)).toBe(true);
+    expect((await collect(threads.turn().inflate(await there(packed), options))).equals(plain)).toBe(true);
     expect(consumed.at(-1)).toBe(packed.length);
-    expect((await collect(threads.inflate(await there(plain), { expected }))).equals(plain)).toBe(true);
-    expect((await collect(threads.inflate(await there(Buffer.alloc(0)), { expected: digestOf("") }))).length).toBe(0);
+    expect((await collect(threads.turn().inflate(await there(plain), { expected }))).equals(plain)).toBe(true);
+    expect((await collect(threads.turn().inflate(await there(Buffer.alloc(0)), { expected: digestOf("") }))).length).toBe(0);
   });
 
   it("keep up with a file that grows, several at once", async () => {
     const packed = gzipSync(plain);
     const files = [new Arriving(), new Arriving(), new Arriving()];
-    const results = files.map((file) => collect(threads.inflate(file, { expected })));
+    const results = files.map((file) => collect(threads.turn().inflate(file, { expected })));
     for (let at = 0; at < packed.length; at += 100_000) for (const file of files) await file.append(packed.subarray(at, at + 100_000));
     for (const file of files) file.settle.resolve();
     for (const result of await Promise.all(results)) expect(result.equals(plain)).toBe(true);
   });
 
   it("end well only with the digest that was expected", async () => {
-    const wrong = threads.inflate(await there(gzipSync(plain)), { expected: digestOf("other") });
+    const wrong = threads.turn().inflate(await there(gzipSync(plain)), { expected: digestOf("other") });
     await expect(collect(wrong)).rejects.toMatchObject({ code: "corrupt", message: `layer has the digest ${expected}, expected ${digestOf("other")}` });
-    const short = threads.inflate(await there(gzipSync(plain).subarray(0, -10)), { expected });
+    const short = threads.turn().inflate(await there(gzipSync(plain).subarray(0, -10)), { expected });
     await expect(collect(short)).rejects.toMatchObject({ code: "corrupt", message: "gzip data is truncated" });
-    const other = threads.inflate(await there(Buffer.from("BZh91AY&SY and so on")), { expected });
+    const other = threads.turn().inflate(await there(Buffer.from("BZh91AY&SY and so on")), { expected });
     await expect(collect(other)).rejects.toThrow("bzip2"); // it is none; or this machine has no program for it
   });
 
   it("fail with what the file's transfer failed with", async () => {
     const file = new Arriving();
-    const result = collect(threads.inflate(file, { expected }));
+    const result = collect(threads.turn().inflate(file, { expected }));
     await file.append(gzipSync(plain).subarray(0, 1000));
     file.settle.reject(new Error("the connection was closed"));
     await expect(result).rejects.toThrow("the connection was closed");
@@ -104,13 +104,13 @@ describe("layer threads", () => {
     for (let round = 0; round < 3; round++) {
       const abort = new AbortController();
       const file = new Arriving();
-      const result = collect(threads.inflate(file, { expected, signal: abort.signal }));
+      const result = collect(threads.turn().inflate(file, { expected, signal: abort.signal }));
       await file.append(gzipSync(plain).subarray(0, 50_000));
       abort.abort();
       await expect(result).rejects.toMatchObject({ code: "cancelled" });
     }
     // Somebody who has read enough.
-    for (let round = 0; round < 3; round++) for await (const piece of threads.inflate(await there(gzipSync(plain)), { expected })) if (piece.length > 0) break;
-    expect((await collect(threads.inflate(await there(gzipSync(plain)), { expected }))).equals(plain)).toBe(true);
+    for (let round = 0; round < 3; round++) for await (const piece of threads.turn().inflate(await there(gzipSync(plain)), { expected })) if (piece.length > 0) break;
+    expect((await collect(threads.turn().inflate(await there(gzipSync(plain)), { expected }))).equals(plain)).toBe(true);
   });
 });

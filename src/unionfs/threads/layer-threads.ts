@@ -24,6 +24,15 @@ export interface InflateOptions {
   readonly onConsumed?: (bytes: number) => void;
 }
 
+/** One layer's turn at a thread. It ends with the last piece, or when it is disposed of. */
+export interface LayerTurn extends Disposable {
+  /**
+   * The plain bytes of a file that may be compressed; once. A piece is the caller's until it asks for the next but one: then its memory is used again.
+   * @throws EngineError corrupt (also when the bytes are not `expected`), cancelled, and what the file's `whole` rejects with
+   */
+  inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void>;
+}
+
 /** A thread holds some 10 MiB. */
 const idleMs = 3_000;
 
@@ -39,14 +48,26 @@ export class LayerThreads {
   }
 
   /**
-   * The plain bytes of a file that may be compressed. A piece is the caller's until it asks for the next but one: then its memory is used again.
-   * @throws EngineError corrupt (also when the bytes are not `expected`), cancelled, and what the file's `whole` rejects with
+   * A turn at a thread, in the order of the calls: a layer that waits for the one below it may hold a thread, as long as that one has asked before. To be disposed of.
    */
-  async *inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void> {
-    const release = await this.#slots.take();
-    let worker: Worker | undefined;
+  turn(): LayerTurn {
+    const slot = this.#slots.take();
+    let over = false;
+    const release = () => {
+      if (!over) void slot.then((giveBack) => giveBack());
+      over = true;
+    };
+    return { inflate: (file, options) => this.#inflate({ slot, release }, file, options), [Symbol.dispose]: release };
+  }
+
+  async *#inflate(
+    { slot, release }: { readonly slot: Promise<unknown>; readonly release: () => void },
+    file: GrowingFile,
+    options: InflateOptions,
+  ): AsyncGenerator<Uint8Array, void> {
+    await slot;
     try {
-      worker = this.#takeWorker();
+      const worker = this.#takeWorker();
       const job = new Job(worker, file, options);
       try {
         yield* job.pieces();
