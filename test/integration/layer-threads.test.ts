@@ -110,7 +110,8 @@ describe("layer threads", () => {
       await expect(result).rejects.toMatchObject({ code: "cancelled" });
     }
     // Somebody who has read enough.
-    for (let round = 0; round < 3; round++) for await (const piece of threads.turn().inflate(await there(gzipSync(plain)), { expected })) if (piece.length > 0) break;
+    for (let round = 0; round < 3; round++)
+      for await (const piece of threads.turn().inflate(await there(gzipSync(plain)), { expected })) if (piece.length > 0) break;
     expect((await collect(threads.turn().inflate(await there(gzipSync(plain)), { expected }))).equals(plain)).toBe(true);
   });
 });
