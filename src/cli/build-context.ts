@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { Readable } from "node:stream";
+import { contextPlace } from "#api/types/build-context.ts";
 import type { LocalContext } from "#api/types/transport.ts";
 import { IgnoreRules } from "#build/frontend/ignore-file.ts";
 import { errnoOf } from "#core/errors.ts";
@@ -38,12 +39,13 @@ export interface ContextWanted {
 /** @throws ExitError */
 export async function openContext(io: CliIo, { path, file, isDirect, named, agents }: ContextWanted): Promise<SentContext> {
   const names = Object.keys(named);
-  const isLocal = path !== "-" && !isRemote(path);
+  const place = contextPlace(path);
+  const isLocal = path !== "-" && place.kind === "path";
   if (names.length > 0 && !(isDirect && isLocal))
     throw new ExitError(1, `the build context ${names[0]} is a directory: only a local engine that builds from a directory reads it`);
   if (Object.keys(agents).length > 0 && !(isDirect && isLocal))
     throw new ExitError(1, "an SSH agent is reached only by a local engine that builds from a directory");
-  if (isRemote(path)) return { body: undefined, remote: path, dockerfile: file || "Dockerfile" };
+  if (place.kind === "url") return { body: undefined, remote: path, dockerfile: file || "Dockerfile" };
   if (path === "-") return stdinContext(io, file);
   const { root, dockerfile, bytes: text, own, ignore } = await readDirectory(io, path, file);
   const within = dockerfile === undefined ? ".." : relative(root, dockerfile);
@@ -90,10 +92,6 @@ async function checkDirectory(root: string, asked: string): Promise<void> {
     throw new ExitError(1, explainFileError(error, "stat", asked).message);
   });
   if (!found.isDirectory()) throw new ExitError(1, `unable to prepare context: context must be a directory: ${root}`);
-}
-
-function isRemote(path: string): boolean {
-  return /^(https?|git|ssh):\/\/|^github\.com\/|^[\w.-]+@[\w.-]+:/.test(path);
 }
 
 /** An archive as it is; anything else is a Dockerfile. */

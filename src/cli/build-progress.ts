@@ -1,6 +1,6 @@
 /** How a build looks: every step with its output, its time, and whether the cache answered. @module */
 import { StringDecoder } from "node:string_decoder";
-import type { BuildEventJson, StepJson } from "#api/types/build-json.ts";
+import { type BuildEventJson, type StepJson, stepTitle } from "#api/types/build-json.ts";
 import type { CliIo } from "./io.ts";
 import { write } from "./output.ts";
 
@@ -127,8 +127,8 @@ function begun(step: StepJson, since: number): Running {
   return { step, since, decoder: new StringDecoder("utf8"), lines: [], part: "", cached: false, why: undefined };
 }
 
-function titleOf({ stage, number, total, text }: StepJson): string {
-  return `[${stage === undefined ? "" : `${stage} `}${number}/${total}] ${printable(text)}`;
+function titleOf(step: StepJson): string {
+  return printable(stepTitle(step));
 }
 
 /** Whole lines of the output so far. */

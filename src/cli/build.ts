@@ -2,6 +2,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { Readable } from "node:stream";
+import { contextPlace } from "#api/types/build-context.ts";
 import type { BuildEventJson } from "#api/types/build-json.ts";
 import { decodeLines } from "#api/types/ndjson.ts";
 import type { ProgressLine } from "#api/types/progress.ts";
@@ -105,9 +106,10 @@ function namedContexts({ flags, io }: Call): { readonly directories: Readonly<Re
     const at = text.indexOf("=");
     if (at <= 0) throw new ExitError(1, `invalid context value: ${text}, expected key=value`);
     const [name, value] = [text.slice(0, at), text.slice(at + 1)];
-    if (/^(docker-image|https?|git|ssh):\/\/|^git@/.test(value)) others.push([name, value]);
-    else if (/^[a-z-]+:\/\//.test(value)) throw new ExitError(1, `invalid build context ${text}: a directory, docker-image://IMAGE or an URL is expected`);
-    else directories[name] = resolve(io.cwd, value);
+    const { kind } = contextPlace(value);
+    if (kind === "unknown") throw new ExitError(1, `invalid build context ${text}: a directory, docker-image://IMAGE or an URL is expected`);
+    if (kind === "path") directories[name] = resolve(io.cwd, value);
+    else others.push([name, value]);
   }
   return { directories, others };
 }

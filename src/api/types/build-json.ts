@@ -6,3 +6,8 @@ type Wire<Event> = { readonly [Key in keyof Event]: Event[Key] extends Uint8Arra
 
 export type BuildEventJson = Wire<BuildEvent>;
 export type StepJson = Extract<BuildEventJson, { readonly kind: "begin" }>["step"];
+
+/** How a step is called wherever a build is shown: `[build 2/5] RUN make`. */
+export function stepTitle({ stage, number, total, text }: StepJson): string {
+  return `[${stage === undefined ? "" : `${stage} `}${number}/${total}] ${text}`;
+}

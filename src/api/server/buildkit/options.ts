@@ -1,4 +1,5 @@
 /** What a client asks BuildKit's Dockerfile frontend for → what the engine builds. @module */
+import { contextPlace } from "#api/types/build-context.ts";
 import { parseBuildQuery } from "#api/types/build-query.ts";
 import { Query } from "#api/types/query.ts";
 import { EngineError } from "#core/errors.ts";
@@ -104,7 +105,7 @@ async function contextOf(
   signal: AbortSignal,
 ): Promise<BuildOptions["context"]> {
   const url = attributes["context"];
-  const remote = url !== undefined && /^([a-z]+:\/\/|github\.com\/|[\w.-]+@[\w.-]+:)/i.test(url);
+  const remote = url !== undefined && contextPlace(url).kind !== "path";
   const ownDockerfile = !remote || attributes["dockerfilekey"] !== undefined;
   const text = ownDockerfile ? await dockerfileOf(attributes, filename, session, progress, signal) : undefined;
   if (remote) {
@@ -147,20 +148,11 @@ function sentBy(session: Session, name: string): Extract<NamedContextSource, { k
 function namedContexts(attributes: Attributes, session: Session | undefined): Map<string, NamedContextSource> {
   return new Map(
     Object.entries(prefixed(attributes, "context:")).map(([name, value]): [string, NamedContextSource] => {
-      const [, scheme = "", rest = ""] = /^([a-z-]+):(.*)$/s.exec(value) ?? [];
-      switch (scheme) {
-        case "local":
-          return [name, { kind: "sent", files: sentBy(needed(session), rest) }];
-        case "docker-image":
-          return [name, { kind: "image", reference: rest.replace(/^\/\//, "") }];
-        case "http":
-        case "https":
-        case "git":
-        case "ssh":
-          return [name, { kind: "url", url: value }];
-        default:
-          throw new EngineError("unsupported", `the build context ${name} (${value.slice(0, 200)}) is of a kind that is not supported`);
-      }
+      // BuildKit's own word for files of the client's.
+      if (value.startsWith("local:")) return [name, { kind: "sent", files: sentBy(needed(session), value.slice("local:".length)) }];
+      const place = contextPlace(value);
+      if (place.kind === "image" || place.kind === "url") return [name, place];
+      throw new EngineError("unsupported", `the build context ${name} (${value.slice(0, 200)}) is of a kind that is not supported`);
     }),
   );
 }

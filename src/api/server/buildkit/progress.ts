@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { BuildEvent, StepRef } from "#build/solver/progress.ts";
+import { stepTitle } from "#api/types/build-json.ts";
+import type { BuildEvent } from "#build/solver/progress.ts";
 import { inBuildKitsWords } from "./failures.ts";
 import type { StatusResponseSchema } from "./gen/control_pb.ts";
 import { Queue } from "./queue.ts";
@@ -45,7 +46,7 @@ export class Progress {
     switch (event.kind) {
       case "begin": {
         if (quiet) return;
-        this.#running.set(step.number, this.#begin(`step ${step.number}`, titleOf(step), event.atMs));
+        this.#running.set(step.number, this.#begin(`step ${step.number}`, stepTitle(step), event.atMs));
         return;
       }
       case "cached":
@@ -65,7 +66,7 @@ export class Progress {
         this.#running.delete(step.number);
         return;
       case "failed": {
-        const failed = running ?? this.#begin(`step ${step.number}`, titleOf(step), event.atMs);
+        const failed = running ?? this.#begin(`step ${step.number}`, stepTitle(step), event.atMs);
         this.#end(failed, event.atMs, inBuildKitsWords(event.message));
         this.#running.delete(step.number);
         return;
@@ -106,10 +107,6 @@ export class Progress {
     const msg = running.logBytes > maxLogBytes ? bytesOf("[output clipped, log limit 2MiB reached]\n") : data;
     this.status.put({ logs: [{ vertex: running.digest, timestamp: timestamp(Date.now()), stream, msg }] });
   }
-}
-
-function titleOf({ stage, number, total, text }: StepRef): string {
-  return `[${stage === undefined ? "" : `${stage} `}${number}/${total}] ${text}`;
 }
 
 export function timestamp(ms: number): MessageInitShape<typeof import("@bufbuild/protobuf/wkt").TimestampSchema> & Partial<Timestamp> {

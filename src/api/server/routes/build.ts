@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import type { BuildOptions, NamedContextSource } from "#engine/mod.ts";
 import { EngineError } from "#core/errors.ts";
 import { shortId } from "#core/ids.ts";
+import { contextPlace } from "#api/types/build-context.ts";
 import { parseBuildContexts, parseBuildQuery } from "#api/types/build-query.ts";
 import { parseRegistryConfig } from "#api/types/auth.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
@@ -70,16 +71,15 @@ function contextOf({ query, body, headers, directory }: ApiRequest): BuildOption
   // Ours: a Dockerfile that is not among the files.
   const text = headers["x-wherry-dockerfile"];
   if (remote === "") return { kind: "tar", stream: body, ...(typeof text === "string" ? { dockerfile: Buffer.from(text, "base64").toString("utf8") } : {}) };
-  if (/^([a-z]+:\/\/|github\.com\/|[\w.-]+@[\w.-]+:)/i.test(remote)) return { kind: "url", url: remote };
+  if (contextPlace(remote).kind === "url") return { kind: "url", url: remote };
   throw new EngineError("invalid", `remoteURL (${remote.slice(0, 120)}) could not be recognized as URL`);
 }
 
 /** Ours: `buildcontexts`, JSON, name → `docker-image://NAME` or an URL; directories come with a caller in this process. EngineError invalid. */
 function namedContexts({ query, directory }: ApiRequest): BuildOptions["namedContexts"] {
   const given = Object.entries(parseBuildContexts(query)).map(([name, value]): [string, NamedContextSource] => {
-    const image = /^docker-image:\/\/(.+)$/.exec(value)?.[1];
-    if (image !== undefined) return [name, { kind: "image", reference: image }];
-    if (/^(https?|git|ssh):\/\/|^git@/.test(value)) return [name, { kind: "url", url: value }];
+    const place = contextPlace(value);
+    if (place.kind === "image" || place.kind === "url") return [name, place];
     throw new EngineError("invalid", `invalid build context ${name}=${value.slice(0, 200)}: a directory, docker-image://NAME or an URL is expected`);
   });
   const local = Object.entries(directory?.named ?? {}).map(([name, path]): [string, NamedContextSource] => [name, { kind: "directory", path }]);
