@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { networkingConfig } from "#api/types/host-config.ts";
 import type { EndpointConfig, HostConfig } from "#core/container-config.ts";
 import { TestEngine } from "./engine-setup.ts";
-import { inOwnHost, sh } from "./own-host.fixture.ts";
+import { hostResolvConf, inOwnHost, sh } from "./own-host.fixture.ts";
 
 /** Standard output of a program; this process goes on meanwhile. */
 function outputOf([program = "", ...args]: readonly string[]): Promise<string> {
@@ -145,12 +145,12 @@ inOwnHost(import.meta.filename, "names", ["nsenter"], () => {
         socket.write(Buffer.concat([Buffer.of(answer.length >> 8, answer.length), answer]));
       }),
     ).listen(53, "127.0.0.1");
+    const restoreResolvConf = hostResolvConf("nameserver 127.0.0.1\nsearch host.example\n");
     try {
       const outside = (id: string) => ask(id, "outside.example");
       const web = await start("web", "blue");
       const own = await start("own", "blue", {}, { Dns: ["127.0.0.2"], DnsSearch: ["corp.example"], DnsOptions: ["timeout:3"] });
       const dark = await start("dark", "dark");
-      sh("printf 'nameserver 127.0.0.1\\nsearch host.example\\n' >/run/wherry-test-resolv; mount --bind /run/wherry-test-resolv /etc/resolv.conf");
       expect(await outside(web)).toEqual(["NOERROR", ["192.0.2.1"]]);
       expect(await outside(own)).toEqual(["NOERROR", ["192.0.2.2"]]);
       expect(await outside(dark)).toEqual(["SERVFAIL", []]);
@@ -165,7 +165,7 @@ inOwnHost(import.meta.filename, "names", ["nsenter"], () => {
     } finally {
       for (const socket of udp) socket.close();
       tcp.close();
-      sh("umount /etc/resolv.conf; rm /run/wherry-test-resolv");
+      restoreResolvConf();
     }
   });
 

@@ -4,6 +4,8 @@
  * @module
  */
 import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { nativeHelper } from "../suites/native-helper.ts";
@@ -25,6 +27,18 @@ ip link set lo up
 exec "$@"`;
 
 export const sh = (command: string): string => execFileSync("sh", ["-c", command], { encoding: "utf8" });
+
+/** What this host's programs find in /etc/resolv.conf, until the function that it returns is called. */
+export function hostResolvConf(text: string): () => void {
+  const directory = mkdtempSync(join(tmpdir(), "wherry-resolv-"));
+  const file = join(directory, "resolv.conf");
+  writeFileSync(file, text);
+  sh(`mount --bind ${file} /etc/resolv.conf`);
+  return () => {
+    sh("umount /etc/resolv.conf");
+    rmSync(directory, { recursive: true });
+  };
+}
 
 /** `inner` declares the tests; `needs`: programs without which they are skipped. */
 export function inOwnHost(filename: string, title: string, needs: readonly string[], inner: () => void): void {
