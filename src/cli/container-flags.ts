@@ -4,7 +4,7 @@ import { parseBytes, parseSwapBytes } from "./options/bytes.ts";
 import { parseDuration } from "./options/duration.ts";
 import { parseMount } from "./options/mount.ts";
 import { parseNetwork } from "./options/network.ts";
-import { parseBpsDevice, parseCpus, parseIopsDevice, parseUlimit, parseWeightDevice } from "./options/resources.ts";
+import { parseBpsDevice, parseClassId, parseCpus, parseIopsDevice, parseNetworkPriority, parseUlimit, parseWeightDevice } from "./options/resources.ts";
 import { deviceRule, dnsSearch, envEntry, extraHost, ipAddress, label, link, streamName, sysctl } from "./options/validate.ts";
 
 const bytes = (names: string, help: string): Flag => one(names, help, { metavar: "bytes", initial: 0, parse: parseBytes });
@@ -31,6 +31,16 @@ export const resourceFlags: readonly Flag[] = [
   one("network-burst", "Bytes that may go at once after a pause (64k)", { metavar: "bytes" }),
   one("network-latency", "Delay every packet (10ms), where the kernel has netem", { metavar: "duration" }),
   one("network-loss", "Lose packets (0.5%), where the kernel has netem", { metavar: "percent" }),
+  one("network-classid", "Class of its packets for filters on the host (0x10001, or as tc has it 1:1), on cgroup v1 with net_cls", {
+    metavar: "class",
+    initial: 0,
+    parse: parseClassId,
+  }),
+  many("network-priority", "Priority of its packets at an interface of the host (eth0:5), on cgroup v1 with net_prio", {
+    metavar: "map",
+    parse: parseNetworkPriority,
+  }),
+  many("egress", "Whom the container may call: deny, or allow=NAME:PORT,*.NAME:PORT,RANGE,…", { metavar: "rules" }),
   int("pids-limit", "Most processes (-1: unlimited)"),
   hidden(bytes("kernel-memory", "Kernel memory limit")),
 ];
@@ -107,7 +117,6 @@ export const containerFlags: readonly Flag[] = [
   onOff("privileged", "Give all capabilities and devices"),
   many("publish,p", "Publish ports ([ip:][hostPort:]containerPort[/proto])"),
   onOff("publish-all,P", "Publish all exposed ports to free ones"),
-  many("egress", "Whom the container may call: deny, or allow=NAME:PORT,*.NAME:PORT,RANGE,…", { metavar: "rules" }),
   one("publish-host", "The host's address of published ports that name none (0.0.0.0: everybody can reach them)", { initial: "127.0.0.1" }),
   one("pull", 'When to pull the image: "always", "missing", "never"', { initial: "missing" }),
   onOff("quiet,q", "No output of the pull"),

@@ -77,6 +77,9 @@ export function resources(flags: FlagValues): Partial<ResourceConfig> {
   add("pids-limit", "PidsLimit");
   const rates = networkRates.flatMap(([flag, key]) => (flags.changed(flag) ? [[key, flags.text(flag)] as const] : []));
   if (rates.length > 0) result.WherryNetworkRate = Object.fromEntries(rates);
+  add("network-classid", "WherryNetworkClassId");
+  if (flags.changed("network-priority")) result.WherryNetworkPriorities = Object.fromEntries(flags.list<[string, number]>("network-priority"));
+  if (flags.changed("egress")) result.WherryEgress = [...flags.list("egress")];
   if (flags.changed("cgroup-conf")) result.WherryUnified = toMap([...flags.list("cgroup-conf")]);
   return result;
 }
@@ -221,7 +224,6 @@ function switches(flags: FlagValues, host: Partial<HostConfig>): void {
   if (flags.on("privileged")) host.Privileged = true;
   if (flags.on("publish-all")) host.PublishAllPorts = true;
   // Not the world, unless told so: `-p 0.0.0.0:80:80`, or for all ports at once.
-  if (flags.changed("egress")) host.WherryEgress = [...flags.list("egress")];
   if (flags.on("publish-all") || flags.list("publish").length > 0) host.WherryPublishHost = flags.text("publish-host");
   if (flags.on("read-only")) host.ReadonlyRootfs = true;
   if (flags.changed("init")) host.Init = flags.on("init");

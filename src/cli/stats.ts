@@ -92,7 +92,9 @@ async function live(call: Call): Promise<number> {
 }
 
 function render(readings: readonly Reading[], { flags }: Call): string {
-  return formatList(readings, { columns: statsColumns(flags.on("no-trunc")), format: flags.text("format"), table });
+  const limited = readings.some(({ now }) => now?.wherry_network_rate !== undefined);
+  const shown = limited ? table.replace("{{.NetIO}}", "{{.NetIO}}\t{{.NetLimit}}") : table;
+  return formatList(readings, { columns: statsColumns(flags.on("no-trunc")), format: flags.text("format"), table: shown });
 }
 
 /** Between two readings: share of one CPU, times 100. */
@@ -112,6 +114,13 @@ export function memoryUsed({ usage = 0, stats = {} }: StatsJson["memory_stats"])
 function networkText({ networks = {} }: StatsJson): string {
   const total = (field: string) => Object.values(networks).reduce((sum, counters) => sum + (counters[field] ?? 0), 0);
   return `${humanSize(total("rx_bytes"))} / ${humanSize(total("tx_bytes"))}`;
+}
+
+/** Limits into the container and out of it, and what is done to every packet. */
+export function limitText({ wherry_network_rate: limits = {} }: Pick<StatsJson, "wherry_network_rate">): string {
+  const { rate, ingress = rate, egress = rate, latency, loss } = limits;
+  const rates = ingress === undefined && egress === undefined ? [] : [`${ingress ?? "--"} / ${egress ?? "--"}`];
+  return [...rates, ...(latency === undefined ? [] : [`+${latency}`]), ...(loss === undefined ? [] : [`loss ${loss}`])].join(" ") || "--";
 }
 
 function blockText({ blkio_stats: stats }: StatsJson): string {
@@ -139,6 +148,7 @@ function statsColumns(noTrunc: boolean): Columns<Reading> {
       value: shown(({ memory_stats: memory }) => `${(memory.limit ? (memoryUsed(memory) / memory.limit) * 100 : 0).toFixed(2)}%`),
     },
     NetIO: { header: "NET I/O", value: shown(networkText) },
+    NetLimit: { header: "NET LIMIT", value: shown(limitText) },
     BlockIO: { header: "BLOCK I/O", value: shown(blockText) },
     PIDs: { header: "PIDS", value: shown((s) => String(s.pids_stats.current ?? 0)) },
   };

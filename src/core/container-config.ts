@@ -138,14 +138,18 @@ export interface ResourceConfig {
   WherryUnified?: Record<string, string>;
   /** Ours (`--network-rate` and its kin): `rate`, `ingress`, `egress`, `burst`, `latency`, `loss` as the user gave them. */
   WherryNetworkRate?: Record<string, string>;
+  /** Ours (`--network-classid`): the class that cgroup v1's net_cls marks its sockets with, 0xAAAABBBB. 0 = not set. */
+  WherryNetworkClassId?: number;
+  /** Ours (`--network-priority`): by the host's interface, what cgroup v1's net_prio gives its packets there. */
+  WherryNetworkPriorities?: Record<string, number>;
+  /** Ours (`--egress`): whom the container may call (`deny`, `allow=LIST`, or rules); nobody when it is empty. Without it, whomever its networks reach. */
+  WherryEgress?: string[];
 }
 
 /** The host's half. */
 export interface HostConfig extends ResourceConfig {
   /** Ours: the host's address of published ports that name none. Docker's is all of them, and so is ours for clients that do not say this. */
   WherryPublishHost?: string;
-  /** Ours (`--egress`): whom the container may call (`deny`, `allow=LIST`, or rules); nobody when it is empty. Without it, whomever its networks reach. */
-  WherryEgress?: string[];
   Binds: string[] | null;
   ContainerIDFile: string;
   LogConfig: LogConfig;

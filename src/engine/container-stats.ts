@@ -13,7 +13,8 @@ export async function containerStats(ctx: EngineContext, name: string): ReturnTy
     ctx.cgroups.stats(record.cgroup),
     record.hostConfig.NetworkMode === "host" ? {} : interfaceCounters(record.state.pid),
   ]);
-  return { ...counters, networks };
+  const { WherryNetworkRate: networkRate } = record.hostConfig;
+  return { ...counters, networks, ...(networkRate && { networkRate }) };
 }
 
 const fields = ["rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "", "", "", "", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped"];

@@ -122,7 +122,9 @@ export async function draftContainer(
   warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
   checkLinks(ctx, [...(hostConfig.Links ?? []), ...Object.values(networkingConfig.EndpointsConfig).flatMap(({ Links }) => Links ?? [])]);
   await takeShaping(ctx, config, hostConfig);
-  await takeEgress(ctx, config, hostConfig);
+  const label = config.Labels[EGRESS_LABEL];
+  const egress = hostConfig.WherryEgress ?? (label === undefined ? undefined : [label]);
+  if (egress !== undefined) await takeEgress(ctx, egress, hostConfig);
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const appArmorProfile = appArmorProfileOf(hostConfig, ctx.facts, ctx.appArmorDefault);
@@ -183,11 +185,8 @@ async function takeShaping(ctx: EngineContext, { Labels: labels }: ContainerConf
   host.WherryNetworkRate = { ...text };
 }
 
-/** The same of whom it may call. */
-async function takeEgress(ctx: EngineContext, { Labels: labels }: ContainerConfig, host: HostConfig): Promise<void> {
-  const label = labels[EGRESS_LABEL];
-  const given = host.WherryEgress ?? (label === undefined ? undefined : [label]);
-  if (given === undefined) return;
+/** Whom it may call: the rules one by one, into `host`. */
+export async function takeEgress(ctx: EngineContext, given: readonly string[], host: HostConfig): Promise<void> {
   const list = given.flatMap(egressList);
   parseEgress(list);
   if (host.NetworkMode !== "none") requireCable(host, "egress rules", "whose calls could be limited");

@@ -86,6 +86,12 @@ export interface ListContainersOptions {
   readonly filters: Filters;
 }
 
+/** What a running container has used; `networks`: counters by interface; `networkRate`: its limits, as they were given. */
+export interface ContainerStats extends CgroupStats {
+  readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly networkRate?: Readonly<Record<string, string>>;
+}
+
 export interface Containers {
   create(request: {
     readonly name: string | undefined;
@@ -114,7 +120,7 @@ export interface Containers {
   /** In batches, as they are read: a loop over a million single lines would spend its time in waiting. */
   logs(name: string, query: LogQuery, signal?: AbortSignal): AsyncIterable<readonly LogEntry[]>;
   top(name: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }>;
-  stats(name: string): Promise<(CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> }) | undefined>;
+  stats(name: string): Promise<ContainerStats | undefined>;
   changes(name: string): Promise<Change[]>;
   exportTree(name: string): Promise<AsyncIterable<Uint8Array>>;
   /** What a path in the container is; the last component is not followed unless "/" or "/." stands behind it. */

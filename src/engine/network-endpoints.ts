@@ -38,8 +38,14 @@ async function plug(ctx: EngineContext, record: ContainerRecord, container: Cont
   const { endpoint, ports } = await ctx.networks.plug(request, processOf(container));
   container.set({ endpoints: { ...record.endpoints, [network.Name]: endpoint }, ports: { ...record.ports, ...ports } });
   await changeFile(ctx, record, record.hostsPath, (text) => text + hostLines(record, [endpoint]));
-  if (endpoint.NameServer !== true || container.link === undefined) return;
-  await ctx.networks.serveNames(container.id, container.link, record.hostConfig.Dns);
+  if (endpoint.NameServer === true) await serveNames(ctx, container);
+}
+
+/** A running container whose network namespace has the way to its name server asks it from now on. */
+export async function serveNames(ctx: EngineContext, container: Container): Promise<void> {
+  const { record, link } = container;
+  if (link === undefined) return;
+  await ctx.networks.serveNames(container.id, link, record.hostConfig.Dns);
   const resolvConf = await resolvConfOf(ctx, record);
   await changeFile(ctx, record, record.resolvConfPath, () => resolvConf);
 }
@@ -66,7 +72,7 @@ export async function disconnect(ctx: EngineContext, network: NetworkRecord, con
   });
 }
 
-const processOf = ({ state }: Container): RunningProcess => ({ pid: state.pid, startTime: BigInt(state.startTime) });
+export const processOf = ({ state }: Container): RunningProcess => ({ pid: state.pid, startTime: BigInt(state.startTime) });
 
 /** Under which name the container was put on this network: its name, its id, or the beginning of one. */
 function keyOf({ networkingConfig }: ContainerRecord, { Name, Id }: NetworkRecord): string | undefined {

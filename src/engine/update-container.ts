@@ -4,10 +4,11 @@ import { validateRestartPolicy } from "#container/restart-policy.ts";
 import { isRunning } from "#container/state.ts";
 import type { HostConfig, ResourceConfig, RestartPolicy } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
-import { parseShaping } from "#network/mod.ts";
+import { type EndpointRecord, parseEgress, parseShaping } from "#network/mod.ts";
 import { limitsOf, slots } from "#runtime/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
-import { requireCable } from "./create-container.ts";
+import { requireCable, takeEgress } from "./create-container.ts";
+import { processOf, serveNames } from "./network-endpoints.ts";
 import { refuse, validateResources } from "./validate-resources.ts";
 
 export async function updateContainer(
@@ -30,13 +31,22 @@ export async function updateContainer(
     if (shaping !== undefined) {
       requireCable(hostConfig);
       await ctx.networks.checkShaping(shaping);
-      if (isRunning(record.state)) await ctx.networks.shape(record.id, { pid: record.state.pid, startTime: BigInt(record.state.startTime) }, shaping);
+      if (isRunning(record.state)) await ctx.networks.shape(record.id, processOf(container), shaping);
     }
-    container.set({ hostConfig });
+    if (resources.WherryEgress !== undefined) await takeEgress(ctx, resources.WherryEgress, hostConfig);
+    const named = resources.WherryEgress === undefined ? undefined : await confine(ctx, container, hostConfig);
+    container.set({ hostConfig, ...(named && { endpoints: { ...record.endpoints, [named.NetworkName]: named } }) });
+    if (named !== undefined) await serveNames(ctx, container);
     await ctx.records.save(container.record);
     publishContainerEvent(ctx, container, "update");
     return { warnings: [...new Set(warnings)] };
   });
+}
+
+/** Its calls are confined to other rules while it runs. The endpoint that it got its name server with, if only now. */
+async function confine(ctx: EngineContext, container: Container, { WherryEgress: rules = [], Dns: dns }: HostConfig): Promise<EndpointRecord | undefined> {
+  if (!isRunning(container.state)) return undefined;
+  return await ctx.networks.confine(container.id, processOf(container), { egress: parseEgress(rules), dns });
 }
 
 /** The limits as they shall be. 0 and null = not changed. @throws EngineError "invalid" with Docker's texts */
@@ -52,7 +62,8 @@ function merged({ record: { hostConfig: old } }: Container, resources: Partial<R
     refuse("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
   }
   const host: HostConfig = { ...old, ...given };
-  for (const key of ["WherryUnified", "WherryNetworkRate"] as const) if (given[key] !== undefined) host[key] = { ...old[key], ...given[key] };
+  for (const key of ["WherryUnified", "WherryNetworkRate", "WherryNetworkPriorities"] as const)
+    if (given[key] !== undefined) Object.assign(host, { [key]: { ...old[key], ...given[key] } });
   if (restartPolicy !== undefined && restartPolicy.Name !== "") {
     if (old.AutoRemove) refuse("Restart policy cannot be updated because AutoRemove is enabled for the container");
     validateRestartPolicy(restartPolicy);
@@ -82,7 +93,7 @@ function changedLimits(old: HostConfig, host: HostConfig, resources: Partial<Res
     BlkioDeviceWriteIOps: null,
   });
   const changed: ReturnType<typeof limitsOf> = {};
-  for (const key of ["memory", "cpu", "pids", "blockIO", "unified"] as const)
+  for (const key of ["memory", "cpu", "pids", "blockIO", "network", "unified"] as const)
     if (JSON.stringify(limits[key]) !== JSON.stringify(before[key])) Object.assign(changed, { [key]: limits[key] ?? {} });
   if (resources.PidsLimit !== undefined && resources.PidsLimit !== null && resources.PidsLimit <= 0) changed.pids = { limit: -1 };
   return changed;

@@ -26,11 +26,34 @@ export function validateResources(r: ResourceConfig, facts: HostFacts): string[]
     if (facts.cgroup.mode !== "v2")
       throw new EngineError("unsupported", `${file} is a file of cgroup v2, and this host has ${facts.cgroup.mode}`, { hint: "leave --cgroup-conf out" });
   }
+  validateNetworkTags(r, facts);
   if (!facts.swapAccounting && r.Memory > 0 && r.MemorySwap !== -1) {
     if (r.MemorySwap > 0) warnings.push("Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.");
     r.MemorySwap = -1;
   }
   return warnings;
+}
+
+const UINT32_MAX = 0xffff_ffff;
+
+/** Never dropped with a warning: filters of the host's rely on them. */
+function validateNetworkTags({ WherryNetworkClassId: classId = 0, WherryNetworkPriorities: priorities = {} }: ResourceConfig, { cgroup }: HostFacts): void {
+  if (classId < 0 || classId > UINT32_MAX) refuse(`invalid network class ${classId}: want 0 to 0xffffffff`);
+  for (const [name, priority] of Object.entries(priorities))
+    if (!/^[^\s/:]{1,15}$/.test(name) || priority < 0 || priority > UINT32_MAX)
+      refuse(`invalid network priority ${name.slice(0, 60)}:${priority}: want an interface of the host and 0 to 4294967295`);
+  const needs = (controller: string, what: string) => {
+    if (cgroup.v1[controller] !== undefined) return;
+    const why = cgroup.mode === "v2" ? "cgroup v2 has no such controller" : "that hierarchy of cgroup v1 is not mounted";
+    throw new EngineError("unsupported", `${what} needs the controller ${controller}: ${why}`, {
+      hint:
+        cgroup.mode === "v2"
+          ? "bandwidth is limited by --network-rate"
+          : `mount it and start the engine again: mount -t cgroup -o ${controller} none DIRECTORY`,
+    });
+  };
+  if (classId > 0) needs("net_cls", "a network class");
+  if (Object.keys(priorities).length > 0) needs("net_prio", "a network priority");
 }
 
 function validateMemory(r: ResourceConfig): void {

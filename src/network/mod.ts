@@ -113,6 +113,15 @@ export interface NetworkManager {
   checkEgress(): Promise<void>;
   /** Changes the limits of a running container's bandwidth, on all of its bridge networks. */
   shape(containerId: string, target: RunningProcess, shaping: Shaping): Promise<void>;
+  /**
+   * Confines a running container to other egress rules, on all of its networks at once, or for the first time. Connections that are open stay so. Resolves to the
+   * endpoint that it got a name server with, if only now: `serveNames` is next.
+   */
+  confine(
+    containerId: string,
+    target: RunningProcess,
+    rules: { readonly egress: EgressRules; readonly dns: readonly string[] | null },
+  ): Promise<EndpointRecord | undefined>;
   /** Frees addresses, ports and rules of a container; idempotent. */
   leave(containerId: string): Promise<void>;
   /** resolv.conf content for a container (host's resolvers, or options given). */

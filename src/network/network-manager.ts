@@ -62,7 +62,7 @@ interface Member {
   /** Bridge networks only. */
   publication: Publication | undefined;
   /** With egress rules. */
-  readonly confined: Confined | undefined;
+  confined: Confined | undefined;
   readonly priority: number;
   /** `name:alias` */
   readonly links: readonly string[];
@@ -276,7 +276,7 @@ class Networks implements NetworkManager {
    * On networks of the user, as with Docker. On the default one only when the host's resolvers cannot be asked from another namespace: asking them for it is
    * better than a server somewhere in the world. And where what is answered decides whom a container may call.
    */
-  async #needsNames(network: NetworkRecord, { containerId, dns, egress }: JoinRequest): Promise<boolean> {
+  async #needsNames(network: NetworkRecord, { containerId, dns, egress }: Pick<JoinRequest, "containerId" | "dns" | "egress">): Promise<boolean> {
     if (this.#named.has(containerId)) return false;
     if (network.Name !== "bridge" || egress !== undefined) return true;
     return (dns ?? []).length === 0 && reachableResolvers(await this.#hostResolvConf.read()).length === 0;
@@ -390,6 +390,34 @@ class Networks implements NetworkManager {
     if (endpoints.length === 0)
       throw new EngineError("unsupported", "the container is on no bridge network: there is no cable of its own whose bandwidth could be limited");
     await this.#driver.shape(endpoints, target, shaping);
+  }
+
+  async confine(containerId: string, target: RunningProcess, { egress, dns }: Parameters<NetworkManager["confine"]>[2]): Promise<EndpointRecord | undefined> {
+    const members = this.#onBridges(containerId);
+    for (const { network } of members) requireHostsEnd(network, { egress });
+    const changes = members.flatMap((member) => {
+      const { network, endpoint, confined: was } = member;
+      const cable = endpoint.HostInterface;
+      return cable === undefined ? [] : [{ member, was, now: confinedTo(egress, bridgeSettings(network), addressesOf(endpoint), containerId, cable) }];
+    });
+    const [first] = changes;
+    if (first === undefined) return undefined;
+    const names = await this.#needsNames(first.member.network, { containerId, dns, egress });
+    if (names) await this.#driver.redirectNames(target);
+    // Before the kernel's, so that rules which are put in again meanwhile are these.
+    const { closed, undo } = this.#egress.replace(containerId, egress);
+    for (const { member, now } of changes) member.confined = now;
+    try {
+      await this.#driver.reconfine(changes, closed);
+    } catch (error) {
+      undo();
+      for (const { member, was } of changes) member.confined = was;
+      throw error;
+    }
+    if (!names) return undefined;
+    this.#named.set(containerId, undefined);
+    first.member.endpoint = { ...first.member.endpoint, NameServer: true };
+    return first.member.endpoint;
   }
 
   async leave(containerId: string): Promise<void> {
@@ -543,7 +571,7 @@ function gatewaysOf(network: NetworkRecord, members: readonly Rival[]): Family[]
 }
 
 /** What is sent by a macvlan interface does not pass the host's stack. */
-function requireHostsEnd({ Name, Driver }: NetworkRecord, { shaping, egress }: JoinRequest): void {
+function requireHostsEnd({ Name, Driver }: NetworkRecord, { shaping, egress }: Pick<JoinRequest, "shaping" | "egress">): void {
   if (Driver !== "macvlan" || (shaping === undefined && egress === undefined)) return;
   const what = shaping === undefined ? "egress rules" : "a network rate";
   throw new EngineError("unsupported", `${what} cannot be set on network ${Name}: the other end of a macvlan interface is not the host's to limit`);

@@ -48,9 +48,17 @@ export function limitsOf(config: ResourceConfig, numbers: DeviceNumbers = {}): O
     ...nonEmpty("throttleReadIOPSDevice", throttle(config.BlkioDeviceReadIOps)),
     ...nonEmpty("throttleWriteIOPSDevice", throttle(config.BlkioDeviceWriteIOps)),
   };
+  const network = {
+    ...positive("classID", config.WherryNetworkClassId ?? 0),
+    ...nonEmpty(
+      "priorities",
+      Object.entries(config.WherryNetworkPriorities ?? {}).map(([name, priority]) => ({ name, priority })),
+    ),
+  };
   return {
     ...(Object.keys(memory).length > 0 ? { memory } : {}),
     ...(Object.keys(cpu).length > 0 ? { cpu } : {}),
+    ...(Object.keys(network).length > 0 ? { network } : {}),
     ...(config.PidsLimit !== null ? { pids: { limit: config.PidsLimit > 0 ? config.PidsLimit : -1 } } : {}),
     ...(Object.keys(blockIO).length > 0 ? { blockIO } : {}),
     ...(config.WherryUnified !== undefined && Object.keys(config.WherryUnified).length > 0 ? { unified: config.WherryUnified } : {}),

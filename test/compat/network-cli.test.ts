@@ -2,13 +2,14 @@
 import { createSocket, type Socket } from "node:dgram";
 import dns from "dns-packet";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { inOwnHost, sh } from "../integration/own-host.fixture.ts";
+import { hostResolvConf, inOwnHost } from "../integration/own-host.fixture.ts";
 import { TestDaemon, wherryPath } from "./daemon.ts";
 import { eventually, ok, run, terminal } from "./run.ts";
 
 inOwnHost(import.meta.filename, "networks on the command line", ["nsenter"], () => {
   const daemon = new TestDaemon();
   let resolver: Socket;
+  let restoreResolvConf: () => void;
   const env = { WHERRY_HOST: daemon.host };
   const wherry = (...args: string[]) => ok([wherryPath, ...args], { env });
   const said = (...args: string[]) => run([wherryPath, ...args], { env });
@@ -21,14 +22,14 @@ inOwnHost(import.meta.filename, "networks on the command line", ["nsenter"], () 
       resolver.send(dns.encode({ type: "response", id, flags: answers.length > 0 ? 0x0180 : 0x0183, questions, answers }), port, address);
     });
     resolver.bind(53, "127.0.0.1");
-    sh("printf 'nameserver 127.0.0.1\\n' >/run/wherry-cli-resolv; mount --bind /run/wherry-cli-resolv /etc/resolv.conf");
+    restoreResolvConf = hostResolvConf("nameserver 127.0.0.1\n");
     await daemon.start();
     await wherry("image", "bootstrap", "busybox");
   }, 60_000);
   afterAll(async () => {
     expect(await daemon.stop()).toEqual([]);
     resolver.close();
-    sh("umount /etc/resolv.conf; rm /run/wherry-cli-resolv");
+    restoreResolvConf();
   });
 
   test("published on 127.0.0.1 unless told otherwise; by the API on all addresses; ps marks what is open to the world", async () => {
@@ -91,7 +92,22 @@ inOwnHost(import.meta.filename, "networks on the command line", ["nsenter"], () 
       Action: "refuse",
       Actor: { Attributes: { name: "shut", address: "192.0.2.9", protocol: "tcp", port: "443" } },
     });
+    await wherry("update", "--egress", "allow=192.0.2.9:443", "shut");
+    expect(await wherry("inspect", "-f", "{{json .HostConfig.WherryEgress}}", "shut")).toBe('["192.0.2.9:443"]');
+    expect((await said("update", "--egress", "x:0", "shut")).stderr).toContain('invalid egress rule "x:0": ports are 1 to 65535');
     expect((await said("run", "--egress", "x:0", "busybox", "true")).stderr).toContain('invalid egress rule "x:0": ports are 1 to 65535');
     await wherry("rm", "-f", "shut");
+  });
+
+  test("limits of the bandwidth: stats shows them, of containers that have some", async () => {
+    await wherry("run", "-d", "--name", "free", "busybox", "sleep", "1000");
+    expect(await wherry("stats", "--no-stream", "free")).not.toContain("NET LIMIT");
+    await wherry("run", "-d", "--name", "slow", "--network-rate", "20mbit", "--network-rate-egress", "5mbit", "busybox", "sleep", "1000");
+    const shown = async () => (await wherry("stats", "--no-stream", "--format", "{{.Name}} {{.NetLimit}}")).split("\n").sort();
+    expect(await shown()).toEqual(["free --", "slow 20mbit / 5mbit"]);
+    expect(await wherry("stats", "--no-stream", "slow")).toMatch(/NET I\/O +NET LIMIT +BLOCK I\/O/);
+    await wherry("update", "--network-rate-ingress", "1mbit", "slow");
+    expect(await shown()).toEqual(["free --", "slow 1mbit / 5mbit"]);
+    await wherry("rm", "-f", "free", "slow");
   });
 });

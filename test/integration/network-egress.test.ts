@@ -10,7 +10,7 @@ import dns from "dns-packet";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { EngineEvent } from "#engine/mod.ts";
 import { eventually, TestEngine } from "./engine-setup.ts";
-import { inOwnHost, sh } from "./own-host.fixture.ts";
+import { hostResolvConf, inOwnHost, sh } from "./own-host.fixture.ts";
 
 /** Answers TCP and UDP on three ports of all addresses. */
 const SERVER = `const net = require("net"), dgram = require("dgram");
@@ -28,6 +28,7 @@ inOwnHost(import.meta.filename, "egress rules", ["nsenter", "nft"], () => {
   let t: TestEngine;
   let server: ChildProcess;
   let resolver: Socket;
+  let restoreResolvConf: () => void;
   let events: EngineEvent[] = [];
   const stop = new AbortController();
   const asked: string[] = [];
@@ -65,7 +66,7 @@ inOwnHost(import.meta.filename, "egress rules", ["nsenter", "nft"], () => {
       resolver.send(dns.encode({ type: "response", id: query.id ?? 0, flags: 0x0180, questions: query.questions ?? [], answers: records }), port, address);
     });
     resolver.bind(53, "127.0.0.1");
-    sh("printf 'nameserver 127.0.0.1\\n' >/run/wherry-egress-resolv; mount --bind /run/wherry-egress-resolv /etc/resolv.conf");
+    restoreResolvConf = hostResolvConf("nameserver 127.0.0.1\n");
     t = await TestEngine.open();
     await t.engine.networks.create({ Name: "blue", EnableIPv6: true, ...ipam("10.90.1.0/24", "fd90::/64") });
     void (async () => {
@@ -83,7 +84,7 @@ inOwnHost(import.meta.filename, "egress rules", ["nsenter", "nft"], () => {
     server.kill("SIGKILL");
     resolver.close();
     await t[Symbol.asyncDispose]();
-    sh("umount /etc/resolv.conf; rm /run/wherry-egress-resolv");
+    restoreResolvConf();
     expect(rulesets()).not.toContain("wherry");
   });
 
@@ -173,6 +174,53 @@ inOwnHost(import.meta.filename, "egress rules", ["nsenter", "nft"], () => {
     const next = await start(["deny"]);
     expect(t.engine.containers.get(next).endpoints.bridge?.IPAddress).toBe(bridge?.IPAddress);
     expect(await call(next, "tcp", "10.78.0.2", 80)).toBe("EHOSTUNREACH");
+  });
+
+  test("other rules while it runs: at once, on all of its networks, over a restart of the engine; what both sets of rules open by name stays open", async () => {
+    const id = await t.start(["sleep", "1000"], {}, { NetworkMode: "bridge" });
+    await t.engine.networks.connect!("blue", id, undefined);
+    const rules = (...WherryEgress: string[]) => t.engine.containers.update(id, { WherryEgress }, undefined);
+    const nameServers = async () => (await t.exec(id, ["cat", "/etc/resolv.conf"])).out;
+    expect(await call(id, "tcp", "10.78.0.2", 443)).toBe("hi");
+    await rules("deny");
+    expect(await call(id, "tcp", "10.78.0.2", 443)).toBe("EHOSTUNREACH");
+    expect(await call(id, "tcp", "fd78::2", 443)).toMatch(/^E(ACCES|HOSTUNREACH)$/);
+    expect(t.engine.containers.get(id).hostConfig.WherryEgress).toEqual([]);
+    await rules("allow=good.example:80,[fd78::2]:443");
+    expect(await resolve(id, "good.example")).toBe("10.78.0.2");
+    expect(await call(id, "tcp", "10.78.0.2", 80)).toBe("hi");
+    expect(await call(id, "tcp", "fd78::2", 443)).toBe("hi");
+    await rules("good.example:80", "10.78.0.3:80");
+    expect(await call(id, "tcp", "10.78.0.2", 80)).toBe("hi");
+    expect(await call(id, "tcp", "10.78.0.3", 80)).toBe("hi");
+    expect(await call(id, "tcp", "fd78::2", 443)).toMatch(/^E(ACCES|HOSTUNREACH)$/);
+    await t.reopen();
+    expect(await call(id, "tcp", "10.78.0.3", 80)).toBe("hi");
+    await expect(rules("a b")).rejects.toThrow('invalid egress rule "a b"');
+    await rules("deny");
+    expect(await call(id, "tcp", "10.78.0.3", 80)).toBe("EHOSTUNREACH");
+    expect(await call(id, "tcp", "10.78.0.2", 80)).toBe("EHOSTUNREACH");
+    expect(sh(`nft list set inet ${table()} learned`)).not.toContain("10.78");
+    await rules("*");
+    expect(await call(id, "tcp", "10.78.0.2", 443)).toBe("hi");
+    expect(await resolve(id, "short.example")).toBe("10.78.0.3");
+    expect(await nameServers()).toContain("127.0.0.11");
+  });
+
+  test("a container on the default network gets its name server together with its first rules", async () => {
+    const id = await t.start(["sleep", "1000"], {}, { NetworkMode: "bridge", Dns: ["127.0.0.1"] });
+    expect((await t.exec(id, ["cat", "/etc/resolv.conf"])).out).not.toContain("127.0.0.11");
+    await t.engine.containers.update(id, { WherryEgress: ["good.example:80"] }, undefined);
+    expect((await t.exec(id, ["cat", "/etc/resolv.conf"])).out).toContain("nameserver 127.0.0.11");
+    await t.reopen();
+    expect(await resolve(id, "good.example")).toBe("10.78.0.2");
+    expect(await call(id, "tcp", "10.78.0.2", 80)).toBe("hi");
+    expect(await call(id, "tcp", "10.78.0.2", 443)).toBe("EHOSTUNREACH");
+    await t.engine.containers.restart(id, { timeout: 0, signal: undefined });
+    expect(await call(id, "tcp", "10.78.0.2", 443)).toBe("EHOSTUNREACH");
+    await expect(
+      t.start(["sleep", "9"], {}, { NetworkMode: "host" }).then((host) => t.engine.containers.update(host, { WherryEgress: ["deny"] }, undefined)),
+    ).rejects.toThrow("conflicting options: egress rules and the network mode host");
   });
 
   test("a label is as good; what cannot be is refused", async () => {

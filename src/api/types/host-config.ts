@@ -63,6 +63,9 @@ const resourceFields: { readonly [K in keyof ResourceConfig]-?: Field<ResourceCo
   IOMaximumIOps: int,
   WherryUnified: optional(map(text)),
   WherryNetworkRate: optional(map(text)),
+  WherryNetworkClassId: optional(int),
+  WherryNetworkPriorities: optional(map(int)),
+  WherryEgress: optional(list(text)),
   IOMaximumBandwidth: int,
 };
 
@@ -202,7 +205,6 @@ export const hostConfig: Field<HostConfig> = object<HostConfig>({
   Init: (value, path) => (value === undefined ? undefined : orNull(flag)(value, path)),
   WherryHealthOnFailure: optional(healthAction),
   WherryBoundLog: optional(flag),
-  WherryEgress: optional(list(text)),
   WherryPublishHost: optional((value, path) => {
     const address = text(value, path);
     if (address !== "" && isIP(address) === 0) throw new EngineError("invalid", `${path}: "${address.slice(0, 64)}" is no IP address`);
@@ -236,7 +238,7 @@ export const networkingConfig: Field<NetworkingConfig> = (value, path) => {
   };
 };
 
-/** What `POST /containers/{id}/update` may carry: only the fields that were given. `null` and 0 mean "leave it". */
+/** What `POST /containers/{id}/update` may carry: only the fields that were given. `null` and 0 mean "leave it", and so does an empty list, but for egress rules: they deny. */
 export function resourceUpdate(value: unknown): { readonly resources: Partial<ResourceConfig>; readonly restartPolicy: RestartPolicy | undefined } {
   const source = asObject(value ?? {}, "");
   const resources: Record<string, unknown> = {};
@@ -245,7 +247,7 @@ export function resourceUpdate(value: unknown): { readonly resources: Partial<Re
     if (given === undefined || given === null) continue;
     // 0 and -1 remove a pids limit; an update says so with -1, since null means "leave it".
     const parsed = name === "PidsLimit" ? Math.max(int(given, name), 0) || -1 : resourceFields[name](given, name);
-    if (parsed === 0 || parsed === "" || (Array.isArray(parsed) && parsed.length === 0)) continue;
+    if (parsed === 0 || parsed === "" || (Array.isArray(parsed) && parsed.length === 0 && name !== "WherryEgress")) continue;
     resources[name] = parsed;
   }
   const policy = source.RestartPolicy;

@@ -140,6 +140,8 @@ test("an update carries what was given and nothing else", () => {
     RestartPolicy: { Name: "", MaximumRetryCount: 0 },
   });
   expect(update).toEqual({ resources: { Memory: 1000, MemorySwap: -1, PidsLimit: -1 }, restartPolicy: undefined });
+  // Whom it may call: an empty list says nobody.
+  expect(resourceUpdate({ Ulimits: [], WherryEgress: [] }).resources).toEqual({ WherryEgress: [] });
   expect(resourceUpdate({ RestartPolicy: { Name: "always" } }).restartPolicy).toEqual({ Name: "always", MaximumRetryCount: 0 });
   expect(resourceUpdate({ PidsLimit: null })).toEqual({ resources: {}, restartPolicy: undefined });
 });

@@ -39,4 +39,6 @@ export interface StatsJson {
   precpu_stats: CpuStatsJson;
   memory_stats: { usage?: number; max_usage?: number; stats?: Record<string, number>; failcnt?: number; limit?: number };
   networks?: Record<string, Record<string, number>>;
+  /** Ours, of a container whose bandwidth is limited: `HostConfig.WherryNetworkRate`. */
+  wherry_network_rate?: Record<string, string>;
 }

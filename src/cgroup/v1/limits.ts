@@ -77,13 +77,19 @@ export function deviceWrites(rules: OciResources["devices"]): ControlWrite[] {
   ];
 }
 
+export function networkWrites(network: OciResources["network"]): ControlWrite[] {
+  return [
+    ...(network?.classID ? [write("net_cls", "net_cls.classid", network.classID, "tags its packets")] : []),
+    ...(network?.priorities ?? []).map(({ name, priority }) =>
+      write("net_prio", "net_prio.ifpriomap", `${name} ${priority}`, `priority of its packets at the host's interface ${name}`),
+    ),
+  ];
+}
+
 function otherWrites(resources: OciResources): ControlWrite[] {
   const writes: ControlWrite[] = [];
   for (const { pageSize, limit } of resources.hugepageLimits ?? [])
     writes.push(write("hugetlb", `hugetlb.${pageSize}.limit_in_bytes`, limit, "bounds huge pages"));
-  if (resources.network?.classID) writes.push(write("net_cls", "net_cls.classid", resources.network.classID, "tags its packets"));
-  for (const { name, priority } of resources.network?.priorities ?? [])
-    writes.push(write("net_prio", "net_prio.ifpriomap", `${name} ${priority}`, "priority of its packets"));
   for (const line of rdmaLines(resources.rdma)) writes.push(write("rdma", "rdma.max", line, rdmaWhy));
   return writes;
 }
@@ -96,6 +102,7 @@ export function limitWrites(resources: OciResources, support: LimitSupport): Con
     ...deviceWrites(resources.devices),
     ...blkioWrites(resources.blockIO, support),
     ...pidsWrites(resources.pids),
+    ...networkWrites(resources.network),
     ...otherWrites(resources),
   ];
 }

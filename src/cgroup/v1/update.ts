@@ -6,7 +6,7 @@ import { errnoOf } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
 import { type ControlWrite, numberIn, readControl, writeControl } from "../control-files.ts";
 import type { LimitSupport } from "../support.ts";
-import { blkioWrites, cpuWrites, deviceWrites, memoryWrites, pidsWrites } from "./limits.ts";
+import { blkioWrites, cpuWrites, deviceWrites, memoryWrites, networkWrites, pidsWrites } from "./limits.ts";
 
 const MEMORY = "memory.limit_in_bytes";
 const MEMORY_AND_SWAP = "memory.memsw.limit_in_bytes";
@@ -43,5 +43,10 @@ export async function updateLimits(dirs: Readonly<Record<string, string>>, resou
     }
   }
   await apply(period !== undefined && quota !== undefined ? cpu.filter((write) => write !== period && write !== quota) : cpu);
-  await apply([...blkioWrites(resources.blockIO, support), ...pidsWrites(resources.pids), ...deviceWrites(resources.devices)]);
+  await apply([
+    ...blkioWrites(resources.blockIO, support),
+    ...pidsWrites(resources.pids),
+    ...networkWrites(resources.network),
+    ...deviceWrites(resources.devices),
+  ]);
 }

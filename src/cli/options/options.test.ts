@@ -14,7 +14,7 @@ import { parseMount, resolveMount } from "./mount.ts";
 import { parseNetwork, parseNetworks } from "./network.ts";
 import { parsePorts } from "./ports.ts";
 import { familiarName, splitTag } from "./reference.ts";
-import { parseBpsDevice, parseCpus, parseUlimit, parseWeightDevice } from "./resources.ts";
+import { parseBpsDevice, parseClassId, parseCpus, parseNetworkPriority, parseUlimit, parseWeightDevice } from "./resources.ts";
 import { dnsSearch, extraHost, label, toMap } from "./validate.ts";
 
 describe("sizes", () => {
@@ -36,6 +36,26 @@ describe("sizes", () => {
   it("whole numbers come back", () => {
     fc.assert(fc.property(fc.nat(), (n) => parseBytes(String(n)) === n));
     fc.assert(fc.property(fc.nat({ max: 1_000_000 }), (n) => parseBytes(`${n}k`) === n * 1024));
+  });
+});
+
+describe("what packets are marked with", () => {
+  it.each([
+    ["0x10001", 0x1_0001],
+    ["65537", 0x1_0001],
+    ["1:1", 0x1_0001],
+    ["10:a2", 0x10_00a2],
+    ["ffff:FFFF", 0xffff_ffff],
+  ])("class %s is %d", (text, id) => expect(parseClassId(text)).toBe(id));
+
+  it.each(["", "0", "1:", ":1", "0x100000000", "10000:1", "-1", "x"])("class %j is none", (text) =>
+    expect(() => parseClassId(text)).toThrow(`invalid network class "${text}"`),
+  );
+
+  it("a priority is an interface's", () => {
+    expect(parseNetworkPriority("eth0:5")).toEqual(["eth0", 5]);
+    for (const text of ["eth0", "eth0:", ":5", "eth0:4294967296", "a/b:1", "an-interface-name-too-long:1"])
+      expect(() => parseNetworkPriority(text)).toThrow("invalid network priority");
   });
 });
 

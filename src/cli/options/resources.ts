@@ -20,6 +20,22 @@ export function parseCpus(text: string): number {
   return value === 0 ? 0 : value;
 }
 
+/** `--network-classid`: a number, or as tc writes a class, 10:1 (hexadecimal). */
+export function parseClassId(text: string): number {
+  const [, major, minor] = /^([0-9a-f]{1,4}):([0-9a-f]{1,4})$/i.exec(text) ?? [];
+  const id = minor !== undefined ? Number.parseInt(`${major}${minor.padStart(4, "0")}`, 16) : /^(0x[0-9a-f]{1,8}|\d{1,10})$/i.test(text) ? Number(text) : -1;
+  if (id < 1 || id > 0xffff_ffff) throw new Error(`invalid network class "${text}": use 0x10001, or 1:1 as tc writes it`);
+  return id;
+}
+
+/** `--network-priority eth0:5`. */
+export function parseNetworkPriority(text: string): readonly [name: string, priority: number] {
+  const [, name, priority] = /^([^\s/:]{1,15}):(\d{1,10})$/.exec(text) ?? [];
+  if (name === undefined || Number(priority) > 0xffff_ffff)
+    throw new Error(`invalid network priority "${text}": use INTERFACE:NUMBER, an interface of the host`);
+  return [name, Number(priority)];
+}
+
 const limits = [
   "as",
   "core",

@@ -12,7 +12,7 @@ import type { EndpointRecord, JoinRequest, NetworkRecord, RunningProcess } from 
 import { endpointExtras } from "../endpoint-extras.ts";
 import type { AddressPool } from "../address-pool.ts";
 import { boxesOf, type EgressRules, neighboursOf } from "../egress/egress-rules.ts";
-import type { Confined, Learned } from "../egress/egress-table.ts";
+import type { Confined, Learned, Reconfined } from "../egress/egress-table.ts";
 import { BRIDGE_OPTION, type BridgeRange, type BridgeSettings, bridgeSettings } from "../network-records.ts";
 import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
@@ -21,7 +21,17 @@ import { type Addresses, type Publication, publishPorts, restorePorts } from "..
 import { type BridgeHost, macOf, portsOf } from "./bridge-host.ts";
 import { indexOf } from "./interface-index.ts";
 import { isImpaired, type Shaping } from "../shaping.ts";
-import { type Cable, type EndpointWiring, endpointSteps, type MacvlanPart, plugSteps, removeInnerSteps, rerouteSteps, reshapeSteps } from "./endpoint-steps.ts";
+import {
+  type Cable,
+  type EndpointWiring,
+  endpointSteps,
+  type MacvlanPart,
+  plugSteps,
+  redirectSteps,
+  removeInnerSteps,
+  rerouteSteps,
+  reshapeSteps,
+} from "./endpoint-steps.ts";
 
 /** Indexes inside a container: above what the kernel itself puts into a new namespace (lo, fallback tunnels). */
 const FIRST_INNER_INDEX = 100;
@@ -253,6 +263,16 @@ export class BridgeDriver {
 
   async checkEgress(): Promise<void> {
     await this.#host.requireEgress();
+  }
+
+  /** Confines endpoints of a running container to other rules. */
+  async reconfine(changes: readonly Reconfined[], closed: readonly Learned[]): Promise<void> {
+    await this.#host.reconfine(changes, closed);
+  }
+
+  /** A running container's questions lead to its name server from now on. */
+  async redirectNames(target: RunningProcess): Promise<void> {
+    await this.#host.perform(redirectSteps(target));
   }
 
   /** Frees ports at once; rules follow, and then the address, when the cable is gone: it must never be there twice, nor without its limits. */

@@ -27,6 +27,8 @@ import {
   type Learned,
   learnedOf,
   learnMessages,
+  type Reconfined,
+  reconfineTransaction,
   releaseTransaction,
   SETS,
   unguardTransaction,
@@ -182,6 +184,12 @@ export class BridgeHost {
   /** An element may have ended by itself: that is no error. */
   async forget(learned: readonly Learned[]): Promise<void> {
     await this.#transactions([nftBatch(forgetMessages(this.table, learned))], "addresses that are nobody's any more");
+  }
+
+  /** Endpoints of a running container are confined to other rules. */
+  async reconfine(changes: readonly Reconfined[], closed: readonly Learned[]): Promise<void> {
+    await this.prepareEgress();
+    await this.#transactions([reconfineTransaction(this.table, changes, closed)], "other rules for whom a container may call");
   }
 
   /** Takes away what an endpoint was confined to, and what its answers have opened. */

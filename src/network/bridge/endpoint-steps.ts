@@ -216,6 +216,9 @@ export function removeInnerSteps(target: RunningProcess, name: string): Step[] {
   return [...enterNamespace(target), netlinkStep("host", NETLINK_ROUTE, [deleteLink(name)], `takes ${name} out of the container`, ["ENODEV", "EINVAL"])];
 }
 
+/** Steps of a call that gives a running container the way to its name server. */
+export const redirectSteps = (target: RunningProcess): Step[] => [...enterNamespace(target), redirectStep("host")];
+
 function enterNamespace({ pid, startTime }: RunningProcess): Step[] {
   const slot = 0;
   return [

@@ -48,6 +48,19 @@ export class EgressState {
     if (!this.#states.has(containerId)) this.#states.set(containerId, { rules, learned: new Map(), told: new Map() });
   }
 
+  /** Other rules, of a container that runs. `closed`: what answers have opened and these do not. `undo`: as if nothing had been. */
+  replace(containerId: string, rules: EgressRules): { readonly closed: readonly Learned[]; undo(): void } {
+    const before = this.#states.get(containerId);
+    const [learned, closed] = [new Map<string, Learned>(), [] as Learned[]];
+    for (const [key, each] of before?.learned ?? []) {
+      if (each.name !== undefined && openingsFor(rules, each.name).some((opening) => sameOpening(opening, each.opening))) learned.set(key, each);
+      else closed.push(each);
+    }
+    this.#states.set(containerId, { rules, learned, told: new Map() });
+    const undo = () => (before === undefined ? this.#states.delete(containerId) : this.#states.set(containerId, before));
+    return { closed, undo: () => void undo() };
+  }
+
   forget(containerId: string): void {
     this.#states.delete(containerId);
   }
@@ -76,7 +89,7 @@ export class EgressState {
       const destination = type === "A" || type === "AAAA" ? parseAddress(data) : undefined;
       return destination === undefined
         ? []
-        : this.#fresh(containerId, state, destination, openings, now + Math.min(MAX_OPEN_MS, Math.max(MIN_OPEN_MS, ttl * 1000)));
+        : this.#fresh(containerId, state, { name, destination }, openings, now + Math.min(MAX_OPEN_MS, Math.max(MIN_OPEN_MS, ttl * 1000)));
     });
     if (learned.length === 0) return;
     await this.#options.open(learned, now);
@@ -86,9 +99,15 @@ export class EgressState {
   }
 
   /** What is not open for so long yet. */
-  #fresh(containerId: string, state: State, destination: Address, openings: readonly Opening[], until: number): Learned[] {
+  #fresh(
+    containerId: string,
+    state: State,
+    { name, destination }: { readonly name: string; readonly destination: Address },
+    openings: readonly Opening[],
+    until: number,
+  ): Learned[] {
     const sources = this.#options.endpointsOf(containerId).flatMap(({ addresses }) => addresses.filter(({ family }) => family === destination.family));
-    const all = sources.flatMap((source) => openings.map((opening): Learned => ({ source, destination, opening, until })));
+    const all = sources.flatMap((source) => openings.map((opening): Learned => ({ source, destination, opening, until, name })));
     if (state.learned.size + all.length > MAX_LEARNED) {
       const now = systemClock.now();
       for (const [key, each] of state.learned) if (each.until < now) state.learned.delete(key);
@@ -131,6 +150,8 @@ export class EgressState {
     this.#options.onRefused(containerId, refused);
   }
 }
+
+const sameOpening = (a: Opening, b: Opening): boolean => a?.protocol === b?.protocol && a?.port === b?.port;
 
 const keyOf = ({ source, destination, opening }: Learned): string =>
   `${source.family} ${source.value} ${destination.value} ${opening === undefined ? "" : `${opening.protocol} ${opening.port}`}`;

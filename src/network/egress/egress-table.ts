@@ -41,6 +41,8 @@ export interface Learned {
   readonly destination: Address;
   readonly opening: Opening;
   readonly until: number;
+  /** What was asked for; an earlier engine's is not known. */
+  readonly name?: string;
 }
 
 const FAMILIES = [4, 6] as const;
@@ -137,11 +139,14 @@ function* elementsOf({ addresses, boxes }: Confined): Generator<readonly [set: s
   }
 }
 
+const takeElements = (table: string, confined: Confined) => [...elementsOf(confined)].flatMap(([set, elements]) => newElements(table, set, elements));
+const freeElements = (table: string, confined: Confined) => [...elementsOf(confined)].flatMap(([set, elements]) => deleteElements(table, set, elements));
+
 /** Confines endpoints, whose cables are there. */
 export function confineMessages(table: string, list: readonly Confined[]): NetlinkMessage[] {
   if (list.length === 0) return [];
   return [
-    ...list.flatMap((confined) => [...elementsOf(confined)].flatMap(([set, elements]) => newElements(table, set, elements))),
+    ...list.flatMap((confined) => takeElements(table, confined)),
     ofDevice(newTable(table)),
     ...list.flatMap((confined) => guardMessages(table, confined)),
   ];
@@ -174,8 +179,22 @@ function guardMessages(table: string, { cable, addresses }: Confined): NetlinkMe
 }
 
 /** Frees what an endpoint was confined to, as a transaction; ENOENT: it is gone already. */
-export const releaseTransaction = (table: string, confined: Confined): NetlinkMessage[] =>
-  nftBatch([...elementsOf(confined)].flatMap(([set, elements]) => deleteElements(table, set, elements)));
+export const releaseTransaction = (table: string, confined: Confined): NetlinkMessage[] => nftBatch(freeElements(table, confined));
+
+/** What an endpoint is confined to instead of what it was (undefined: to nothing). */
+export interface Reconfined {
+  readonly was: Confined | undefined;
+  readonly now: Confined;
+}
+
+/** Other rules for endpoints, and an end to what answers had opened, as one transaction: at no moment are they free. */
+export const reconfineTransaction = (table: string, changes: readonly Reconfined[], closed: readonly Learned[]): NetlinkMessage[] =>
+  nftBatch([
+    // made first, so that all of it is there to be removed
+    ...changes.flatMap(({ was }) => (was === undefined ? [] : [...takeElements(table, was), ...freeElements(table, was)])),
+    ...changes.flatMap(({ was, now }) => (was === undefined ? confineMessages(table, [now]) : takeElements(table, now))),
+    ...forgetMessages(table, closed),
+  ]);
 /** Its guard, where the kernel has not removed it with the cable. ENOENT: it has. */
 export const unguardTransaction = (table: string, { cable }: Confined): NetlinkMessage[] =>
   nftBatch([flushChain(table, cable), deleteChain(table, cable)].map(ofDevice));

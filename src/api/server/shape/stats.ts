@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import type { CgroupStats } from "#cgroup/mod.ts";
 import { zeroTime } from "#core/clock.ts";
+import type { ContainerStats } from "#engine/mod.ts";
 import type { BlkioJson, CpuStatsJson, StatsJson } from "#api/types/stats-json.ts";
 
 /** The host's CPU time over all CPUs. */
@@ -25,7 +26,7 @@ export async function readHostCpu(): Promise<HostCpu> {
 }
 
 export interface Sample {
-  readonly stats: (CgroupStats & { readonly networks: Readonly<Record<string, Readonly<Record<string, number>>>> }) | undefined;
+  readonly stats: ContainerStats | undefined;
   readonly host: HostCpu;
   /** RFC 3339. */
   readonly read: string;
@@ -113,5 +114,6 @@ export function statsJson(context: StatsContext, sample: Sample, before: Sample 
     ...(stats && Object.keys(stats.networks).length > 0
       ? { networks: Object.fromEntries(Object.entries(stats.networks).map(([name, counters]) => [name, { ...counters }])) }
       : {}),
+    ...(stats?.networkRate && { wherry_network_rate: { ...stats.networkRate } }),
   };
 }
