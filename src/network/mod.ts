@@ -16,6 +16,8 @@ export interface NetworkRecord {
   Created: string;
   Scope: "local";
   Driver: string;
+  /** Always, as yet. */
+  EnableIPv4?: boolean;
   EnableIPv6: boolean;
   IPAM: {
     Driver: string;

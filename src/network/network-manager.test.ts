@@ -102,6 +102,8 @@ describe("records", () => {
     expect(await mode("odd")).toBe("invalid: unknown gateway mode odd");
     expect(await code({ Name: "x", Options: { "com.docker.network.container_iface_prefix": "a/b" } })).toMatch(/^invalid: invalid interface prefix/);
     expect(await code({ Name: "x", Options: { "com.docker.network.bridge.host_binding_ipv4": "::1" } })).toMatch(/^invalid: invalid value "::1"/);
+    expect(await code({ Name: "x", EnableIPv4: false })).toBe("unsupported: network x without IPv4 is not supported");
+    expect(await code({ Name: "x", Options: { "com.docker.network.enable_ipv4": "false" } })).toMatch(/^unsupported: network x without IPv4/);
     const two = { Driver: "default", Options: null, Config: [{ Subnet: "10.5.0.0/24" }, { Subnet: "10.6.0.0/24" }] };
     expect(await code({ Name: "x", IPAM: two })).toBe("invalid: bridge driver doesn't support multiple subnets");
     expect(await code({ Name: "x", IPAM: config("10.200.0.128/25") })).toBe("denied: invalid pool request: Pool overlaps with other one on this address space");

@@ -12,7 +12,7 @@ import { DEFAULT_DATA_ROOT, instanceName } from "#core/instance-name.ts";
 import { textIfThere } from "#linux/text-if-there.ts";
 import type { Helper, MonitorLink } from "#linux/helper.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { addressesOf, BridgeDriver, confinedTo, ordinalOf, routedFamilies } from "./bridge/bridge-driver.ts";
+import { addressesOf, BridgeDriver, confinedTo, ordinalOf, waysTo } from "./bridge/bridge-driver.ts";
 import { HostWatch } from "./bridge/host-watch.ts";
 import { BridgeHost, type ForwardingMark, tableName } from "./bridge/bridge-host.ts";
 import { indexOf } from "./bridge/interface-index.ts";
@@ -489,8 +489,7 @@ class Networks implements NetworkManager {
     }
     // the same choice as when it was joined
     const gateway = gatewayAmong(this.#onBridges(containerId), 4);
-    if (gateway !== undefined)
-      gateway.publication = await restorePorts(ports, addressesOf(gateway.endpoint), routedFamilies(gateway.network), this.#lostPort(name));
+    if (gateway !== undefined) gateway.publication = await restorePorts(ports, addressesOf(gateway.endpoint), waysTo(gateway.network), this.#lostPort(name));
   }
 
   #lostPort(name: string): (error: unknown) => void {

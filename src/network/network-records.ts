@@ -16,13 +16,17 @@ export const BRIDGE_OPTION = {
   icc: "com.docker.network.bridge.enable_icc",
   masquerade: "com.docker.network.bridge.enable_ip_masquerade",
   hostBinding: "com.docker.network.bridge.host_binding_ipv4",
-  hostBindingNew: "com.docker.network.host_ipv4",
+  source4: "com.docker.network.host_ipv4",
+  source6: "com.docker.network.host_ipv6",
+  trusted: "com.docker.network.bridge.trusted_host_interfaces",
   gatewayMode4: "com.docker.network.bridge.gateway_mode_ipv4",
   gatewayMode6: "com.docker.network.bridge.gateway_mode_ipv6",
   inhibitIPv4: "com.docker.network.bridge.inhibit_ipv4",
   interfacePrefix: "com.docker.network.container_iface_prefix",
   isDefault: "com.docker.network.bridge.default_bridge",
   mtu: "com.docker.network.driver.mtu",
+  enableIPv4: "com.docker.network.enable_ipv4",
+  enableIPv6: "com.docker.network.enable_ipv6",
 } as const;
 
 /** Of an endpoint that has none: on `host` and `none`, and of a container that does not run. */
@@ -88,7 +92,11 @@ export function userNetwork(options: Partial<NetworkRecord> & { readonly Name: s
     throw new EngineError("not-found", `could not find plugin ${driver} in v1 plugin registry: plugin not found`);
   const ipamDriver = options.IPAM?.Driver ?? "";
   if (ipamDriver !== "" && ipamDriver !== "default") throw new EngineError("not-found", `could not find IPAM driver ${ipamDriver}`);
-  const enableIPv6 = options.EnableIPv6 === true;
+  const enableIPv6 = options.EnableIPv6 === true || /^(true|1)$/.test(options.Options?.[BRIDGE_OPTION.enableIPv6] ?? "");
+  if (options.EnableIPv4 === false || (options.EnableIPv4 === undefined && /^(false|0)$/.test(options.Options?.[BRIDGE_OPTION.enableIPv4] ?? "")))
+    throw new EngineError("unsupported", `network ${name} without IPv4 is not supported`, {
+      hint: "leave --ipv4=false out: its containers have IPv4 addresses besides",
+    });
   return record(name, driver, {
     EnableIPv6: enableIPv6,
     IPAM: { Driver: "default", Options: options.IPAM?.Options ?? {}, Config: ranges(name, options.IPAM?.Config ?? [], enableIPv6, networks, inUse) },
@@ -151,14 +159,22 @@ function validOptions(options: Record<string, string>, internal: boolean): Recor
   if (name !== undefined && !/^[^\s/:]{1,15}$/.test(name))
     throw new EngineError("invalid", `invalid interface name "${name}": 1 to 15 characters without spaces, / and :`);
   mtuOf(options);
-  for (const key of [BRIDGE_OPTION.icc, BRIDGE_OPTION.masquerade, BRIDGE_OPTION.inhibitIPv4]) {
+  for (const key of [BRIDGE_OPTION.icc, BRIDGE_OPTION.masquerade, BRIDGE_OPTION.inhibitIPv4, BRIDGE_OPTION.enableIPv4, BRIDGE_OPTION.enableIPv6]) {
     const value = options[key];
     if (value !== undefined && !/^(true|false|0|1)$/.test(value)) throw new EngineError("invalid", `invalid value "${value}" for ${key}: want true or false`);
   }
-  for (const key of [BRIDGE_OPTION.hostBinding, BRIDGE_OPTION.hostBindingNew]) {
+  for (const [key, family] of [
+    [BRIDGE_OPTION.hostBinding, 4],
+    [BRIDGE_OPTION.source4, 4],
+    [BRIDGE_OPTION.source6, 6],
+  ] as const) {
     const address = options[key] ?? "";
-    if (address !== "" && parseAddress(address)?.family !== 4) throw new EngineError("invalid", `invalid value "${address}" for ${key}: want an IPv4 address`);
+    if (address !== "" && parseAddress(address)?.family !== family)
+      throw new EngineError("invalid", `invalid value "${address}" for ${key}: want an IPv${family} address`);
   }
+  const stranger = trustedOf(options).find((interfaceName) => !/^[^\s/]{1,15}$/.test(interfaceName));
+  if (stranger !== undefined)
+    throw new EngineError("invalid", `invalid interface name "${stranger}" in ${BRIDGE_OPTION.trusted}`, { hint: "want interfaces of the host: eth0:wg0" });
   for (const key of [BRIDGE_OPTION.gatewayMode4, BRIDGE_OPTION.gatewayMode6]) {
     const mode = options[key] ?? "";
     if (mode !== "" && !isGatewayMode(mode)) throw new EngineError("invalid", `unknown gateway mode ${mode}`, { hint: `one of ${GATEWAY_MODES.join(", ")}` });
@@ -171,11 +187,15 @@ function validOptions(options: Record<string, string>, internal: boolean): Recor
   return options;
 }
 
+const trustedOf = (options: Record<string, string>): string[] => (options[BRIDGE_OPTION.trusted] || undefined)?.split(":") ?? [];
+
 /** One family's half of a bridge network. */
 export interface BridgeRange {
   readonly subnet: Subnet;
   readonly gateway: Address;
   readonly masquerade: boolean;
+  /** The host's address that packets to outside are given then; undefined: that of the interface by which they go. */
+  readonly source: Address | undefined;
   readonly mode: GatewayMode;
   /** The host has the gateway's address. */
   readonly onHost: boolean;
@@ -193,6 +213,8 @@ export interface BridgeSettings {
   readonly internal: boolean;
   /** What names of interfaces in containers begin with. */
   readonly interfacePrefix: string;
+  /** Interfaces of the host; who calls through them may call published ports by the containers' own addresses. */
+  readonly trusted: readonly string[];
   /** Address that ports without one are published on; undefined = all, IPv6 too. */
   readonly hostBinding: string | undefined;
 }
@@ -210,10 +232,12 @@ export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkR
       const gatewayMode = isGatewayMode(asked) ? asked : "nat";
       const inhibited = family === 4 && /^(true|1)$/.test(Options[BRIDGE_OPTION.inhibitIPv4] ?? "");
       const { network, prefix } = subnet;
+      const source = parseAddress(Options[family === 4 ? BRIDGE_OPTION.source4 : BRIDGE_OPTION.source6] ?? "");
       return {
         subnet: { family, network, prefix },
         gateway,
         masquerade: gatewayMode !== "routed" && flag(BRIDGE_OPTION.masquerade),
+        source: source?.value === 0n ? undefined : source,
         mode: gatewayMode,
         onHost: gatewayMode !== "isolated" && !inhibited,
       };
@@ -222,7 +246,7 @@ export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkR
   };
   const ipv4 = range(4);
   if (ipv4 === undefined) throw new EngineError("corrupt", `network ${Id} is stored without an IPv4 subnet`);
-  const binding = Options[BRIDGE_OPTION.hostBinding] ?? Options[BRIDGE_OPTION.hostBindingNew];
+  const binding = Options[BRIDGE_OPTION.hostBinding];
   return {
     interfaceName: (Driver === "macvlan" ? Options[MACVLAN_OPTION.parent] : Options[BRIDGE_OPTION.name]) ?? `br-${Id.slice(0, 12)}`,
     macvlan: Driver === "macvlan" && isMacvlanMode(mode) ? mode : undefined,
@@ -232,6 +256,7 @@ export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkR
     icc: flag(BRIDGE_OPTION.icc),
     internal: Internal,
     interfacePrefix: Options[BRIDGE_OPTION.interfacePrefix] || "eth",
+    trusted: trustedOf(Options),
     hostBinding: binding === undefined || binding === "" || binding === "0.0.0.0" ? undefined : binding,
   };
 }

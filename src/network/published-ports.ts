@@ -23,12 +23,18 @@ interface Wanted {
   readonly request: PortRequest;
 }
 
+/** How a network is reached from outside. */
+export interface Ways {
+  /** Families that nothing is translated for. */
+  readonly routed: readonly Family[];
+  /** Families in which published ports may be called by the container's own address: these, and those of which some interfaces are trusted. */
+  readonly direct: readonly Family[];
+}
+
 /** Where a container is. */
-export interface Addresses {
+export interface Addresses extends Partial<Ways> {
   readonly ipv4: Address;
   readonly ipv6: Address | undefined;
-  /** Families that nothing is translated for. */
-  readonly routed?: readonly Family[];
 }
 
 function requests(ports: Bindings, { ipv4, routed = [] }: Addresses, defaultIp: string | undefined): Wanted[] {
@@ -44,8 +50,8 @@ function requests(ports: Bindings, { ipv4, routed = [] }: Addresses, defaultIp: 
 }
 
 /** Ports that are open at the container's own addresses. */
-function openPorts(ports: Bindings, { ipv4, ipv6, routed = [] }: Addresses): PublishedPort[] {
-  const addresses = [ipv4, ipv6].filter((address) => address !== undefined).filter(({ family }) => routed.includes(family));
+function openPorts(ports: Bindings, { ipv4, ipv6, direct = [] }: Addresses): PublishedPort[] {
+  const addresses = [ipv4, ipv6].filter((address) => address !== undefined).filter(({ family }) => direct.includes(family));
   return Object.entries(ports).flatMap(([key, list]) => {
     const { port, protocol } = parseContainerPort(key);
     return list === null ? [] : addresses.map((address) => ({ protocol, hostAddress: undefined, hostPort: 0, address, port }));
@@ -92,11 +98,11 @@ export async function publishPorts(ports: Bindings, addresses: Addresses, defaul
 export async function restorePorts(
   ports: Bindings,
   { ipv4, ipv6 }: { readonly ipv4: Address | undefined; readonly ipv6: Address | undefined },
-  routed: readonly Family[],
+  ways: Ways,
   onLost: (error: unknown) => void,
 ): Promise<Publication> {
   if (ipv4 === undefined) return { held: [], published: [], bindings: {} };
-  const addresses = { ipv4, ipv6, routed };
+  const addresses = { ipv4, ipv6, ...ways };
   const held: HeldPort[] = [];
   const published: PublishedPort[] = openPorts(ports, addresses);
   for (const { request } of requests(ports, addresses, undefined)) {

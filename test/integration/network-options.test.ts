@@ -105,6 +105,31 @@ inOwnHost(import.meta.filename, "options of networks and endpoints", ["nsenter"]
     expect((await t.exec(one, ["ping", "-c", "1", "-W", "2", t.engine.containers.get(two).endpoints.alone!.IPAddress])).code).toBe(0);
   });
 
+  test("who comes by a trusted interface may call published ports by the container's own address, and only those; what goes out has the source that was chosen", async () => {
+    sh("ip addr add 10.78.0.9/24 dev wire0; ip addr add fd78::9/64 dev wire0 nodad");
+    const subnets = ["10.90.7.0/24", "fd90:7::/64"];
+    const own = { "com.docker.network.host_ipv4": "10.78.0.9", "com.docker.network.host_ipv6": "fd78::9" };
+    const publish = { PortBindings: { "80/tcp": [{ HostIp: "127.0.0.1", HostPort: "8087" }] } };
+    await network("trusted", { ...own, [`${OPTION}trusted_host_interfaces`]: "wg7:wire0" }, subnets);
+    await network("others", { [`${OPTION}trusted_host_interfaces`]: "wg7" }, ["10.90.8.0/24"]);
+    const id = await start("trusted", {}, publish);
+    const other = await start("others", {}, { PortBindings: { "81/tcp": [{ HostIp: "127.0.0.1", HostPort: "8088" }] } });
+    await greeter(enter(id));
+    await greeter(enter(other));
+    const { IPAddress: four, GlobalIPv6Address: six } = t.engine.containers.get(id).endpoints.trusted!;
+    const holds = async () => {
+      expect([await call(OUT, four, 80), await call(OUT, four, 81), await call(OUT, six, 80)]).toEqual(["10.78.0.2", "nothing", "fd78::2"]);
+      expect([await call(enter(id), "10.78.0.2", 80), await call(enter(id), "fd78::2", 80)]).toEqual(["10.78.0.9", "fd78::9"]);
+      expect(await call(["env"], "127.0.0.1", 8087)).toBe("10.90.7.1");
+    };
+    await holds();
+    expect(await call(OUT, t.engine.containers.get(other).endpoints.others!.IPAddress, 81)).toBe("nothing");
+    await t.reopen();
+    await holds();
+    await expect(network("bad", { [`${OPTION}trusted_host_interfaces`]: "eth0::eth1" }, ["10.90.9.0/24"])).rejects.toThrow('invalid interface name ""');
+    await expect(network("bad", { "com.docker.network.host_ipv6": "10.0.0.1" }, ["10.90.9.0/24"])).rejects.toThrow("want an IPv6 address");
+  });
+
   test("an endpoint's name, settings and link-local addresses, at start and while it runs; a network's prefix of names", async () => {
     const DriverOpts = {
       "com.docker.network.endpoint.ifname": "wan0",

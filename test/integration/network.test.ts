@@ -434,13 +434,21 @@ function inner(host: string): void {
     test("rules of hundreds of bridges and thousands of ports", async () => {
       const bridges = Array.from({ length: 200 }, (_, i) => ({
         interfaceName: `br-${i}`,
-        ipv4: { subnet: parseCidr(`10.${i}.0.0/24`)!, gateway: parseAddress(`10.${i}.0.1`)!, masquerade: true, mode: "nat" as const, onHost: true },
+        ipv4: {
+          subnet: parseCidr(`10.${i}.0.0/24`)!,
+          gateway: parseAddress(`10.${i}.0.1`)!,
+          masquerade: true,
+          source: undefined,
+          mode: "nat" as const,
+          onHost: true,
+        },
         ipv6: undefined,
         macvlan: undefined,
         mtu: 1500,
         icc: true,
         internal: false,
         interfacePrefix: "eth",
+        trusted: [],
         hostBinding: undefined,
       }));
       const ports = Array.from({ length: 5000 }, (_, i) => ({

@@ -48,6 +48,7 @@ export interface IpamPool {
 export interface NetworkCreateBody {
   Name: string;
   Driver: string;
+  EnableIPv4?: boolean;
   EnableIPv6: boolean;
   IPAM: { Driver: string; Options: Record<string, string> | null; Config: IpamPool[] };
   Internal: boolean;
@@ -69,6 +70,7 @@ export function parseNetworkCreate(body: unknown): NetworkCreateBody {
   const parsed = object<NetworkCreateBody>({
     Name: text,
     Driver: (v, p) => text(v, p) || "bridge",
+    EnableIPv4: optional(flag),
     EnableIPv6: flag,
     IPAM: (v, p) =>
       object<NetworkCreateBody["IPAM"]>({ Driver: (d, dp) => text(d, dp) || "default", Options: orNull(map(text)), Config: orElse(list(pool), []) })(v, p),

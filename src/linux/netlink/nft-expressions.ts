@@ -182,6 +182,11 @@ export const dnatByAddressAndPort = (number: 4 | 6, map: string): Uint8Array[] =
   dnat(number),
 ];
 
+/** `snat to A` */
+export const snat = (address: Uint8Array): Uint8Array[] => [
+  expression("immediate", u32be(1, 1), value(2, address)),
+  expression("nat", u32be(1, 0), u32be(2, NFPROTO[address.length === 4 ? 4 : 6]), u32be(3, 1)),
+];
 export const masquerade = (): Uint8Array[] => [expression("masq")];
 
 function verdict(code: number, chain?: string): Uint8Array[] {

@@ -17,7 +17,7 @@ import { BRIDGE_OPTION, type BridgeRange, type BridgeSettings, bridgeSettings } 
 import type { NetworkRegistry } from "../network-registry.ts";
 import { releaseAll } from "../ports/host-ports.ts";
 import { requireSctp } from "../ports/sctp.ts";
-import { type Addresses, type Publication, publishPorts, restorePorts } from "../published-ports.ts";
+import { type Addresses, type Publication, publishPorts, restorePorts, type Ways } from "../published-ports.ts";
 import { type BridgeHost, macOf, portsOf } from "./bridge-host.ts";
 import { indexOf } from "./interface-index.ts";
 import { isImpaired, type Shaping } from "../shaping.ts";
@@ -110,7 +110,7 @@ export class BridgeDriver {
   ): Promise<Publication> {
     await releaseAll(from.held);
     await this.#host.unpublish(from.published);
-    const publication = await restorePorts(from.bindings, addressesOf(to), routedFamilies(network), onLost);
+    const publication = await restorePorts(from.bindings, addressesOf(to), waysTo(network), onLost);
     await this.#host.publish(publication.published, to.HostInterface);
     return publication;
   }
@@ -120,7 +120,7 @@ export class BridgeDriver {
     const record = network.Name === "bridge" ? await this.#currentDefault(present) : network;
     const settings = bridgeSettings(record);
     const extras = endpointExtras(request.endpoint);
-    const addresses = { ...(await this.#takeAddresses(record, request)), routed: routedFamilies(record) };
+    const addresses = { ...(await this.#takeAddresses(record, request)), ...waysTo(record) };
     let publication: Publication | undefined;
     const endpointId = newId();
     try {
@@ -219,7 +219,7 @@ export class BridgeDriver {
     }
   }
 
-  async #takeAddresses(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<Omit<Addresses, "routed">> {
+  async #takeAddresses(record: NetworkRecord, { endpoint, containerName }: JoinRequest): Promise<Omit<Addresses, keyof Ways>> {
     const { ipv4, ipv6 } = this.#registry.pools(record);
     const asked = endpoint?.IPAMConfig;
     const wanted = (text: string, family: Family): Address | undefined => {
@@ -394,10 +394,13 @@ export const addressesOf = ({ IPAddress, GlobalIPv6Address }: EndpointRecord): {
 export const ordinalOf = ({ Interface, InterfaceNumber }: Pick<EndpointRecord, "Interface" | "InterfaceNumber">): number =>
   InterfaceNumber ?? Number(/^eth(\d+)$/.exec(Interface ?? "")?.[1] ?? 0);
 
-/** Families for which a network's published ports are the container's own. */
-export function routedFamilies(network: NetworkRecord): Family[] {
-  const { ipv4, ipv6 } = bridgeSettings(network);
-  return [ipv4, ipv6].filter((range) => range?.mode === "routed").map((range) => range?.subnet.family ?? 4);
+/** How a network's published ports are reached. */
+export function waysTo(network: NetworkRecord): Ways {
+  const { ipv4, ipv6, trusted } = bridgeSettings(network);
+  const ranges = [ipv4, ipv6].filter((range) => range !== undefined);
+  const families = (of: readonly BridgeRange[]) => of.map(({ subnet }) => subnet.family);
+  const routed = families(ranges.filter(({ mode }) => mode === "routed"));
+  return { routed, direct: trusted.length > 0 ? families(ranges) : routed };
 }
 
 /** EngineError "invalid" for what is no unicast MAC address. */

@@ -13,13 +13,14 @@ import { freshTransactions, type PublishedPort, publishTransactions, rulesTransa
 const ip = (text: string) => parseAddress(text)!;
 const blue: BridgeSettings = {
   interfaceName: "blue0",
-  ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, mode: "nat", onHost: true },
+  ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, source: undefined, mode: "nat", onHost: true },
   ipv6: undefined,
   macvlan: undefined,
   mtu: 1500,
   icc: true,
   internal: false,
   interfacePrefix: "eth",
+  trusted: [],
   hostBinding: undefined,
 };
 const web: PublishedPort = { protocol: "tcp", hostAddress: undefined, hostPort: 8080, address: ip("172.30.0.2"), port: 80 };
@@ -70,7 +71,14 @@ describe("rules", () => {
   });
 
   test("IPv6 adds its masquerading; who opens a network lets everybody in", () => {
-    const six = { subnet: parseCidr("fd00::/64")!, gateway: ip("fd00::1"), masquerade: true, mode: "nat-unprotected" as const, onHost: true };
+    const six = {
+      subnet: parseCidr("fd00::/64")!,
+      gateway: ip("fd00::1"),
+      masquerade: true,
+      source: undefined,
+      mode: "nat-unprotected" as const,
+      onHost: true,
+    };
     const lines = show(rulesTransaction({ table: "t", bridges: [{ ...blue, ipv6: six }], closeForwarding: [6] }));
     expect(count(lines, "newrule postrouting")).toBe(5);
     expect(count(lines, "newrule forward")).toBe(7);

@@ -30,7 +30,7 @@ export interface PublishedPort {
   readonly protocol: "tcp" | "udp" | "sctp";
   /** Of the target's family; undefined = every address of the host. */
   readonly hostAddress: Address | undefined;
-  /** 0: none leads there, but the container's own is open (gateway mode routed). */
+  /** 0: none leads there, but the container's own is open (gateway mode routed, or to those who come by a trusted interface). */
   readonly hostPort: number;
   readonly address: Address;
   readonly port: number;
@@ -92,7 +92,7 @@ function sharedRules(): Rule[] {
   ];
 }
 
-function rulesOf({ interfaceName, ipv4, ipv6, icc, internal }: BridgeSettings): Rule[] {
+function rulesOf({ interfaceName, ipv4, ipv6, icc, internal, trusted }: BridgeSettings): Rule[] {
   const [into, outOf] = [nft.outputInterface(interfaceName), nft.inputInterface(interfaceName)];
   const families = [ipv4, ...(ipv6 === undefined ? [] : [ipv6])];
   const rules: Rule[] = [
@@ -102,8 +102,9 @@ function rulesOf({ interfaceName, ipv4, ipv6, icc, internal }: BridgeSettings): 
   ];
   const between: Rule = ["forward", into, outOf, icc ? nft.accept() : nft.drop()];
   if (internal) return [...rules, between, ["forward", into, nft.drop()], ["forward", outOf, nft.drop()]];
-  for (const { subnet, masquerade } of families) {
-    if (masquerade) rules.push(["postrouting", nft.outputInterface(interfaceName, false), from(subnet), nft.masquerade()]);
+  for (const { subnet, masquerade, source } of families) {
+    const translate = source === undefined ? nft.masquerade() : nft.snat(addressBytes(source));
+    if (masquerade) rules.push(["postrouting", nft.outputInterface(interfaceName, false), from(subnet), translate]);
     // a container that calls a port published by its own network: the answer must come back through the host
     rules.push(["postrouting", into, from(subnet), nft.translated(), nft.masquerade()]);
   }
@@ -114,10 +115,11 @@ function rulesOf({ interfaceName, ipv4, ipv6, icc, internal }: BridgeSettings): 
     between,
     ...families.flatMap(({ subnet, mode }): Rule[] => {
       if (mode === "nat-unprotected") return [["forward", into, to(subnet), nft.accept()]];
-      if (mode !== "routed") return [];
       const { family } = subnet;
+      const published = [to(subnet), nft.serviceInSet(family, OPEN_PORTS[family].name), nft.accept()];
+      if (mode !== "routed") return trusted.map((name) => ["forward", into, nft.inputInterface(name), ...published]);
       return [
-        ["forward", into, to(subnet), nft.serviceInSet(family, OPEN_PORTS[family].name), nft.accept()],
+        ["forward", into, ...published],
         ["forward", into, to(subnet), nft.icmp(family), nft.accept()],
       ];
     }),
