@@ -89,6 +89,11 @@ export interface ContainerRecord {
   appArmorProfile?: string;
   /** The maps of its user namespace, chosen at create; absent = the host's users. */
   idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
+  /**
+   * With `idMappings`, where files cannot be shown with other owners than they have on disk: "root" = its snapshot is a private copy whose files have the host's ids;
+   * "all" = those of its volumes and of the engine's files for it, too. Absent: files on disk have the container's own ids.
+   */
+  ownersOnDisk?: "root" | "all";
   /** A step of a build: it is of no use to anybody once the engine that builds is gone. */
   build?: true;
   restartCount: number;

@@ -1,7 +1,7 @@
 /** `cp`: what a path in a container is, its tree as a tar, and a tar unpacked there. @module */
 import type { Container } from "#container/container.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
-import type { FileTree, TreeStat } from "#linux/file-tree.ts";
+import type { TreeStat } from "#linux/file-tree.ts";
 import { resolveUser } from "#runtime/mod.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import { type TarSource, writeTar } from "#unionfs/write-tree.ts";
@@ -88,20 +88,14 @@ function shown({ asked, stat, linkTarget }: Found): PathStat {
 }
 
 /** The tree below a path, under the name that was asked for. */
-async function* entries({ tree, fromTree }: ContainerTree, { base, inTree }: ArchivePath): AsyncIterable<TarSource> {
+async function* entries({ tree }: ContainerTree, { base, inTree }: ArchivePath): AsyncIterable<TarSource> {
   // "/" is the root's own name; below it, one slash is enough.
   const prefix = base === "/" ? "" : base;
-  const mapped: Pick<FileTree, "readFile"> = {
-    readFile: async (path) => {
-      const file = await tree.readFile(path);
-      return { ...file, stat: fromTree(file.stat) };
-    },
-  };
   for await (const stat of tree.walk(inTree)) {
     const below = Buffer.from(stat.path).toString("latin1").slice(Buffer.byteLength(inTree)).replace(/^\/+/, "");
     const name = Buffer.from(prefix, "utf8").toString("latin1");
     // writeTar puts the slash behind a directory's name: the root's becomes "/".
-    yield { kind: "entry", path: below === "" ? name : `${name}/${below}`, stat: fromTree(stat), tree: mapped };
+    yield { kind: "entry", path: below === "" ? name : `${name}/${below}`, stat, tree };
   }
 }
 

@@ -6,22 +6,19 @@ import { stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
-import { EngineError, errnoOf } from "#core/errors.ts";
-import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
+import { errnoOf } from "#core/errors.ts";
+import type { FileTree } from "#linux/file-tree.ts";
 import { PlanError } from "#linux/helper.ts";
-import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
-import { planRunningTree, planStoppedTree, renderPlanError, seenInside, type TreeMount } from "#runtime/mod.ts";
+import { bindMappings, planRunningTree, planStoppedTree, renderPlanError, seenInside, type TreeMount } from "#runtime/mod.ts";
+import { shiftedTree } from "#unionfs/shifted-tree.ts";
 import { emptyDirectory } from "./chain-tree.ts";
 import type { EngineContext } from "./context.ts";
-import { shownInside } from "./id-ranges.ts";
 import { userOf } from "./resolve-user.ts";
 import { rootOf } from "./start-container.ts";
 
 export interface ContainerTree {
+  /** Owners are as the container counts them. */
   readonly tree: FileTree;
-  /** Owners as the container counts them → as the tree does, and back: they differ in a running container with a user namespace. */
-  readonly toTree: <T extends Pick<FileMeta, "uid" | "gid">>(meta: T) => T;
-  readonly fromTree: (stat: TreeStat) => TreeStat;
   close(): Promise<void>;
 }
 
@@ -51,9 +48,9 @@ async function openNow(ctx: EngineContext, container: Container): Promise<Contai
       : planStoppedTree({ root: await rootOf(ctx, container), facts: ctx.facts, mounts: await mountsOf(ctx, container), at: await emptyDirectory(ctx) });
     const tree = await ctx.helper.openTree(`container ${container.record.name}`, plan);
     if (running) release();
+    const { idMappings, ownersOnDisk } = container.record;
     return {
-      tree,
-      ...owners(running ? container.record.idMappings : undefined),
+      tree: idMappings !== undefined && (running || ownersOnDisk !== undefined) ? shiftedTree(tree, idMappings) : tree,
       close: async () => {
         try {
           await tree.close();
@@ -75,20 +72,6 @@ function take(container: Container): Promise<() => void> {
   });
 }
 
-function owners(mappings: IdMappings | undefined): Pick<ContainerTree, "toTree" | "fromTree"> {
-  if (mappings === undefined) return { toTree: (meta) => meta, fromTree: (found) => found };
-  const { uids, gids } = mappings;
-  const outside = (what: "uid" | "gid", id: number) => {
-    const found = toHost(what === "uid" ? uids : gids, id);
-    if (found === undefined) throw new EngineError("invalid", `${what} ${id} is not in the container's user namespace`);
-    return found;
-  };
-  return {
-    toTree: (meta) => ({ ...meta, uid: outside("uid", meta.uid), gid: outside("gid", meta.gid) }),
-    fromTree: (found) => ({ ...found, uid: shownInside(uids, found.uid), gid: shownInside(gids, found.gid) }),
-  };
-}
-
 interface Owner {
   readonly uid: number;
   readonly gid: number;
@@ -97,6 +80,9 @@ interface Owner {
 /** Volumes, binds and the engine's own files, shallow ones first. A source that is missing now is left out: the container could not start either. */
 async function mountsOf(ctx: EngineContext, container: Container): Promise<TreeMount[]> {
   const { record } = container;
+  const { idMappings: userns, ownersOnDisk } = record;
+  // Beside a root with the host's ids everything has those, as in a container that runs.
+  const asOwn = () => (ownersOnDisk === "root" ? userns : undefined);
   const user = record.mounts.some(({ Idmap }) => Idmap !== undefined)
     ? await userOf(ctx, container, await rootOf(ctx, container), undefined, false)
     : { uid: 0, gid: 0 };
@@ -109,14 +95,19 @@ async function mountsOf(ctx: EngineContext, container: Container): Promise<TreeM
   const wanted = [
     ...own
       .filter(([source, path]) => source !== "" && !taken.has(path) && !taken.has("/etc"))
-      .map(([source, destination]) => ({ source, destination, readonly: false, seen: () => undefined })),
+      .map(([source, destination]) => ({ source, destination, readonly: false, seen: asOwn })),
     ...record.mounts
       .filter(({ Type }) => Type !== "tmpfs")
       .map(({ Type, Source, Destination, RW, Idmap }) => ({
         source: Source,
         destination: Destination,
         readonly: !RW,
-        seen: (owner: Owner) => (Type === "bind" && ctx.facts.idmappedMounts ? seenInside(Idmap, { owner, user, userns: record.idMappings }) : undefined),
+        seen: (owner: Owner) => {
+          if (Type !== "bind") return Type === "volume" ? asOwn() : undefined;
+          if (!ctx.facts.idmappedMounts) return undefined;
+          if (ownersOnDisk === undefined) return seenInside(Idmap, { owner, user, userns });
+          return Idmap === undefined ? undefined : bindMappings(Idmap, { owner, user, userns });
+        },
       })),
   ];
   const found = await Promise.all(

@@ -5,6 +5,7 @@
 import { readFile } from "node:fs/promises";
 import type { ContainerRecord } from "#container/mod.ts";
 import { EngineError } from "#core/errors.ts";
+import { toHost } from "#core/id-mappings.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import type { EndpointRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
@@ -37,10 +38,16 @@ export async function planContainerFiles(ctx: EngineContext, record: ContainerRe
     why,
     ...(section === undefined ? {} : { section }),
   });
+  const root = record.ownersOnDisk === "all" ? record.idMappings : undefined;
+  const give = (path: string): Step[] =>
+    root === undefined
+      ? []
+      : [{ op: "chown", where: "host", dir: NO_SLOT, path, uid: toHost(root.uids, 0)!, gid: toHost(root.gids, 0)!, why: "it belongs to the container's root" }];
   return [
     write(record.hostnamePath, `${config.Hostname}\n`, "its name, to be bound at /etc/hostname", "The engine's files for it"),
     write(record.hostsPath, hosts, "its own address and name, for /etc/hosts"),
     write(record.resolvConfPath, resolvConf, "its name servers, for /etc/resolv.conf"),
+    ...[record.hostnamePath, record.hostsPath, record.resolvConfPath].flatMap(give),
   ];
 }
 

@@ -44,6 +44,7 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
     join: join === "unknown" ? { pid: 1, ipc: 1, network: 1, uts: 1 } : join,
     facts: ctx.facts,
     userns: record.idMappings,
+    ownersOnDisk: record.ownersOnDisk === "all",
     ...(record.appArmorProfile === undefined ? {} : { appArmorProfile: record.appArmorProfile }),
     devices: [...devices, ...(cdi?.devices ?? [])],
     deviceNumbers,

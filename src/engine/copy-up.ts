@@ -4,16 +4,20 @@
  */
 import { join } from "node:path";
 import type { ContainerRecord, MountPoint } from "#container/mod.ts";
-import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
-import { isOpaque, isOverlayXattr, isWhiteout } from "#unionfs/overlay-format.ts";
-import { directoriesOf, hasImages, openCommonTree, openUnion } from "#unionfs/trees.ts";
-import { walkUnion } from "#unionfs/union-walk.ts";
+import type { FileTree, TreeStat } from "#linux/file-tree.ts";
+import { copyUnion } from "#unionfs/copy-tree.ts";
+import { isOpaque, isWhiteout } from "#unionfs/overlay-format.ts";
+import { shiftedTree } from "#unionfs/shifted-tree.ts";
+import { directoriesOf, hasImages, openCommonTree, openUnion, withOwners } from "#unionfs/trees.ts";
 import type { EngineContext } from "./context.ts";
 
 /** As the kernel: ELOOP after so many. */
 const MAX_LINKS = 40;
 
-/** Does nothing when the volume holds something already, or the image has no such directory. */
+/**
+ * Does nothing when the volume holds something already, or the image has no such directory; then, where its files are to have the host's ids, the volume becomes that of the
+ * container's root.
+ */
 export async function copyUp(ctx: EngineContext, record: ContainerRecord, mount: MountPoint): Promise<void> {
   if (record.snapshot === "" || mount.Name === undefined || !(await ctx.volumes.isEmpty(mount.Name))) return;
   const root = await ctx.layers.driver.mounts(record.snapshot);
@@ -22,13 +26,25 @@ export async function copyUp(ctx: EngineContext, record: ContainerRecord, mount:
   const { tree, paths } = union ? { tree: await openUnion(ctx.helper, root), paths: [""] } : await openCommonTree(ctx.helper, layers);
   let found: Found | undefined;
   try {
-    found = await resolveDirectory(tree, paths, mount.Destination);
+    found = await resolveDirectory(withOwners(tree, root), paths, mount.Destination);
   } finally {
     await tree.close();
   }
-  if (found === undefined) return;
-  const open = (path: string): Promise<FileTree> => (union ? openUnion(ctx.helper, root, path) : ctx.helper.openTree(path));
-  await copyUnion(layers, found, { open, destination: await ctx.helper.openTree(mount.Source) });
+  const { idMappings, ownersOnDisk } = record;
+  if (found === undefined && ownersOnDisk !== "all") return;
+  const volume = await ctx.helper.openTree(mount.Source);
+  const target = ownersOnDisk === "all" && idMappings !== undefined ? shiftedTree(volume, idMappings) : volume;
+  await using opened = new Trees(target);
+  if (found === undefined) {
+    const { mode, mtimeNs } = (await volume.lstat(""))!;
+    await target.setMeta("", { mode, uid: 0, gid: 0, mtimeNs });
+    await target.flush();
+    return;
+  }
+  const open = async (path: string): Promise<FileTree> => withOwners(await (union ? openUnion(ctx.helper, root, path) : ctx.helper.openTree(path)), root);
+  // Each is a real directory in its layer: no component of its path is a link.
+  const directories = found.parts.map(({ layer, path }) => join(layers[layer] as string, path));
+  await copyUnion(await Promise.all(directories.map((directory) => opened.add(open(directory)))), target, found.stat);
 }
 
 interface Found {
@@ -89,55 +105,6 @@ async function descend(
     if (isOpaque(stat)) break;
   }
   return first === undefined ? undefined : { stat: first, parts };
-}
-
-async function copyUnion(
-  layers: readonly string[],
-  { stat, parts }: Found,
-  { open, destination: to }: { readonly open: (path: string) => Promise<FileTree>; readonly destination: FileTree },
-): Promise<void> {
-  // Each is a real directory in its layer: no component of its path is a link.
-  const directories = parts.map(({ layer, path }) => join(layers[layer] as string, path));
-  await using opened = new Trees(to);
-  const walks = await Promise.all(directories.map((directory) => opened.add(open(directory))));
-  const readers = await Promise.all(directories.map((directory) => opened.add(open(directory))));
-  const links = new Map<string, Uint8Array>();
-  const directoryMeta: [Uint8Array, FileMeta][] = [[new Uint8Array(), metaOf(stat)]];
-  for await (const entry of walkUnion(walks)) {
-    const { path } = entry.stat;
-    const meta = metaOf(entry.stat);
-    const key = `${entry.layer}:${entry.stat.ino}`;
-    const first = entry.stat.nlink > 1 && entry.stat.type !== "dir" ? links.get(key) : undefined;
-    if (first !== undefined) await to.link(path, first);
-    else await copyEntry(readers[entry.layer] as FileTree, to, entry.stat, meta);
-    if (entry.stat.type === "dir") directoryMeta.push([path, meta]);
-    else if (first === undefined && entry.stat.nlink > 1) links.set(key, path);
-  }
-  // Last, children first: making an entry changes its directory's time.
-  for (const [path, meta] of directoryMeta.reverse()) await to.setMeta(path, meta);
-  await to.flush();
-}
-
-async function copyEntry(reader: FileTree, to: FileTree, stat: TreeStat, meta: FileMeta): Promise<void> {
-  const { path } = stat;
-  switch (stat.type) {
-    case "dir":
-      return to.mkdir(path, meta);
-    case "symlink":
-      return to.symlink(path, stat.target ?? new Uint8Array(), meta);
-    case "file":
-      await to.openFile(path, stat.size);
-      if (stat.size > 0) for await (const chunk of (await reader.readFile(path)).data) await to.writeData(chunk);
-      return to.closeFile(meta);
-    case "socket":
-      return; // means nothing without its listener
-    default:
-      return to.mknod(path, stat.type, stat.major, stat.minor, meta);
-  }
-}
-
-function metaOf({ mode, uid, gid, mtimeNs, xattrs }: TreeStat): FileMeta {
-  return { mode, uid, gid, mtimeNs, xattrs: xattrs.filter(({ name }) => !isOverlayXattr(name)) };
 }
 
 /** Trees that are closed together. */

@@ -16,8 +16,10 @@ import type { ChainID } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
 import { EGRESS_LABEL, egressList, parseEgress, parseShaping, shapingOfLabels } from "#network/mod.ts";
 import { slots } from "#runtime/mod.ts";
+import type { SnapshotOptions } from "#unionfs/mod.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
@@ -30,7 +32,7 @@ import { type WantedMount, wantedMounts } from "./mount-points.ts";
 import { specOf } from "./container-spec.ts";
 import { appArmorProfileOf } from "./apparmor.ts";
 import { checkSupported } from "./unsupported-options.ts";
-import { requireIdmap } from "./idmap-support.ts";
+import { privateCopyFor } from "./idmap-support.ts";
 import { userOfImage } from "./resolve-user.ts";
 import { parseUsernsMode } from "./userns-mode.ts";
 import { validateConfig } from "./validate-config.ts";
@@ -87,7 +89,6 @@ async function create(
 ): Promise<{ readonly id: string; readonly warnings: string[] }> {
   const draft = await draftContainer(ctx, id, name ?? "", request);
   const { record } = draft;
-  if (record.idMappings !== undefined && record.snapshot !== "") await requireIdmap(ctx);
   record.name = name ?? generateName((n) => ctx.registry.nameTaken(n));
   ctx.registry.reserveName(record.name, id);
   try {
@@ -107,7 +108,11 @@ export async function draftContainer(
   ctx: EngineContext,
   id: string,
   name: string,
-  request: Pick<CreateRequest, "config" | "hostConfig" | "networkingConfig" | "platform"> & { readonly base?: BuildBase },
+  request: Pick<CreateRequest, "config" | "hostConfig" | "networkingConfig" | "platform"> & {
+    readonly base?: BuildBase;
+    /** Of another host, which it is only explained for. */
+    readonly facts?: HostFacts;
+  },
 ): Promise<Draft> {
   const hostConfig = withHostDefaults(ctx, request.hostConfig);
   const ofImage = hostConfig.WherryRootfs === undefined && request.base === undefined;
@@ -158,6 +163,11 @@ export async function draftContainer(
     ...etcPaths(ctx, directory, hostConfig),
     logPath: planLog(hostConfig.LogConfig) === undefined ? "" : join(directory, `${id}-json.log`),
   };
+  const copied = await privateCopyFor(ctx, record, { elsewhere: request.facts !== undefined });
+  if (copied !== undefined) {
+    record.ownersOnDisk = copied.ownersOnDisk;
+    warnings.push(copied.warning);
+  }
   openLogService(record, ctx.helper)?.close();
   // Says no now to what the spec would refuse at start: unknown capabilities, sysctls of the host, malformed device rules.
   warnings.push(...(await lacksOf(ctx, record)));
@@ -235,6 +245,7 @@ async function materialize(ctx: EngineContext, { record, chainId, wanted }: Draf
     await ctx.layers.driver.prepare(record.snapshot, chainId, {
       ephemeral: record.hostConfig.AutoRemove || record.build === true,
       ...(size === undefined ? {} : { sizeBytes: size }),
+      ...copiedFor(record),
     });
   };
   // What fails is undone when both have come to their end.
@@ -244,6 +255,11 @@ async function materialize(ctx: EngineContext, { record, chainId, wanted }: Draf
   else await ctx.records.save(record);
   for (const mount of record.mounts)
     if (mount.Type === "volume" && mount.CopyUp === true && ctx.volumes.backing(mount.Name ?? "").kind !== "mount") await copyUp(ctx, record, mount);
+}
+
+/** For the storage driver: of a container that has a private copy of its image's files, whose ids they get. */
+export function copiedFor({ idMappings: owners, ownersOnDisk }: ContainerRecord): Pick<SnapshotOptions, "owners"> {
+  return owners === undefined || ownersOnDisk === undefined ? {} : { owners };
 }
 
 async function discard(ctx: EngineContext, { record }: Draft, cause: unknown): Promise<void> {

@@ -6,7 +6,7 @@ import { planHooksOf, withHooks } from "./container-hooks.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { planContainerFiles } from "./container-files.ts";
 import type { EngineContext } from "./context.ts";
-import { type Draft, draftContainer } from "./create-container.ts";
+import { copiedFor, type Draft, draftContainer } from "./create-container.ts";
 import type { Containers } from "./mod.ts";
 
 export async function explainContainer(ctx: EngineContext, request: Parameters<Containers["explain"]>[0], format: "text" | "json"): Promise<string> {
@@ -47,7 +47,7 @@ async function explain(ctx: EngineContext, id: string, request: Parameters<Conta
 async function rootOf(ctx: EngineContext, { record, image }: Draft): Promise<RootMount> {
   if (record.hostConfig.WherryRootfs !== undefined) return { kind: "bind", source: record.hostConfig.WherryRootfs, readonly: false };
   const { driver } = ctx.layers;
-  await driver.prepare(record.snapshot, image?.chainId, { ephemeral: record.hostConfig.AutoRemove });
+  await driver.prepare(record.snapshot, image?.chainId, { ephemeral: record.hostConfig.AutoRemove, ...copiedFor(record) });
   try {
     return await driver.mounts(record.snapshot);
   } finally {

@@ -9,7 +9,7 @@ import { TarReader } from "#unionfs/tar/reader.ts";
 import type { ContainerTree } from "./archive-root.ts";
 
 export interface ExtractOptions {
-  readonly opened: ContainerTree;
+  readonly opened: Pick<ContainerTree, "tree">;
   /** The directory, for the file tree ("" = the root). */
   readonly at: string;
   /** The same as it was asked for, for messages. */
@@ -94,9 +94,9 @@ class Extractor {
   async #makeParents(name: ByteString, entry: TarEntry): Promise<void> {
     if (name === "" || this.#known.has(name)) return;
     await this.#makeParents(parentOf(name), entry);
-    const { tree, toTree } = this.#options.opened;
+    const { tree } = this.#options.opened;
     const path = toBytes(joinPath(this.#at, name));
-    await tree.ensureDirectory(path, toTree({ mode: 0o755, uid: 0, gid: 0, mtimeNs: entry.mtimeNs, ...this.#options.owner }));
+    await tree.ensureDirectory(path, { mode: 0o755, uid: 0, gid: 0, mtimeNs: entry.mtimeNs, ...this.#options.owner });
     this.#known.add(name);
   }
 
@@ -141,8 +141,8 @@ class Extractor {
   }
 
   #metaOf({ mode, uid, gid, mtimeNs, xattrs }: TarEntry): FileMeta {
-    const { opened, owner } = this.#options;
+    const { owner } = this.#options;
     const kept = xattrs.filter(({ name }) => !isOverlayXattr(name));
-    return opened.toTree({ mode, uid, gid, mtimeNs, ...owner, ...(kept.length === 0 ? {} : { xattrs: kept }) });
+    return { mode, uid, gid, mtimeNs, ...owner, ...(kept.length === 0 ? {} : { xattrs: kept }) };
   }
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
-import { checkMap, type IdMappings, toContainer, toHost } from "#namespace/id-mappings.ts";
+import { checkMap, type IdMappings, toContainer, toHost } from "#core/id-mappings.ts";
 import { firstFree, IdRanges, withForced } from "./id-ranges.ts";
 import { type IdFiles, remapOf } from "./subordinate-ids.ts";
 import { parseUsernsMode } from "./userns-mode.ts";

@@ -5,7 +5,7 @@
  */
 import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
-import { checkMap, type IdMappings, toContainer } from "#namespace/id-mappings.ts";
+import { checkMap, type IdMappings } from "#core/id-mappings.ts";
 import { hostIdFiles, type IdFiles, readSubordinateIds, remapOf, type SubordinateIds } from "./subordinate-ids.ts";
 import type { UsernsMode } from "./userns-mode.ts";
 
@@ -152,11 +152,3 @@ export function firstFree(pool: readonly IdRange[], taken: readonly IdRange[], c
   }
   return undefined;
 }
-
-/** The mapping shows a host id as this one inside, or as nobody. */
-export function shownInside(map: readonly IdMapping[], id: number): number {
-  return toContainer(map, id) ?? OVERFLOW_ID;
-}
-
-/** Ids that a user namespace does not know, as the kernel shows them. */
-const OVERFLOW_ID = 65534;

@@ -15,7 +15,7 @@ import { newId } from "#core/ids.ts";
 import { openImageStore } from "#image/mod.ts";
 import { startHelper } from "#linux/helper-client.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import type { IdMappings } from "#namespace/id-mappings.ts";
+import type { IdMappings } from "#core/id-mappings.ts";
 import { CacheStore, defaultRegistryConfig, Downloads, Registries, SharedWork } from "#registry/mod.ts";
 import { type NetworksOptions, openNetworks } from "#network/network-manager.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
@@ -115,7 +115,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   // First, while this process is small: a fork costs what is mapped.
   const [helper, facts, engineId] = await Promise.all([
     startHelper({ helperPath, execRoot, log: (line) => log("warn", line) }),
-    probeHost(),
+    probeHost().then((found) => ({ ...found, ...options.facts })),
     persistentId(dataRoot),
   ]);
   opened.push(() => helper.close());

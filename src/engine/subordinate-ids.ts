@@ -1,7 +1,7 @@
 import { EngineError } from "#core/errors.ts";
 import { textIfThere } from "#linux/text-if-there.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
-import type { IdMappings } from "#namespace/id-mappings.ts";
+import type { IdMappings } from "#core/id-mappings.ts";
 import { parseGroup, parsePasswd } from "#runtime/users.ts";
 import type { IdRange } from "./id-ranges.ts";
 

@@ -3,7 +3,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { arch, cpus, hostname, release, totalmem } from "node:os";
 import { defaultCdiDirs } from "./cdi-devices.ts";
 import type { EngineContext } from "./context.ts";
-import { whyNoIdmap } from "./idmap-support.ts";
+import { idmapSupport } from "./idmap-support.ts";
 import type { SystemInfo } from "./mod.ts";
 import { logDrivers } from "#container/logs/log-drivers.ts";
 import { version } from "./version.ts";
@@ -18,7 +18,6 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
   }
   const [images, driverStatus, os, fds] = await Promise.all([ctx.images.list(), ctx.layers.driver.status(), operatingSystem(), readdir("/proc/self/fd")]);
   const cgroup = ctx.cgroups.info();
-  const noIdmap = await whyNoIdmap(ctx);
   return {
     id: ctx.engineId,
     name: hostname(),
@@ -31,7 +30,7 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     cgroupDriver: ctx.cgroups.driver,
     cgroupVersion: ctx.cgroups.version,
     cgroupFlags: cgroup.flags,
-    warnings: [...cgroup.warnings, ...(noIdmap === undefined ? [] : [`WARNING: No user namespaces for containers: ${noIdmap}`])],
+    warnings: [...cgroup.warnings, ...(await userNamespaceWarnings(ctx))],
     kernelVersion: release(),
     operatingSystem: os.name,
     osVersion: os.version,
@@ -51,6 +50,12 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     goroutineLike: process.getActiveResourcesInfo().length,
     eventListeners: ctx.events.listeners,
   };
+}
+
+async function userNamespaceWarnings(ctx: EngineContext): Promise<string[]> {
+  if (!ctx.facts.namespaces.includes("user")) return ["WARNING: No user namespaces for containers: this kernel has none"];
+  const { root } = await idmapSupport(ctx);
+  return root === undefined ? [] : [`WARNING: Containers with a user namespace get private copies of their images' files: ${root}`];
 }
 
 function securityOptions({ facts, idRanges }: EngineContext): string[] {

@@ -11,7 +11,7 @@
  */
 import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
-import { checkMap, type IdMappings } from "#namespace/id-mappings.ts";
+import { checkMap, type IdMappings } from "#core/id-mappings.ts";
 
 export type UsernsMode =
   | { readonly kind: "default" | "host" | "private" }

@@ -1,5 +1,4 @@
 /** What is in a volume: copied to a new one, as a tar, and from a tar. A new volume is there when it is complete, or not at all. @module */
-import type { FileMeta, TreeStat } from "#linux/file-tree.ts";
 import { copyTree } from "#unionfs/copy-tree.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import { type TarSource, writeTar } from "#unionfs/write-tree.ts";
@@ -47,9 +46,7 @@ async function* tarOf(ctx: EngineContext, name: string, directory: string): Asyn
 export async function importVolume(ctx: EngineContext, name: string, archive: AsyncIterable<Uint8Array>): Promise<VolumeRecord> {
   const fill = async (directory: string) => {
     await using to = await opened(ctx, directory);
-    const same = <T extends Pick<FileMeta, "uid" | "gid">>(meta: T): T => meta;
-    const tree = { tree: to.tree, toTree: same, fromTree: (stat: TreeStat) => stat, close: async () => undefined };
-    await extractTar(decompress(archive), { opened: tree, at: "", absolute: "/", noOverwriteDirNonDir: false, owner: undefined });
+    await extractTar(decompress(archive), { opened: { tree: to.tree }, at: "", absolute: "/", noOverwriteDirNonDir: false, owner: undefined });
   };
   if (ctx.volumes.find(name) !== undefined) {
     await fill(plain(ctx, name).Mountpoint);

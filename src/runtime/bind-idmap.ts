@@ -8,7 +8,7 @@
  */
 import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
-import { type IdMappings, toContainer, toHost } from "#namespace/id-mappings.ts";
+import { type IdMappings, toContainer, toHost } from "#core/id-mappings.ts";
 
 export interface BindOwners {
   /** Of the source; undefined: not known yet. */

@@ -9,7 +9,7 @@ import type { OciLinux, OciProcess, OciSpec } from "#core/runtime-spec.ts";
 import type { DeviceNode } from "#linux/devices.ts";
 import { RLIMITS } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { type IdMappings, mapLine, toHost } from "#namespace/id-mappings.ts";
+import { type IdMappings, mapLine, toHost } from "#core/id-mappings.ts";
 import { containerCapabilities } from "./capabilities.ts";
 import { type DeviceNumbers, deviceRules, limitsOf } from "./resources.ts";
 import { SECCOMP_LOG, seccompFor } from "./seccomp.ts";
@@ -36,6 +36,8 @@ export interface SpecInput {
   readonly facts: HostFacts;
   /** The maps of its user namespace; undefined = the host's users. */
   readonly userns?: IdMappings | undefined;
+  /** @see MountsInput.ownersOnDisk */
+  readonly ownersOnDisk?: boolean;
   /** Nodes of `--device`, with their cgroup permissions; with Privileged, the host's nodes (permissions ignored). */
   readonly devices?: readonly (DeviceNode & { readonly access: string })[];
   readonly deviceNumbers?: DeviceNumbers;

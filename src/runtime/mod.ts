@@ -100,7 +100,7 @@ export { planExec } from "./plan-exec.ts";
 export { buildSpec, capabilitySets, defaultMaskedPaths, defaultReadonlyPaths, environmentOf, type SpecInput, type SpecResult } from "./default-spec.ts";
 export { explainPlan, planToJson } from "./explain.ts";
 export { type PlanErrorContext, renderPlanError } from "./plan-error.ts";
-export { seenInside } from "./bind-idmap.ts";
+export { bindMappings, seenInside } from "./bind-idmap.ts";
 export { planMappedRoot } from "./plan-root.ts";
 export { planImageMount, planRunningTree, planStoppedTree, type TreeMount } from "./plan-tree.ts";
 export { planReadRootFiles, type RootFile } from "./read-root-files.ts";

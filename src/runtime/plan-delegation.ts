@@ -8,7 +8,7 @@ import type { OciSpec } from "#core/runtime-spec.ts";
 import type { CgroupPlan } from "#cgroup/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT } from "#linux/plan.ts";
-import { toHost } from "#namespace/id-mappings.ts";
+import { toHost } from "#core/id-mappings.ts";
 import { membershipOf } from "#namespace/mod.ts";
 import type { Draft } from "./draft.ts";
 

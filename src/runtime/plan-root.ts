@@ -58,7 +58,7 @@ export function planMappedRoot(root: RootMountData, facts: HostFacts, mapping: N
 
 /** A directory tree as it is. */
 function planBindRoot(draft: Draft, root: Extract<RootMountData, { kind: "bind" }>, { facts, mapping }: RootOptions): void {
-  if (mapping === undefined || root.owners === "disk") {
+  if (mapping === undefined || root.owners !== undefined) {
     draft.host(
       { op: "open_tree", dir: NO_SLOT, path: root.source, flags: OPEN_TREE_CLONE | AT_RECURSIVE, out: slots.root },
       "a second mount of this directory: it will be the container's /",
@@ -79,7 +79,7 @@ function planFilesystemRoot(draft: Draft, root: Extract<RootMountData, { kind: "
   const loops = draft.takeRange(filesystemLoops(root));
   draft.add(...filesystemSteps(root, { fs, out: slots.root, loops: loops[0] ?? NO_SLOT }, `a ${root.fstype} filesystem, to be configured`));
   for (const slot of [fs, ...loops]) draft.release(slot);
-  if (mapping === undefined) return;
+  if (mapping === undefined || root.owners !== undefined) return;
   requireIdmap(facts);
   shiftOwners(draft, mapping);
 }

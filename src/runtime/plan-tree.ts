@@ -6,7 +6,7 @@ import { EngineError } from "#core/errors.ts";
 import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
-import type { IdMappings } from "#namespace/id-mappings.ts";
+import type { IdMappings } from "#core/id-mappings.ts";
 import { mapText } from "#namespace/user.ts";
 import { Draft } from "./draft.ts";
 import { planLegacyOverlay, planRoot } from "./plan-root.ts";

@@ -1,4 +1,5 @@
 /** The root filesystem as the planner needs it. Structurally the same as unionfs `RootMount` (runtime may not import unionfs). @module */
+import type { IdMappings } from "#core/id-mappings.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 
 export type RootMountData =
@@ -17,8 +18,8 @@ export type RootMountData =
       readonly kind: "bind";
       readonly source: string;
       readonly readonly: boolean;
-      /** "disk": with a user namespace too, owners are what they are on disk (the caller has seen to them). Default: root's files on disk are the container's root's. */
-      readonly owners?: "disk";
+      /** "disk", or of which user namespace the ids are: owners are what they are on disk (the caller has seen to them). Default: root's files on disk are the container's root's. */
+      readonly owners?: "disk" | IdMappings;
     }
   | {
       readonly kind: "fuse";
@@ -34,4 +35,5 @@ export type RootMountData =
       readonly options: readonly string[];
       readonly readonly: boolean;
       readonly loop?: true;
+      readonly owners?: IdMappings;
     };

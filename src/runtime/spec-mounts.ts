@@ -8,7 +8,7 @@ import { EngineError } from "#core/errors.ts";
 import type { OciMount } from "#core/runtime-spec.ts";
 import type { DeviceNode } from "#linux/devices.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { type IdMappings, toHost } from "#namespace/id-mappings.ts";
+import { type IdMappings, toHost } from "#core/id-mappings.ts";
 import { bindMappings } from "./bind-idmap.ts";
 
 /** A mount point of the container; the same shape as container/ `MountPoint`, and whether its source is a file. */
@@ -35,6 +35,8 @@ export interface MountsInput {
   readonly devices?: readonly DeviceNode[];
   readonly join?: { readonly ipc?: number };
   readonly userns: IdMappings | undefined;
+  /** With `userns`: volumes and the engine's files have the host's ids already. */
+  readonly ownersOnDisk?: boolean;
   /** The container's user. */
   readonly user: { readonly uid: number; readonly gid: number };
   readonly writableCgroups: boolean;
@@ -107,7 +109,7 @@ function ttyGroup(userns: IdMappings | undefined): string[] {
 const TTY_GID = 5;
 
 function userMounts(input: MountsInput): { mounts: OciMount[]; files: Set<string> } {
-  const { hostConfig, mounts, files, userns, facts, devices = [] } = input;
+  const { hostConfig, mounts, files, userns, devices = [] } = input;
   const byDestination = new Map<string, OciMount>();
   const fileMounts = new Set<string>();
   const bindEngineFile = (destination: string, source: string | undefined) => {
@@ -118,7 +120,7 @@ function userMounts(input: MountsInput): { mounts: OciMount[]; files: Set<string
       type: "bind",
       source,
       options: ["rbind", "rprivate", ...(hostConfig.ReadonlyRootfs ? ["ro"] : [])],
-      ...owners(userns, facts),
+      ...owners(input),
     });
   };
   bindEngineFile("/etc/resolv.conf", files.resolvConf);
@@ -168,7 +170,8 @@ function tmpfs(destination: string, options: string, writable: boolean): OciMoun
   return { destination, type: "tmpfs", source: "tmpfs", options: ["noexec", "nosuid", "nodev", "rprivate", ...given, ...(writable ? [] : ["ro"])] };
 }
 
-function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | undefined, { userns, facts, user }: MountsInput): OciMount {
+function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | undefined, input: MountsInput): OciMount {
+  const { userns, facts, user } = input;
   const recursive = wanted?.BindOptions?.NonRecursive !== true;
   const propagation = point.Propagation === "" ? "rprivate" : point.Propagation;
   // Below a read-only bind everything is read-only (Docker 25), unless asked otherwise or the kernel has no recursive mount_setattr.
@@ -178,14 +181,14 @@ function bind(point: SpecMountPoint, destination: string, wanted: MountSpec | un
     type: "bind",
     source: point.Source,
     options: [recursive ? "rbind" : "bind", propagation, ...readonly],
-    ...(point.Type === "volume" ? owners(userns, facts) : {}),
+    ...(point.Type === "volume" ? owners(input) : {}),
     ...(point.Idmap === undefined ? {} : asMount(bindMappings(point.Idmap, { owner: point.owner, user, userns }))),
   };
 }
 
 /** Volumes and files of the engine's: what belongs to root there shall belong to the container's root, as it would without a user namespace. */
-function owners(userns: IdMappings | undefined, facts: HostFacts): Pick<OciMount, "uidMappings" | "gidMappings"> {
-  return userns === undefined || !facts.idmappedMounts ? {} : asMount(userns);
+function owners({ userns, facts, ownersOnDisk }: MountsInput): Pick<OciMount, "uidMappings" | "gidMappings"> {
+  return userns === undefined || ownersOnDisk === true || !facts.idmappedMounts ? {} : asMount(userns);
 }
 
 function asMount({ uids, gids }: IdMappings): Pick<OciMount, "uidMappings" | "gidMappings"> {

@@ -2,6 +2,8 @@ import { constants, copyFile } from "node:fs/promises";
 import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
 import { type ByteString, toByteString, toBytes } from "./bytes.ts";
 import { withPathBelow } from "./open-below.ts";
+import { isOverlayXattr } from "./overlay-format.ts";
+import { walkUnion } from "./union-walk.ts";
 import { isZero } from "./zeros.ts";
 
 /** A tree that is open, and the directory it is rooted at. */
@@ -18,6 +20,7 @@ export async function copyTree(from: OpenTree, to: OpenTree): Promise<void> {
   const names = new Map<bigint, ByteString>();
   const directories: [Uint8Array, FileMeta][] = [];
   for await (const stat of from.tree.walk("")) {
+    if (stat.type === "socket") continue; // means nothing without its listener
     const path = toByteString(stat.path);
     const meta: FileMeta = { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtimeNs: stat.mtimeNs, xattrs: stat.xattrs };
     const first = stat.nlink > 1 && stat.type !== "dir" ? names.get(stat.ino) : undefined;
@@ -30,7 +33,7 @@ export async function copyTree(from: OpenTree, to: OpenTree): Promise<void> {
       if (stat.nlink > 1) names.set(stat.ino, path);
       if (stat.type === "symlink") await to.tree.symlink(stat.path, stat.target ?? new Uint8Array(), meta);
       else if (stat.type === "file") await copyOne(from, to, stat, meta);
-      else if (stat.type !== "socket") await to.tree.mknod(stat.path, stat.type, stat.major, stat.minor, meta);
+      else await to.tree.mknod(stat.path, stat.type, stat.major, stat.minor, meta);
     }
   }
   for (const [path, meta] of directories.reverse()) await to.tree.setMeta(path, meta);
@@ -66,12 +69,52 @@ async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileM
     await to.tree.setMeta(stat.path, meta);
     return;
   }
-  await to.tree.openFile(stat.path, sparse ? 0 : stat.size);
+  await copyContent(from.tree, to.tree, stat, meta);
+}
+
+async function copyContent(from: FileTree, to: FileTree, stat: TreeStat, meta: FileMeta): Promise<void> {
+  const sparse = stat.blocks * 512 < stat.size;
+  await to.openFile(stat.path, sparse ? 0 : stat.size);
   if (stat.size > 0) {
-    for await (const chunk of (await from.tree.readFile(stat.path)).data) {
-      if (sparse && isZero(chunk)) await to.tree.skip(chunk.byteLength);
-      else await to.tree.writeData(chunk);
+    for await (const chunk of (await from.readFile(stat.path)).data) {
+      if (sparse && isZero(chunk)) await to.skip(chunk.byteLength);
+      else await to.writeData(chunk);
     }
   }
-  await to.tree.closeFile(meta);
+  await to.closeFile(meta);
+}
+
+/**
+ * Copies what some directories are as one (see {@link walkUnion}) into an empty one. Sockets, which mean nothing without their listeners, are left out.
+ * @param root what the directory itself is to look like; default: as the top-most that there is
+ */
+export async function copyUnion(layers: readonly FileTree[], to: FileTree, root?: TreeStat): Promise<void> {
+  const links = new Map<string, Uint8Array>();
+  const top = root ?? (await layers[0]?.lstat(""));
+  const directories: [Uint8Array, FileMeta][] = top === undefined ? [] : [[new Uint8Array(), metaOf(top)]];
+  for await (const { stat, layer } of walkUnion(layers)) {
+    if (stat.type === "socket") continue;
+    const { path } = stat;
+    const meta = metaOf(stat);
+    const inode = stat.nlink > 1 && stat.type !== "dir" ? `${layer}:${stat.ino}` : undefined;
+    const first = inode === undefined ? undefined : links.get(inode);
+    if (first !== undefined) {
+      await to.link(path, first);
+      continue;
+    }
+    if (inode !== undefined) links.set(inode, path);
+    if (stat.type === "dir") {
+      await to.mkdir(path, meta);
+      directories.push([path, meta]);
+    } else if (stat.type === "symlink") await to.symlink(path, stat.target ?? new Uint8Array(), meta);
+    else if (stat.type === "file") await copyContent(layers[layer]!, to, stat, meta);
+    else await to.mknod(path, stat.type, stat.major, stat.minor, meta);
+  }
+  // Last, children first: making an entry changes its directory's time.
+  for (const [path, meta] of directories.reverse()) await to.setMeta(path, meta);
+  await to.flush();
+}
+
+function metaOf({ mode, uid, gid, mtimeNs, xattrs }: TreeStat): FileMeta {
+  return { mode, uid, gid, mtimeNs, xattrs: xattrs.filter(({ name }) => !isOverlayXattr(name)) };
 }

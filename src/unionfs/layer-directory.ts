@@ -4,6 +4,7 @@ import { lstat, mkdir, open, readdir, rename, rmdir, symlink, writeFile } from "
 import { basename, dirname, join } from "node:path";
 import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import type { IdMappings } from "#core/id-mappings.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
 import { removeTogether } from "#linux/remove-together.ts";
@@ -36,7 +37,12 @@ export interface ActiveSnapshot {
   readonly parent: ChainID | undefined;
   /** Its contents need not survive a crash of the machine: the boot it belongs to. */
   readonly volatileBoot?: string;
+  /** @see SnapshotOptions.owners */
+  readonly owners?: IdMappings;
 }
+
+/** In a snapshot's directory: its {@link ActiveSnapshot.owners}, as JSON. */
+const ownersFile = "owners.json";
 
 /** What a snapshot that nothing was written to consists of, directories deepest first; such a one is removed without a helper process. */
 export interface Untouched {
@@ -101,7 +107,12 @@ export class LayerDirectory {
     try {
       await mkdir(directory, { mode: 0o710 });
       made = true;
-      await Promise.all([fill(directory), ...(snapshot.volatileBoot === undefined ? [] : [symlink(snapshot.volatileBoot, join(directory, "volatile"))])]);
+      const { volatileBoot, owners } = snapshot;
+      await Promise.all([
+        fill(directory),
+        ...(volatileBoot === undefined ? [] : [symlink(volatileBoot, join(directory, "volatile"))]),
+        ...(owners === undefined ? [] : [writeDurably(join(directory, ownersFile), JSON.stringify(owners))]),
+      ]);
       await symlink(snapshot.parent === undefined ? noParent : join("..", hexOf(snapshot.parent)), join(directory, "parent"));
       this.addSnapshot(key, snapshot);
     } catch (error) {
@@ -316,20 +327,27 @@ function readOne(directory: LayerDirectory, name: string, known: LayerEntry | un
   }
   const [parent, volatileBoot] = [linkTarget(join(directory.root, name, "parent")), linkTarget(join(directory.root, name, "volatile"))];
   if (parent === undefined) return;
+  const owners = textIn(join(directory.root, name, ownersFile));
   directory.addSnapshot(name, {
     parent: parent === noParent ? undefined : (`sha256:${parent.slice(3)}` as Digest),
     ...(volatileBoot === undefined ? {} : { volatileBoot }),
+    // Our own file, written whole before the link `parent`.
+    ...(owners === undefined ? {} : { owners: JSON.parse(owners) as IdMappings }),
   });
 }
 
-function readLayerJson(path: string): LayerJson | "damaged" | undefined {
-  let text: string;
+function textIn(path: string): string | undefined {
   try {
-    text = readFileSync(path, "utf8");
+    return readFileSync(path, "utf8");
   } catch (error) {
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
     throw asStorageError(error, `reading ${path}`);
   }
+}
+
+function readLayerJson(path: string): LayerJson | "damaged" | undefined {
+  const text = textIn(path);
+  if (text === undefined) return undefined;
   try {
     // Our own file; empty or in part only when the machine crashed before it was on disk.
     return JSON.parse(text) as LayerJson;

@@ -16,8 +16,8 @@ import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } fr
 import { withPathBelow } from "./open-below.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
 import { TarIndexWriter } from "./tar-index.ts";
-import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
-import { directoriesOf, hasImages, openCommonTree, openRoot, openUnion, topLayer } from "./trees.ts";
+import { comparedChanges, layerEntries, listChanges, type TreeChange, type TreeEntry, treeEntries, upperChanges } from "./tree-changes.ts";
+import { directoriesOf, hasImages, openCommonTree, openLayers, openRoot, openUnion, topLayer } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
 import { type TarSource, tarPieces, writeTar } from "./write-tree.ts";
@@ -292,15 +292,8 @@ class Layers implements LayerStore {
   }
 
   async *exportTree(key: string): AsyncIterable<Uint8Array> {
-    const layers: FileTree[] = [];
-    try {
-      const mount = await this.driver.mounts(key);
-      if (hasImages(mount)) layers.push(await openUnion(this.#helper, mount));
-      else for (const directory of directoriesOf(mount)) layers.push(await this.#helper.openTree(directory));
-      yield* writeTar(unionEntries(layers));
-    } finally {
-      for (const layer of layers) await layer.close();
-    }
+    await using root = await openLayers(this.#helper, await this.driver.mounts(key));
+    yield* writeTar(unionEntries(root.layers));
   }
 
   async has(chain: ChainID): Promise<boolean> {
@@ -429,13 +422,13 @@ class Layers implements LayerStore {
       };
     }
     const walker = await openRoot(this.#helper, where.root);
-    const old = where.parent === undefined ? undefined : await opened(walker, openRoot(this.#helper, where.parent));
+    const old = where.parent === undefined ? undefined : await opened(walker, openLayers(this.#helper, where.parent));
     return {
       tree: walker,
-      changes: comparedChanges(walker, old, where.mountPoints),
+      changes: comparedChanges(treeEntries(walker), old === undefined ? undefined : allEntries(old.layers), where.mountPoints),
       [Symbol.asyncDispose]: async () => {
         await walker.close();
-        await old?.close();
+        await old?.[Symbol.asyncDispose]();
       },
     };
   }
@@ -472,6 +465,12 @@ function lazily(open: () => Promise<LowerView | undefined>): Pick<UnionView, "lo
 
 async function* unionEntries(layers: readonly FileTree[]): AsyncIterable<TarSource> {
   for await (const { path, stat, layer } of walkUnion(layers)) yield { kind: "entry", path, stat, tree: layers[layer]! };
+}
+
+/** One tree is what it is; only of several, some hide what others have. */
+function allEntries(layers: readonly FileTree[]): AsyncIterable<TreeEntry> {
+  const [only, ...more] = layers;
+  return only !== undefined && more.length === 0 ? treeEntries(only) : walkUnion(layers);
 }
 
 function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {

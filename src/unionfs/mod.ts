@@ -5,11 +5,12 @@
  */
 import type { Readable } from "node:stream";
 import type { ChainID, DiffID } from "#core/digest.ts";
+import type { IdMappings } from "#core/id-mappings.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import type { PlacingTree } from "./apply.ts";
 
-/** A root filesystem as data: what the planner has to mount. */
+/** A root filesystem as data: what the planner has to mount. `owners`: its files have the ids that these maps give (a private copy, see {@link SnapshotOptions}). */
 export type RootMount =
   | {
       readonly kind: "overlay";
@@ -28,7 +29,7 @@ export type RootMount =
       readonly attachAt?: string;
     }
   /** A plain directory (vfs, --rootfs). */
-  | { readonly kind: "bind"; readonly source: string; readonly readonly: boolean }
+  | { readonly kind: "bind"; readonly source: string; readonly readonly: boolean; readonly owners?: IdMappings }
   /** What a FUSE program mounts on `mountpoint` (an empty directory), in a mount namespace of its own. */
   | {
       readonly kind: "fuse";
@@ -47,6 +48,7 @@ export type RootMount =
       readonly readonly: boolean;
       /** The source, and each `device=` of the options, is a file that is to be made a block device. */
       readonly loop?: true;
+      readonly owners?: IdMappings;
     };
 
 /** Takes a layer in that becomes an image. */
@@ -72,6 +74,17 @@ export interface DriverCapabilities {
   readonly idmap: boolean;
 }
 
+export interface SnapshotOptions {
+  /** Contents need not survive a crash (volatile). */
+  readonly ephemeral?: boolean;
+  readonly sizeBytes?: number;
+  /**
+   * The snapshot is a private copy of all files, with the ids on disk that these maps give: for user namespaces where mounts cannot map owners. Layers stay as they are, and what reads the
+   * snapshot by way of {@link LayerStore} or openRoot sees the ids of the namespace. EngineError "invalid" for a file whose owner the maps do not know.
+   */
+  readonly owners?: IdMappings;
+}
+
 /**
  * Keys: a *committed* layer is named by its ChainID; an *active* snapshot by a key that the caller chooses (`[a-z0-9-]{1,80}`).
  * Every directory is journalled before it is made: after a crash {@link sweep} removes what no committed or known key names.
@@ -83,8 +96,8 @@ export interface StorageDriver {
   readonly defaultSizeBytes?: number;
   /** `info` lines, in order, as Docker prints them. */
   status(): Promise<readonly (readonly [string, string])[]>;
-  /** An active snapshot on `parent` (undefined = empty). EngineError conflict when the key exists. `ephemeral`: contents need not survive a crash (volatile). */
-  prepare(key: string, parent: ChainID | undefined, options?: { readonly ephemeral?: boolean; readonly sizeBytes?: number }): Promise<void>;
+  /** An active snapshot on `parent` (undefined = empty). EngineError conflict when the key exists. */
+  prepare(key: string, parent: ChainID | undefined, options?: SnapshotOptions): Promise<void>;
   /** Mounts of an active snapshot (writable), or read-only of a committed chain when `key` is a ChainID. */
   mounts(key: string | ChainID): Promise<RootMount>;
   /** What a layer consists of does not depend on the layers below: it may be filled as a snapshot on nothing, and committed on its parent ({@link commit}). */

@@ -4,6 +4,7 @@ import { lstat, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChainID, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import type { IdMappings } from "#core/id-mappings.ts";
 import type { Helper } from "#linux/helper.ts";
 import { bootId } from "./boot-id.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
@@ -12,13 +13,14 @@ import type { LayerImage } from "#linux/layer-image.ts";
 import type { ErofsForm } from "./erofs/metadata-tree.ts";
 import { archiveFile, type ErofsFiles, ErofsReceiver, erofsFiles, erofsLayer } from "./erofs/receiver.ts";
 import { MergedChains, mergedFile } from "./erofs/merged-chains.ts";
-import type { ArchiveReceiver, DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
-import { openUnion } from "./trees.ts";
+import type { ArchiveReceiver, DriverCapabilities, RootMount, SnapshotOptions, StorageDriver } from "./mod.ts";
+import { shiftedTree } from "./shifted-tree.ts";
+import { openLayers, openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { asStorageError } from "#core/storage-error.ts";
 import { treeUsage } from "./usage.ts";
 import { makeInitLayer } from "./init-layer.ts";
-import { linkTree } from "./copy-tree.ts";
+import { copyUnion, linkTree } from "./copy-tree.ts";
 
 /** Made by the kernel in the work directory at the first mount with `volatile`. */
 const volatileMarker = "work/work/incompat";
@@ -198,13 +200,14 @@ class OverlayDriver implements StorageDriver {
     return this.#kind.status(this.#directory.root);
   }
 
-  async prepare(key: string, parent: ChainID | undefined, options: { readonly ephemeral?: boolean; readonly sizeBytes?: number } = {}): Promise<void> {
-    const { sizeBytes } = options;
+  async prepare(key: string, parent: ChainID | undefined, options: SnapshotOptions = {}): Promise<void> {
+    const { sizeBytes, owners } = options;
     const { limit } = this.#kind;
     if (sizeBytes !== undefined && "reason" in limit)
       throw new EngineError("unsupported", `--storage-opt size is not supported by the ${this.name} driver here: ${limit.reason}`, {
         hint: "use a volume of a fixed size",
       });
+    if (owners !== undefined) return this.#prepareCopy(key, parent, { sizeBytes, owners });
     const volatile = options.ephemeral === true && typeof this.#kind.mount !== "function";
     await this.#directory.prepare(key, { parent, ...(volatile ? { volatileBoot: this.#boot } : {}) }, async (directory) => {
       await Promise.all([mkdir(join(directory, "diff"), { mode: 0o755 }), mkdir(join(directory, "work"), { mode: 0o700 })]);
@@ -213,9 +216,38 @@ class OverlayDriver implements StorageDriver {
     });
   }
 
+  /** @see SnapshotOptions.owners */
+  async #prepareCopy(
+    key: string,
+    parent: ChainID | undefined,
+    { sizeBytes, owners }: { readonly sizeBytes: number | undefined; readonly owners: IdMappings },
+  ): Promise<void> {
+    const { helper } = this.#directory;
+    const { limit } = this.#kind;
+    const from = await this.#copied(parent);
+    await this.#directory.prepare(key, { parent, owners }, async (directory) => {
+      const to = join(directory, "diff");
+      await mkdir(to, { mode: 0o755 });
+      if (sizeBytes !== undefined && "set" in limit) await limit.set(directory, sizeBytes);
+      await using source = await openLayers(helper, from);
+      const target = shiftedTree(await helper.openTree(to), owners);
+      try {
+        await copyUnion(source.layers, target);
+      } finally {
+        await target.close();
+      }
+    });
+  }
+
+  /** What a private copy is a copy of: the chain with the mount points on it. */
+  async #copied(parent: ChainID | undefined): Promise<RootMount> {
+    return this.#stacked([await this.#init(parent), ...this.#lowers(parent)]);
+  }
+
   async mounts(key: string | ChainID): Promise<RootMount> {
     if (isDigest(key)) return this.#chainMount(this.#known(key));
-    const { parent, volatileBoot } = this.#directory.snapshot(key);
+    const { parent, volatileBoot, owners } = this.#directory.snapshot(key);
+    if (owners !== undefined) return { kind: "bind", source: this.#diff(key), readonly: false, owners };
     const init = await this.#init(parent);
     if (volatileBoot !== undefined) await this.#reuseVolatile(key, volatileBoot);
     const directory = this.#directory.path(key);
@@ -321,8 +353,9 @@ class OverlayDriver implements StorageDriver {
     return { root, whiteouts: "delete" };
   }
 
-  async changes(key: string): Promise<{ readonly kind: "upper"; readonly dir: string; readonly lower: RootMount | undefined }> {
-    const { parent } = this.#directory.snapshot(key);
+  async changes(key: string): ReturnType<StorageDriver["changes"]> {
+    const { parent, owners } = this.#directory.snapshot(key);
+    if (owners !== undefined) return { kind: "compare", root: await this.mounts(key), parent: await this.#copied(parent) };
     return { kind: "upper", dir: this.#diff(key), lower: parent === undefined ? undefined : this.#chainMount(parent) };
   }
 
@@ -382,7 +415,10 @@ class OverlayDriver implements StorageDriver {
   }
 
   #chainMount(chain: ChainID): RootMount {
-    const lowers = this.#lowers(chain);
+    return this.#stacked(this.#lowers(chain));
+  }
+
+  #stacked(lowers: readonly Lower[]): RootMount {
     const [only] = lowers;
     // overlay without an upper directory wants two lower ones.
     if (lowers.length === 1 && only !== undefined) return this.#layerMount(only);

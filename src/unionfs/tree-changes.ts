@@ -52,15 +52,15 @@ export async function* upperChanges(walker: FileTree, lower: UnionView | undefin
   yield* leave("");
 }
 
-/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does. `old` undefined = an empty one; `mountPoints` were made for the container and are no change of its while they are as they were made. */
+/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does. Either is in walk order; `old` undefined = an empty one; `mountPoints` were made for the container and are no change of its while they are as they were made. */
 export async function* comparedChanges(
-  current: FileTree,
-  old: FileTree | undefined,
+  current: AsyncIterable<TreeEntry>,
+  old: AsyncIterable<TreeEntry> | undefined,
   mountPoints: ReadonlySet<ByteString> = new Set(),
 ): AsyncIterable<TreeChange> {
-  const after = entries(current);
-  const before = entries(old);
-  const ours = (entry: { readonly path: ByteString; readonly stat: TreeStat }) => mountPoints.has(entry.path) && isUnusedMountPoint(entry.stat);
+  const after = current[Symbol.asyncIterator]();
+  const before = (old ?? nothing())[Symbol.asyncIterator]();
+  const ours = (entry: TreeEntry) => mountPoints.has(entry.path) && isUnusedMountPoint(entry.stat);
   try {
     let [next, past] = [await after.next(), await before.next()];
     while (next.done !== true || past.done !== true) {
@@ -83,12 +83,19 @@ export async function* comparedChanges(
       }
     }
   } finally {
-    await Promise.all([after.return(undefined), before.return(undefined)]);
+    await Promise.all([after.return?.(), before.return?.()]);
   }
 }
 
-async function* entries(tree: FileTree | undefined): AsyncGenerator<{ readonly path: ByteString; readonly stat: TreeStat }, undefined> {
-  if (tree === undefined) return;
+export interface TreeEntry {
+  readonly path: ByteString;
+  readonly stat: TreeStat;
+}
+
+async function* nothing(): AsyncGenerator<TreeEntry> {}
+
+/** All that is in a tree. */
+export async function* treeEntries(tree: Pick<FileTree, "walk">): AsyncGenerator<TreeEntry, void> {
   for await (const stat of tree.walk("")) {
     const path = toByteString(stat.path);
     if (path !== "") yield { path, stat };
@@ -96,10 +103,7 @@ async function* entries(tree: FileTree | undefined): AsyncGenerator<{ readonly p
 }
 
 /** The next entry that is not below `path`. */
-async function skipBelow(
-  walk: ReturnType<typeof entries>,
-  path: ByteString,
-): Promise<IteratorResult<{ readonly path: ByteString; readonly stat: TreeStat }, undefined>> {
+async function skipBelow(walk: AsyncIterator<TreeEntry>, path: ByteString): Promise<IteratorResult<TreeEntry, unknown>> {
   let next = await walk.next();
   while (next.done !== true && next.value.path.startsWith(`${path}/`)) next = await walk.next();
   return next;

@@ -4,8 +4,9 @@ import { type ChainID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Helper } from "#linux/helper.ts";
 import { type LayerDirectory, openLayerDirectory, writeDurably } from "./layer-directory.ts";
-import type { DriverCapabilities, RootMount, StorageDriver } from "./mod.ts";
+import type { DriverCapabilities, RootMount, SnapshotOptions, StorageDriver } from "./mod.ts";
 import { addMountPoints } from "./mount-points.ts";
+import { shiftOwners } from "./shifted-tree.ts";
 import { openRoot } from "./trees.ts";
 import { treeUsage } from "./usage.ts";
 import { UnionView } from "./union-view.ts";
@@ -72,16 +73,23 @@ class TreeDriver implements StorageDriver {
     return this.#kind.status();
   }
 
-  async prepare(key: string, parent: ChainID | undefined, options: { readonly ephemeral?: boolean; readonly sizeBytes?: number } = {}): Promise<void> {
+  async prepare(key: string, parent: ChainID | undefined, options: SnapshotOptions = {}): Promise<void> {
     const { limit } = this.#kind;
-    const { sizeBytes } = options;
+    const { sizeBytes, owners } = options;
     if (sizeBytes !== undefined && typeof limit !== "function")
       throw new EngineError("unsupported", `--storage-opt size is not supported by the ${this.name} driver: ${limit.reason}`, {
         hint: "use a volume of a fixed size",
       });
-    await this.#directory.prepare(key, { parent }, async (directory) => {
+    await this.#directory.prepare(key, { parent, ...(owners === undefined ? {} : { owners }) }, async (directory) => {
       await this.#kind.create(parent === undefined ? undefined : this.#known(parent), directory);
       if (sizeBytes !== undefined && typeof limit === "function") await limit(directory, sizeBytes);
+      if (owners === undefined) return;
+      const tree = await openRoot(this.#directory.helper, await this.#rootIn(directory, false));
+      try {
+        await shiftOwners(tree, owners);
+      } finally {
+        await tree.close();
+      }
     });
   }
 
@@ -166,7 +174,12 @@ class TreeDriver implements StorageDriver {
 
   async #root(key: string | ChainID): Promise<RootMount> {
     const directory = this.#known(key);
-    const readonly = isDigest(key);
+    const root = await this.#rootIn(directory, isDigest(key));
+    const owners = isDigest(key) ? undefined : this.#directory.snapshot(key).owners;
+    return owners === undefined || root.kind === "overlay" || root.kind === "fuse" ? root : { ...root, owners };
+  }
+
+  async #rootIn(directory: string, readonly: boolean): Promise<RootMount> {
     return (await this.#kind.root?.(directory, readonly)) ?? { kind: "bind", source: treeDirectory(directory), readonly };
   }
 

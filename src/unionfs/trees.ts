@@ -1,12 +1,13 @@
 import { dirname, relative } from "node:path";
 import { attachedOverlaySteps } from "#linux/attached-overlay.ts";
-import type { FileTree, WorkerTree } from "#linux/file-tree.ts";
+import type { WorkerTree } from "#linux/file-tree.ts";
 import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { Helper } from "#linux/helper.ts";
 import { layerImageSteps } from "#linux/layer-image.ts";
 import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import type { RootMount } from "./mod.ts";
+import { shiftedTree } from "./shifted-tree.ts";
 
 /** The directories of a root, top-most first. */
 export function directoriesOf(mount: RootMount | undefined): readonly string[] {
@@ -29,14 +30,38 @@ export function topLayer(mount: RootMount): RootMount | undefined {
 }
 
 /** Opens one tree that has all of these directories in it, and gives their paths within. */
-export async function openCommonTree(helper: Helper, directories: readonly string[]): Promise<{ readonly tree: FileTree; readonly paths: readonly string[] }> {
+export async function openCommonTree(
+  helper: Helper,
+  directories: readonly string[],
+): Promise<{ readonly tree: WorkerTree; readonly paths: readonly string[] }> {
   const root = directories.length === 1 ? directories[0]! : commonParent(directories);
   return { tree: await helper.openTree(root), paths: directories.map((directory) => relative(root, directory)) };
 }
 
-/** Opens a root: a plain directory as it is, anything else mounted for this only. What is not read-only may be changed. */
-export function openRoot(helper: Helper, mount: RootMount): Promise<WorkerTree> {
-  return mount.kind === "bind" ? helper.openTree(mount.source) : openUnion(helper, mount);
+/** Opens a root: a plain directory as it is, anything else mounted for this only. What is not read-only may be changed. Owners are those of the container. */
+export async function openRoot(helper: Helper, mount: RootMount): Promise<WorkerTree> {
+  return withOwners(await (mount.kind === "bind" ? helper.openTree(mount.source) : openUnion(helper, mount)), mount);
+}
+
+/** A tree of a root's, with the owners that the container sees. */
+export function withOwners(tree: WorkerTree, mount: RootMount): WorkerTree {
+  return (mount.kind === "bind" || mount.kind === "fs") && mount.owners !== undefined ? shiftedTree(tree, mount.owners) : tree;
+}
+
+/** Opens what {@link walkUnion} makes one tree of: a root's directories, top-most first; or the one that is mounted for this, where they are none. */
+export async function openLayers(helper: Helper, mount: RootMount): Promise<AsyncDisposable & { readonly layers: readonly WorkerTree[] }> {
+  const layers: WorkerTree[] = [];
+  const closeAll = async () => {
+    for (const layer of layers) await layer.close();
+  };
+  try {
+    if (mount.kind === "bind" || hasImages(mount)) layers.push(await openRoot(helper, mount));
+    else for (const directory of directoriesOf(mount)) layers.push(await helper.openTree(directory));
+    return { layers, [Symbol.asyncDispose]: closeAll };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
 }
 
 /** True when some of its layers are images, which a directory's path does not lead into: {@link openUnion} does. */

@@ -6,7 +6,7 @@ import { compareWalkOrder, printable } from "./bytes.ts";
 import { MemoryTree } from "./testing/memory-tree.ts";
 import { TarReader } from "./tar/reader.ts";
 import { chunked, collect, type Member, tar } from "./testing/tar-builder.ts";
-import { comparedChanges, layerEntries, listChanges, type TreeChange, upperChanges } from "./tree-changes.ts";
+import { comparedChanges, layerEntries, listChanges, type TreeChange, treeEntries, upperChanges } from "./tree-changes.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
 import { writeTar } from "./write-tree.ts";
@@ -154,9 +154,18 @@ describe("changes as docker diff prints them", () => {
   it("of a copy", async () => {
     const old = await layer("a=1", "b=1", "d/", "d/x", "d/sub/", "d/sub/y", "e/", "e/z", "f=file", "same/", "same/x");
     const now = await layer("a=22", "d/", "d/new", "d/sub/", "d/sub/y", "e=file", "f/", "f/new", "same/", "same/x");
-    expect(await printed(comparedChanges(now, old))).toEqual(["C /a", "D /b", "C /d", "A /d/new", "D /d/x", "C /e", "C /f", "A /f/new"]);
-    expect(await printed(comparedChanges(now, now))).toEqual([]);
-    expect(await printed(comparedChanges(await layer("n"), undefined))).toEqual(["A /n"]);
+    expect(await printed(comparedChanges(treeEntries(now), treeEntries(old)))).toEqual([
+      "C /a",
+      "D /b",
+      "C /d",
+      "A /d/new",
+      "D /d/x",
+      "C /e",
+      "C /f",
+      "A /f/new",
+    ]);
+    expect(await printed(comparedChanges(treeEntries(now), treeEntries(now)))).toEqual([]);
+    expect(await printed(comparedChanges(treeEntries(await layer("n")), undefined))).toEqual(["A /n"]);
   });
 });
 
@@ -188,11 +197,11 @@ describe("a diff, applied again, gives the same tree", () => {
       const [old, now, again] = [new MemoryTree(), new MemoryTree(), new MemoryTree()];
       for (const tree of [old, again]) await applyTar(chunked(tar(...before)), { tree, whiteouts: "delete" });
       await applyTar(chunked(tar(...after)), { tree: now, whiteouts: "delete" });
-      const diff = await collect(writeTar(layerEntries(comparedChanges(now, old), now)));
+      const diff = await collect(writeTar(layerEntries(comparedChanges(treeEntries(now), treeEntries(old)), now)));
       await applyTar(chunked(diff), { tree: again, whiteouts: "delete" });
       expect(await contents(again)).toEqual(await contents(now));
       // The same changes once more are the same bytes.
-      expect((await collect(writeTar(layerEntries(comparedChanges(now, old), now)))).equals(diff)).toBe(true);
+      expect((await collect(writeTar(layerEntries(comparedChanges(treeEntries(now), treeEntries(old)), now)))).equals(diff)).toBe(true);
     });
     await fc.assert(property, { numRuns: 300 });
   });
@@ -200,7 +209,7 @@ describe("a diff, applied again, gives the same tree", () => {
   it("names the directories above what has changed, and no others", async () => {
     const old = await layer("d/", "d/e/", "d/e/f=1", "same/", "same/x");
     const now = await layer("d/", "d/e/", "d/e/f=22", "same/", "same/x");
-    const diff = await collect(writeTar(layerEntries(comparedChanges(now, old), now)));
+    const diff = await collect(writeTar(layerEntries(comparedChanges(treeEntries(now), treeEntries(old)), now)));
     const names: string[] = [];
     const reader = new TarReader(chunked(diff));
     for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) names.push(entry.name);
@@ -226,7 +235,7 @@ describe("a diff, applied again, gives the same tree", () => {
     // What is opened has the size that it had; its content comes from later.
     const reader = { readFile: async (path: TreePath) => ({ ...(await tree.readFile(path)), data: (await now.readFile(path)).data }) };
     const archive = await collect(
-      writeTar(layerEntries(comparedChanges(tree, undefined), reader), (what) => {
+      writeTar(layerEntries(comparedChanges(treeEntries(tree), undefined), reader), (what) => {
         told.push(what);
       }),
     );

@@ -3,8 +3,8 @@
  * @module
  * @see user_namespaces(7)
  */
-import { EngineError } from "#core/errors.ts";
-import type { IdMapping } from "#core/runtime-spec.ts";
+import { EngineError } from "./errors.ts";
+import type { IdMapping } from "./runtime-spec.ts";
 
 /** The two maps of a user namespace. */
 export interface IdMappings {
@@ -28,6 +28,14 @@ export function toContainer(map: readonly IdMapping[], id: number): number | und
   const line = map.find((m) => id >= m.hostID && id < m.hostID + m.size);
   return line === undefined ? undefined : line.containerID + id - line.hostID;
 }
+
+/** The mapping shows a host id as this one inside, or as nobody. */
+export function shownInside(map: readonly IdMapping[], id: number): number {
+  return toContainer(map, id) ?? OVERFLOW_ID;
+}
+
+/** Ids that a user namespace does not know, as the kernel shows them. */
+const OVERFLOW_ID = 65534;
 
 /**
  * Refuses what the kernel would refuse (EINVAL), in words; and a map without id 0: a container is furnished by its own root.
