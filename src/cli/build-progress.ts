@@ -31,6 +31,7 @@ export function plainView(io: CliIo, explain: boolean): BuildView {
   return {
     async event(event) {
       if (event.kind === "warning" && event.step === undefined) return say(`WARNING: ${event.text}`);
+      if (event.kind === "task") return say(taskLine(event));
       const { step } = event;
       if (step === undefined) return;
       const known = running.get(step.number);
@@ -40,7 +41,7 @@ export function plainView(io: CliIo, explain: boolean): BuildView {
           return say(`#${step.number} ${titleOf(step)}`);
         case "cached":
           if (known) known.cached = true;
-          return;
+          return explain ? say(`#${step.number} cached: ${whence(event)}`) : undefined;
         case "miss":
           if (known) known.why = event.why;
           if (explain) await say(`#${step.number} not cached: ${event.why}`);
@@ -85,6 +86,7 @@ export function terminalView(io: CliIo, explain: boolean): BuildView {
   return {
     async event(event) {
       if (event.kind === "warning") return redraw([` WARNING: ${event.text}`]);
+      if (event.kind === "task") return redraw([` ${taskLine(event)}`]);
       const { step } = event;
       const known = running.get(step.number);
       switch (event.kind) {
@@ -93,7 +95,7 @@ export function terminalView(io: CliIo, explain: boolean): BuildView {
           return redraw([]);
         case "cached":
           if (known) known.cached = true;
-          return;
+          return explain ? redraw([` ${titleOf(step)}: cached: ${whence(event)}`]) : undefined;
         case "miss":
           return explain ? redraw([` ${titleOf(step)}: not cached: ${event.why}`]) : undefined;
         case "output":
@@ -121,6 +123,17 @@ export function terminalView(io: CliIo, explain: boolean): BuildView {
       await redraw([]);
     },
   };
+}
+
+/** Where an answer came from. */
+function whence({ from }: Extract<BuildEventJson, { kind: "cached" }>): string {
+  return from === undefined ? "by the cache of this engine" : `from ${printable(from)}`;
+}
+
+/** A cache that cannot be read does no harm to the build: its failure is a warning. One that cannot be written ends the build with an error of its own. */
+function taskLine({ name, state, message }: Extract<BuildEventJson, { kind: "task" }>): string {
+  if (state === "failed") return `WARNING: ${printable(name)}: ${printable(message)}`;
+  return `${printable(name)}${state === "done" ? " DONE" : ""}`;
 }
 
 function begun(step: StepJson, since: number): Running {

@@ -6,6 +6,8 @@ import { contextPlace } from "#api/types/build-context.ts";
 import type { BuildEventJson } from "#api/types/build-json.ts";
 import { decodeLines } from "#api/types/ndjson.ts";
 import type { ProgressLine } from "#api/types/progress.ts";
+import { type CacheEntry, cacheFrom, cachesTo } from "#api/types/build-cache.ts";
+import { EngineError } from "#core/errors.ts";
 import { openContext } from "./build-context.ts";
 import { checkDockerfile } from "./build-check.ts";
 import { type BuildView, plainView, terminalView } from "./build-progress.ts";
@@ -47,7 +49,11 @@ export const buildCommand: Command = command({
     one("progress", "auto, plain, tty or quiet", { initial: "auto" }),
     one("output,o", "Where the result goes: type=local,dest=DIR, type=tar,dest=FILE, type=oci,dest=FILE; alone: a directory"),
     onOff("check", "Say what in the Dockerfile is unwise, and build nothing"),
-    onOff("explain-cache", "Say why a step is not answered by the cache"),
+    onOff("explain-cache", "Say why a step is not answered by the cache, and which cache has answered"),
+    many("cache-from", "A cache to ask: an image, type=registry,ref=IMAGE or type=local,src=DIR", { metavar: "strings" }),
+    many("cache-to", "Where this build's cache goes: type=inline, type=registry,ref=IMAGE or type=local,dest=DIR; with mode=max of all stages", {
+      metavar: "strings",
+    }),
     many("add-host", "Add a host to RUN's /etc/hosts (name:ip)"),
     many("ssh", "What RUN --mount=type=ssh reaches: default, or ID=SOCKET of an agent"),
     many("build-context", "A further context by name: NAME=DIRECTORY, NAME=docker-image://IMAGE or NAME=URL"),
@@ -82,7 +88,11 @@ async function build(call: Call): Promise<number> {
   });
   const secrets = await secretsOf(call);
   const reply = await client.stream("POST", "/build", {
-    query: { ...queryOf(call, context), ...(contexts.others.length === 0 ? {} : { buildcontexts: JSON.stringify(Object.fromEntries(contexts.others)) }) },
+    query: {
+      ...queryOf(call, context),
+      ...cachesOf(call, context),
+      ...(contexts.others.length === 0 ? {} : { buildcontexts: JSON.stringify(Object.fromEntries(contexts.others)) }),
+    },
     headers: { "Content-Type": "application/x-tar", ...(secrets === undefined ? {} : { "x-wherry-secrets": secrets }) },
     ...(context.directory === undefined ? { body: context.body ?? Readable.from([]) } : { directory: context.directory }),
     signal: io.gone,
@@ -124,6 +134,48 @@ function agentsOf({ flags, io }: Call): Record<string, string> {
     return [id, resolve(io.cwd, socket)] as const;
   });
   return Object.fromEntries(entries);
+}
+
+/** @throws ExitError for what the engine would refuse */
+function cachesOf({ flags, io }: Call, { directory }: { readonly directory?: unknown }) {
+  const entries = (flag: "cache-from" | "cache-to") => {
+    const given = flags
+      .list(flag)
+      .flatMap(cacheEntry)
+      .map(({ Type, Attrs }) => {
+        const paths = Object.entries(Attrs).map(([name, value]) => [
+          name,
+          Type === "local" && (name === "src" || name === "dest") ? resolve(io.cwd, value) : value,
+        ]);
+        return { Type, Attrs: Object.fromEntries(paths) as CacheEntry["Attrs"] };
+      });
+    try {
+      for (const entry of given) if (flag === "cache-from") cacheFrom(entry);
+      if (flag === "cache-to") cachesTo(given, {});
+    } catch (error) {
+      if (error instanceof EngineError) throw new ExitError(1, error.message);
+      throw error;
+    }
+    if (directory === undefined && given.some(({ Type }) => Type === "local"))
+      throw new ExitError(1, `--${flag}: a directory is read and written only by a local engine that builds from a directory`);
+    return given.length === 0 ? undefined : JSON.stringify(given);
+  };
+  return { cachefrom: entries("cache-from"), cacheto: entries("cache-to") };
+}
+
+/** `type=registry,ref=…`; words without a name are images. */
+function cacheEntry(given: string): CacheEntry[] {
+  const fields = csvFields(given).filter(Boolean);
+  if (fields.every((field) => !field.includes("="))) return fields.map((ref) => ({ Type: "registry", Attrs: { ref } }));
+  const { type, ...Attrs } = Object.fromEntries(
+    fields.map((field) => {
+      const at = field.indexOf("=");
+      if (at < 0) throw new ExitError(1, `invalid value ${JSON.stringify(field)} of a cache: NAME=VALUE is expected`);
+      return [field.slice(0, at).toLowerCase(), field.slice(at + 1)];
+    }),
+  ) as Record<string, string>;
+  if (type === undefined) throw new ExitError(1, `type required form> ${JSON.stringify(given)}`);
+  return [{ Type: type, Attrs }];
 }
 
 function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote: string | undefined; readonly dockerfile: string }) {

@@ -21,7 +21,8 @@ export async function openContentStore(dataRoot: string): Promise<ContentStore> 
   return new BlobStore(blobs, ingest);
 }
 
-class BlobStore implements ContentStore {
+/** Blobs in two directories of one filesystem, which must be there for whoever writes. */
+export class BlobStore implements ContentStore {
   readonly #blobs: string;
   readonly #ingest: string;
 

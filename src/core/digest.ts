@@ -41,12 +41,14 @@ export function hexOf(digest: Digest): string {
   return digest.slice(7);
 }
 
-/** ChainIDs of a stack of layers, bottom first. @see image-spec config.md "Layer ChainID" */
+/** ChainID of a layer on what is below it. @see image-spec config.md "Layer ChainID" */
+export function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {
+  return parent === undefined ? (diffId as Digest) : digestOf(`${parent} ${diffId}`); // the lowest layer's is its diffID
+}
+
+/** ChainIDs of a stack of layers, bottom first. */
 export function chainIds(diffIds: readonly DiffID[]): ChainID[] {
   const chain: ChainID[] = [];
-  for (const diff of diffIds) {
-    const parent = chain.at(-1);
-    chain.push((parent === undefined ? diff : digestOf(`${parent} ${diff}`)) as ChainID);
-  }
+  for (const diff of diffIds) chain.push(chainOf(chain.at(-1), diff));
   return chain;
 }

@@ -5,8 +5,8 @@ import { sizeOf } from "#build/cache/build-cache.ts";
 import type { BaseImage, BuildHost } from "#build/solver/host.ts";
 import { solve } from "#build/solver/solve.ts";
 import { parseSourceDate } from "#build/solver/source-date.ts";
-import type { BuildResult } from "#build/solver/build-request.ts";
-import type { ChainID, ImageID } from "#core/digest.ts";
+import type { BuildRequest, BuildResult } from "#build/solver/build-request.ts";
+import { type ChainID, digestOf, type ImageID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { hostPlatform, type Image, parsePlatform } from "#image/mod.ts";
 import { parseReference } from "#core/reference.ts";
@@ -19,6 +19,8 @@ import { runBuildStep } from "./build-container.ts";
 import { BuildContexts } from "./build-contexts.ts";
 import { openChain } from "./chain-tree.ts";
 import type { EngineContext } from "./context.ts";
+import { exportCache, withInlineCache } from "./export-cache.ts";
+import { ImportedCaches } from "./import-cache.ts";
 import { parseUntil } from "./list-containers.ts";
 import type { BuildOptions, Builds, SolvedBuild } from "./mod.ts";
 import { userOfImage } from "./resolve-user.ts";
@@ -76,18 +78,23 @@ async function* entriesOf(tree: FileTree): AsyncIterable<TarSource> {
 async function buildImage(ctx: EngineContext, options: BuildOptions, report: Parameters<Builds["build"]>[1], signal: AbortSignal): ReturnType<Builds["build"]> {
   await using solved = await solveBuild(ctx, options, report, signal);
   await solved.record(options.tags);
+  for (const to of options.cacheTo) await solved.exportCache(to);
   return { id: solved.id, unusedArgs: solved.unusedArgs };
 }
 
 async function solveBuild(ctx: EngineContext, options: BuildOptions, report: Parameters<Builds["build"]>[1], signal: AbortSignal): Promise<SolvedBuild> {
   const folder = await mkdtemp(join(ctx.builds.workDir, "build-"));
   // Until the image is recorded, no prune may take its layers.
-  const hold = ctx.layers.hold();
+  const holds: { release(): void }[] = [ctx.layers.hold()];
+  const release = () => {
+    for (const hold of holds) hold.release();
+  };
   try {
-    const result = await solveIn(ctx, folder, options, report, signal);
-    return solvedBuild(ctx, result, hold);
+    const result = await solveIn({ ctx, folder, keep: (hold) => void holds.push(hold) }, options, report, signal);
+    const config = options.inlineCache ? await withInlineCache(result.config, result.steps) : result.config;
+    return solvedBuild(ctx, { ...result, id: digestOf(config), config }, { credentials: options.credentials, report, signal, release });
   } catch (error) {
-    hold.release();
+    release();
     throw error;
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -95,13 +102,13 @@ async function solveBuild(ctx: EngineContext, options: BuildOptions, report: Par
 }
 
 async function solveIn(
-  ctx: EngineContext,
-  folder: string,
+  { ctx, folder, keep }: { readonly ctx: EngineContext; readonly folder: string } & Pick<BuildRequest, "keep">,
   options: BuildOptions,
   report: Parameters<Builds["build"]>[1],
   signal: AbortSignal,
 ): Promise<BuildResult> {
   await using contexts = new BuildContexts(ctx.builds, folder, signal);
+  await using imports = new ImportedCaches(options.cacheFrom, { ctx, options, report, signal });
   await using agents = new AgentSockets(ctx.builds.runtimeDir, options.sshAgent);
   const { dockerfile, context } = await contexts.main(options);
   return await solve(
@@ -122,6 +129,8 @@ async function solveIn(
       secret: options.secret,
       sshAgent: (id) => agents.socketOf(id),
       sourceDateEpoch: parseSourceDate(options.buildArgs["SOURCE_DATE_EPOCH"]),
+      imports: imports.all,
+      keep,
       keepContainers: options.keepContainers,
       signal,
       report,
@@ -129,7 +138,11 @@ async function solveIn(
   );
 }
 
-function solvedBuild(ctx: EngineContext, { id, config, chainId, unusedArgs }: BuildResult, hold: { release(): void }): SolvedBuild {
+function solvedBuild(
+  ctx: EngineContext,
+  { id, config, chainId, unusedArgs, steps }: BuildResult,
+  { credentials, report, signal, release }: Pick<BuildRequest, "report" | "signal"> & Pick<BuildOptions, "credentials"> & { readonly release: () => void },
+): SolvedBuild {
   return {
     id,
     config,
@@ -138,7 +151,8 @@ function solvedBuild(ctx: EngineContext, { id, config, chainId, unusedArgs }: Bu
     openRoot: async () => (chainId === undefined ? undefined : openChain(ctx, chainId)),
     tar: () => rootOf(ctx, chainId),
     archive: (tags) => ctx.images.saveConfig(config, tags),
-    [Symbol.asyncDispose]: async () => hold.release(),
+    exportCache: (to) => exportCache(to, { ctx, steps, credentials, report, signal }),
+    [Symbol.asyncDispose]: async () => release(),
   };
 }
 

@@ -322,6 +322,36 @@ export interface BuildOptions {
   /** Who the client is at a registry (`docker.io`, `localhost:5000`). */
   readonly credentials: (domain: string) => Credentials | undefined | Promise<Credentials | undefined>;
   readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
+  /** Caches that are asked, in this order, for what the one here does not know. */
+  readonly cacheFrom: readonly CacheFrom[];
+  /** The image's config gets the cache of its own steps. */
+  readonly inlineCache: boolean;
+  /** Where the cache of this build goes. Not looked at by {@link Builds.solve}. */
+  readonly cacheTo: readonly CacheTo[];
+}
+
+/** A cache of builds elsewhere. `registry`: one of its own, or an image with a cache in it. */
+export type CacheFrom =
+  | { readonly kind: "registry"; readonly reference: string }
+  /** An OCI layout on this host; `path`: absolute, `wanted`: a tag of its index, or a digest. */
+  | { readonly kind: "directory"; readonly path: string; readonly wanted: string }
+  | { readonly kind: "place"; readonly place: BlobPlace };
+
+/** `mode`: the steps of the image, or those of all stages that were built. `mayFail`: then the build is none the worse. */
+export type CacheTo = CacheFrom & { readonly mode: "min" | "max"; readonly mayFail: boolean };
+
+/** Blobs by digest that lie neither here nor in a registry: a directory with an OCI layout, or a client's store. With one manifest of interest. */
+export interface BlobPlace {
+  /** For people. */
+  readonly name: string;
+  /** undefined: there is none. */
+  manifest(): Promise<Digest | undefined>;
+  /** undefined: there is no such blob. Bytes. */
+  size(digest: Digest): Promise<number | undefined>;
+  /** Not verified. */
+  read(digest: Digest, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  put(content: AsyncIterable<Uint8Array> | Uint8Array, signal: AbortSignal | undefined): Promise<{ readonly digest: Digest; readonly size: number }>;
+  setManifest(manifest: Descriptor): Promise<void>;
 }
 
 /** A directory of this host, which the engine reads itself. */
@@ -364,6 +394,8 @@ export interface SolvedBuild extends AsyncDisposable {
   record(tags: readonly string[]): Promise<void>;
   /** Its whole tree; undefined: it is empty. To be closed. */
   openRoot(): Promise<FileTree | undefined>;
+  /** Puts the cache of its steps somewhere. @returns its manifest; undefined: it has failed, and may */
+  exportCache(to: CacheTo): Promise<Descriptor | undefined>;
   /** The same as one tar. */
   tar(): AsyncIterable<Uint8Array>;
   /** As an archive with an OCI layout, which docker's `load` understands too. */

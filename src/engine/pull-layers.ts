@@ -10,17 +10,19 @@ import type { Download, RegistrySession } from "#registry/mod.ts";
 import type { Pulling } from "./pull-image.ts";
 
 /** A layer that is not here. */
-interface Missing {
+export interface MissingLayer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly chain: ChainID;
   readonly parent: ChainID | undefined;
 }
 
+type Fetching = Pick<Pulling, "ctx" | "onEvent" | "signal">;
+
 /** Sees to it that all layers of the image are in the layer store. */
 export async function pullLayers(pulling: Pulling, reference: Reference, config: ParsedConfig, layers: readonly Descriptor[]): Promise<void> {
   const { ctx, session, onEvent } = pulling;
-  const missing: Missing[] = [];
+  const missing: MissingLayer[] = [];
   for (const [i, descriptor] of layers.entries()) {
     const chain = config.chainIds[i]!;
     // What lies above a missing layer is missing itself.
@@ -29,17 +31,17 @@ export async function pullLayers(pulling: Pulling, reference: Reference, config:
   }
   for (const { descriptor } of missing) checkLayerType(descriptor);
   for (const { descriptor } of missing) onEvent({ kind: "layer", id: descriptor.digest, state: "waiting" });
-  if (missing.length > 0) await fetchAll(pulling, missing, session.blobSource(reference.path));
+  if (missing.length > 0) await fetchLayers(pulling, missing, session.blobSource(reference.path));
 }
 
 /** Fetches and unpacks; when it has failed, nothing of it goes on. */
-async function fetchAll(pulling: Pulling, missing: readonly Missing[], source: ReturnType<RegistrySession["blobSource"]>): Promise<void> {
+export async function fetchLayers(pulling: Fetching, missing: readonly MissingLayer[], source: ReturnType<RegistrySession["blobSource"]>): Promise<void> {
   const { ctx, onEvent } = pulling;
   const abort = new AbortController();
   const signal = pulling.signal === undefined ? abort.signal : AbortSignal.any([pulling.signal, abort.signal]);
   const downloads = missing.map(({ descriptor }) => ctx.downloads.begin(descriptor, source));
   const applied = new Set<Download>();
-  const applyAndClose = async (layer: Missing, download: Download) => {
+  const applyAndClose = async (layer: MissingLayer, download: Download) => {
     await applyShared({ ...pulling, signal }, layer, download);
     applied.add(download);
     await download.close({ keep: false });
@@ -76,12 +78,12 @@ function rejectedBy(downloads: readonly Download[], signal: AbortSignal): Promis
 }
 
 /** Two pulls that need the same layer unpack it once. Called for the layers of an image from the bottom. */
-async function applyShared(pulling: Pulling, layer: Missing, download: Download): Promise<void> {
+async function applyShared(pulling: Fetching, layer: MissingLayer, download: Download): Promise<void> {
   const { ctx, signal } = pulling;
   await ctx.applying.run(layer.chain, signal, (shared) => applyLayer({ ...pulling, signal: shared }, layer, download));
 }
 
-async function applyLayer({ ctx, onEvent, signal }: Pulling, { descriptor, diffId, parent }: Missing, download: Download): Promise<void> {
+async function applyLayer({ ctx, onEvent, signal }: Fetching, { descriptor, diffId, parent }: MissingLayer, download: Download): Promise<void> {
   // Asked for before anything is waited for: whoever this layer may have to wait for has asked before.
   using turn = ctx.layerThreads.turn();
   const below = parent === undefined ? undefined : ctx.applying.running(parent);

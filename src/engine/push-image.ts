@@ -5,21 +5,16 @@ import type { Descriptor } from "#core/image-spec.ts";
 import { mediaTypes } from "#core/manifest.ts";
 import { familiarString, formatReference, parseReference, type Reference, repositoryOf, withDefaultTag } from "#core/reference.ts";
 import { type Image, parseImageConfig, parsePlatform, platformRank, printPlatform } from "#image/mod.ts";
-import { RepositoryWriter, type RegistrySession } from "#registry/mod.ts";
+import { RepositoryWriter } from "#registry/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { LayerBlobs } from "./layer-blobs.ts";
 import type { PushEvent, PushRequest } from "./mod.ts";
-import { pushLayers } from "./push-layers.ts";
+import { type LayerTarget, pushLayers } from "./push-layers.ts";
 
-export interface Pushing {
-  readonly ctx: EngineContext;
-  readonly session: RegistrySession;
+interface Pushing extends LayerTarget {
   readonly writer: RepositoryWriter;
   /** The repository that is pushed to; its tag does not matter. */
   readonly target: Reference;
-  readonly blobs: LayerBlobs;
-  readonly onEvent: (event: PushEvent) => void;
-  readonly signal: AbortSignal | undefined;
 }
 
 /** @throws EngineError in docker's words */
@@ -35,7 +30,7 @@ export async function pushImage(ctx: EngineContext, request: PushRequest, onEven
     withoutMirrors: true,
     onWait: (why, ms) => onEvent({ kind: "note", why: `${why}; trying again in ${Math.ceil(ms / 1000)} s` }),
   });
-  const pushing: Pushing = { ctx, session, writer: new RepositoryWriter(session, target.path), target, blobs: await LayerBlobs.open(ctx), onEvent, signal };
+  const pushing: Pushing = { ctx, writer: new RepositoryWriter(session, target.path), target, blobs: await LayerBlobs.open(ctx), onEvent, signal };
   for (const { image, tag } of images) await pushOne(pushing, image, tag);
 }
 
@@ -73,7 +68,10 @@ async function tagsOf(ctx: EngineContext, repository: string): Promise<Reference
 
 async function pushOne(pushing: Pushing, image: Image, tag: string): Promise<void> {
   const { ctx, writer, target, onEvent } = pushing;
-  const layers = await pushLayers(pushing, image);
+  const layers = await pushLayers(
+    pushing,
+    image.diffIds.map((diffId, i) => ({ diffId, chain: image.chainIds[i]!, size: image.layerSizes[i] ?? 0 })),
+  );
   await writer.putSmall(image.rawConfig, image.id);
   const manifest = await manifestFor(pushing, image, layers);
   const digest = digestOf(manifest.bytes);
@@ -117,6 +115,7 @@ function isOciGzip(mediaType: string): boolean {
   return mediaType === `${mediaTypes.ociLayer}+gzip`;
 }
 
-function ociTypeOf(mediaType: string): string {
+/** What OCI calls a layer of docker's. */
+export function ociTypeOf(mediaType: string): string {
   return mediaType === mediaTypes.dockerLayer ? `${mediaTypes.ociLayer}+gzip` : mediaType;
 }

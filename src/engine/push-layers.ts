@@ -5,13 +5,26 @@ import type { ChainID, DiffID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
 import { isForeign, mediaTypes } from "#core/manifest.ts";
-import { parseReference, repositoryOf } from "#core/reference.ts";
-import type { Image } from "#image/mod.ts";
+import { parseReference, type Reference, repositoryOf } from "#core/reference.ts";
+import type { RepositoryWriter } from "#registry/mod.ts";
 import { Slots } from "#core/slots.ts";
-import type { LayerBlob } from "./layer-blobs.ts";
-import type { Pushing } from "./push-image.ts";
+import type { EngineContext } from "./context.ts";
+import type { LayerBlob, LayerBlobs } from "./layer-blobs.ts";
+import type { PushEvent } from "./mod.ts";
 
-interface Layer {
+/** Where layers are sent to. */
+export interface LayerTarget {
+  readonly ctx: EngineContext;
+  readonly writer: Pick<RepositoryWriter, "has" | "mount" | "put">;
+  /** The repository that it writes to; undefined: it is no registry's, and nothing is asked of registries. */
+  readonly target: Reference | undefined;
+  readonly blobs: LayerBlobs;
+  readonly onEvent: (event: PushEvent) => void;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A layer that is to be sent. */
+export interface PushedLayer {
   readonly diffId: DiffID;
   readonly chain: ChainID;
   /** Bytes of its files: how far the push is, is measured by it. */
@@ -22,10 +35,9 @@ interface Layer {
 const maxCandidates = 6;
 const progressStep = 512 * 1024;
 
-/** Sees to it that the registry has all layers; resolves with what it has them as. */
-export async function pushLayers(pushing: Pushing, image: Image): Promise<Descriptor[]> {
+/** Sees to it that all layers are there; resolves with what they are there as. */
+export async function pushLayers(pushing: LayerTarget, layers: readonly PushedLayer[]): Promise<Descriptor[]> {
   const { ctx, onEvent } = pushing;
-  const layers = image.diffIds.map((diffId, i): Layer => ({ diffId, chain: image.chainIds[i]!, size: image.layerSizes[i] ?? 0 }));
   for (const { diffId } of layers.toReversed()) onEvent({ kind: "layer", id: diffId, state: "preparing" });
   const slots = new Slots(ctx.registries.config.maxUploads);
   const once = new Map<DiffID, Promise<Descriptor>>();
@@ -47,7 +59,7 @@ export async function pushLayers(pushing: Pushing, image: Image): Promise<Descri
   return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
 }
 
-async function pushLayer(pushing: Pushing, layer: Layer): Promise<Descriptor> {
+async function pushLayer(pushing: LayerTarget, layer: PushedLayer): Promise<Descriptor> {
   const { blobs, onEvent, signal } = pushing;
   if (signal?.aborted) throw new EngineError("cancelled", "context canceled", { cause: signal.reason });
   const candidates = (await blobs.of(layer.diffId)).slice(0, maxCandidates);
@@ -60,12 +72,13 @@ async function pushLayer(pushing: Pushing, layer: Layer): Promise<Descriptor> {
 }
 
 /** What the registry has already, here or in another repository. */
-async function findThere({ writer, target, onEvent }: Pushing, { diffId }: Layer, candidates: readonly LayerBlob[]): Promise<Descriptor | undefined> {
+async function findThere({ writer, target, onEvent }: LayerTarget, { diffId }: PushedLayer, candidates: readonly LayerBlob[]): Promise<Descriptor | undefined> {
   for (const { descriptor } of candidates) {
     if ((await writer.has(descriptor.digest)) === undefined) continue;
     onEvent({ kind: "layer", id: diffId, state: "exists" });
     return descriptor;
   }
+  if (target === undefined) return undefined;
   for (const { descriptor, repositories } of candidates) {
     for (const repository of repositories) {
       const from = parseReference(repository);
@@ -81,8 +94,9 @@ async function findThere({ writer, target, onEvent }: Pushing, { diffId }: Layer
  * A layer that was pulled is not kept compressed. For its digest to stay what it was, its bytes are fetched once more where they came from, as far as that goes without credentials;
  * otherwise the layer is compressed anew, and has a new digest.
  */
-async function copyFromOrigin(pushing: Pushing, { diffId }: Layer, candidates: readonly LayerBlob[]): Promise<Descriptor | undefined> {
+async function copyFromOrigin(pushing: LayerTarget, { diffId }: PushedLayer, candidates: readonly LayerBlob[]): Promise<Descriptor | undefined> {
   const { ctx, writer, target, onEvent, signal } = pushing;
+  if (target === undefined) return undefined;
   for (const { descriptor, repositories } of candidates) {
     for (const repository of repositories) {
       const from = parseReference(repository);
@@ -109,7 +123,7 @@ async function copyFromOrigin(pushing: Pushing, { diffId }: Layer, candidates: r
   return undefined;
 }
 
-async function sendCompressed(pushing: Pushing, { diffId, chain, size }: Layer): Promise<Descriptor> {
+async function sendCompressed(pushing: LayerTarget, { diffId, chain, size }: PushedLayer): Promise<Descriptor> {
   const { ctx, writer, blobs, onEvent, signal } = pushing;
   onEvent({ kind: "layer", id: diffId, state: "pushing", current: 0, total: size });
   const report = reporter(pushing, diffId, size);
@@ -120,7 +134,7 @@ async function sendCompressed(pushing: Pushing, { diffId, chain, size }: Layer):
   return descriptor;
 }
 
-function reporter({ onEvent }: Pushing, id: DiffID, total: number): (current: number) => void {
+function reporter({ onEvent }: LayerTarget, id: DiffID, total: number): (current: number) => void {
   let next = 0;
   return (current) => {
     if (current < next) return;

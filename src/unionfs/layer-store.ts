@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { copyFile, link, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { chainIds, type ChainID, type DiffID, digestOf } from "#core/digest.ts";
+import { type ChainID, chainOf, type DiffID } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
@@ -471,10 +471,6 @@ async function* unionEntries(layers: readonly FileTree[]): AsyncIterable<TarSour
 function allEntries(layers: readonly FileTree[]): AsyncIterable<TreeEntry> {
   const [only, ...more] = layers;
   return only !== undefined && more.length === 0 ? treeEntries(only) : walkUnion(layers);
-}
-
-function chainOf(parent: ChainID | undefined, diffId: DiffID): ChainID {
-  return parent === undefined ? (chainIds([diffId])[0] as ChainID) : digestOf(`${parent} ${diffId}`);
 }
 
 /** What is opened beside a tree: when it cannot be, the tree is closed. */

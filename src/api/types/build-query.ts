@@ -3,6 +3,7 @@ import type { ResourceConfig, Ulimit } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
 import { familiarString, parseReference, withDefaultTag } from "#core/reference.ts";
 import type { BuildOptions } from "#engine/mod.ts";
+import { cacheEntries, cacheFrom, cachesTo } from "./build-cache.ts";
 import { type Field, int, list, map, object, orNull, text } from "./fields.ts";
 import type { Query } from "./query.ts";
 
@@ -13,6 +14,7 @@ export function parseBuildQuery(query: Query): BuildQuery {
   refuse(query);
   const remove = query.flag("rm", true);
   const force = query.flag("forcerm");
+  const buildArgs = Object.fromEntries(Object.entries(json(query, "buildargs", map(orNull(text)), {})).map(([name, value]) => [name, value ?? undefined]));
   return {
     dockerfile: query.text("dockerfile") || "Dockerfile",
     tags: query
@@ -20,7 +22,7 @@ export function parseBuildQuery(query: Query): BuildQuery {
       .filter((tag) => tag !== "")
       .map(tagOf),
     target: query.text("target"),
-    buildArgs: Object.fromEntries(Object.entries(json(query, "buildargs", map(orNull(text)), {})).map(([name, value]) => [name, value ?? undefined])),
+    buildArgs,
     labels: json(query, "labels", map(text), {}),
     platform: query.text("platform"),
     noCache: query.flag("nocache"),
@@ -33,6 +35,8 @@ export function parseBuildQuery(query: Query): BuildQuery {
       extraHosts: query.all("extrahosts").filter((host) => host !== ""),
       networkMode: query.text("networkmode") || "default",
     },
+    cacheFrom: json(query, "cachefrom", cacheEntries, []).map((entry) => cacheFrom(entry)),
+    ...cachesTo(json(query, "cacheto", cacheEntries, []), buildArgs),
     keepContainers: { succeeded: !remove && !force, failed: !force },
   };
 }

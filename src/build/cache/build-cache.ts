@@ -5,7 +5,7 @@ import { type ChainID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 import { keyOf } from "./inputs.ts";
-import type { CacheRecord, Inputs } from "./record.ts";
+import { type CacheRecord, Hidden, type Inputs, type StepInputs } from "./record.ts";
 
 export interface BuildCacheOptions {
   /** Directory of the cache; made when it is not there. */
@@ -57,9 +57,10 @@ export class BuildCache {
     return cache;
   }
 
-  /** What stands for a value that must not be told (a build argument, a secret): nobody can try values against it without this data root. */
-  conceal(value: string | Uint8Array): string {
-    return createHmac("sha256", this.#secret).update(value).digest("hex").slice(0, 32);
+  /** As a record has them. What stands for a value that must not be told can be tried by nobody who has not this data root. */
+  concealed(inputs: StepInputs): Inputs {
+    const conceal = (value: string | Uint8Array) => createHmac("sha256", this.#secret).update(value).digest("hex").slice(0, 32);
+    return Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, value instanceof Hidden ? conceal(value.value) : value]));
   }
 
   find(inputs: Inputs): CacheRecord | undefined {

@@ -3,6 +3,18 @@ import type { ChainID, DiffID } from "#core/digest.ts";
 /** What a step was made of, by name: `parent`, `command`, `env PATH`, `file src/a.ts` → a digest of it. */
 export type Inputs = Readonly<Record<string, string>>;
 
+/** A value that may be told to nobody: of a build argument, a variable, a secret. */
+export class Hidden {
+  readonly value: string | Uint8Array;
+
+  constructor(value: string | Uint8Array) {
+    this.value = value;
+  }
+}
+
+/** The same while a build runs: nothing is concealed yet. */
+export type StepInputs = Readonly<Record<string, string | Hidden>>;
+
 /** The outcome of a step, for whoever asks for the same one again. */
 export interface CacheRecord {
   /** sha256 of {@link inputs}, hex. */

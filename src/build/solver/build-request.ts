@@ -2,8 +2,10 @@ import type { ChainID, ImageID } from "#core/digest.ts";
 import type { Platform } from "#core/image-spec.ts";
 import type { BuildCache } from "../cache/build-cache.ts";
 import type { Dockerfile } from "../frontend/stages.ts";
-import type { BuildHost, RunLimits } from "./host.ts";
+import type { StepInputs } from "../cache/record.ts";
+import type { BuildHost, Layer, RunLimits } from "./host.ts";
 import type { ImageState } from "./image-state.ts";
+import type { ImportedCache } from "./imported-cache.ts";
 import type { Report } from "./progress.ts";
 import type { SourceTree } from "./source-tree.ts";
 
@@ -32,6 +34,10 @@ export interface BuildRequest {
   readonly sshAgent: (id: string) => Promise<string | undefined>;
   /** Seconds since 1970; times in the image become at most this. */
   readonly sourceDateEpoch: number | undefined;
+  /** Asked in this order for what the cache here does not know. */
+  readonly imports: readonly ImportedCache[];
+  /** Takes what must stay until the result has been put to use. */
+  readonly keep: (hold: { release(): void }) => void;
   /** Keeps RUN's containers: of those that succeed, of those that fail. */
   readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
   readonly signal: AbortSignal;
@@ -45,6 +51,17 @@ export interface BuildResult {
   readonly chainId: ChainID | undefined;
   /** Build arguments that no stage has asked for. */
   readonly unusedArgs: readonly string[];
+  /** Every step that was answered or performed. */
+  readonly steps: readonly SolvedStep[];
+}
+
+/** What came of a step, for a cache that goes elsewhere. */
+export interface SolvedStep {
+  readonly inputs: StepInputs;
+  readonly layer: Layer | undefined;
+  readonly created: string;
+  /** It is one of the image's own: of the stage that was built, or of one that it continues. */
+  readonly inImage: boolean;
 }
 
 export interface Builder {

@@ -12,8 +12,8 @@ export interface StepRef {
 
 export type BuildEvent =
   | { readonly kind: "begin"; readonly step: StepRef; readonly atMs: number }
-  /** Answered by the cache. */
-  | { readonly kind: "cached"; readonly step: StepRef }
+  /** Answered by a cache. `from`: the imported one; undefined: the one that is here. */
+  | { readonly kind: "cached"; readonly step: StepRef; readonly from?: string }
   /** Why the cache had no answer. */
   | { readonly kind: "miss"; readonly step: StepRef; readonly why: string }
   | { readonly kind: "container"; readonly step: StepRef; readonly id: string; readonly removed: boolean }
@@ -22,6 +22,29 @@ export type BuildEvent =
   | { readonly kind: "warning"; readonly step: StepRef | undefined; readonly text: string }
   /** `image`: the id that an image which ended here would have. */
   | { readonly kind: "done"; readonly step: StepRef; readonly image: string; readonly atMs: number }
-  | { readonly kind: "failed"; readonly step: StepRef; readonly message: string; readonly atMs: number };
+  | { readonly kind: "failed"; readonly step: StepRef; readonly message: string; readonly atMs: number }
+  /** Work around the steps: a cache is read or written. `message`: why it failed. */
+  | {
+      readonly kind: "task";
+      readonly step: undefined;
+      readonly name: string;
+      readonly state: "begin" | "done" | "failed";
+      readonly message: string;
+      readonly atMs: number;
+    };
 
 export type Report = (event: BuildEvent) => void;
+
+/** Reports work around the steps from its begin to its end. */
+export async function reportTask<T>(report: Report, name: string, work: () => Promise<T>): Promise<T> {
+  const tell = (state: "begin" | "done" | "failed", message: string) => report({ kind: "task", step: undefined, name, state, message, atMs: Date.now() });
+  tell("begin", "");
+  try {
+    const result = await work();
+    tell("done", "");
+    return result;
+  } catch (error) {
+    tell("failed", error instanceof Error ? error.message : String(error));
+    throw error;
+  }
+}

@@ -5,8 +5,7 @@ import { dirname, join } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import type { MountFlag } from "../frontend/instruction.ts";
 import type { RunOperation } from "../graph/operation.ts";
-import type { BuildCache } from "../cache/build-cache.ts";
-import type { Inputs } from "../cache/record.ts";
+import { Hidden, type StepInputs } from "../cache/record.ts";
 import type { RunMount } from "./host.ts";
 import type { BuildRequest } from "./build-request.ts";
 import type { CacheMounts } from "./cache-mounts.ts";
@@ -18,9 +17,9 @@ import { materialize } from "./materialize.ts";
 /** The tree that a mount's `from` means. */
 export type TreeOf = (from: string | undefined) => Promise<{ readonly tree: SourceTree; readonly what: string }>;
 
-export async function runInputs(operation: RunOperation, request: Pick<BuildRequest, "secret">, cache: BuildCache, treeOf: TreeOf): Promise<Inputs> {
+export async function runInputs(operation: RunOperation, request: Pick<BuildRequest, "secret">, treeOf: TreeOf): Promise<StepInputs> {
   const { argv, env, argNames, user, workdir, network, mounts, script } = operation;
-  const inputs: Record<string, string> = {
+  const inputs: Record<string, string | Hidden> = {
     operation: "run",
     command: JSON.stringify(argv),
     user,
@@ -31,19 +30,19 @@ export async function runInputs(operation: RunOperation, request: Pick<BuildRequ
   for (const pair of env) {
     const at = pair.indexOf("=");
     const name = pair.slice(0, at);
-    inputs[`${argNames.includes(name) ? "ARG" : "ENV"} ${name}`] = cache.conceal(pair.slice(at + 1));
+    inputs[`${argNames.includes(name) ? "ARG" : "ENV"} ${name}`] = new Hidden(pair.slice(at + 1));
   }
-  for (const mount of mounts) Object.assign(inputs, await mountInputs(mount, request, cache, treeOf));
+  for (const mount of mounts) Object.assign(inputs, await mountInputs(mount, request, treeOf));
   return inputs;
 }
 
-async function mountInputs(mount: MountFlag, { secret }: Pick<BuildRequest, "secret">, cache: BuildCache, treeOf: TreeOf): Promise<Inputs> {
+async function mountInputs(mount: MountFlag, { secret }: Pick<BuildRequest, "secret">, treeOf: TreeOf): Promise<StepInputs> {
   const { type, target, id, required: _required, ...rest } = mount;
   const name = `mount ${type} ${target ?? id ?? ""}`;
-  const inputs: Record<string, string> = { [name]: JSON.stringify({ ...rest, id }) };
+  const inputs: Record<string, string | Hidden> = { [name]: JSON.stringify({ ...rest, id }) };
   if (type === "secret") {
     const content = await secret(id ?? "");
-    inputs[`${name} content`] = content === undefined ? "none" : cache.conceal(content);
+    inputs[`${name} content`] = content === undefined ? "none" : new Hidden(content);
   }
   if (type === "bind") {
     const { tree, what } = await treeOf(mount.from);

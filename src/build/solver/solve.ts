@@ -5,7 +5,8 @@
 import { availableParallelism } from "node:os";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { explainMiss } from "../cache/inputs.ts";
-import type { CacheRecord, Inputs } from "../cache/record.ts";
+import { portableKey } from "../cache/portable.ts";
+import type { Inputs, StepInputs } from "../cache/record.ts";
 import { parseError } from "../frontend/parse-error.ts";
 import { globalArgValues, type Stage, targetStage } from "../frontend/stages.ts";
 import { type Base, type Evaluated, evaluateStage } from "../graph/evaluate.ts";
@@ -14,7 +15,7 @@ import { platformArgs } from "../graph/platform-args.ts";
 import { proxyVariables } from "../graph/scope.ts";
 import { stageGraph, type StageNode } from "../graph/stage-graph.ts";
 import type { Step } from "../graph/step.ts";
-import type { Builder, BuildRequest, BuildResult } from "./build-request.ts";
+import type { Builder, BuildRequest, BuildResult, SolvedStep } from "./build-request.ts";
 import { performCopy, performWorkdir, prepareCopy } from "./copy-step.ts";
 import type { Layer } from "./host.ts";
 import { configOf, emptyState, imageIdOf, type ImageState, stateOf, withStep } from "./image-state.ts";
@@ -32,6 +33,16 @@ interface Built {
   readonly state: ImageState;
   readonly end: Base;
 }
+
+/** A step that need not be performed. `from`: see {@link BuildEvent}. */
+interface Hit {
+  readonly layer: Layer | undefined;
+  readonly created: string;
+  readonly from: string | undefined;
+}
+
+/** Build arguments that say something to the builder itself. */
+const idleArgs: ReadonlySet<string> = new Set(["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE"]);
 
 interface OpenTree {
   readonly tree: SourceTree;
@@ -53,6 +64,9 @@ class Solver implements AsyncDisposable {
   readonly #held: { release(): void }[] = [];
   readonly #slots = new Slots(Math.max(2, availableParallelism()));
   readonly #argsAsked = new Set<string>();
+  readonly #steps: SolvedStep[] = [];
+  /** The target's, and those that it continues. */
+  #imageStages: ReadonlySet<number> = new Set();
   #nodes: readonly StageNode[] = [];
   #firstNumbers = new Map<number, number>();
   #total = 0;
@@ -73,6 +87,7 @@ class Solver implements AsyncDisposable {
     const targeted = targetStage(dockerfile, target);
     this.#nodes = stageGraph(dockerfile, targeted, (name) => lookup(name) ?? predefined[name]);
     this.#number(targeted);
+    this.#imageStages = new Set(this.#continued(targeted.index));
     const hold = this.#builder.host.layers.hold();
     try {
       const all = await Promise.allSettled(this.#nodes.map(({ stage }) => this.#stage(stage.index)));
@@ -81,8 +96,8 @@ class Solver implements AsyncDisposable {
       if (failed?.status === "rejected") throw failed.reason;
       const { state } = await this.#stage(targeted.index);
       for (const { args } of dockerfile.globalArgs) for (const { name } of args) this.#argsAsked.add(name);
-      const unusedArgs = Object.keys(buildArgs).filter((name) => !this.#argsAsked.has(name) && !proxyVariables.includes(name) && name !== "SOURCE_DATE_EPOCH");
-      return { state, id: imageIdOf(state), config: configOf(state), chainId: state.chainId, unusedArgs };
+      const unusedArgs = Object.keys(buildArgs).filter((name) => !this.#argsAsked.has(name) && !proxyVariables.includes(name) && !idleArgs.has(name));
+      return { state, id: imageIdOf(state), config: configOf(state), chainId: state.chainId, unusedArgs, steps: this.#steps };
     } finally {
       hold.release();
     }
@@ -95,6 +110,10 @@ class Solver implements AsyncDisposable {
       // A context is the caller's.
       if (opened !== undefined && opened.what !== "context") await opened.tree[Symbol.asyncDispose]();
     }
+  }
+
+  *#continued(index: number | undefined): Iterable<number> {
+    for (let at = index; at !== undefined; at = this.#nodes.find(({ stage }) => stage.index === at)?.base) yield at;
   }
 
   /** Steps are numbered over all stages that are built, FROM included, labels of the request last. */
@@ -147,14 +166,14 @@ class Solver implements AsyncDisposable {
     for (const [i, step] of evaluated.steps.entries()) {
       // Triggers belong to FROM.
       const own = i - triggers;
-      state = await this.#step(step, state, ref(Math.max(0, own + 1), step.text), own < 0);
+      state = await this.#step(stage, step, state, ref(Math.max(0, own + 1), step.text), own < 0);
     }
     const labels = this.#labels();
     if (labels.length > 0 && stage === targetStage(this.#request.dockerfile, this.#request.target)) {
       const text = `LABEL ${labels.map(([name, value]) => `${name}=${value}`).join(" ")}`;
       const settings = { ...state.settings, Labels: { ...state.settings.Labels, ...Object.fromEntries(labels) } };
       const step: Step = { text, position: stage.from.position, operation: undefined, settings, author: state.author, createdBy: text, warnings: [] };
-      state = await this.#step(step, state, ref(stage.instructions.length + 1, text), false);
+      state = await this.#step(stage, step, state, ref(stage.instructions.length + 1, text), false);
     }
     return { state, end: evaluated.end };
   }
@@ -214,13 +233,14 @@ class Solver implements AsyncDisposable {
     return named?.reference ?? name;
   }
 
-  async #step(step: Step, state: ImageState, ref: StepRef, isTrigger: boolean): Promise<ImageState> {
+  async #step(stage: Stage, step: Step, state: ImageState, ref: StepRef, isTrigger: boolean): Promise<ImageState> {
     const { report } = this.#request;
     if (!isTrigger) report({ kind: "begin", step: ref, atMs: Date.now() });
     for (const text of step.warnings) report({ kind: "warning", step: ref, text });
     try {
       this.#throwIfCancelled();
-      const { layer, created } = await this.#outcome(step, state, ref);
+      const { inputs, layer, created } = await this.#outcome(step, state, ref);
+      this.#steps.push({ inputs, layer, created, inImage: this.#imageStages.has(stage.index) });
       const next = withStep(state, step, layer, created);
       if (!isTrigger) report({ kind: "done", step: ref, image: imageIdOf(next), atMs: Date.now() });
       return next;
@@ -235,31 +255,35 @@ class Solver implements AsyncDisposable {
     if (signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: signal.reason });
   }
 
-  async #outcome(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly layer: Layer | undefined; readonly created: string }> {
+  async #outcome(step: Step, state: ImageState, ref: StepRef): Promise<Omit<SolvedStep, "inImage">> {
     const { cache } = this.#builder;
     const { report, sourceDateEpoch } = this.#request;
     const why = this.#whyUncached(ref);
     const work = await this.#prepare(step, state, ref);
-    const inputs = { ...work.inputs, ...(sourceDateEpoch === undefined ? {} : { SOURCE_DATE_EPOCH: String(sourceDateEpoch) }) };
+    const stepInputs = { ...work.inputs, ...(sourceDateEpoch === undefined ? {} : { SOURCE_DATE_EPOCH: String(sourceDateEpoch) }) };
+    const inputs = cache.concealed(stepInputs);
     const text = ref.text;
-    const hit = why === undefined ? await this.#cached(inputs) : undefined;
+    const hit = why === undefined ? ((await this.#cached(inputs)) ?? (await this.#imported(stepInputs, state, ref))) : undefined;
     if (hit !== undefined) {
-      report({ kind: "cached", step: ref });
-      cache.noteUse(hit);
-      return hit;
+      report({ kind: "cached", step: ref, ...(hit.from === undefined ? {} : { from: hit.from }) });
+      if (hit.from !== undefined) await cache.store({ inputs, layer: hit.layer, created: hit.created, text });
+      return { inputs: stepInputs, layer: hit.layer, created: hit.created };
     }
     if (step.operation !== undefined) report({ kind: "miss", step: ref, why: why ?? explainMiss(cache.nearest(text)?.inputs, inputs) });
     const layer = await this.#slots.run(() => {
       this.#throwIfCancelled();
       return work.perform();
     });
-    if (layer !== undefined) {
-      await cache.makeRoom(layer.size);
-      this.#held.push(cache.hold(layer.chainId));
-    }
+    if (layer !== undefined) await this.#keep(layer);
     const created = createdNow(sourceDateEpoch);
     await cache.store({ inputs, layer, created, text });
-    return { layer, created };
+    return { inputs: stepInputs, layer, created };
+  }
+
+  async #keep({ size, chainId }: Layer): Promise<void> {
+    const { cache } = this.#builder;
+    await cache.makeRoom(size);
+    this.#request.keep(cache.hold(chainId));
   }
 
   /** The flag that keeps the cache from being asked. */
@@ -270,22 +294,49 @@ class Solver implements AsyncDisposable {
   }
 
   /** A record whose layer is (still) there, kept until the build has ended. */
-  async #cached(inputs: Inputs): Promise<CacheRecord | undefined> {
+  async #cached(inputs: Inputs): Promise<Hit | undefined> {
     const { cache, host } = this.#builder;
     const record = cache.find(inputs);
-    if (record?.layer === undefined) return record;
-    const hold = cache.hold(record.layer.chainId);
-    if (await host.layers.has(record.layer.chainId)) {
-      this.#held.push(hold);
-      return record;
+    if (record === undefined) return undefined;
+    if (record.layer !== undefined) {
+      const hold = cache.hold(record.layer.chainId);
+      if (!(await host.layers.has(record.layer.chainId))) {
+        hold.release();
+        await cache.forget(record);
+        return undefined;
+      }
+      this.#request.keep(hold);
     }
-    hold.release();
-    await cache.forget(record);
+    cache.noteUse(record);
+    return { ...record, from: undefined };
+  }
+
+  /** An imported cache's answer, whose layer is here then. What cannot be had of one is a miss. */
+  async #imported(inputs: StepInputs, { chainId }: ImageState, step: StepRef): Promise<Hit | undefined> {
+    const { imports, report } = this.#request;
+    if (imports.length === 0) return undefined;
+    const { signal } = this.#abort;
+    const key = await portableKey(inputs);
+    for (const source of imports) {
+      const found = await source.find(key, signal);
+      if (found === undefined) continue;
+      const { created, diffId } = found;
+      if (diffId === undefined) return { layer: undefined, created, from: source.name };
+      try {
+        const layer = await source.fetch(diffId, chainId, signal);
+        await this.#keep(layer);
+        return { layer, created, from: source.name };
+      } catch (error) {
+        this.#throwIfCancelled();
+        if (!isEngineError(error)) throw error;
+        report({ kind: "warning", step, text: `the cache ${source.name} has this step, but not its layer: ${error.message}` });
+      }
+    }
     return undefined;
   }
 
   /** What a step depends on, and how it is done. */
-  async #prepare(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly inputs: Inputs; readonly perform: () => Promise<Layer | undefined> }> {
+  async #prepare(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly inputs: StepInputs; readonly perform: () => Promise<Layer | undefined> }> {
     const parent = state.chainId;
     const { operation } = step;
     if (operation === undefined) {
@@ -305,7 +356,7 @@ class Solver implements AsyncDisposable {
     parent: ImageState["chainId"],
     step: Step,
     ref: StepRef,
-  ): Promise<{ readonly inputs: Inputs; readonly perform: () => Promise<Layer | undefined> }> {
+  ): Promise<{ readonly inputs: StepInputs; readonly perform: () => Promise<Layer | undefined> }> {
     const { host } = this.#builder;
     const clampNs = this.#clampNs();
     switch (operation.kind) {
@@ -317,7 +368,7 @@ class Solver implements AsyncDisposable {
         return { inputs: prepared.inputs, perform: () => performCopy(operation, prepared, host, parent, this.#abort.signal) };
       }
       case "run": {
-        const inputs = await runInputs(operation, this.#request, this.#builder.cache, (from) => this.#tree(from));
+        const inputs = await runInputs(operation, this.#request, (from) => this.#tree(from));
         return { inputs, perform: () => this.#run(operation, parent, step, ref) };
       }
     }

@@ -43,6 +43,7 @@ export async function buildOptions(attributes: Attributes, session: Session | un
     labels: prefixed(attributes, "label:"),
     context: await contextOf(attributes, filename, session, progress, signal),
     namedContexts: namedContexts(attributes, session),
+    cacheFrom: [],
     secret: async (id) => (session === undefined ? undefined : secretOf(session, id, signal)),
     sshAgent: async (id) => (session === undefined ? undefined : agentOf(session, id, signal)),
     credentials: async (domain) => (session === undefined ? undefined : credentialsOf(session, domain, signal)),

@@ -29,6 +29,8 @@ export class Progress {
   readonly status: Queue<Status> = new Queue();
   readonly #build: string;
   readonly #running = new Map<number, Running>();
+  /** Work around the steps, by name. */
+  readonly #tasks = new Map<string, Running>();
 
   /** `build`: makes the digests of this build's vertices differ from another's. */
   constructor(build: string) {
@@ -37,6 +39,7 @@ export class Progress {
 
   report(event: BuildEvent): void {
     const { step } = event;
+    if (event.kind === "task") this.#task(event);
     if (step === undefined) {
       if (event.kind === "warning") this.status.put({ warnings: [{ vertex: "", level: 1n, short: bytesOf(event.text) }] });
       return;
@@ -74,6 +77,15 @@ export class Progress {
       case "miss":
       case "container":
         return;
+    }
+  }
+
+  #task({ name, state, message, atMs }: Extract<BuildEvent, { kind: "task" }>): void {
+    const running = this.#tasks.get(name) ?? this.#begin(name, name, atMs);
+    if (state === "begin") this.#tasks.set(name, running);
+    else {
+      this.#tasks.delete(name);
+      this.#end(running, atMs, message);
     }
   }
 

@@ -22,6 +22,9 @@ function build(request: ApiRequest, context: Context): ApiResponse {
   const secrets = parseSecrets(headers["x-wherry-secrets"]);
   if (query.text("version") === "2") throw new EngineError("unsupported", "BuildKit (version=2) is not supported by this version");
   const options = parseBuildQuery(query);
+  // Through a socket it would be a way to any file of the host.
+  if (request.directory === undefined && [...options.cacheFrom, ...options.cacheTo].some(({ kind }) => kind === "directory"))
+    throw new EngineError("denied", "a cache in a directory is read and written for a local client that builds from a directory only");
   const quiet = query.flag("q");
   const lines = emitted<ProgressLine>(async (emit) => {
     let begun = false;
@@ -30,8 +33,6 @@ function build(request: ApiRequest, context: Context): ApiResponse {
       emit(line);
     };
     try {
-      if (!quiet && !["", "null", "[]"].includes(query.text("cachefrom")))
-        tell({ stream: "[Warning] --cache-from is not supported by this version: only the local cache is asked\n" });
       const report = query.text("progress") === "events" ? eventLines(tell) : quiet ? () => undefined : classicLines(tell);
       const built = await context.engine.builds.build(
         {

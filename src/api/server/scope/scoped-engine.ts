@@ -287,6 +287,7 @@ function buildsIn(engine: Engine, own: Objects): Engine["builds"] {
         const fetched = options.context.kind === "url" || [...options.namedContexts.values()].some(({ kind }) => kind !== "image");
         if (fetched) throw closed("a build context that the engine fetches");
       }
+      if ((own.limited || !own.host) && options.cacheFrom.length + options.cacheTo.length > 0) throw closed("a build cache that lies elsewhere");
       const { networkMode } = options.limits;
       if (networkMode.startsWith("container:")) own.container(networkMode.slice("container:".length));
       else own.usable(networkMode);

@@ -35,6 +35,9 @@ export function classicLines(emit: (line: ProgressLine) => void): Report {
       case "done":
         say(` ---> ${shortId(event.image)}\n`);
         return;
+      case "task":
+        if (event.state === "failed") say(`[Warning] ${event.name}: ${event.message}\n`);
+        return;
       // Why the cache had no answer, and that a step has failed: the classic builder does not say the one, and says the other as its error.
       case "miss":
       case "failed":
