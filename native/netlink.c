@@ -152,24 +152,32 @@ static int ready_by(int fd, short events, int64_t deadline) {
   return n > 0 ? 0 : -1;
 }
 
-static int converse_tcp(struct run *run, int fd, const struct op_dial *op, int64_t deadline) {
+/* A socket that does not block. */
+static int connect_tcp(const struct bytes *address, uint32_t port, int64_t deadline) {
+  if (address->n != 4 && address->n != 16) return errno = EINVAL, -1;
+  bool six = address->n == 16;
+  int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
   union {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
   } to;
   memset(&to, 0, sizeof to);
-  bool six = op->address.n == 16;
   to.any.sa_family = six ? AF_INET6 : AF_INET;
-  if (six) to.v6.sin6_port = htons((uint16_t)op->port), memcpy(&to.v6.sin6_addr, op->address.p, 16);
-  else to.v4.sin_port = htons((uint16_t)op->port), memcpy(&to.v4.sin_addr, op->address.p, 4);
+  if (six) to.v6.sin6_port = htons((uint16_t)port), memcpy(&to.v6.sin6_addr, address->p, 16);
+  else to.v4.sin_port = htons((uint16_t)port), memcpy(&to.v4.sin_addr, address->p, 4);
   int error = 0;
   socklen_t size = sizeof error;
   if (connect(fd, &to.any, six ? sizeof to.v6 : sizeof to.v4) < 0) {
-    if (errno != EINPROGRESS || ready_by(fd, POLLOUT, deadline) < 0) return -1;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0) return -1;
-    if (error != 0) return errno = error, -1;
+    error = errno != EINPROGRESS || ready_by(fd, POLLOUT, deadline) < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
   }
+  if (error == 0) return fd;
+  close(fd);
+  return errno = error, -1;
+}
+
+static int converse_tcp(struct run *run, int fd, const struct op_dial *op, int64_t deadline) {
   size_t sent = 0, got = 0;
   uint8_t answer[4096];
   while (sent < op->request.n) {
@@ -189,13 +197,70 @@ static int converse_tcp(struct run *run, int fd, const struct op_dial *op, int64
 }
 
 int do_dial(struct run *run, const struct op_dial *op) {
-  if (op->address.n != 4 && op->address.n != 16) return errno = EINVAL, -1;
   int64_t deadline = now_ms() + op->timeout_ms;
-  int fd = socket(op->address.n == 16 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int fd = connect_tcp(&op->address, op->port, deadline);
   if (fd < 0) return -1;
   int result = converse_tcp(run, fd, op, deadline);
   int saved = errno;
   close(fd);
+  errno = saved;
+  return result;
+}
+
+/* One direction of a relay: what has come and is not sent yet. */
+struct flow {
+  int from, to;
+  size_t at, n;
+  bool ended;
+  uint8_t bytes[16 << 10];
+};
+
+/* What a broken connection had to say has been said: it has ended. */
+static void flow_on(struct flow *flow, short in, short out) {
+  if (flow->at < flow->n && out != 0) {
+    ssize_t n = send(flow->to, flow->bytes + flow->at, flow->n - flow->at, MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN) flow->ended = true, flow->at = flow->n;
+    if (n > 0) flow->at += (size_t)n;
+  }
+  if (flow->at == flow->n && !flow->ended && in != 0) {
+    ssize_t n = recv(flow->from, flow->bytes, sizeof flow->bytes, 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN)) flow->ended = true, shutdown(flow->to, SHUT_WR);
+    flow->at = 0, flow->n = n > 0 ? (size_t)n : 0;
+  }
+}
+
+static int relay(int outside, int inside, int64_t deadline) {
+  static struct flow there, back;
+  there = (struct flow){.from = outside, .to = inside}, back = (struct flow){.from = inside, .to = outside};
+  while (!there.ended) {
+    struct pollfd fds[2] = {{outside, 0, 0}, {inside, 0, 0}};
+    fds[0].events = (short)((there.at == there.n ? POLLIN : 0) | (back.at < back.n ? POLLOUT : 0));
+    fds[1].events = (short)((back.at == back.n && !back.ended ? POLLIN : 0) | (there.at < there.n ? POLLOUT : 0));
+    if (fds[1].events == 0) fds[1].fd = -1; /* or its hang-up would be told for ever */
+    int64_t wait = deadline - now_ms();
+    int n = poll(fds, 2, wait < 0 ? 0 : (int)wait);
+    if (n == 0) return errno = ETIMEDOUT, -1;
+    if (n < 0 && errno != EINTR) return -1;
+    if (n < 0) continue;
+    flow_on(&there, fds[0].revents & (POLLIN | POLLHUP | POLLERR), fds[1].revents);
+    flow_on(&back, fds[1].revents & (POLLIN | POLLHUP | POLLERR), fds[0].revents);
+  }
+  return 0;
+}
+
+int do_dial_through(struct run *run, const struct op_dial_through *op) {
+  (void)run;
+  int64_t deadline = now_ms() + op->timeout_ms;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (op->path.n >= sizeof address.sun_path) return errno = ENAMETOOLONG, -1;
+  strcpy(address.sun_path, op->path.p);
+  int inside = connect_tcp(&op->address, op->port, deadline);
+  if (inside < 0) return -1;
+  int outside = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int result = outside < 0 || connect(outside, (struct sockaddr *)&address, sizeof address) < 0 ? -1 : relay(outside, inside, deadline);
+  int saved = errno;
+  if (outside >= 0) close(outside);
+  close(inside);
   errno = saved;
   return result;
 }

@@ -84,6 +84,7 @@ enum op_code {
   OP_AFFINITY = 103,
   OP_DATAGRAMS = 113,
   OP_DIAL = 114,
+  OP_DIAL_THROUGH = 116,
   OP_SECCOMP_NOTIFY = 104,
   OP_COPY_TREE = 105,
 };
@@ -607,6 +608,14 @@ struct op_dial {
   uint32_t tag;
 };
 
+/* connect(2): connects to a TCP port (4 or 16 bytes of address) of the network namespace that this is in, and then to a unix socket, and passes bytes both ways until the latter ends */
+struct op_dial_through {
+  struct bytes address;
+  uint32_t port;
+  struct str path;
+  uint32_t timeout_ms;
+};
+
 /* seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
 struct op_seccomp_notify {
   uint32_t flags;
@@ -703,6 +712,7 @@ union op {
   struct op_affinity affinity;
   struct op_datagrams datagrams;
   struct op_dial dial;
+  struct op_dial_through dial_through;
   struct op_seccomp_notify seccomp_notify;
   struct op_copy_tree copy_tree;
 };
@@ -870,6 +880,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_str(r, &op->datagrams.path) || read_bytes(r, &op->datagrams.messages);
     case OP_DIAL:
       return read_bytes(r, &op->dial.address) || read_u32(r, &op->dial.port) || read_bytes(r, &op->dial.request) || read_u32(r, &op->dial.timeout_ms) || read_u32(r, &op->dial.tag);
+    case OP_DIAL_THROUGH:
+      return read_bytes(r, &op->dial_through.address) || read_u32(r, &op->dial_through.port) || read_str(r, &op->dial_through.path) || read_u32(r, &op->dial_through.timeout_ms);
     case OP_SECCOMP_NOTIFY:
       return read_u32(r, &op->seccomp_notify.flags) || read_bytes(r, &op->seccomp_notify.filter) || read_str(r, &op->seccomp_notify.socket) || read_bytes(r, &op->seccomp_notify.head) || read_bytes(r, &op->seccomp_notify.tail);
     case OP_COPY_TREE:
@@ -960,6 +972,7 @@ int do_ioprio(struct run *run, const struct op_ioprio *op);
 int do_affinity(struct run *run, const struct op_affinity *op);
 int do_datagrams(struct run *run, const struct op_datagrams *op);
 int do_dial(struct run *run, const struct op_dial *op);
+int do_dial_through(struct run *run, const struct op_dial_through *op);
 int do_seccomp_notify(struct run *run, const struct op_seccomp_notify *op);
 int do_copy_tree(struct run *run, const struct op_copy_tree *op);
 
@@ -1126,6 +1139,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_datagrams(run, &op->datagrams);
     case OP_DIAL:
       return do_dial(run, &op->dial);
+    case OP_DIAL_THROUGH:
+      return do_dial_through(run, &op->dial_through);
     case OP_SECCOMP_NOTIFY:
       return do_seccomp_notify(run, &op->seccomp_notify);
     case OP_COPY_TREE:
@@ -1298,6 +1313,8 @@ static inline const char *op_name(uint16_t code) {
       return "datagrams";
     case OP_DIAL:
       return "dial";
+    case OP_DIAL_THROUGH:
+      return "dial_through";
     case OP_SECCOMP_NOTIFY:
       return "seccomp_notify";
     case OP_COPY_TREE:

@@ -77,8 +77,11 @@ export const containerFlags: readonly Flag[] = [
   many("expose", "Expose a port or a range of ports"),
   one("gpus", "GPUs to give it, found in CDI files (all, 2, device=0)", { metavar: "gpu-request" }),
   many("group-add", "Further groups to join"),
+  one("health-cacert", "PEM file: whose certificates --health-http believes (default: it believes any)", { metavar: "file" }),
   one("health-cmd", "Command that checks health"),
-  one("health-http", "URL in the container that answers when it is healthy (http://localhost:80/ or :80/); needs no program in the image", { metavar: "url" }),
+  one("health-http", "URL in the container that answers when it is healthy (http://localhost:80/, :80/ or https://…); needs no program in the image", {
+    metavar: "url",
+  }),
   duration("health-interval", "Time between checks (ms|s|m|h)"),
   one("health-on-failure", "What is done when it becomes unhealthy (none, restart, stop, kill)", { metavar: "action" }),
   int("health-retries", "Failures in a row that mean unhealthy"),

@@ -127,7 +127,7 @@ export async function createBody(flags: FlagValues, args: readonly string[], con
   const ports = parsePorts(flags.list("publish"), flags.list("expose"));
   const env = await readEnv(flags.list("env-file"), flags.list("env"), context.cwd, context.env);
   const labels = await readLabels(flags.list("label-file"), flags.list("label"), context.cwd);
-  const health = parseHealth(flags);
+  const health = await parseHealth(flags, context.cwd);
   const attach = attachments(flags);
   const networks = parseNetworks(flags);
   const config: Partial<ContainerConfig> = {

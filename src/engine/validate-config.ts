@@ -36,7 +36,8 @@ const SHORTEST = 1_000_000;
 
 function validateHealth(health: HealthConfig): void {
   const [type, ...command] = health.Test ?? [];
-  if ((type === "HTTP" || type === "TCP") && command.length !== 1) refuse(`Test in Healthcheck has ${type} without one address`);
+  if ((type === "TCP" && command.length !== 1) || (type === "HTTP" && command.length !== 1 && command.length !== 2))
+    refuse(`Test in Healthcheck has ${type} without one address${type === "HTTP" ? " (which certificates in PEM may follow)" : ""}`);
   if (type === "HTTP" || type === "TCP") healthCheckOf({ Healthcheck: health });
   if ((type === "CMD" || type === "CMD-SHELL") && command.length === 0) refuse(`Test in Healthcheck has ${type} without a command`);
   for (const key of ["Interval", "Timeout", "StartPeriod", "StartInterval"] as const) {

@@ -595,6 +595,15 @@ export interface DialOp {
   readonly tag: number;
 }
 
+/** connect(2): connects to a TCP port (4 or 16 bytes of address) of the network namespace that this is in, and then to a unix socket, and passes bytes both ways until the latter ends */
+export interface DialThroughOp {
+  readonly op: "dial_through";
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly path: string;
+  readonly timeout_ms: number;
+}
+
 /** seccomp_unotify(2): installs a filter and sends its listener, with head, the process's pid outside, tail, to a unix socket */
 export interface SeccompNotifyOp {
   readonly op: "seccomp_notify";
@@ -694,6 +703,7 @@ export type Op =
   | AffinityOp
   | DatagramsOp
   | DialOp
+  | DialThroughOp
   | SeccompNotifyOp
   | CopyTreeOp;
 
@@ -782,6 +792,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   affinity: { code: 103, man: "sched_setaffinity(2)", fields: [["mask", "bytes"]] },
   datagrams: { code: 113, man: "unix(7)", fields: [["path", "str"], ["messages", "bytes"]] },
   dial: { code: 114, man: "connect(2)", fields: [["address", "bytes"], ["port", "u32"], ["request", "bytes"], ["timeout_ms", "u32"], ["tag", "u32"]] },
+  dial_through: { code: 116, man: "connect(2)", fields: [["address", "bytes"], ["port", "u32"], ["path", "str"], ["timeout_ms", "u32"]] },
   seccomp_notify: { code: 104, man: "seccomp_unotify(2)", fields: [["flags", "u32"], ["filter", "bytes"], ["socket", "str"], ["head", "bytes"], ["tail", "bytes"]] },
   copy_tree: { code: 105, man: "tmpfs(5)", fields: [["from", "slot"], ["to", "slot"]] },
 };

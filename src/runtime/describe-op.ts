@@ -143,6 +143,8 @@ export class OpDescriber {
         return `open the child's ${op.name} namespace`;
       case "dial":
         return `connect to port ${op.port} and send ${op.request.length} bytes`;
+      case "dial_through":
+        return `connect to port ${op.port}, and pass bytes between it and ${op.path}`;
       case "datagrams":
         return `datagrams to ${op.path}: ${op.messages.length} bytes`;
       case "hold_ns":

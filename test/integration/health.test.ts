@@ -1,11 +1,14 @@
 /** HEALTHCHECK on the real kernel. Texts, states and events are those of dockerd 20.10; with a timeout's output, of later ones. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { containerInspect, statusText } from "#api/server/shape/container.ts";
 import type { HealthState } from "#container/mod.ts";
 import type { EngineEvent } from "#engine/mod.ts";
-import { TestEngine, until } from "./engine-setup.ts";
+import { certificates } from "../compat/certificates.ts";
+import { eventually, TestEngine, until } from "./engine-setup.ts";
 
 const MS = 1e6;
 
@@ -46,8 +49,52 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     await untilProbed(() => record(http).state.pid !== pid && health(http).status === "healthy");
     const none = await t.start(["sleep", "1000"]);
     await expect(t.engine.containers.wait(none, "healthy")).rejects.toThrow(/has no health check/);
-    await expect(t.create(["true"], { Healthcheck: { Test: ["HTTP", "https://x/"] } })).rejects.toThrow(/invalid health check HTTP/);
+    await expect(t.create(["true"], { Healthcheck: { Test: ["HTTP", "https://x/"] } })).rejects.toThrow(/invalid health check/);
   });
+
+  test("HTTPS from inside the container's network: any certificate, or those of one CA for the name that is called; what is wrong is told", async () => {
+    certificates(t.root);
+    const pem = (name: string) => readFileSync(join(t.root, `${name}.pem`), "utf8");
+    const https = (url: string, ...ca: string[]) =>
+      t.start(["sleep", "1000"], {
+        Healthcheck: { Test: ["HTTP", url, ...ca], Interval: 50 * MS, Timeout: 2000 * MS, Retries: 2, StartPeriod: 5000 * MS, StartInterval: 50 * MS },
+      });
+    const serve = async (id: string) => {
+      const script = `const pem = (name) => require("fs").readFileSync(process.argv[1] + "/" + name + ".pem");
+        require("https").createServer({ key: pem("server-key"), cert: pem("server") }, (q, r) => r.writeHead(q.url === "/ok" ? 200 : 404).end("x".repeat(10000)))
+          .listen(8443, "127.0.0.1", () => console.log("up")); require("net").createServer(() => {}).listen(8444, "127.0.0.1")`;
+      const inside = ["-t", String(record(id).state.pid), "-n", process.execPath, "-e", script, t.root];
+      const server = spawn("nsenter", inside, { stdio: ["ignore", "pipe", "inherit"] });
+      servers.push(server);
+      await once(server.stdout!, "data");
+      return id;
+    };
+    const servers: ChildProcess[] = [];
+    try {
+      const [any, ours] = [await serve(await https("https://localhost:8443/ok")), await serve(await https("https://127.0.0.1:8443/ok", pem("ca")))];
+      await Promise.all([t.engine.containers.wait(any, "healthy"), t.engine.containers.wait(ours, "healthy")]);
+      expect(health(any).log.at(-1)?.output).toMatch(/^HTTP\/1\.1 200 OK\nx{1000}/);
+      const outputs = async (url: string, ...ca: string[]) => {
+        const id = await serve(await https(url, ...ca));
+        // the first ones may have come before the server
+        return await eventually(
+          async () => health(id).log.at(-1)?.output ?? "",
+          (text) => text !== "" && !text.includes("refused"),
+          5000,
+        );
+      };
+      expect(await outputs("https://127.0.0.1:8443/ok", pem("client"))).toMatch(/^HTTP https:\/\/127\.0\.0\.1:8443\/ok: (unable to|self-signed|self signed)/);
+      expect(await outputs("https://localhost:8443/ok", pem("ca"))).toContain("does not match certificate's altnames");
+      expect(await outputs("https://localhost:8443/no")).toMatch(/^HTTP\/1\.1 404/);
+      const silent = await serve(await https("https://127.0.0.1:8444/"));
+      await untilProbed(() => health(silent).log.some(({ output }) => output.includes("timeout") || output.includes("no answer in time")));
+      expect(readdirSync(t.options.execRoot).filter((name) => name.startsWith("probe-")).length).toBeLessThanOrEqual(6); // those under way
+      await t.removeAll();
+      await until(() => !readdirSync(t.options.execRoot).some((name) => name.startsWith("probe-")));
+    } finally {
+      for (const server of servers) server.kill("SIGKILL");
+    }
+  }, 60_000);
 
   test("starting, unhealthy after the retries, healthy again: inspect, ps, its filter, events", async () => {
     const since = BigInt(Date.now()) * 1_000_000n;

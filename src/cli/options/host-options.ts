@@ -105,13 +105,23 @@ export function parseStorageOptions(options: readonly string[]): Record<string, 
   return toMap(options);
 }
 
+async function certificatesIn(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw explainFileError(error, "open", path);
+  }
+}
+
 const healthFlags = ["interval", "timeout", "start-period", "start-interval", "retries"] as const;
 
 /** `--health-*`; undefined when none is given. */
-export function parseHealth(flags: FlagValues): HealthConfig | undefined {
+export async function parseHealth(flags: FlagValues, cwd: string): Promise<HealthConfig | undefined> {
+  const caFile = flags.text("health-cacert");
+  if (caFile !== "" && !flags.text("health-http").startsWith("https:")) throw new Error("--health-cacert is for --health-http https://…");
   const tests = [
     ["CMD-SHELL", flags.text("health-cmd")],
-    ["HTTP", flags.text("health-http")],
+    ["HTTP", flags.text("health-http"), ...(caFile === "" ? [] : [await certificatesIn(resolve(cwd, caFile))])],
     ["TCP", flags.text("health-tcp")],
   ].filter(([, value]) => value !== "");
   if (tests.length > 1) throw new Error("--health-cmd, --health-http and --health-tcp exclude each other");

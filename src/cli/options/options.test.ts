@@ -4,12 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { containerFlags } from "../container-flags.ts";
 import { FlagSet, many, one, parseFlags } from "../flags.ts";
 import { parseBytes, parseSwapBytes } from "./bytes.ts";
 import { splitFields } from "./csv.ts";
 import { parseDuration, parseMoment } from "./duration.ts";
 import { readEnv, readLabels } from "./env.ts";
-import { parseDevice, parseRestart, parseVolumes, readSecurityOptions } from "./host-options.ts";
+import { parseDevice, parseHealth, parseRestart, parseVolumes, readSecurityOptions } from "./host-options.ts";
 import { parseMount, resolveMount } from "./mount.ts";
 import { parseNetwork, parseNetworks } from "./network.ts";
 import { parsePorts } from "./ports.ts";
@@ -214,6 +215,20 @@ describe("environment and labels", () => {
     expect(await readSecurityOptions(["systempaths=unconfined"], cwd)).toEqual({ options: [], unmasked: true });
     remove();
   });
+});
+
+it("certificates of a health check come from a file, and are for https", async () => {
+  const cwd = mkdtempSync(join(tmpdir(), "wherry-ca-"));
+  try {
+    writeFileSync(join(cwd, "ca.pem"), "PEM");
+    const health = (...argv: string[]) => parseHealth(parseFlags(new FlagSet(containerFlags), argv).values, cwd);
+    expect(await health("--health-http", "https://localhost/", "--health-cacert", "ca.pem")).toEqual({ Test: ["HTTP", "https://localhost/", "PEM"] });
+    expect(await health("--health-http", ":80/")).toEqual({ Test: ["HTTP", ":80/"] });
+    await expect(health("--health-http", ":80/", "--health-cacert", "ca.pem")).rejects.toThrow("--health-cacert is for --health-http https://");
+    await expect(health("--health-http", "https://localhost/", "--health-cacert", "no.pem")).rejects.toThrow(/^open .*no\.pem: no such file or directory$/);
+  } finally {
+    rmSync(cwd, { recursive: true });
+  }
 });
 
 describe("networks", () => {

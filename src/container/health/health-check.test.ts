@@ -130,8 +130,12 @@ test("HTTP and TCP tests: what is connected to, what is sent, what is refused", 
   }
   expect(parseHttpTest("http://[::1]/").addresses).toEqual([Buffer.from([...Array<number>(15).fill(0), 1])]);
   for (const wrong of ["", "x", "70000", "web:80", "1:2:3"]) expect(() => parseTcpTest(wrong), wrong).toThrow(/invalid health check/);
-  for (const wrong of ["", "https://localhost/", "http://web/", "file:///etc/passwd"])
-    expect(() => parseHttpTest(wrong), wrong).toThrow(/invalid health check/);
+  expect(parseHttpTest("https://localhost/x")).toMatchObject({ port: 443, tls: { name: "localhost", ca: undefined } });
+  expect(parseHttpTest("https://[::1]:8443/")).toMatchObject({ port: 8443, tls: { name: "::1" } });
+  expect(parseHttpTest("http://localhost/").tls).toBeUndefined();
+  expect(() => parseHttpTest("https://localhost/", "no PEM")).toThrow(/its certificates are not PEM/);
+  expect(() => parseHttpTest("http://localhost/", "x")).toThrow(/certificates are for https/);
+  for (const wrong of ["", "https://web/", "http://web/", "file:///etc/passwd"]) expect(() => parseHttpTest(wrong), wrong).toThrow(/invalid health check/);
   const outcome = (text: string) => httpOutcome(Buffer.from(text));
   expect(outcome("HTTP/1.1 204 No Content\r\nA: b\r\n\r\n")).toEqual({ exitCode: 0, output: "HTTP/1.1 204 No Content" });
   expect(outcome("HTTP/1.0 503 Busy\r\n\r\nwarming up")).toEqual({ exitCode: 1, output: "HTTP/1.0 503 Busy\nwarming up" });

@@ -41,7 +41,7 @@ const testTypes = ["CMD", "CMD-SHELL", "HTTP", "TCP"];
 
 /** @throws EngineError "invalid" for an address that is none */
 function probeOf(type: string, command: readonly string[], shell: readonly string[] | null | undefined): HealthCheck["probe"] {
-  if (type === "HTTP") return parseHttpTest(command[0] ?? "");
+  if (type === "HTTP") return parseHttpTest(command[0] ?? "", command[1]);
   if (type === "TCP") return parseTcpTest(command[0] ?? "");
   return type === "CMD" ? command : [...(shell?.length ? shell : ["/bin/sh", "-c"]), ...command];
 }

@@ -3,6 +3,7 @@
  * `localhost` is the container. Pure.
  * @module
  */
+import { X509Certificate } from "node:crypto";
 import { isIP, isIPv6 } from "node:net";
 import { EngineError } from "#core/errors.ts";
 
@@ -12,6 +13,8 @@ export interface NetworkTest {
   readonly port: number;
   /** What is sent; empty: a connection is enough. */
   readonly request: Uint8Array;
+  /** What is sent and answered goes by TLS. `ca` (PEM): whose certificates are believed, for this `name`; undefined: any certificate is. */
+  readonly tls?: { readonly name: string; readonly ca: string | undefined };
   /** For people: "TCP localhost:5432". */
   readonly text: string;
 }
@@ -27,18 +30,32 @@ export function parseTcpTest(text: string): NetworkTest {
   return { addresses: addressesOf(six ?? name ?? "", text), port: portOf(port, text), request: new Uint8Array(), text: `TCP ${text}` };
 }
 
-/** `http://localhost:8080/health`, or short: `:8080/health`, `8080`. @throws EngineError "invalid" */
-export function parseHttpTest(text: string): NetworkTest {
+/** `http://localhost:8080/health`, or short: `:8080/health`, `8080`; `https://…`, with the certificates of those who are believed or without. @throws EngineError "invalid" */
+export function parseHttpTest(text: string, ca?: string): NetworkTest {
   const full = /^[0-9]+(\/|$)/.test(text) ? `http://localhost:${text}` : text.startsWith(":") ? `http://localhost${text}` : text;
   const url = URL.canParse(full) ? new URL(full) : undefined;
-  if (url?.protocol !== "http:") return refuse(`invalid health check HTTP "${text}": use http://localhost:PORT/PATH or :PORT/PATH`);
+  if (url?.protocol !== "http:" && url?.protocol !== "https:")
+    return refuse(`invalid health check HTTP "${text}": use http://localhost:PORT/PATH, :PORT/PATH or https://localhost:PORT/PATH`);
+  const secure = url.protocol === "https:";
+  if (ca !== undefined) requireCertificates(ca, secure);
+  const name = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const head = `GET ${url.pathname}${url.search} HTTP/1.0\r\nHost: ${url.host}\r\nUser-Agent: wherry-health\r\nAccept: */*\r\nConnection: close\r\n\r\n`;
   return {
-    addresses: addressesOf(url.hostname.replace(/^\[(.*)\]$/, "$1"), text),
-    port: portOf(url.port === "" ? "80" : url.port, text),
+    addresses: addressesOf(name, text),
+    port: portOf(url.port === "" ? (secure ? "443" : "80") : url.port, text),
     request: Buffer.from(head),
     text: `HTTP ${full}`,
+    ...(secure ? { tls: { name, ca } } : {}),
   };
+}
+
+function requireCertificates(ca: string, secure: boolean): void {
+  if (!secure) refuse("invalid health check HTTP: certificates are for https://");
+  try {
+    new X509Certificate(ca);
+  } catch (error) {
+    refuse(`invalid health check HTTP: its certificates are not PEM (${(error as Error).message})`);
+  }
 }
 
 /** Success is 200–399, as for those who check from outside. */
