@@ -26,6 +26,7 @@ export interface DaemonOptions {
   readonly logOpts: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
   readonly usernsRemap: string | undefined;
+  readonly selinuxEnabled: boolean;
   readonly cdiSpecDirs: readonly string[] | undefined;
   readonly storageBudgetBytes: number | undefined;
   readonly buildCacheBudgetBytes: number | undefined;
@@ -74,6 +75,7 @@ Options:
       --log-opt KEY=VALUE     Default option of that driver, e.g. max-size=10m, max-file=3; may be given more than once
       --label KEY=VALUE       Label of this daemon, shown by info; may be given more than once
       --userns-remap WHO      Give containers a user namespace: default, or user[:group] of /etc/subuid and /etc/subgid
+      --selinux-enabled       Give containers SELinux labels, where the kernel runs with SELinux
       --cdi-spec-dir DIR      Where CDI files lie; may be given more than once (default /etc/cdi and /var/run/cdi)
 ${registryHelp}      --tls                   TCP speaks TLS; needs --tlscert and --tlskey
       --tlsverify             TCP speaks TLS, and clients need a certificate signed by --tlscacert
@@ -107,6 +109,7 @@ const flags = {
   "log-opt": { type: "string", multiple: true },
   label: { type: "string", multiple: true },
   "userns-remap": { type: "string" },
+  "selinux-enabled": { type: "boolean" },
   "cdi-spec-dir": { type: "string", multiple: true },
   ...registryFlags,
   tls: { type: "boolean" },
@@ -147,6 +150,7 @@ export function parseDaemonOptions(args: readonly string[]): DaemonOptions | "he
     labels: given.label ?? file.labels ?? [],
     tls: tlsFiles(given.tls ?? file.tls ?? false, given.tlsverify ?? file.tlsverify ?? false, text),
     usernsRemap: text("userns-remap"),
+    selinuxEnabled: given["selinux-enabled"] ?? file["selinux-enabled"] ?? false,
     cdiSpecDirs: (given["cdi-spec-dir"] ?? file["cdi-spec-dirs"])?.map((dir) => absolute("cdi-spec-dir", dir)),
     storageBudgetBytes: budgetOf(text("storage-budget")),
     buildCacheBudgetBytes: budgetOf(text("build-cache-budget"), "build-cache-budget"),
@@ -213,6 +217,7 @@ type ConfigFile = FileText &
   RegistryFile & {
     readonly tls?: boolean;
     readonly tlsverify?: boolean;
+    readonly "selinux-enabled"?: boolean;
     readonly "cpu-rt-period"?: number;
     readonly "cpu-rt-runtime"?: number;
     readonly hosts?: string[];
@@ -267,7 +272,7 @@ function readConfigFile(path: string | undefined): ConfigFile {
       ? isText(entry)
       : numberKeys.includes(key)
         ? Number.isSafeInteger(entry)
-        : key === "tls" || key === "tlsverify"
+        : ["tls", "tlsverify", "selinux-enabled"].includes(key)
           ? typeof entry === "boolean"
           : listKeys.includes(key)
             ? Array.isArray(entry) && entry.every(isText)

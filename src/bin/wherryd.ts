@@ -58,6 +58,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
     ...(options.cpuRealtime === undefined ? {} : { cpuRealtime: options.cpuRealtime }),
     ...(options.cdiSpecDirs === undefined ? {} : { cdiSpecDirs: options.cdiSpecDirs }),
+    selinuxEnabled: options.selinuxEnabled,
     ...(options.usernsRemap === undefined ? {} : { usernsRemap: options.usernsRemap }),
     cgroupDriver: options.cgroupDriver,
     registry: options.registry,

@@ -87,6 +87,9 @@ export interface ContainerRecord {
   snapshot: string;
   /** AppArmor's profile; "unconfined" for none. Absent: this kernel runs without AppArmor. */
   appArmorProfile?: string;
+  /** SELinux labels of its processes ("" = unconfined) and of its files, chosen at create. Absent: SELinux is not used. */
+  processLabel?: string;
+  mountLabel?: string;
   /** The maps of its user namespace, chosen at create; absent = the host's users. */
   idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
   /**

@@ -43,12 +43,20 @@ export async function planContainerFiles(ctx: EngineContext, record: ContainerRe
     root === undefined
       ? []
       : [{ op: "chown", where: "host", dir: NO_SLOT, path, uid: toHost(root.uids, 0)!, gid: toHost(root.gids, 0)!, why: "it belongs to the container's root" }];
+  const label = record.mountLabel ?? "";
   return [
+    ...(label === "" ? [] : [fileLabel(label, "files that are made now are the container's, for SELinux")]),
     write(record.hostnamePath, `${config.Hostname}\n`, "its name, to be bound at /etc/hostname", "The engine's files for it"),
     write(record.hostsPath, hosts, "its own address and name, for /etc/hosts"),
     write(record.resolvConfPath, resolvConf, "its name servers, for /etc/resolv.conf"),
     ...[record.hostnamePath, record.hostsPath, record.resolvConfPath].flatMap(give),
+    ...(label === "" ? [] : [fileLabel("\n", "what is made next has the label that the policy says")]),
   ];
+}
+
+/** @see proc(5), /proc/pid/attr/fscreate */
+function fileLabel(label: string, why: string): Step {
+  return { op: "write", where: "host", dir: NO_SLOT, path: "/proc/self/attr/fscreate", flags: 0n, data: Buffer.from(label), why };
 }
 
 /** Text of /etc/resolv.conf, once the container is on its networks. */

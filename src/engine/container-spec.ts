@@ -46,6 +46,8 @@ export async function specOf(ctx: EngineContext, record: ContainerRecord, { user
     userns: record.idMappings,
     ownersOnDisk: record.ownersOnDisk === "all",
     ...(record.appArmorProfile === undefined ? {} : { appArmorProfile: record.appArmorProfile }),
+    ...(record.processLabel === undefined ? {} : { processLabel: record.processLabel }),
+    ...(record.mountLabel === undefined ? {} : { mountLabel: record.mountLabel }),
     devices: [...devices, ...(cdi?.devices ?? [])],
     deviceNumbers,
   });

@@ -26,6 +26,7 @@ import type { ImageMounts } from "./image-mounts.ts";
 import type { KnownStarts } from "./known-starts.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
+import type { SelinuxLabels } from "./selinux.ts";
 import type { StorageBudget } from "./storage-budget.ts";
 import type { BuildState } from "./build-state.ts";
 
@@ -63,6 +64,8 @@ export interface EngineContext {
   readonly idRanges: IdRanges;
   /** The AppArmor profile of containers that ask for none; undefined = none. */
   readonly appArmorDefault: string | undefined;
+  /** SELinux labels of containers; undefined = none has any. */
+  readonly selinux: SelinuxLabels | undefined;
   /** Work that nobody waits for but the end of the engine. */
   readonly background: Background;
   readonly log: EngineOptions["log"];

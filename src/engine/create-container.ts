@@ -20,6 +20,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { EGRESS_LABEL, egressList, parseEgress, parseShaping, shapingOfLabels } from "#network/mod.ts";
 import { slots } from "#runtime/mod.ts";
 import type { SnapshotOptions } from "#unionfs/mod.ts";
+import { openRoot } from "#unionfs/trees.ts";
 import { defaultMaskedPaths, defaultReadonlyPaths } from "#runtime/default-spec.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
@@ -31,6 +32,7 @@ import type { Containers } from "./mod.ts";
 import { type WantedMount, wantedMounts } from "./mount-points.ts";
 import { specOf } from "./container-spec.ts";
 import { appArmorProfileOf } from "./apparmor.ts";
+import { labelTree, refuseSystemDirectories } from "./selinux.ts";
 import { checkSupported } from "./unsupported-options.ts";
 import { privateCopyFor } from "./idmap-support.ts";
 import { userOfImage } from "./resolve-user.ts";
@@ -56,6 +58,7 @@ export async function createContainer(ctx: EngineContext, request: CreateRequest
     return await create(ctx, id, name, request);
   } finally {
     ctx.idRanges.release(id);
+    ctx.selinux?.release(id);
   }
 }
 
@@ -78,6 +81,7 @@ export async function createBuildContainer(
     throw error;
   } finally {
     ctx.idRanges.release(id);
+    ctx.selinux?.release(id);
   }
 }
 
@@ -124,7 +128,7 @@ export async function draftContainer(
   const config = mergeImageConfig(request.config, image?.config.config ?? {});
   if (config.NetworkDisabled === true && !/^(host|container:.*)$/.test(hostConfig.NetworkMode)) hostConfig.NetworkMode = "none";
   const networkingConfig = networkingOf(hostConfig, request.networkingConfig);
-  warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts));
+  warnings.push(...checkSupported({ config, hostConfig, networkingConfig }, ctx.facts, ctx.selinux !== undefined));
   checkLinks(ctx, [...(hostConfig.Links ?? []), ...Object.values(networkingConfig.EndpointsConfig).flatMap(({ Links }) => Links ?? [])]);
   await takeShaping(ctx, config, hostConfig);
   const label = config.Labels[EGRESS_LABEL];
@@ -133,6 +137,8 @@ export async function draftContainer(
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const appArmorProfile = appArmorProfileOf(hostConfig, ctx.facts, ctx.appArmorDefault);
+  if (ctx.selinux !== undefined) refuseSystemDirectories(wanted);
+  const labels = ctx.selinux?.labelsFor(id, hostConfig, (other) => ctx.registry.get(other).record.processLabel ?? "");
   const idMappings = await idMappingsOf(ctx, id, image, config, hostConfig);
   const directory = ctx.records.directory(id);
   const [path = "", ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
@@ -158,6 +164,7 @@ export async function draftContainer(
     ...(request.base === undefined ? {} : { build: true }),
     ...(idMappings === undefined ? {} : { idMappings }),
     ...(appArmorProfile === "" ? {} : { appArmorProfile }),
+    ...labels,
     restartCount: 0,
     manuallyStopped: false,
     ...etcPaths(ctx, directory, hostConfig),
@@ -251,10 +258,24 @@ async function materialize(ctx: EngineContext, { record, chainId, wanted }: Draf
   // What fails is undone when both have come to their end.
   for (const made of await Promise.allSettled([ctx.records.makeDirectory(record.id), snapshot()])) if (made.status === "rejected") throw made.reason;
   record.mounts = await Promise.all(wanted.map((mount, index) => makeMountPoint(ctx, record, mount, index)));
+  if (record.snapshot !== "") await labelSnapshot(ctx, record);
   if (record.hostConfig.AutoRemove) ctx.background.add(`storing container ${record.id}`, ctx.records.saveSoon(record));
   else await ctx.records.save(record);
   for (const mount of record.mounts)
     if (mount.Type === "volume" && mount.CopyUp === true && ctx.volumes.backing(mount.Name ?? "").kind !== "mount") await copyUp(ctx, record, mount);
+}
+
+/** A directory tree of its own has labels on disk; other roots get theirs when they are mounted. */
+async function labelSnapshot(ctx: EngineContext, { mountLabel = "", snapshot }: ContainerRecord): Promise<void> {
+  if (mountLabel === "") return;
+  const root = await ctx.layers.driver.mounts(snapshot);
+  if (root.kind !== "bind") return;
+  const tree = await openRoot(ctx.helper, root);
+  try {
+    await labelTree(tree, "", mountLabel);
+  } finally {
+    await tree.close();
+  }
 }
 
 /** For the storage driver: of a container that has a private copy of its image's files, whose ids they get. */

@@ -15,6 +15,7 @@ export async function explainContainer(ctx: EngineContext, request: Parameters<C
     return await explain(ctx, id, request, format);
   } finally {
     ctx.idRanges.release(id);
+    ctx.selinux?.release(id);
   }
 }
 

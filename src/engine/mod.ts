@@ -560,6 +560,8 @@ export interface EngineOptions {
   readonly registry?: RegistryConfig;
   /** `--userns-remap`: "default" or user[:group]; the user namespace of containers that ask for none. */
   readonly usernsRemap?: string;
+  /** `--selinux-enabled`: containers get SELinux labels, where the kernel has SELinux. */
+  readonly selinuxEnabled?: boolean;
   /** Facts that count instead of what the host says: to be as on a kernel that lacks something. */
   readonly facts?: Partial<HostFacts>;
 }

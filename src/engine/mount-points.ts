@@ -157,7 +157,7 @@ function parseMode(mode: string): BindOptions | undefined {
       if (access !== undefined) return undefined;
       access = part;
     } else if (part === "z" || part === "Z") {
-      // SELinux labels: there is no SELinux here, and Docker ignores them then.
+      // SELinux labels, see selinux.ts; ignored where it is not used.
       if (label !== undefined) return undefined;
       label = part;
     } else if (propagations.has(part)) {

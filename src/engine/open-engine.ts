@@ -63,6 +63,7 @@ import { RootFileCache } from "./resolve-user.ts";
 import { restartContainers, restore } from "./restore.ts";
 import { startContainer, startLocked } from "./start-container.ts";
 import { killContainer, restartContainer, stopContainer } from "./stop-container.ts";
+import { SelinuxLabels, whyNoSelinux } from "./selinux.ts";
 import { StorageBudget } from "./storage-budget.ts";
 import { systemInfo } from "./system-info.ts";
 import { topContainer } from "./top-container.ts";
@@ -194,6 +195,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     rootFiles: new RootFileCache(),
     known: new KnownStarts(),
     idRanges,
+    selinux: options.selinuxEnabled === true ? selinuxOf(facts, registry, log) : undefined,
     appArmorDefault: await loadDefaultProfile({ facts, helper, execRoot, log }),
     background,
     log,
@@ -211,6 +213,15 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     else ctx.events.publish("network", "repair", network.Id, { what, name: network.Name, type: network.Driver });
   };
   return ctx;
+}
+
+function selinuxOf(facts: EngineContext["facts"], registry: ContainerRegistry, log: EngineOptions["log"]): SelinuxLabels | undefined {
+  if (facts.selinux !== undefined)
+    return new SelinuxLabels(facts.selinux, function* () {
+      for (const { record } of registry.all()) yield record;
+    });
+  log("warn", `containers get no SELinux labels: ${whyNoSelinux(facts)}`);
+  return undefined;
 }
 
 function* mappingsOf(registry: ContainerRegistry): Iterable<IdMappings> {

@@ -29,6 +29,7 @@ import { linkEnv, linkNames, refreshLinkers } from "./links.ts";
 import type { DirectStdio } from "./mod.ts";
 import { checkBindSource } from "./create-container.ts";
 import { removeEnded } from "./remove-container.ts";
+import { relabelMounts } from "./selinux.ts";
 import { userOf } from "./resolve-user.ts";
 
 export async function startContainer(ctx: EngineContext, name: string, options: { readonly direct?: DirectStdio } = {}): Promise<void> {
@@ -100,6 +101,7 @@ async function launch(
     await requireLogService(ctx, container);
     undo.push(() => unmountSources(ctx, record));
     await mountSources(ctx, container);
+    await relabelMounts(ctx, record);
     undo.push(() => ctx.networks.leave(id));
     const [root, network] = await Promise.all([rootOf(ctx, container), joinNetworks(ctx, container)]);
     const [user, preparation] = await Promise.all([

@@ -6,6 +6,7 @@ import type { EngineContext } from "./context.ts";
 import { idmapSupport } from "./idmap-support.ts";
 import type { SystemInfo } from "./mod.ts";
 import { logDrivers } from "#container/logs/log-drivers.ts";
+import { whyNoSelinux } from "./selinux.ts";
 import { version } from "./version.ts";
 
 const architectures: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64", arm: "armv7l", ia32: "i386" };
@@ -30,7 +31,11 @@ export async function systemInfo(ctx: EngineContext): Promise<SystemInfo> {
     cgroupDriver: ctx.cgroups.driver,
     cgroupVersion: ctx.cgroups.version,
     cgroupFlags: cgroup.flags,
-    warnings: [...cgroup.warnings, ...(await userNamespaceWarnings(ctx))],
+    warnings: [
+      ...cgroup.warnings,
+      ...(ctx.options.selinuxEnabled === true && ctx.selinux === undefined ? [`WARNING: No SELinux labels for containers: ${whyNoSelinux(ctx.facts)}`] : []),
+      ...(await userNamespaceWarnings(ctx)),
+    ],
     kernelVersion: release(),
     operatingSystem: os.name,
     osVersion: os.version,
@@ -58,10 +63,11 @@ async function userNamespaceWarnings(ctx: EngineContext): Promise<string[]> {
   return root === undefined ? [] : [`WARNING: Containers with a user namespace get private copies of their images' files: ${root}`];
 }
 
-function securityOptions({ facts, idRanges }: EngineContext): string[] {
+function securityOptions({ facts, idRanges, selinux }: EngineContext): string[] {
   return [
     ...(facts.lsm.includes("apparmor") ? ["name=apparmor"] : []),
     ...(facts.seccomp.supported ? ["name=seccomp,profile=builtin"] : []),
+    ...(selinux === undefined ? [] : ["name=selinux"]),
     ...(idRanges.remap === undefined ? [] : ["name=userns"]),
     ...(facts.namespaces.includes("cgroup") ? ["name=cgroupns"] : []),
   ];

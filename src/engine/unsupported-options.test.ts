@@ -13,7 +13,7 @@ function check(host: object, endpoint: object = {}, config: object = {}, mountSe
     hostConfig: hostConfig({ LogConfig: { Type: "json-file", Config: {} }, ...host }, ""),
     networkingConfig: networkingConfig({ EndpointsConfig: { [(host as { NetworkMode?: string }).NetworkMode ?? "bridge"]: endpoint } }, ""),
   };
-  return checkSupported(options, facts(mountSetattr));
+  return checkSupported(options, facts(mountSetattr), false);
 }
 
 test("what is asked for every day gives no warning", () => {
@@ -66,7 +66,7 @@ test.each<[string, object, object, object, string]>([
   ["windows", { CpuCount: 2 }, {}, {}, "linux does not support CPU count. Count discarded."],
   ["options of no log", { LogConfig: { Type: "none", Config: { "max-size": "1m" } } }, {}, {}, "The log option max-size has no effect: nothing is logged."],
   ["AppArmor", { SecurityOpt: ["apparmor=mine"] }, {}, {}, 'This kernel runs without AppArmor: the container runs without the profile "mine".'],
-  ["SELinux", { SecurityOpt: ["label=type:x"] }, {}, {}, 'SELinux labels are not applied by this engine: "label=type:x" is discarded.'],
+  ["SELinux", { SecurityOpt: ["label=type:x"] }, {}, {}, 'The SELinux option "label=type:x" has no effect: this kernel runs without SELinux.'],
   ["ports without a network", { NetworkMode: "none", PublishAllPorts: true }, {}, {}, "Published ports are discarded when using none network mode"],
   [
     "driver options",

@@ -9,6 +9,7 @@ import { EngineError } from "#core/errors.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import { endpointExtras } from "#network/mod.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
+import { whyNoSelinux } from "./selinux.ts";
 import { refuse } from "./validate-resources.ts";
 
 export interface CreateOptions {
@@ -18,13 +19,13 @@ export interface CreateOptions {
 }
 
 /** @throws EngineError "invalid" or "unsupported". Returns warnings. */
-export function checkSupported({ config, hostConfig, networkingConfig }: CreateOptions, facts: HostFacts): string[] {
+export function checkSupported({ config, hostConfig, networkingConfig }: CreateOptions, facts: HostFacts, selinux: boolean): string[] {
   refuseForeign(hostConfig);
   refuseMounts(hostConfig, facts);
   return [
     ...windowsOnly(hostConfig),
     ...logOptions(hostConfig),
-    ...securityLabels(hostConfig, facts),
+    ...securityLabels(hostConfig, facts, selinux),
     ...health(config),
     ...ports(hostConfig),
     ...Object.entries(networkingConfig.EndpointsConfig).flatMap(([network, endpoint]) => checkEndpoint(network, endpoint)),
@@ -67,14 +68,15 @@ function logOptions({ LogConfig: { Type: type, Config: options } }: HostConfig):
   return type === "none" ? Object.keys(options).map((key) => `The log option ${key} has no effect: nothing is logged.`) : [];
 }
 
-function securityLabels({ SecurityOpt: options, Privileged: privileged }: HostConfig, { lsm }: HostFacts): string[] {
-  const { apparmor } = parseSecurityOptions(options);
-  const labels = (options ?? []).filter((option) => /^label[=:](?!disable$)/.test(option));
+function securityLabels({ SecurityOpt: options, Privileged: privileged }: HostConfig, facts: HostFacts, selinux: boolean): string[] {
+  const { lsm } = facts;
+  const { apparmor, labels } = parseSecurityOptions(options);
+  const why = facts.selinux === undefined ? whyNoSelinux(facts) : "the daemon was started without --selinux-enabled";
   return [
     ...(apparmor === undefined || apparmor === "" || apparmor === "unconfined" || privileged || lsm.includes("apparmor")
       ? []
       : [`This kernel runs without AppArmor: the container runs without the profile "${apparmor}".`]),
-    ...labels.map((option) => `SELinux labels are not applied by this engine: "${option}" is discarded.`),
+    ...(selinux ? [] : labels.filter((label) => label !== "disable").map((label) => `The SELinux option "label=${label}" has no effect: ${why}.`)),
   ];
 }
 

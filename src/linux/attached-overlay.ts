@@ -39,7 +39,7 @@ export function attachedOverlaySteps(overlay: ImageOverlay, out: number, free: n
   const data = [
     `lowerdir=${overlay.lower.map((directory, i) => (images[i] === undefined ? escapePath(directory) : String(i))).join(":")}`,
     ...(upper === undefined || work === undefined ? [] : [`upperdir=${escapePath(upper)}`, `workdir=${escapePath(work)}`]),
-    ...overlay.options,
+    ...overlay.options.map(quotedOption),
   ].join(",");
   if (Buffer.byteLength(data) > MOUNT_DATA_MAX)
     throw new EngineError("unsupported", `${overlay.lower.length} layers are more than this kernel can mount (Linux 6.15 has no such limit)`);
@@ -76,6 +76,11 @@ export function attachedOverlaySteps(overlay: ImageOverlay, out: number, free: n
     { op: "setns", fd: before, flags: CLONE.NEWNS, ...host, why: "back; the overlay holds what it needs" },
     { op: "close", slot: before, ...host, why: "it has served" },
   ];
+}
+
+/** As one of mount(2)'s options: a value with commas (a security label) stands in quotes. */
+export function quotedOption(option: string): string {
+  return option.includes(",") ? option.replace(/=(.*)$/s, '="$1"') : option;
 }
 
 /** ":" separates layers and "," options; "\" escapes. */

@@ -23,6 +23,8 @@ export interface HostFacts {
   readonly procPidns?: boolean;
   readonly seccomp: { readonly supported: boolean; readonly actions: readonly string[] };
   readonly lsm: readonly string[];
+  /** Where the kernel runs with SELinux and the host's policy knows containers: the labels that it has for their processes and files, and whether it has levels. */
+  readonly selinux?: { readonly process: string; readonly file: string; readonly mls: boolean };
   readonly namespaces: readonly ("pid" | "mnt" | "uts" | "ipc" | "net" | "user" | "cgroup" | "time")[];
   readonly mqueue: boolean;
   /** CAP_* bits that the engine itself has (effective). */

@@ -47,6 +47,7 @@ export async function probeHost(): Promise<HostFacts> {
       parameter("redirect_dir"),
       parameter("index"),
     ]);
+  const selinux = lsm.includes("selinux") ? await probeSelinux() : undefined;
   const memoryNodes = (await text("/sys/devices/system/node/has_memory")).trim();
   const kernel = parseRelease(release.trim());
   const atLeast = (major: number, minor: number) => kernel.major > major || (kernel.major === major && kernel.minor >= minor);
@@ -73,6 +74,7 @@ export async function probeHost(): Promise<HostFacts> {
     idmappedMounts: atLeast(5, 12) && nsFiles.includes("user"),
     seccomp: { supported: actions !== "" && field("Seccomp") !== "", actions: actions.trim().split(/\s+/).filter(Boolean) },
     lsm: lsm.trim().split(",").filter(Boolean),
+    ...(selinux === undefined ? {} : { selinux }),
     namespaces: (["pid", "mnt", "uts", "ipc", "net", "user", "cgroup", "time"] as const).filter((kind) => nsFiles.includes(kind)),
     mqueue: hasFs("mqueue"),
     capabilities,
@@ -84,6 +86,20 @@ export async function probeHost(): Promise<HostFacts> {
     rlimitCaps: mayRaise ? {} : hardLimits(limits),
     oomScoreAdjMin: mayRaise ? -1000 : Number(oom.trim() || 0),
   };
+}
+
+/** @see selinux_lxc_contexts_path(3) */
+async function probeSelinux(): Promise<HostFacts["selinux"]> {
+  const [config, mls] = await Promise.all([text("/etc/selinux/config"), text("/sys/fs/selinux/mls")]);
+  const type = /^\s*SELINUXTYPE\s*=\s*(\S+)/m.exec(config)?.[1] ?? "targeted";
+  return parseContainerContexts(await text(`/etc/selinux/${type}/contexts/lxc_contexts`), mls.trim() === "1");
+}
+
+/** Lines as `process = "system_u:system_r:container_t:s0"`. Exported for its test. */
+export function parseContainerContexts(contexts: string, mls: boolean): HostFacts["selinux"] {
+  const label = (key: string) => new RegExp(`^\\s*${key}\\s*=\\s*"([^"]+)"`, "m").exec(contexts)?.[1];
+  const [process, file] = [label("process"), label("file")];
+  return process === undefined || file === undefined ? undefined : { process, file, mls };
 }
 
 function parseRelease(release: string): HostFacts["kernel"] {

@@ -43,6 +43,9 @@ export interface SpecInput {
   readonly deviceNumbers?: DeviceNumbers;
   /** "unconfined" or absent: none. */
   readonly appArmorProfile?: string;
+  /** SELinux; "" or absent: none. */
+  readonly processLabel?: string;
+  readonly mountLabel?: string;
 }
 
 export interface SpecResult {
@@ -88,6 +91,7 @@ export function buildSpec(input: SpecInput): SpecResult {
     resources: { ...limitsOf(hostConfig, input.deviceNumbers), devices: deviceRules(hostConfig.Privileged, input.devices ?? [], hostConfig.DeviceCgroupRules) },
     sysctl: sysctlsOf(hostConfig, mapping !== undefined),
     ...(seccomp === undefined ? {} : { seccomp }),
+    ...(input.mountLabel === undefined ? {} : { mountLabel: input.mountLabel }),
     ...pathRules(hostConfig, security),
   };
   const spec: OciSpec = {
@@ -99,6 +103,7 @@ export function buildSpec(input: SpecInput): SpecResult {
       rlimits: rlimitsOf(hostConfig, facts, warnings),
       oomScoreAdj: oomScoreAdjOf(hostConfig, facts, warnings),
       ...(input.appArmorProfile === undefined ? {} : { apparmorProfile: input.appArmorProfile }),
+      ...(input.processLabel === undefined ? {} : { selinuxLabel: input.processLabel }),
     },
     root: { path: "rootfs", readonly: hostConfig.ReadonlyRootfs },
     mounts,

@@ -259,6 +259,26 @@ describe("planContainer", () => {
     for (const path of ["proc", "sys", "dev/mqueue"]) expect(data[path]).not.toContain("context");
   });
 
+  it("labels processes at exec, and the root when it is mounted: as an option of its own, or quoted among others", () => {
+    const input = { processLabel: "u:r:container_t:s0:c1,c2", mountLabel: "u:o:container_file_t:s0:c1,c2" };
+    const written = (made: Plan) => find(made, "write").filter(({ path }) => path.endsWith("attr/exec"));
+    const made = plan({ input });
+    expect(written(made).map(({ data }) => Buffer.from(data).toString())).toEqual([input.processLabel]);
+    expect(find(made, "fsconfig_str").filter(({ key }) => key === "context")).toMatchObject([{ value: input.mountLabel }]);
+    expect(find(plan({ input: { ...input, userns } }), "fsconfig_str").filter(({ key }) => key === "context")).toMatchObject([{ value: input.mountLabel }]);
+    // Before Linux 6.5, with names that fit no option: one string.
+    const long = `/${"x".repeat(300)}`;
+    const legacy = find(plan({ input, facts: oldFacts, root: { ...overlay, upper: long, work: `${long}/w` } as RootMountData }), "mount");
+    expect(legacy.find(({ fstype }) => fstype === "overlay")?.data).toContain(`,context="${input.mountLabel}"`);
+    const disk: RootMountData = { kind: "fs", fstype: "ext4", source: "/dev/x", options: [], readonly: false };
+    expect(find(plan({ input, root: disk }), "fsconfig_str").filter(({ key }) => key === "context")).toMatchObject([{ value: input.mountLabel }]);
+    // A directory's files have their own; a program's mount has none.
+    expect(find(plan({ input, root: { kind: "bind", source: "/d", readonly: false } }), "fsconfig_str")).toEqual([]);
+    const fuse: RootMountData = { kind: "fuse", argv: ["/f"], mountpoint: "/m", readonly: false, directories: [] };
+    expect(() => plan({ input, root: fuse })).toThrow("the files of a FUSE root have no SELinux label");
+    expect(written(plan({ input: { ...input, processLabel: "" }, root: fuse }))).toEqual([]);
+  });
+
   it("refuses binds over what programs trust in /proc, and over the root itself", () => {
     const at = (Destination: string) => () => plan({ input: { mounts: [{ Type: "bind", Source: "/x", Destination, RW: true, Propagation: "" }] } });
     expect(at("/proc/sys/kernel")).toThrow('"/proc/sys/kernel" cannot be mounted because it is inside /proc');

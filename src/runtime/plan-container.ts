@@ -21,7 +21,7 @@ import { closeKernelTrees, type KernelTrees, kernelPath, openKernelTrees } from 
 import { planMaskedPaths, planReadonlyPaths } from "./plan-paths.ts";
 import { planLabels } from "./process-attributes.ts";
 import { planHooks, planListener, planOomScore, planProcess, planStartFifo } from "./plan-process.ts";
-import { planLegacyOverlay, planRoot } from "./plan-root.ts";
+import { planLegacyOverlay, labelledRoot, planRoot } from "./plan-root.ts";
 import { KEEP_ALL } from "./rebirth.ts";
 import { seccompFlags } from "./seccomp.ts";
 import { points, slots } from "./slots.ts";
@@ -30,8 +30,9 @@ import { points, slots } from "./slots.ts";
 const INIT_PATH = "/sbin/docker-init";
 
 /** @see PlanInput */
-export const planContainer: Planner = (input) => {
-  const { spec, facts } = input;
+export const planContainer: Planner = (given) => {
+  const { spec, facts } = given;
+  const input = { ...given, root: labelledRoot(given.root, { files: spec.linux?.mountLabel, processes: spec.process.selinuxLabel }) };
   const draft = new Draft();
   const userns = membershipOf(spec, "user").how !== "shared";
   // A namespace that is joined has its mappings already.

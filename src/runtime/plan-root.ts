@@ -7,7 +7,7 @@ import { EngineError } from "#core/errors.ts";
 import type { IdMapping } from "#core/runtime-spec.ts";
 import { AT_RECURSIVE, MOUNT_ATTR, MS, O, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { attachedOverlaySlots, attachedOverlaySteps, type ImageOverlay } from "#linux/attached-overlay.ts";
+import { attachedOverlaySlots, attachedOverlaySteps, type ImageOverlay, quotedOption } from "#linux/attached-overlay.ts";
 import { filesystemLoops, filesystemSteps } from "#linux/filesystem-steps.ts";
 import { type LayerImage, layerImageSteps, loopSlots } from "#linux/layer-image.ts";
 import { NO_SLOT, type Plan } from "#linux/plan.ts";
@@ -28,6 +28,24 @@ export interface RootOptions {
 export const FSCONFIG_MAX = 255;
 /** mount(2) takes one page of options. */
 const MOUNT_DATA_MAX = 4095;
+
+/**
+ * The root as a mount whose files have an SELinux label, whatever they have on disk. Files of a plain directory have their own: the caller has seen to them.
+ * @throws EngineError "unsupported" for a program's mount, where processes are confined to the label
+ */
+export function labelledRoot(
+  root: RootMountData,
+  { files = "", processes = "" }: { readonly files?: string | undefined; readonly processes?: string | undefined },
+): RootMountData {
+  if (files === "" || root.kind === "bind") return root;
+  if (root.kind !== "fuse") return { ...root, options: [...root.options, `${CONTEXT}${files}`] };
+  if (processes === "") return root;
+  throw new EngineError("unsupported", "the files of a FUSE root have no SELinux label that a container could be confined to", {
+    hint: "use another --storage-driver, or --security-opt label=disable",
+  });
+}
+
+const CONTEXT = "context=";
 
 /**
  * Adds the steps that make the root. `hidden` = it is in slots.root, detached. `in-child` = this kernel can only mount it in place: call
@@ -233,7 +251,7 @@ const optionWhy: Readonly<Record<string, string>> = {
 function setOptions(draft: Draft, fs: number, options: readonly string[]): void {
   for (const option of options) {
     const [key = "", value] = option.split(/=(.*)/s);
-    const why = optionWhy[option] ?? "as the storage driver asks";
+    const why = optionWhy[option] ?? (option.startsWith(CONTEXT) ? "the SELinux label of all files in it" : "as the storage driver asks");
     draft.host(value === undefined ? { op: "fsconfig_flag", fs, key } : { op: "fsconfig_str", fs, key, value }, why);
   }
 }
@@ -329,7 +347,7 @@ export function planLegacyOverlay(draft: Draft, root: Overlay): void {
   const options = [
     `lowerdir=${lower}`,
     ...(root.upper === undefined || root.work === undefined ? [] : [`upperdir=${path(root.upper)}`, `workdir=${path(root.work)}`]),
-    ...root.options,
+    ...root.options.map(quotedOption),
   ].join(",");
   if (root.links.length !== root.lower.length || Buffer.byteLength(options) > MOUNT_DATA_MAX)
     throw new EngineError("unsupported", `${root.lower.length} layers are more than this kernel can mount (Linux 6.5 has no such limit)`);

@@ -9,6 +9,8 @@ export interface SecurityOptions {
   /** A JSON profile, "unconfined", or "builtin" (the default profile). */
   readonly seccomp: string;
   readonly apparmor: string | undefined;
+  /** Of SELinux: what stands behind `label=`. */
+  readonly labels: readonly string[];
   readonly systemPathsUnconfined: boolean;
   readonly writableCgroups: boolean;
   /** Which system calls the filter refuses is told when the container ends. Ours: Docker has no such option. */
@@ -20,12 +22,16 @@ export function parseSecurityOptions(options: readonly string[] | null): Securit
   let [noNewPrivileges, systemPathsUnconfined, writableCgroups, seccompAudit] = [false, false, false, false];
   let seccomp = "builtin";
   let apparmor: string | undefined;
+  const labels: string[] = [];
   for (const option of options ?? []) {
     if (option === "no-new-privileges") {
       noNewPrivileges = true;
       continue;
     }
-    if (option === "disable") continue; // label=disable in its old form: there are no SELinux labels to disable
+    if (option === "disable") {
+      labels.push(option); // label=disable in its old form
+      continue;
+    }
     // `key:value` is the form before Docker 1.11.
     const [, key, value] = /^([^=:]+)[=:](.*)$/s.exec(option) ?? [];
     if (key === undefined || value === undefined) throw new EngineError("invalid", `invalid --security-opt 1: "${option}"`);
@@ -35,9 +41,10 @@ export function parseSecurityOptions(options: readonly string[] | null): Securit
     else if (key === "no-new-privileges") noNewPrivileges = boolean(option, value);
     else if (key === "writable-cgroups") writableCgroups = boolean(option, value);
     else if (key === "systempaths" && value === "unconfined") systemPathsUnconfined = true;
-    else if (key !== "label") throw new EngineError("invalid", `invalid --security-opt 2: "${option}"`);
+    else if (key === "label") labels.push(value);
+    else throw new EngineError("invalid", `invalid --security-opt 2: "${option}"`);
   }
-  return { seccompAudit, noNewPrivileges, seccomp, apparmor, systemPathsUnconfined, writableCgroups };
+  return { seccompAudit, noNewPrivileges, seccomp, apparmor, labels, systemPathsUnconfined, writableCgroups };
 }
 
 /** What Go's ParseBool takes. */
