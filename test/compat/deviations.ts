@@ -16,6 +16,11 @@ const ours = "ours: a field more, that says more than the status; clients read `
 const deviations: readonly Deviation[] = [
   { where: / [45]\d\d$/, problem: /^\.(code|hint|exitCode): not described$/, why: ours },
   { where: /^GET \/containers\/\{id\}\/json 200$/, problem: /^\.State\.Reason: not described$/, why: "ours: why a container ended, in one line" },
+  {
+    where: /^GET \/containers\/\{id\}\/json 200$/,
+    problem: /^\.HostConfig\.IDMappings: not described$/,
+    why: "ours, in Podman's form: the maps of a container's user namespace",
+  },
   { where: /^POST \/containers\/\{id\}\/wait 200$/, problem: /^\.Reason: not described$/, why: "ours: why a container ended, in one line" },
   { where: /^GET \/images\/\{name\}\/json 200$/, problem: /^\.ContainerConfig: not described$/, why: "docs/compat.md: docker-compose 1.29 reads it" },
   { where: /^GET \/events 200$/, problem: /^\.(status|id|from): not described$/, why: "docker sends these below 1.52; the description has forgotten them" },

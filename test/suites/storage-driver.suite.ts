@@ -535,6 +535,7 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
         if (keep) expect(await changes("one")).toEqual(listed);
         // On it, another one is as on any layer.
         await driver.prepare("two", applied.chainId);
+        await anotherSecond();
         run(await mounted("two"), "echo 3 > d/a; rm -r u newdir; cat link");
         unmount();
         expect(await changes("two")).toEqual(["C /d", "C /d/a", "D /newdir", "D /u"]);

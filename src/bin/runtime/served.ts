@@ -16,6 +16,8 @@ export class ServedStub implements RuntimeIo {
   readonly screen = undefined;
   readonly #socket: Socket;
   readonly #listeners = new Set<(signal: NodeJS.Signals) => void>();
+  /** What came before anybody listened: the program may have said its first word by then. As in the kernel, each signal is pending once. */
+  readonly #pending = new Set<NodeJS.Signals>();
   #launcher: { readonly socket: Duplex; end(): void } | undefined;
 
   constructor(socket: Socket, hello: Hello) {
@@ -38,6 +40,8 @@ export class ServedStub implements RuntimeIo {
 
   onSignal(listener: (signal: NodeJS.Signals) => void): () => void {
     this.#listeners.add(listener);
+    for (const signal of this.#pending) listener(signal);
+    this.#pending.clear();
     return () => this.#listeners.delete(listener);
   }
 
@@ -69,7 +73,9 @@ export class ServedStub implements RuntimeIo {
   receive({ type, payload }: Frame): void {
     if (type === frameTypes.signal && payload.length === 4) {
       const name = signalNames.get(payload.readUInt32LE(0));
-      if (name !== undefined) for (const listener of this.#listeners) listener(name);
+      if (name === undefined) return;
+      if (this.#listeners.size === 0) this.#pending.add(name);
+      for (const listener of this.#listeners) listener(name);
     } else if (type === frameTypes.fromLauncher) this.#launcher?.socket.push(Buffer.from(payload));
     else if (type === frameTypes.launcherEnd) {
       this.#launcher?.end();
