@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { EngineError } from "#core/errors.ts";
 import type { Engine, SolvedBuild } from "#engine/mod.ts";
+import { exportsOf } from "./caches.ts";
 import { type Bytes, duplexOf } from "./client-services.ts";
 import { outputsOf, putOut } from "./outputs.ts";
 import { failureOf } from "./failures.ts";
@@ -66,11 +67,11 @@ async function solve(state: BuildKitState, request: SolveRequest, { signal: gone
   const signal = AbortSignal.any([gone, end.signal]);
   const session = async () => {
     if (request.Session === "") return undefined;
-    const found = await sessions.get(request.Session);
+    const found = await sessions.get(request.Session, signal);
     found.gone.addEventListener("abort", () => end.abort(found.gone.reason), { once: true });
     return found;
   };
-  const job = new Job(request.Ref, session, signal);
+  const job = new Job(request.Ref, session, request.Cache?.Exports ?? [], signal);
   try {
     jobs.begin(request.Ref, job);
   } catch (error) {
@@ -79,12 +80,15 @@ async function solve(state: BuildKitState, request: SolveRequest, { signal: gone
   try {
     // Before the work: what cannot be put out is not worth building.
     const outputs = outputsOf(request);
+    exportsOf(job.exports);
     const result = request.Frontend === "" ? await returnedBy(job) : await solveFrontend(state, job, request.Frontend, request.FrontendAttrs);
     if (result === undefined) return { ExporterResponse: {} };
     return { ExporterResponse: await putOut(state.engine, job, outputs, result) };
   } catch (error) {
     throw failureOf(error, `build ${request.Ref}`, log);
   } finally {
+    // What its other calls wait for does not come any more.
+    end.abort(new EngineError("cancelled", "the build has ended"));
     await job.end();
     jobs.end(request.Ref);
   }

@@ -1,3 +1,4 @@
+import type { CacheEntry } from "#api/types/build-cache.ts";
 import { EngineError } from "#core/errors.ts";
 import type { SolvedBuild } from "#engine/mod.ts";
 import { Progress } from "./progress.ts";
@@ -22,11 +23,14 @@ export class Job {
   readonly results: Map<string, SolvedBuild> = new Map();
   readonly returned: Promise<Returned>;
   readonly signal: AbortSignal;
+  /** Where the cache of its steps goes. */
+  readonly exports: readonly CacheEntry[];
   readonly finish: (returned: Returned) => void;
 
-  constructor(ref: string, session: () => Promise<Session | undefined>, signal: AbortSignal) {
+  constructor(ref: string, session: () => Promise<Session | undefined>, exports: readonly CacheEntry[], signal: AbortSignal) {
     this.progress = new Progress(ref);
     this.session = session;
+    this.exports = exports;
     this.signal = signal;
     let settle: (returned: Returned) => void = () => undefined;
     this.returned = new Promise((resolve, reject) => {

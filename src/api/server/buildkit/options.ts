@@ -1,4 +1,5 @@
 /** What a client asks BuildKit's Dockerfile frontend for → what the engine builds. @module */
+import { importsOf } from "./caches.ts";
 import { contextPlace } from "#api/types/build-context.ts";
 import { parseBuildQuery } from "#api/types/build-query.ts";
 import { Query } from "#api/types/query.ts";
@@ -27,6 +28,8 @@ const known = new Set([
   "cgroup-parent",
   "context",
   "contextkey",
+  "cache-from",
+  "cache-imports",
   "dockerfilekey",
   "multi-platform",
   "requestid",
@@ -43,7 +46,7 @@ export async function buildOptions(attributes: Attributes, session: Session | un
     labels: prefixed(attributes, "label:"),
     context: await contextOf(attributes, filename, session, progress, signal),
     namedContexts: namedContexts(attributes, session),
-    cacheFrom: [],
+    cacheFrom: await importsOf(attributes, session, progress),
     secret: async (id) => (session === undefined ? undefined : secretOf(session, id, signal)),
     sshAgent: async (id) => (session === undefined ? undefined : agentOf(session, id, signal)),
     credentials: async (domain) => (session === undefined ? undefined : credentialsOf(session, domain, signal)),

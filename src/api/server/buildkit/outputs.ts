@@ -2,6 +2,7 @@
 import { EngineError } from "#core/errors.ts";
 import { parseReference } from "#core/reference.ts";
 import type { Engine, SolvedBuild } from "#engine/mod.ts";
+import { atClient, exportsOf } from "./caches.ts";
 import { credentialsOf } from "./client-services.ts";
 import type { SolveRequest } from "./gen/control_pb.ts";
 import type { Job } from "./jobs.ts";
@@ -17,10 +18,7 @@ export interface Output {
 }
 
 /** @throws EngineError "unsupported" for what is not done */
-export function outputsOf({ Exporters, ExporterDeprecated, ExporterAttrsDeprecated, Cache }: SolveRequest): Output[] {
-  const exports = Cache?.Exports ?? [];
-  if (exports.length > 0)
-    throw new EngineError("unsupported", `exporting the build cache (${exports.map(({ Type }) => Type).join(", ")}) is not supported by this version`);
+export function outputsOf({ Exporters, ExporterDeprecated, ExporterAttrsDeprecated }: SolveRequest): Output[] {
   const given = Exporters.length > 0 || ExporterDeprecated === "" ? Exporters : [{ Type: ExporterDeprecated, Attrs: ExporterAttrsDeprecated }];
   return given.map(({ Type, Attrs }, number): Output => {
     const names = (Attrs["name"] ?? "").split(",").filter(Boolean);
@@ -65,6 +63,10 @@ export async function putOut(engine: Engine, job: Job, outputs: readonly Output[
       kind === "local" ? "exporting to client directory" : kind === "tar" ? "exporting to client tarball" : "exporting to oci image format",
       () => send(kind, names, built, target),
     );
+  }
+  for (const to of exportsOf(job.exports).cacheTo) {
+    const manifest = await built.exportCache(atClient(to, await job.session()));
+    if (manifest !== undefined) response["cache.manifest"] = JSON.stringify(manifest);
   }
   return response;
 }

@@ -24,7 +24,7 @@ function headersOf(output: number): Headers {
   return new Headers({ "buildkit-attachable-exporter-id": String(output) });
 }
 
-function pieces(chunk: Uint8Array): Uint8Array[] {
+export function pieces(chunk: Uint8Array): Uint8Array[] {
   return Array.from({ length: Math.ceil(chunk.byteLength / pieceBytes) }, (_, i) => chunk.subarray(i * pieceBytes, (i + 1) * pieceBytes));
 }
 

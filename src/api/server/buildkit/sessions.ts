@@ -98,20 +98,29 @@ export class Sessions {
     return session;
   }
 
-  /** @throws EngineError "not-found" when it does not come */
-  async get(id: string): Promise<Session> {
+  /** @throws EngineError "not-found" when it does not come, "cancelled" */
+  async get(id: string, signal: AbortSignal): Promise<Session> {
     const known = this.#open.get(id);
     if (known !== undefined) return known;
+    if (signal.aborted) throw new EngineError("cancelled", "the build has ended", { cause: signal.reason });
     return new Promise((resolve, reject) => {
       const waiting = this.#waiting.get(id) ?? new Set();
       this.#waiting.set(id, waiting);
-      const late = setTimeout(() => {
+      const giveUp = (error: EngineError) => {
+        settle();
         waiting.delete(tell);
         if (waiting.size === 0) this.#waiting.delete(id);
-        reject(new EngineError("not-found", `no active session for ${id}: the client has not opened it, or has gone`));
-      }, waitMs);
-      const tell = (session: Session) => {
+        reject(error);
+      };
+      const late = setTimeout(() => giveUp(new EngineError("not-found", `no active session for ${id}: the client has not opened it, or has gone`)), waitMs);
+      const cancel = () => giveUp(new EngineError("cancelled", "the build has ended", { cause: signal.reason }));
+      signal.addEventListener("abort", cancel, { once: true });
+      const settle = () => {
         clearTimeout(late);
+        signal.removeEventListener("abort", cancel);
+      };
+      const tell = (session: Session) => {
+        settle();
         resolve(session);
       };
       waiting.add(tell);
