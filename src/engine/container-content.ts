@@ -28,10 +28,17 @@ export async function exportContainer(ctx: EngineContext, name: string): Promise
   return tree;
 }
 
-export async function containerSize(ctx: EngineContext, { record }: Container): Promise<{ readonly rw: number; readonly rootFs: number }> {
-  if (record.snapshot === "") return { rw: 0, rootFs: 0 };
-  const [own, image] = await Promise.all([ctx.layers.driver.usage(record.snapshot), record.imageId === "" ? undefined : ctx.images.find(record.imageId)]);
-  return { rw: own.bytes, rootFs: own.bytes + (image?.size ?? 0) };
+/** @throws EngineError "not-found" for one that is removed while it is measured */
+export async function containerSize(ctx: EngineContext, container: Container): Promise<{ readonly rw: number; readonly rootFs: number }> {
+  const { id, snapshot, imageId } = container.record;
+  if (snapshot === "") return { rw: 0, rootFs: 0 };
+  try {
+    const [own, image] = await Promise.all([ctx.layers.driver.usage(snapshot), imageId === "" ? undefined : ctx.images.find(imageId)]);
+    return { rw: own.bytes, rootFs: own.bytes + (image?.size ?? 0) };
+  } catch (error) {
+    if (container.removing || container.removed) throw new EngineError("not-found", `No such container: ${id}`, { cause: error });
+    throw error;
+  }
 }
 
 type CommitOptions = Parameters<Containers["commit"]>[1];

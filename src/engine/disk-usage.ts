@@ -14,7 +14,7 @@ export async function diskUsage(ctx: EngineContext): ReturnType<Engine["system"]
   }
   const containers: Record<string, { readonly rw: number; readonly rootFs: number }> = {};
   for (const container of [...ctx.registry.all()]) {
-    const own = (await unlessRemoved(containerSize(ctx, container), () => !container.removed)) ?? { rw: 0, rootFs: 0 };
+    const own = (await unlessRemoved(containerSize(ctx, container), () => true)) ?? { rw: 0, rootFs: 0 };
     const log = container.record.logPath === "" ? 0 : await fileBytes(container.record.logPath);
     containers[container.id] = { rw: own.rw + log, rootFs: own.rootFs + log };
   }

@@ -12,16 +12,16 @@ export async function pruneContainers(ctx: EngineContext, filters: Filters): Pro
   const deleted: string[] = [];
   let bytes = 0;
   for (const container of [...ctx.registry.all()].filter((c) => !isActive(c.state) && !ctx.builds.steps.has(c.id) && wanted(c))) {
-    const { rw } = await containerSize(ctx, container);
     try {
+      const { rw } = await containerSize(ctx, container);
       await removeContainer(ctx, container.id, { force: false, volumes: false });
+      deleted.push(container.id);
+      bytes += rw;
     } catch (error) {
       // Started or removed by somebody else meanwhile.
       if (isEngineError(error, "conflict") || isEngineError(error, "not-found")) continue;
       throw error;
     }
-    deleted.push(container.id);
-    bytes += rw;
   }
   ctx.events.publish("container", "prune", "", { reclaimed: String(bytes) });
   return { deleted, bytes };

@@ -4,13 +4,17 @@ import { decodeLine } from "./json-line.ts";
 import type { LogFile } from "./log-files.ts";
 
 const CHUNK = 256 * 1024;
+/** Of those who follow, of whom there may be hundreds; where little came last, each is woken for a line or two. */
+export const FOLLOWER_CHUNK: number = 64 * 1024;
+const SMALL_CHUNK = 4 * 1024;
 /** A longer line is none of ours: messages are split at 16 KiB. */
 const MAX_LINE = 1024 * 1024;
 const NEWLINE = 0x0a;
 
 export class LineReader {
   readonly file: LogFile;
-  readonly #chunk: number;
+  readonly #largest: number;
+  #chunk: number;
   #offset: number;
   readonly #end: number;
   #rest: Buffer = Buffer.alloc(0);
@@ -19,7 +23,8 @@ export class LineReader {
     this.file = file;
     this.#offset = offset;
     this.#end = options.end ?? Number.POSITIVE_INFINITY;
-    this.#chunk = options.chunk ?? CHUNK;
+    this.#largest = options.chunk ?? CHUNK;
+    this.#chunk = this.#largest;
   }
 
   /** Where the entries that were given end: a reader from there on continues. */
@@ -35,6 +40,7 @@ export class LineReader {
       const buffer = Buffer.allocUnsafe(rest.length + this.#chunk);
       rest.copy(buffer);
       const bytesRead = await this.file.read(buffer, rest.length, Math.min(this.#chunk, this.#end - this.#offset), this.#offset);
+      this.#chunk = Math.min(this.#largest, bytesRead === this.#chunk ? 2 * bytesRead : SMALL_CHUNK);
       if (bytesRead === 0) return undefined;
       this.#offset += bytesRead;
       const length = rest.length + bytesRead;

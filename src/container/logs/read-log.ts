@@ -3,7 +3,7 @@
  * @module
  */
 import type { LogEntry, LogQuery } from "../mod.ts";
-import { LineReader } from "./line-reader.ts";
+import { FOLLOWER_CHUNK, LineReader } from "./line-reader.ts";
 import { findTail, type LogFile, openLogFiles, openNextLogFile } from "./log-files.ts";
 import { type Wake, watchFor } from "./log-wake.ts";
 
@@ -20,7 +20,7 @@ export async function* readLog(path: string, query: LogQuery, ended: Promise<unk
       const last = index === files.length - 1;
       const file = files[index] as LogFile;
       // Without follow, what was there at the call is the answer, however fast the container writes.
-      const reader = new LineReader(file, index === from.file ? from.offset : 0, { end: follow ? undefined : file.size });
+      const reader = new LineReader(file, index === from.file ? from.offset : 0, follow ? { chunk: FOLLOWER_CHUNK } : { end: file.size });
       for (let entries = await reader.next(); entries !== undefined; entries = await reader.next()) {
         if (!(yield* batch(select, entries)) || signal?.aborted) return;
       }
@@ -71,7 +71,7 @@ async function* followFrom(path: string, first: LineReader | undefined, select: 
       // The old file was renamed only after its last byte was written; read the rest of it, then go on with the new one.
       for (let entries = await reader?.next(); entries !== undefined; entries = await reader?.next()) if (!(yield* batch(select, entries))) return;
       opened.push(next);
-      reader = new LineReader(next, 0);
+      reader = new LineReader(next, 0, { chunk: FOLLOWER_CHUNK });
       continue;
     }
     if (over) return;

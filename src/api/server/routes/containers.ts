@@ -36,7 +36,7 @@ function imageNames({ engine }: Context): (record: ContainerRecord) => Promise<s
   };
 }
 
-/** Records as list entries. `sizeOf` is called for each when sizes are wanted. */
+/** Records as list entries. `sizeOf` is called for each when sizes are wanted; one that is removed meanwhile is left out. */
 export async function summaries(
   records: readonly ContainerRecord[],
   request: ApiRequest,
@@ -48,7 +48,11 @@ export async function summaries(
   const now = Date.now();
   const result: ContainerSummary[] = [];
   for (const record of records) {
-    result.push(containerSummary(record, { now, minor: request.minor, image: await name(record), networkId, size: await sizeOf?.(record.id) }));
+    try {
+      result.push(containerSummary(record, { now, minor: request.minor, image: await name(record), networkId, size: await sizeOf?.(record.id) }));
+    } catch (error) {
+      if (!isEngineError(error, "not-found")) throw error;
+    }
   }
   return result;
 }
