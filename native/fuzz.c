@@ -65,6 +65,9 @@ static void touch_step(const struct step *step) {
       touch(op->dial.address.p, op->dial.address.n);
       touch(op->dial.request.p, op->dial.request.n);
       break;
+    case OP_BESIDE:
+      touch_strs(&op->beside.argv);
+      break;
     case OP_DIAL_THROUGH:
       touch(op->dial_through.address.p, op->dial_through.address.n);
       touch(op->dial_through.path.p, strlen(op->dial_through.path.p) + 1);

@@ -10,6 +10,7 @@
 #include <linux/major.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -433,6 +434,57 @@ int do_program(struct run *run, const struct op_program *op) {
   int result = send_report(run, op->tag, false, report, n), saved = errno;
   munmap(report, 4 + PROGRAM_OUTPUT);
   return errno = saved, result;
+}
+
+enum { BESIDE_WAIT_MS = 10000, BESIDE_WORD = 256 };
+
+/* Puts the pid into the word that has a place for it. */
+static int put_pid(char **argv, uint32_t count, pid_t pid, char word[BESIDE_WORD]) {
+  for (uint32_t i = 0; i < count; i++) {
+    char *place = strstr(argv[i], "{}");
+    if (!place) continue;
+    if (strlen(argv[i]) + 12 > BESIDE_WORD) return errno = ENAMETOOLONG, -1;
+    memcpy(word, argv[i], (size_t)(place - argv[i]));
+    strcpy(put_decimal(word + (place - argv[i]), (uint64_t)pid), place + 2);
+    argv[i] = word;
+  }
+  return 0;
+}
+
+_Noreturn static void run_beside(char **argv, int ready, int life) {
+  int null = open("/dev/null", O_RDWR);
+  ready = fcntl(ready, F_DUPFD, 10), life = fcntl(life, F_DUPFD, 10);
+  if (null < 0 || ready < 0 || life < 0) _exit(errno);
+  for (int fd = 0; fd < 3; fd++)
+    if (dup2(null, fd) < 0) _exit(errno);
+  if (dup2(ready, 3) < 0 || dup2(life, 4) < 0) _exit(errno);
+  sys_close_range(5, ~0u, 0);
+  signals_restore();
+  setsid();
+  execve(argv[0], argv, program_environment);
+  _exit(127);
+}
+
+int do_beside(struct run *run, const struct op_beside *op) {
+  static char word[BESIDE_WORD];
+  char **argv = vector(&op->argv);
+  int ready[2], life[2];
+  if (!argv || op->argv.count == 0) return errno = EINVAL, -1;
+  if (put_pid(argv, op->argv.count, run->child_pid, word) < 0 || pipe2(ready, O_CLOEXEC) < 0) return -1;
+  if (pipe2(life, O_CLOEXEC) < 0) return close(ready[0]), close_keep(ready[1], -1);
+  pid_t pid = fork();
+  if (pid == 0) run_beside(argv, ready[1], life[0]);
+  close(ready[1]), close(life[0]);
+  /* Open as long as we are: nobody writes to it. */
+  int held = pid < 0 ? -1 : fd_high(life[1]);
+  char byte;
+  struct pollfd one = {ready[0], POLLIN, 0};
+  int said = held < 0 ? -1 : poll(&one, 1, BESIDE_WAIT_MS);
+  int error = said < 0 ? errno : said == 0 ? ETIMEDOUT : read(ready[0], &byte, 1) == 1 ? 0 : ECHILD;
+  close(ready[0]);
+  if (error == 0) return 0;
+  if (held >= 0) close(held);
+  return errno = error, -1;
 }
 
 enum { FUSE_MAGIC = 0x65735546, FUSE_WAIT_MS = 10000 };

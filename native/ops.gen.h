@@ -39,6 +39,7 @@ enum op_code {
   OP_AWAIT = 47,
   OP_CHILD_NS = 48,
   OP_NAMES = 54,
+  OP_BESIDE = 118,
   OP_HOLD_NS = 57,
   OP_NETLINK = 49,
   OP_NETLINK_WATCH = 55,
@@ -332,6 +333,11 @@ struct op_child_ns {
 struct op_names {
   uint32_t address;
   uint32_t port;
+};
+
+/* execve(2): starts a program of the host (argv, its path first; `{}` in it is the child's pid) that ends with the monitor, at the latest, and waits until it is ready: it writes to descriptor 3 when it is, and descriptor 4 ends when it has to */
+struct op_beside {
+  struct strs argv;
 };
 
 /* namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
@@ -667,6 +673,7 @@ union op {
   struct op_await await;
   struct op_child_ns child_ns;
   struct op_names names;
+  struct op_beside beside;
   struct op_hold_ns hold_ns;
   struct op_netlink netlink;
   struct op_netlink_watch netlink_watch;
@@ -790,6 +797,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_str(r, &op->child_ns.name) || read_out(r, &op->child_ns.out);
     case OP_NAMES:
       return read_u32(r, &op->names.address) || read_u32(r, &op->names.port);
+    case OP_BESIDE:
+      return read_strs(r, &op->beside.argv);
     case OP_HOLD_NS:
       return read_str(r, &op->hold_ns.name);
     case OP_NETLINK:
@@ -927,6 +936,7 @@ int do_signal(struct run *run, const struct op_signal *op);
 int do_await(struct run *run, const struct op_await *op);
 int do_child_ns(struct run *run, const struct op_child_ns *op);
 int do_names(struct run *run, const struct op_names *op);
+int do_beside(struct run *run, const struct op_beside *op);
 int do_hold_ns(struct run *run, const struct op_hold_ns *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_netlink_watch(struct run *run, const struct op_netlink_watch *op);
@@ -1049,6 +1059,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_child_ns(run, &op->child_ns);
     case OP_NAMES:
       return do_names(run, &op->names);
+    case OP_BESIDE:
+      return do_beside(run, &op->beside);
     case OP_HOLD_NS:
       return do_hold_ns(run, &op->hold_ns);
     case OP_NETLINK:
@@ -1223,6 +1235,8 @@ static inline const char *op_name(uint16_t code) {
       return "child_ns";
     case OP_NAMES:
       return "names";
+    case OP_BESIDE:
+      return "beside";
     case OP_HOLD_NS:
       return "hold_ns";
     case OP_NETLINK:

@@ -17,7 +17,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { EGRESS_LABEL, egressList, parseEgress, parseShaping, shapingOfLabels } from "#network/mod.ts";
+import { EGRESS_LABEL, egressList, parseEgress, parseShaping, requireSlirp, shapingOfLabels, SLIRP } from "#network/mod.ts";
 import { slots } from "#runtime/mod.ts";
 import type { SnapshotOptions } from "#unionfs/mod.ts";
 import { openRoot } from "#unionfs/trees.ts";
@@ -134,6 +134,7 @@ export async function draftContainer(
   const label = config.Labels[EGRESS_LABEL];
   const egress = hostConfig.WherryEgress ?? (label === undefined ? undefined : [label]);
   if (egress !== undefined) await takeEgress(ctx, egress, hostConfig);
+  await checkUserSpaceNetwork(hostConfig, networkingConfig);
   const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const appArmorProfile = appArmorProfileOf(hostConfig, ctx.facts, ctx.appArmorDefault);
@@ -211,9 +212,23 @@ export async function takeEgress(ctx: EngineContext, given: readonly string[], h
   host.WherryEgress = list;
 }
 
+/** EngineError for what a network by a program in user space cannot be, or where there is no such program. */
+async function checkUserSpaceNetwork(host: HostConfig, { EndpointsConfig: endpoints }: NetworkingConfig): Promise<void> {
+  const { NetworkMode: mode, PortBindings, PublishAllPorts } = host;
+  if (mode === "pasta") throw new EngineError("unsupported", "the network mode pasta is not supported", { hint: `use --network ${SLIRP}` });
+  if (!Object.hasOwn(endpoints, SLIRP)) return;
+  if (Object.keys(endpoints).length > 1)
+    throw new EngineError("invalid", `conflicting options: the network mode ${SLIRP} and other networks: its container has one interface`);
+  if (PublishAllPorts) throw new EngineError("unsupported", `published ports cannot be had with the network mode ${SLIRP}`, { hint: "use a bridge network" });
+  await requireSlirp({
+    ports: Object.fromEntries(Object.entries(PortBindings ?? {}).map(([port, bindings]) => [port, bindings ?? [{ HostIp: "", HostPort: "" }]])),
+    endpoint: endpoints[SLIRP],
+  });
+}
+
 /** EngineError "invalid" for a network that is not the container's own. */
 export function requireCable({ NetworkMode: mode }: HostConfig, what = "a network rate", why = "to limit"): void {
-  if (mode === "host" || mode === "none" || mode.startsWith("container:"))
+  if (mode === "host" || mode === "none" || mode === SLIRP || mode.startsWith("container:"))
     throw new EngineError("invalid", `conflicting options: ${what} and the network mode ${mode}: there is no cable of the container's own ${why}`);
 }
 

@@ -165,5 +165,6 @@ export type { NameTrace } from "./names/name-server.ts";
 export { parseShaping, type Shaping, type ShapingText, shapingOfLabels } from "./shaping.ts";
 export { EGRESS_LABEL, type EgressRules, egressList, parseEgress } from "./egress/egress-rules.ts";
 export { endpointExtras } from "./endpoint-extras.ts";
+export { requireSlirp, SLIRP } from "./slirp/slirp.ts";
 export { noAddresses } from "./network-records.ts";
 export { type NetworksOptions, openNetworks } from "./network-manager.ts";

@@ -31,6 +31,7 @@ import { type NameClient, NameServer, type NameTrace } from "./names/name-server
 import { type NamedEndpoint, NameTable } from "./names/name-table.ts";
 import { NAME_SERVER, NAME_SERVER_ADDRESS, NAME_SERVER_PORT } from "./names/redirect.ts";
 import { buildResolvConf, reachableResolvers } from "./resolv-conf.ts";
+import { joinSlirp, SLIRP, SLIRP_RESOLVER } from "./slirp/slirp.ts";
 
 /** The default network's interface unless the daemon is told otherwise: `wherry0`, or the instance's name. */
 function bridgeName(dataRoot: string): string {
@@ -242,6 +243,7 @@ class Networks implements NetworkManager {
   }
 
   async join(request: JoinRequest, slot: number): Promise<JoinResult> {
+    if (request.networkName === SLIRP) return await joinSlirp(request);
     const network = this.#registry.get(request.networkName);
     const { containerId, containerName: name } = request;
     if (!isWired(network)) {
@@ -318,6 +320,7 @@ class Networks implements NetworkManager {
   }
 
   gatewayOf(endpoints: Readonly<Record<string, EndpointConfig>>): string | undefined {
+    if (Object.hasOwn(endpoints, SLIRP)) return SLIRP; // the only one
     return gatewayAmong(this.#candidates(endpoints), 4)?.name;
   }
 
@@ -435,7 +438,8 @@ class Networks implements NetworkManager {
   async resolvConf(options: Parameters<NetworkManager["resolvConf"]>[0]): Promise<string> {
     const embedded = options.containerId !== undefined && this.#named.has(options.containerId);
     const source = options.networkMode === "host" ? "host" : embedded ? { embedded: NAME_SERVER } : "direct";
-    return buildResolvConf(await this.#hostResolvConf.read(), options, source);
+    const dns = options.networkMode === SLIRP && !options.dns?.length ? [SLIRP_RESOLVER] : options.dns;
+    return buildResolvConf(await this.#hostResolvConf.read(), { ...options, dns }, source);
   }
 
   async restore(running: Parameters<NetworkManager["restore"]>[0]): ReturnType<NetworkManager["restore"]> {
@@ -464,6 +468,7 @@ class Networks implements NetworkManager {
     egress,
   }: Parameters<NetworkManager["restore"]>[0][number]): Promise<void> {
     for (const endpoint of endpoints) {
+      if (endpoint.NetworkName === SLIRP) continue; // there is nothing of it in the host's namespace
       const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
       if (network === undefined) {
         this.#log("warn", `container ${name} is on network ${endpoint.NetworkName}, which does not exist any more`);

@@ -147,6 +147,8 @@ export class OpDescriber {
         return `connect to port ${op.port}, and pass bytes between it and ${op.path}`;
       case "datagrams":
         return `datagrams to ${op.path}: ${op.messages.length} bytes`;
+      case "beside":
+        return `start beside the container: ${op.argv.join(" ")}`;
       case "hold_ns":
         return `keep the child's ${op.name} namespace`;
       case "netlink":
