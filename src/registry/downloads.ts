@@ -11,6 +11,7 @@ import { type BlobDigest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
 import type { BlobSource } from "./blob-source.ts";
+import { GatheredWriter, storageError } from "./gathered-writer.ts";
 import { type HttpAnswer, connectionError, isTransient } from "./network.ts";
 import { Pace } from "./pace.ts";
 import { maxAttempts, waitBefore } from "./retry.ts";
@@ -239,22 +240,24 @@ class Transfer {
       throw new EngineError("corrupt", `blob ${digest} ends at ${this.#received} of ${size} bytes`);
     }
     const pace = new Pace(source.slowest);
+    const pieces = new GatheredWriter(file, (bytes) => this.#advance(bytes));
     try {
       for await (const chunk of answer.body as AsyncIterable<Buffer>) {
         if (pace.tooSlow(chunk.length)) throw transient(`blob ${digest}: the registry sends ${pace.toString()}`);
         const fresh = chunk.subarray(Math.min(skip, chunk.length));
         skip -= chunk.length - fresh.length;
-        if (this.#received + fresh.length > size) throw new EngineError("corrupt", `blob ${digest} has more than the ${size} bytes that were announced`);
+        if (this.#received + pieces.pending + fresh.length > size)
+          throw new EngineError("corrupt", `blob ${digest} has more than the ${size} bytes that were announced`);
         if (fresh.length === 0) continue;
-        const written = write(file, fresh);
         hash.update(fresh);
-        await written;
-        this.#advance(fresh.length);
+        await pieces.add(fresh);
       }
     } catch (error) {
       throw connectionError("GET", answer.url, error, this.#abort.signal);
     } finally {
       answer.body.destroy();
+      // What is hashed is written, however the answer has ended: the next attempt goes on from there.
+      await pieces.flush();
     }
     if (this.#received < size) throw transient(`blob ${digest}: the answer ended after ${this.#received} of ${size} bytes: unexpected EOF`);
   }
@@ -316,18 +319,4 @@ async function openFile(path: string): Promise<FileHandle> {
   } catch (error) {
     throw storageError(error);
   }
-}
-
-async function write(file: FileHandle, bytes: Buffer): Promise<void> {
-  try {
-    for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten;
-  } catch (error) {
-    throw storageError(error);
-  }
-}
-
-function storageError(error: unknown): EngineError {
-  const errno = errnoOf(error) ?? String(error);
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `receiving a layer: ${reason}`, { cause: error, details: { errno } });
 }

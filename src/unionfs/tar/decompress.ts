@@ -82,7 +82,7 @@ async function* withHead(head: Buffer, rest: AsyncIterator<Uint8Array> | undefin
 /** gunzip in libuv's thread pool; several members in a row are one stream. */
 async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   // The loop below sees every error that the pipeline ends with.
-  const plain = pipeline(Readable.from(source, { objectMode: false }), createGunzip({ chunkSize: 128 * 1024 }), () => undefined);
+  const plain = pipeline(Readable.from(source, { objectMode: false }), createGunzip({ chunkSize: 256 * 1024 }), () => undefined);
   try {
     for await (const chunk of plain) yield chunk as Buffer;
   } catch (error) {

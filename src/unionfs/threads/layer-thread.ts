@@ -6,9 +6,9 @@ import { runInNewContext } from "node:vm";
 import type { MessagePort } from "node:worker_threads";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { decompress } from "../tar/decompress.ts";
-import { SharedRing, slotBytes, slotCount, type ThreadAnswer, type ThreadRequest } from "./shared-ring.ts";
+import { SharedRing, slotBytes, slotCount, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
-const readBytes = 128 * 1024;
+const readBytes = 256 * 1024;
 /** zlib's pieces are garbage as soon as they are copied, but V8 sees small objects only and lets some 30 MiB of them lie: it is told after so many bytes. */
 const garbageBytes = 4 * 1024 * 1024;
 
@@ -71,7 +71,7 @@ async function inflate(path: string, ring: SharedRing, { waits, collect }: Threa
         garbage = 0;
       }
       for (let at = 0; at < piece.byteLength; ) {
-        if (filled === 0 && sent - ring.released >= slotCount) await waits(ring, () => sent - ring.released < slotCount);
+        if (filled === 0 && sent - ring.released >= slotCount) await waits(ring, () => sent - ring.released <= slotCount - wakeSlots);
         if (ring.cancelled) throw cancelled();
         const part = piece.subarray(at, at + slotBytes - filled);
         ring.slot(sent).set(part, filled);

@@ -3,7 +3,7 @@ import { Worker } from "node:worker_threads";
 import { type DiffID, isDigest } from "#core/digest.ts";
 import { EngineError, type ErrorCode } from "#core/errors.ts";
 import { Slots } from "#core/slots.ts";
-import { SharedRing, type ThreadAnswer, type ThreadRequest } from "./shared-ring.ts";
+import { SharedRing, slotCount, type ThreadAnswer, type ThreadRequest, wakeBytes, wakeSlots } from "./shared-ring.ts";
 
 /** A file that somebody is still writing. */
 export interface GrowingFile {
@@ -144,8 +144,11 @@ class Job {
     };
     worker.on("message", this.#listeners.message).on("error", this.#listeners.error).on("exit", this.#listeners.exit);
     this.#ring.received = file.received;
+    let told = file.received;
     file.onProgress((received) => {
       this.#ring.received = received;
+      if (received - told < wakeBytes) return; // the last bytes are told of by `whole`
+      told = received;
       this.#tell();
     });
     file.whole.then(
@@ -175,7 +178,7 @@ class Job {
       // The one before: somebody may still be writing this one.
       this.#ring.released = number;
       number++;
-      this.#tell();
+      if (this.#answers.length <= slotCount - wakeSlots) this.#tell();
     }
   }
 

@@ -4,9 +4,12 @@
  * @module
  */
 
-/** Bytes of one piece, and pieces on their way. */
-export const slotBytes: number = 256 * 1024;
+/** Bytes of one piece, and pieces on their way. To wake another thread costs some 0.1 ms: pieces are large, and a thread that had to wait is woken for several. */
+export const slotBytes: number = 512 * 1024;
 export const slotCount = 6;
+/** As many slots must be free, or bytes have arrived, before a thread that waits is woken. */
+export const wakeSlots = 3;
+export const wakeBytes: number = 256 * 1024;
 
 const index = { received: 0, flags: 1, released: 2, waiting: 3, count: 4 } as const;
 const flag = { whole: 1n, cancelled: 2n } as const;

@@ -1,0 +1,79 @@
+/** A file that grows by pieces from a network: written when much is there, or a moment has passed. @module */
+import type { FileHandle } from "node:fs/promises";
+import { EngineError, errnoOf } from "#core/errors.ts";
+
+/** To hand one write to another thread costs as much as to copy 500 KiB; so long a write is worth it. */
+const enoughBytes = 512 * 1024;
+/** Who waits for bytes waits no longer than that for bytes that have come. */
+const enoughMs = 10;
+
+/** Appends; one write at a time. What fails is thrown by the next call. */
+export class GatheredWriter {
+  readonly #file: FileHandle;
+  readonly #onWritten: (bytes: number) => void;
+  #gathered: Buffer[] = [];
+  #gatheredBytes = 0;
+  #writing: Promise<void> = Promise.resolve();
+  #writingBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `onWritten`: so many bytes more are in the file. */
+  constructor(file: FileHandle, onWritten: (bytes: number) => void) {
+    this.#file = file;
+    this.#onWritten = onWritten;
+  }
+
+  /** Bytes that were added and are not in the file. */
+  get pending(): number {
+    return this.#gatheredBytes + this.#writingBytes;
+  }
+
+  /** Resolves when more may come. The bytes must stay as they are. @throws EngineError storage */
+  async add(bytes: Buffer): Promise<void> {
+    this.#gathered.push(bytes);
+    this.#gatheredBytes += bytes.length;
+    if (this.#gatheredBytes >= enoughBytes) await this.#begin();
+    else this.#timer ??= setTimeout(() => void this.flush().catch(() => undefined), enoughMs); // the next call throws it
+  }
+
+  /** Resolves when all is in the file. @throws EngineError storage */
+  async flush(): Promise<void> {
+    await this.#begin();
+    await this.#writing;
+    clearTimeout(this.#timer);
+  }
+
+  /** Begins to write what is gathered when no other write is under way. */
+  async #begin(): Promise<void> {
+    for (let before: Promise<void> | undefined; before !== this.#writing; await before) before = this.#writing;
+    if (this.#gatheredBytes === 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const pieces = this.#gathered;
+    this.#gathered = [];
+    this.#writingBytes = this.#gatheredBytes;
+    this.#gatheredBytes = 0;
+    this.#writing = this.#write(pieces);
+    this.#writing.catch(() => undefined); // thrown by the next call
+  }
+
+  async #write(pieces: Buffer[]): Promise<void> {
+    try {
+      while (pieces.length > 0) {
+        let { bytesWritten } = await this.#file.writev(pieces);
+        this.#writingBytes -= bytesWritten;
+        this.#onWritten(bytesWritten);
+        while (pieces[0] !== undefined && bytesWritten >= pieces[0].length) bytesWritten -= pieces.shift()!.length;
+        if (bytesWritten > 0) pieces[0] = pieces[0]!.subarray(bytesWritten);
+      }
+    } catch (error) {
+      throw storageError(error);
+    }
+  }
+}
+
+export function storageError(error: unknown): EngineError {
+  const errno = errnoOf(error) ?? String(error);
+  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
+  return new EngineError("storage", `receiving a layer: ${reason}`, { cause: error, details: { errno } });
+}
