@@ -1,6 +1,4 @@
 /** The layers of one image, several at a time. @module */
-import { constants, createGzip } from "node:zlib";
-import { pipeline } from "node:stream";
 import type { ChainID, DiffID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
@@ -8,6 +6,7 @@ import { isForeign, mediaTypes } from "#core/manifest.ts";
 import { parseReference, type Reference, repositoryOf } from "#core/reference.ts";
 import type { RepositoryWriter } from "#registry/mod.ts";
 import { Slots } from "#core/slots.ts";
+import { compress, memberInPool } from "#unionfs/tar/compress.ts";
 import type { EngineContext } from "./context.ts";
 import type { LayerBlob, LayerBlobs } from "./layer-blobs.ts";
 import type { PushEvent } from "./mod.ts";
@@ -127,7 +126,7 @@ async function sendCompressed(pushing: LayerTarget, { diffId, chain, size }: Pus
   const { ctx, writer, blobs, onEvent, signal } = pushing;
   onEvent({ kind: "layer", id: diffId, state: "pushing", current: 0, total: size });
   const report = reporter(pushing, diffId, size);
-  const uploaded = await writer.put({ open: () => compressed(counted(() => ctx.layers.tar(chain), report)) }, { clock: ctx.registries.clock, signal });
+  const uploaded = await writer.put({ open: () => compressed(pushing, chain, report) }, { clock: ctx.registries.clock, signal });
   const descriptor: Descriptor = { mediaType: mediaTypes.dockerLayer, ...uploaded };
   await blobs.note(diffId, descriptor);
   onEvent({ kind: "layer", id: diffId, state: "pushed" });
@@ -143,6 +142,19 @@ function reporter({ onEvent }: LayerTarget, id: DiffID, total: number): (current
   };
 }
 
+/** In a thread of its own, where that needs nobody to mount the layer. */
+async function* compressed({ ctx, signal }: LayerTarget, chain: ChainID, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  const source = await ctx.layers.source(chain);
+  if (source === undefined)
+    return yield* compress(
+      counted(() => ctx.layers.tar(chain), report),
+      memberInPool,
+    );
+  using turn = ctx.layerThreads.turn();
+  // The memory of a piece is used again, and the connection may hold one for longer.
+  for await (const piece of turn.compress(source, { signal, onConsumed: report })) yield Buffer.from(piece);
+}
+
 async function* counted(open: () => Promise<AsyncIterable<Uint8Array>>, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   for await (const chunk of await open()) {
@@ -150,11 +162,4 @@ async function* counted(open: () => Promise<AsyncIterable<Uint8Array>>, report: 
     report(bytes);
     yield chunk;
   }
-}
-
-/** gzip without name and time: the same bytes for the same layer. Level and strategy are part of that: a change changes digests. */
-async function* compressed(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const gzip = createGzip({ level: constants.Z_BEST_SPEED + 1, memLevel: 9, chunkSize: 128 * 1024 });
-  // The loop below sees every error that the pipeline ends with.
-  yield* pipeline(tar, gzip, () => undefined) as AsyncIterable<Buffer>;
 }

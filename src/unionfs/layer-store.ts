@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { copyFile, link, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -11,7 +10,7 @@ import { type AppliedTar, applyTar } from "./apply.ts";
 import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { commitLayer } from "./commit-layer.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
-import { rebuildTar, verified } from "./layer-tar.ts";
+import { type LayerSource, readLayer, rebuildTar } from "./layer-tar.ts";
 import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } from "./mod.ts";
 import { withPathBelow } from "./open-below.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
@@ -258,10 +257,18 @@ class Layers implements LayerStore {
     return { diffId: record.diffId, chainId: chain, size: record.size };
   }
 
+  async source(chain: ChainID): Promise<LayerSource | undefined> {
+    const { diffId } = this.#record(chain);
+    const archive = this.driver.archive?.(chain);
+    if (archive !== undefined) return { diffId, archive };
+    const own = topLayer(await this.driver.mounts(chain));
+    return own?.kind === "bind" ? { diffId, record: this.#records.directory(chain), directory: own.source } : undefined;
+  }
+
   async tar(chain: ChainID): Promise<Readable> {
     const { diffId } = this.#record(chain);
     const archive = this.driver.archive?.(chain);
-    if (archive !== undefined) return Readable.from(verified(createReadStream(archive, { highWaterMark: 256 * 1024 }), diffId), { objectMode: false });
+    if (archive !== undefined) return Readable.from(readLayer({ diffId, archive }), { objectMode: false });
     const own = topLayer(await this.driver.mounts(chain));
     if (own === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
     return Readable.from(this.#rebuild(this.#records.directory(chain), own, diffId), { objectMode: false });

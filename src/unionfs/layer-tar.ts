@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
+import { closeSync, constants, createReadStream, openSync, readSync } from "node:fs";
 import { type FileHandle, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DiffID } from "#core/digest.ts";
@@ -12,6 +12,15 @@ import { readAhead, smallBytes } from "./read-ahead.ts";
 import { readTarIndex, type TarIndexRecord } from "./tar-index.ts";
 
 const chunkSize = 256 * 1024;
+
+/** Where a layer's archive can be had from without anybody's help: it is a file, or is made of its index and a directory. */
+export type LayerSource = { readonly diffId: DiffID } & ({ readonly archive: string } | { readonly record: string; readonly directory: string });
+
+/** The archive, checked against its digest as {@link rebuildTar} does; a piece is valid until the next one is asked for. For a thread: files are read synchronously. */
+export function readLayer(source: LayerSource): AsyncGenerator<Buffer, void> {
+  const plain = "archive" in source ? createReadStream(source.archive, { highWaterMark: chunkSize }) : piecesNow(source.record, source.directory);
+  return verified(plain, source.diffId);
+}
 
 /** A layer's unpacked files: where they lie, and a tree that is open there. */
 export interface LayerFiles {
@@ -52,6 +61,35 @@ async function* pieces(record: string, { directory, tree }: LayerFiles): AsyncGe
     else if (opened !== undefined) yield* wholeContent(part, opened);
     else if (superseded.has(part.number)) yield* content({ directory: aside, path: Buffer.from(String(part.number)), part });
     else yield* content({ directory, path: toBytes(part.path), part });
+  }
+}
+
+async function* piecesNow(record: string, directory: string): AsyncGenerator<Buffer, void> {
+  const aside = join(record, "superseded");
+  const superseded = await supersededNumbers(aside);
+  const buffer = Buffer.allocUnsafeSlow(chunkSize);
+  for await (const part of readTarIndex(join(record, "tar-index.gz"))) {
+    if (part.kind === "meta") {
+      yield part.bytes;
+      continue;
+    }
+    const [from, path] = superseded.has(part.number) ? [aside, Buffer.from(String(part.number))] : [directory, toBytes(part.path)];
+    const file = await readable(
+      part,
+      withPathBelow(from, path, async (short) => openSync(short, constants.O_RDONLY | constants.O_NOFOLLOW)),
+    );
+    try {
+      for (const { offset, length } of part.extents) {
+        for (let at = 0; at < length; ) {
+          const bytesRead = readSync(file, buffer, 0, Math.min(chunkSize, length - at), offset + at);
+          if (bytesRead === 0) throw shorter(part);
+          at += bytesRead;
+          yield buffer.subarray(0, bytesRead);
+        }
+      }
+    } finally {
+      closeSync(file);
+    }
   }
 }
 

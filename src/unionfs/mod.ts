@@ -9,6 +9,7 @@ import type { IdMappings } from "#core/id-mappings.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import type { PlacingTree } from "./apply.ts";
+import type { LayerSource } from "./layer-tar.ts";
 
 /** A root filesystem as data: what the planner has to mount. `owners`: its files have the ids that these maps give (a private copy, see {@link SnapshotOptions}). */
 export type RootMount =
@@ -185,6 +186,8 @@ export interface LayerStore {
   ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }>;
   /** The layer's tar, byte for byte as it came in. */
   tar(chain: ChainID): Promise<Readable>;
+  /** What a thread can make {@link tar} of; undefined where the layer would have to be mounted for that. */
+  source(chain: ChainID): Promise<LayerSource | undefined>;
   /** Length of {@link tar}. */
   tarBytes(chain: ChainID): Promise<number>;
   /** A snapshot's changes as a new deterministic tar. */

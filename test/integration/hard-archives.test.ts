@@ -18,6 +18,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { planStoppedTree } from "#runtime/mod.ts";
 import { printable } from "#unionfs/bytes.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
+import { readLayer } from "#unionfs/layer-tar.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { driverNames, openDriver } from "#unionfs/open-driver.ts";
 import { chunked, collect } from "#unionfs/testing/tar-builder.ts";
@@ -124,6 +125,11 @@ describe.runIf(process.getuid?.() === 0)("hard archives", () => {
     }
   }
 
+  /** A piece is valid until the next. */
+  async function* copies(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of pieces) yield Buffer.from(piece);
+  }
+
   it.each(tested)("%s: every case is GNU tar's tree or a refusal, and comes back as it was", async (name) => {
     const root = mkdtempSync(join(base, `${name}-`));
     const driver = await openDriver(name, { root, helper });
@@ -142,6 +148,8 @@ describe.runIf(process.getuid?.() === 0)("hard archives", () => {
       const seen = (await mounted(await driver.mounts(chainId))).map((line) => (name === "erofs" ? line.replace(/ full$/, " ") : line));
       expect.soft({ what, tree: withoutLostTimes(seen, expected) }).toEqual({ what, tree: expected });
       expect((await collect(await store.tar(chainId))).equals(layer), `${what}: its tar`).toBe(true);
+      const source = await store.source(chainId);
+      expect(source === undefined || (await collect(copies(readLayer(source)))).equals(layer), `${what}: its tar, as a thread reads it`).toBe(true);
     }
     await store.prune(new Set());
     await driver.idle();

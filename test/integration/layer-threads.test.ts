@@ -1,9 +1,9 @@
-/** Layers are decompressed and hashed in threads, while their files grow. */
+/** Layers are decompressed and hashed in threads, while their files grow, and compressed. */
 import { appendFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { digestOf } from "#core/digest.ts";
 import { type GrowingFile, LayerThreads } from "#unionfs/threads/layer-threads.ts";
@@ -64,6 +64,19 @@ const plain = Buffer.concat([randomBytes(3 * slotBytes), Buffer.alloc((slotCount
 const expected = digestOf(plain);
 
 describe("layer threads", () => {
+  it("compress a layer's archive; one that has changed is found out in the end", async () => {
+    const archive = join(directory, "layer.tar");
+    await writeFile(archive, plain);
+    expect(gunzipSync(await collect(threads.turn().compress({ archive, diffId: expected }, {}))).equals(plain)).toBe(true);
+    await expect(collect(threads.turn().compress({ archive, diffId: digestOf("other") }, {}))).rejects.toMatchObject({ code: "corrupt" });
+    await expect(collect(threads.turn().compress({ archive: `${archive}.gone`, diffId: expected }, {}))).rejects.toThrow(/ENOENT/);
+    const abort = new AbortController();
+    const pieces = threads.turn().compress({ archive, diffId: expected }, { signal: abort.signal });
+    await pieces.next();
+    abort.abort();
+    await expect(collect(pieces)).rejects.toMatchObject({ code: "cancelled" });
+  });
+
   it("give what a gzip'ed, and a plain file hold", async () => {
     const consumed: number[] = [];
     const packed = gzipSync(plain);

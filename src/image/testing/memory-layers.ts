@@ -41,6 +41,10 @@ export class MemoryLayers implements LayerStore {
     throw new EngineError("unsupported", "there are no snapshots in memory");
   }
 
+  async source(): Promise<undefined> {
+    return undefined;
+  }
+
   async tar(chain: ChainID): Promise<Readable> {
     return Readable.from([this.#get(chain).bytes]);
   }

@@ -5,6 +5,8 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { MessagePort } from "node:worker_threads";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { type LayerSource, readLayer } from "../layer-tar.ts";
+import { compress, memberNow } from "../tar/compress.ts";
 import { decompress } from "../tar/decompress.ts";
 import { SharedRing, slotBytes, slotCount, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
@@ -40,21 +42,57 @@ export function serveLayerThread(port: MessagePort): void {
       for (const look of woken) look();
       return;
     }
-    void inflate(request.path, new SharedRing(request.memory), { waits, collect }, (answer) => port.postMessage(answer));
+    const thread: Thread = { ring: new SharedRing(request.memory), waits, collect, answer: (answer) => port.postMessage(answer) };
+    if (request.kind === "inflate") void work(thread, inflated(thread, request.path), request.path);
+    else void work(thread, compressed(request.source), `layer ${request.source.diffId}`);
   });
 }
 
 type Waits = (ring: SharedRing, isOver: () => boolean) => Promise<void>;
 
 interface Thread {
+  readonly ring: SharedRing;
   readonly waits: Waits;
   readonly collect: () => void;
+  readonly answer: (answer: ThreadAnswer) => void;
 }
 
-async function inflate(path: string, ring: SharedRing, { waits, collect }: Thread, answer: (answer: ThreadAnswer) => void): Promise<void> {
+/** What a job gives. */
+interface Output {
+  readonly pieces: AsyncIterable<Uint8Array>;
+  /** Bytes of the input so far. */
+  readonly progress: { readonly consumed: number };
+  /** Of the plain bytes; asked for at the end. */
+  digest(): string;
+}
+
+function inflated({ ring, waits }: Thread, path: string): Output {
+  const hash = createHash("sha256");
+  const progress = { consumed: 0 };
+  const pieces = (async function* () {
+    for await (const piece of decompress(growing(path, ring, waits, progress))) {
+      hash.update(piece);
+      yield piece;
+    }
+  })();
+  return { pieces, progress, digest: () => `sha256:${hash.digest("hex")}` };
+}
+
+/** {@link readLayer} sees to the digest. */
+function compressed(source: LayerSource): Output {
+  const progress = { consumed: 0 };
+  const plain = (async function* () {
+    for await (const piece of readLayer(source)) {
+      progress.consumed += piece.byteLength;
+      yield piece;
+    }
+  })();
+  return { pieces: compress(plain, memberNow), progress, digest: () => source.diffId };
+}
+
+/** Passes a job's pieces through the ring, and says how it has ended. */
+async function work({ ring, waits, collect, answer }: Thread, { pieces, progress, digest }: Output, what: string): Promise<void> {
   try {
-    const hash = createHash("sha256");
-    const progress = { consumed: 0 };
     let sent = 0;
     let filled = 0;
     let garbage = 0;
@@ -63,8 +101,7 @@ async function inflate(path: string, ring: SharedRing, { waits, collect }: Threa
       sent++;
       filled = 0;
     };
-    for await (const piece of decompress(growing(path, ring, waits, progress))) {
-      hash.update(piece);
+    for await (const piece of pieces) {
       garbage += piece.byteLength;
       if (garbage > garbageBytes) {
         collect();
@@ -81,9 +118,9 @@ async function inflate(path: string, ring: SharedRing, { waits, collect }: Threa
       }
     }
     if (filled > 0) send();
-    answer({ kind: "end", digest: `sha256:${hash.digest("hex")}` });
+    answer({ kind: "end", digest: digest() });
   } catch (error) {
-    const known = error instanceof EngineError ? error : new EngineError("internal", `reading ${path}: ${errnoOf(error) ?? String(error)}`);
+    const known = error instanceof EngineError ? error : new EngineError("internal", `reading ${what}: ${errnoOf(error) ?? String(error)}`);
     answer({ kind: "failed", code: known.code, message: known.message, hint: known.hint });
   }
 }

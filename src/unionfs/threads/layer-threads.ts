@@ -1,8 +1,9 @@
 /** The client's side: as many threads as there are cores decompress and hash layers; one that has had nothing to do for a while is ended. @module */
 import { Worker } from "node:worker_threads";
-import { type DiffID, isDigest } from "#core/digest.ts";
+import type { DiffID } from "#core/digest.ts";
 import { EngineError, type ErrorCode } from "#core/errors.ts";
 import { Slots } from "#core/slots.ts";
+import type { LayerSource } from "../layer-tar.ts";
 import { SharedRing, slotCount, type ThreadAnswer, type ThreadRequest, wakeBytes, wakeSlots } from "./shared-ring.ts";
 
 /** A file that somebody is still writing. */
@@ -16,12 +17,15 @@ export interface GrowingFile {
   onProgress(listener: (received: number) => void): void;
 }
 
-export interface InflateOptions {
+export interface JobOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes of the input that have been read. */
+  readonly onConsumed?: (bytes: number) => void;
+}
+
+export interface InflateOptions extends JobOptions {
   /** What the plain bytes must be; the iteration fails with EngineError corrupt in its end otherwise. */
   readonly expected: DiffID;
-  readonly signal?: AbortSignal | undefined;
-  /** Compressed bytes that have been read. */
-  readonly onConsumed?: (bytes: number) => void;
 }
 
 /** One layer's turn at a thread. It ends with the last piece, or when it is disposed of. */
@@ -31,6 +35,8 @@ export interface LayerTurn extends Disposable {
    * @throws EngineError corrupt (also when the bytes are not `expected`), cancelled, and what the file's `whole` rejects with
    */
   inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void>;
+  /** A layer's archive, compressed; once, and with pieces as above. @throws EngineError corrupt (the layer is not what it was), cancelled */
+  compress(source: LayerSource, options: JobOptions): AsyncGenerator<Uint8Array, void>;
 }
 
 /** A thread holds some 10 MiB. */
@@ -57,18 +63,33 @@ export class LayerThreads {
       if (!over) void slot.then((giveBack) => giveBack());
       over = true;
     };
-    return { inflate: (file, options) => this.#inflate({ slot, release }, file, options), [Symbol.dispose]: release };
+    const turn = { slot, release };
+    return {
+      inflate: (file, options) =>
+        this.#work(turn, (worker) => {
+          const job = new Job(worker, options.expected, options);
+          job.follow(file);
+          job.begin({ kind: "inflate", path: file.path, memory: job.memory });
+          return job;
+        }),
+      compress: (source, options) =>
+        this.#work(turn, (worker) => {
+          const job = new Job(worker, source.diffId, options);
+          job.begin({ kind: "compress", source, memory: job.memory });
+          return job;
+        }),
+      [Symbol.dispose]: release,
+    };
   }
 
-  async *#inflate(
+  async *#work(
     { slot, release }: { readonly slot: Promise<unknown>; readonly release: () => void },
-    file: GrowingFile,
-    options: InflateOptions,
+    begin: (worker: Worker) => Job,
   ): AsyncGenerator<Uint8Array, void> {
     await slot;
     try {
       const worker = this.#takeWorker();
-      const job = new Job(worker, file, options);
+      const job = begin(worker);
       try {
         yield* job.pieces();
       } finally {
@@ -112,10 +133,11 @@ export class LayerThreads {
   }
 }
 
-/** One file in one thread. */
+/** One layer in one thread. */
 class Job {
   readonly #worker: Worker;
-  readonly #options: InflateOptions;
+  readonly #expected: DiffID;
+  readonly #options: JobOptions;
   readonly #ring = new SharedRing();
   readonly #answers: ThreadAnswer[] = [];
   #failure: { readonly error: unknown } | undefined;
@@ -126,8 +148,9 @@ class Job {
   readonly #listeners: { readonly message: (answer: ThreadAnswer) => void; readonly error: (error: Error) => void; readonly exit: () => void };
   readonly #abort = () => this.#fail(new EngineError("cancelled", "context canceled", { cause: this.#options.signal?.reason }));
 
-  constructor(worker: Worker, file: GrowingFile, options: InflateOptions) {
+  constructor(worker: Worker, expected: DiffID, options: JobOptions) {
     this.#worker = worker;
+    this.#expected = expected;
     this.#options = options;
     const lost = (cause?: Error) => {
       this.#over = true;
@@ -143,6 +166,16 @@ class Job {
       exit: () => lost(),
     };
     worker.on("message", this.#listeners.message).on("error", this.#listeners.error).on("exit", this.#listeners.exit);
+    options.signal?.addEventListener("abort", this.#abort, { once: true });
+    if (options.signal?.aborted) this.#abort();
+  }
+
+  get memory(): SharedArrayBuffer {
+    return this.#ring.memory;
+  }
+
+  /** The thread reads what has arrived of this file. */
+  follow(file: GrowingFile): void {
     this.#ring.received = file.received;
     let told = file.received;
     file.onProgress((received) => {
@@ -158,9 +191,10 @@ class Job {
       },
       (error: unknown) => this.#fail(error),
     );
-    options.signal?.addEventListener("abort", this.#abort, { once: true });
-    if (options.signal?.aborted) this.#abort();
-    worker.postMessage({ kind: "inflate", path: file.path, memory: this.#ring.memory } satisfies ThreadRequest);
+  }
+
+  begin(request: ThreadRequest): void {
+    this.#worker.postMessage(request);
   }
 
   async *pieces(): AsyncGenerator<Uint8Array, void> {
@@ -195,8 +229,8 @@ class Job {
   }
 
   #verify(digest: string): void {
-    const { expected } = this.#options;
-    if (!isDigest(digest) || digest !== expected) throw new EngineError("corrupt", `layer has the digest ${digest}, expected ${expected}`);
+    const expected = this.#expected;
+    if (digest !== expected) throw new EngineError("corrupt", `layer has the digest ${digest}, expected ${expected}`);
   }
 
   #fail(error: unknown): void {
