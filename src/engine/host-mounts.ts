@@ -14,6 +14,7 @@ import { PlanError } from "#linux/helper.ts";
 import { parseMountinfo } from "#linux/mountinfo.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { parseMountOptions } from "#runtime/mount-options.ts";
+import { withServerAddress } from "#volume/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { copyUp } from "./copy-up.ts";
@@ -119,11 +120,15 @@ function* hostMounts(ctx: EngineContext, record: ContainerRecord): Generator<Hos
       point.Type === "volume" && point.Name !== undefined && ctx.volumes.find(point.Name) !== undefined ? ctx.volumes.backing(point.Name) : undefined;
     if (backing?.kind !== "mount") continue;
     const { fstype, device, options } = backing;
-    const { flags, data } = parseMountOptions(options);
     const target = point.Source;
     const why = "the filesystem that the volume's options name";
-    const step: Step = { op: "mount", where: "host", source: device, dir: NO_SLOT, path: target, fstype, flags, data, why };
-    yield { target, point, what: `mounting volume ${point.Name} (${fstype} ${device})`, steps: async () => [step] };
+    const what = `mounting volume ${point.Name} (${fstype} ${device})`;
+    const steps = async (): Promise<Step[]> => {
+      const at = await withServerAddress(what, { fstype, device, options });
+      const { flags, data } = parseMountOptions(at.options);
+      return [{ op: "mount", where: "host", source: at.device, dir: NO_SLOT, path: target, fstype, flags, data, why }];
+    };
+    yield { target, point, what, steps };
   }
 }
 

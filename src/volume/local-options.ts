@@ -35,12 +35,12 @@ export function parseLocalOptions(name: string, options: Readonly<Record<string,
   return { kind: "bind", device };
 }
 
-/** nfs: the kernel wants the server as an address, and takes no name. */
+/** nfs: the server is an option of its own, an address or a name, which is resolved when it is mounted (server-address.ts). */
 function mounted(name: string, fstype: string, device: string, options: readonly string[]): LocalBacking {
   if (!/^[a-z0-9_.-]{1,32}$/.test(fstype)) throw new EngineError("invalid", `create ${name}: invalid filesystem type "${fstype}"`);
-  const address = options.find((option) => option.startsWith("addr="))?.slice("addr=".length);
-  if (/^nfs4?$/.test(fstype) && (address === undefined || isIP(address) === 0))
-    throw new EngineError("invalid", `create ${name}: a volume of type ${fstype} needs the server's IP address: o=addr=192.0.2.1,… (got "${address ?? ""}")`);
+  const address = options.find((option) => option.startsWith("addr="))?.slice("addr=".length) ?? "";
+  if (/^nfs4?$/.test(fstype) && !(isIP(address) !== 0 || /^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,252})$/.test(address)))
+    throw new EngineError("invalid", `create ${name}: a volume of type ${fstype} needs its server: o=addr=192.0.2.1,… or its name (got "${address}")`);
   return { kind: "mount", fstype, device, options };
 }
 

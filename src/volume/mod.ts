@@ -39,4 +39,5 @@ export interface VolumeStore {
 }
 
 export type { LocalBacking } from "./local-options.ts";
+export { withServerAddress } from "./server-address.ts";
 export { openVolumeStore, type VolumeStoreOptions } from "./volume-store.ts";

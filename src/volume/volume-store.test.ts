@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { VolumeStore } from "./mod.ts";
+import { withServerAddress } from "./server-address.ts";
 import { openVolumeStore } from "./volume-store.ts";
 
 let root: string;
@@ -159,6 +160,27 @@ describe("options of the local driver", () => {
     expect(store.backing("nfs")).toEqual({ kind: "mount", fstype: "nfs", device: ":/x", options: ["addr=1.2.3.4", "ro"] });
   });
 
+  it("names of servers are resolved when they are needed: addr= of nfs, the device of cifs", async () => {
+    const resolve = async (name: string) => {
+      if (name !== "server") throw new Error(`getaddrinfo ENOTFOUND ${name}`);
+      return "192.0.2.7";
+    };
+    const at = async (fstype: string, device: string, ...options: string[]) => {
+      const { fstype: same, ...source } = await withServerAddress("mounting x", { fstype, device, options }, resolve);
+      expect(same).toBe(fstype);
+      return source;
+    };
+    expect(await at("nfs", ":/x", "addr=server", "ro", "nfsvers=4")).toEqual({ device: ":/x", options: ["addr=192.0.2.7", "ro", "nfsvers=4"] });
+    expect(await at("nfs4", ":/x", "addr=fd00::7")).toEqual({ device: ":/x", options: ["addr=fd00::7"] });
+    expect(await at("cifs", "//server/share/a", "username=u")).toEqual({ device: "//192.0.2.7/share/a", options: ["username=u", "ip=192.0.2.7"] });
+    expect(await at("cifs", "//server/share", "addr=10.0.0.1")).toEqual({ device: "//192.0.2.7/share", options: ["addr=10.0.0.1"] });
+    expect(await at("ext4", "/dev/x", "addr=server")).toEqual({ device: "/dev/x", options: ["addr=server"] });
+    await expect(at("nfs", ":/x", "addr=nobody")).rejects.toMatchObject({
+      code: "unavailable",
+      message: 'mounting x: the server\'s name "nobody" cannot be resolved: getaddrinfo ENOTFOUND nobody',
+    });
+  });
+
   it("a name that changes, and a volume that is there only when it is filled", async () => {
     await store.create({ name: "one", labels: { a: "b" }, fill: (directory) => writeFile(join(directory, "f"), "x") });
     await store.rename("one", "two");
@@ -171,7 +193,8 @@ describe("options of the local driver", () => {
   });
 
   it.each<[Record<string, string>, string, string]>([
-    [{ type: "nfs", device: ":/x", o: "addr=server" }, "invalid", "IP address"],
+    [{ type: "nfs", device: ":/x", o: "addr=a server" }, "invalid", 'needs its server: o=addr=192.0.2.1,… or its name (got "a server")'],
+    [{ type: "nfs4", device: ":/x", o: "ro" }, "invalid", 'needs its server: o=addr=192.0.2.1,… or its name (got "")'],
     [{ device: "x" }, "invalid", 'missing required option: "type"'],
     [{ size: "10m" }, "unsupported", "project quotas"],
     [{ type: "none", o: "bind,ro", device: "/x" }, "unsupported", '"ro"'],

@@ -45,7 +45,19 @@ describe.skipIf(process.getuid?.() !== 0)("volumes", () => {
     await t.engine.volumes.create({ name: "bad", options: { type: "ext4", device: "/dev/null" } });
     await expect(t.start(["true"], {}, { Binds: ["bad:/data"] })).rejects.toThrow("mounting volume bad (ext4 /dev/null): ENOTBLK");
     const create = (options: Record<string, string>) => t.engine.volumes.create({ name: "no", options });
-    await expect(create({ type: "nfs", device: ":/x", o: "addr=server" })).rejects.toThrow(/needs the server's IP address/);
+    await expect(create({ type: "nfs", device: ":/x", o: "ro" })).rejects.toThrow(/needs its server/);
+    // Nobody serves NFS here: what the kernel says of it, or that it does not know NFS, is told.
+    await t.engine.volumes.create({
+      name: "far",
+      options: { type: "nfs", device: ":/x", o: "addr=localhost,soft,timeo=1,retrans=0,vers=3,nolock,port=1,mountport=1" },
+    });
+    await expect(t.start(["true"], {}, { Binds: ["far:/data"] })).rejects.toMatchObject({
+      code: "kernel",
+      message: expect.stringMatching(/^mounting volume far \(nfs :\/x\): E[A-Z]+$/),
+    });
+    await t.engine.volumes.create({ name: "nowhere", options: { type: "nfs", device: ":/x", o: "addr=nobody.invalid" } });
+    await expect(t.start(["true"], {}, { Binds: ["nowhere:/data"] })).rejects.toThrow(/the server's name "nobody.invalid" cannot be resolved: /);
+    expect(mountsBelow()).toEqual([]);
     await expect(create({ type: "tmpfs" })).rejects.toThrow('create no: missing required option: "device"');
     await expect(create({ device: "x" })).rejects.toThrow('create no: missing required option: "type"');
   });
