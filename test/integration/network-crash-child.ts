@@ -13,9 +13,7 @@ import { containerConfig } from "#api/types/container-config.ts";
 import { hostConfig, networkingConfig } from "#api/types/host-config.ts";
 import type { Engine, EngineOptions } from "#engine/mod.ts";
 import { openEngine } from "#engine/open-engine.ts";
-
-export const OPERATIONS = ["create", "connect", "start", "stop", "disconnect", "remove"] as const;
-export type Operation = (typeof OPERATIONS)[number];
+import type { Operation } from "./network-operations.ts";
 
 export interface NetworkCrashRequest {
   readonly options: Omit<EngineOptions, "log">;
@@ -69,6 +67,8 @@ async function prepare(engine: Engine, operation: Operation): Promise<() => Prom
   await engine.containers.start(id);
   if (operation === "connect") return () => engine.networks.connect!("late", id, undefined);
   if (operation === "disconnect") return () => engine.networks.disconnect!("blue", id, false);
+  if (operation === "confine") return () => engine.containers.update(id, { WherryEgress: ["10.0.0.7:81", "y.example"] }, undefined);
+  if (operation === "stop") return () => engine.containers.stop(id, { timeout: 0 });
   return () => engine.containers.remove(id, { force: true, volumes: true });
 }
 

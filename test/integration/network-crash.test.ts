@@ -2,7 +2,7 @@
  * `kill -9` of an engine before each step of what it does to networks. The next engine knows the networks and containers that there are, and the host has for them
  * what it must and nothing else: no cable, bridge, rule, address or route is left when they have been removed.
  *
- * Without WHERRY_CRASH_STEPS=all (`npm run test:crash`) a sample of the steps is taken.
+ * Without WHERRY_CRASH_STEPS=all (`npm run test:crash`) a sample of the steps is taken; WHERRY_CRASH_OPERATION=start takes one of the operations.
  * @module
  */
 import { spawn } from "node:child_process";
@@ -11,13 +11,14 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually, TestEngine } from "./engine-setup.ts";
-import type { NetworkCrashRequest, Operation } from "./network-crash-child.ts";
+import type { NetworkCrashRequest } from "./network-crash-child.ts";
+import { type Operation, OPERATIONS } from "./network-operations.ts";
 import { inOwnHost, sh } from "./own-host.fixture.ts";
 
 const everyStep = process.env["WHERRY_CRASH_STEPS"] === "all";
 const SAMPLED = 3;
 
-inOwnHost(import.meta.filename, "networks of engines that were killed", ["nft"], () => {
+inOwnHost(import.meta.filename, { title: "networks of engines that were killed", limitMs: everyStep ? 7_200_000 : 240_000 }, ["nft"], () => {
   let t: TestEngine;
   let program: string;
   const cables = () => (sh("ip -o link").match(/ veth\w+/g) ?? []).length;
@@ -82,7 +83,8 @@ inOwnHost(import.meta.filename, "networks of engines that were killed", ["nft"],
     expect({ at, left: readdirSync(join(t.root, "run/c")) }).toEqual({ at, left: [] });
   }
 
-  test.each<Operation>(["create", "connect", "start", "stop", "disconnect", "remove"])(
+  const only = process.env["WHERRY_CRASH_OPERATION"];
+  test.each<Operation>(OPERATIONS.filter((operation) => only === undefined || operation === only))(
     "%s",
     { timeout: everyStep ? 1_800_000 : 120_000 },
     async (operation) => {

@@ -40,17 +40,23 @@ export function hostResolvConf(text: string): () => void {
   };
 }
 
-/** `inner` declares the tests; `needs`: programs without which they are skipped. */
-export function inOwnHost(filename: string, title: string, needs: readonly string[], inner: () => void): void {
+/** `inner` declares the tests; `needs`: programs without which they are skipped; `limitMs`: for all of them together. */
+export function inOwnHost(
+  filename: string,
+  about: string | { readonly title: string; readonly limitMs: number },
+  needs: readonly string[],
+  inner: () => void,
+): void {
+  const { title, limitMs } = typeof about === "string" ? { title: about, limitMs: 120_000 } : about;
   const missing = ["ip", "unshare", ...needs].filter((tool) => spawnSync("sh", ["-c", `command -v ${tool}`]).status !== 0);
   const reason = process.getuid?.() !== 0 ? "needs root" : missing.length > 0 ? `needs ${missing.join(" and ")}` : undefined;
   if (reason !== undefined) test.skip(`${title}: ${reason}`, () => undefined);
   else if (process.env[MARK] !== undefined) inner();
-  else outer(filename, title);
+  else outer(filename, title, limitMs);
 }
 
-function outer(filename: string, title: string): void {
-  test(`${title}, in a network namespace of its own`, { timeout: 120_000 }, () => {
+function outer(filename: string, title: string, timeout: number): void {
+  test(`${title}, in a network namespace of its own`, { timeout }, () => {
     const vitest = join(import.meta.dirname, "../../node_modules/vitest/vitest.mjs");
     const run = [process.execPath, vitest, "run", "--project", "integration", filename];
     const { status, stdout, stderr } = spawnSync("unshare", ["--net", "--mount", "sh", "-c", ENTER, "sh", ...run], {
