@@ -2,24 +2,14 @@
  * Every command and flag of the stock docker CLI has its wherry twin: the CLI's `--help` is walked as a person would, and compared with our table of commands.
  * What differs stands below with its reason; docs/compat.md tells it to people.
  */
-import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { findCommand } from "#cli/commands.ts";
 import { programFlags } from "#cli/program-flags.ts";
 import { dockerCli } from "../integration/docker-cli.fixture.ts";
+import { dockerHelp, lacking } from "./docker-help.ts";
 
 const docker = await dockerCli();
-
-/** Swarm's, plugins of docker's client, and what they manage. */
-const elsewhere = new Set(["swarm", "node", "service", "stack", "secret", "config", "trust", "plugin", "buildx", "compose"]);
-
-/** Commands that wherry lacks. */
-const lacking: Readonly<Record<string, string>> = {
-  checkpoint: "CRIU's checkpoints are experimental in docker",
-  "volume update": "of swarm's cluster volumes only",
-};
 
 /** The builder grows: these may come without this list being told. */
 const notTakenYet = "of docker's old builder; ours does not take it yet";
@@ -42,40 +32,8 @@ function reasons(why: string, commands: readonly string[], flags: readonly strin
   return Object.fromEntries(commands.flatMap((command) => flags.map((flag) => [`${command} --${flag}`, why])));
 }
 
-interface Level {
-  readonly commands: string[];
-  readonly flags: string[];
-}
-
-/** The words of a help text: below a heading, two columns. */
-function parseHelp(text: string): Level {
-  const commands: string[] = [];
-  const flags: string[] = [];
-  let heading = "";
-  for (const line of text.split("\n")) {
-    heading = /^(\S.*):\s*$/.exec(line)?.[1] ?? heading;
-    const command = /Commands$/.test(heading) ? /^ {2}(\S+?)\*? {2,}/.exec(line)?.[1] : undefined;
-    const flag = /Options$/.test(heading) ? /^\s+(?:-\w, )?--([\w-]+)/.exec(line)?.[1] : undefined;
-    if (command !== undefined) commands.push(command);
-    if (flag !== undefined) flags.push(flag);
-  }
-  return { commands, flags };
-}
-
-async function helpOf(words: readonly string[]): Promise<Level> {
-  const { stdout } = await promisify(execFile)("docker", [...words, "--help"], { env: { ...process.env, DOCKER_CLI_HINTS: "0" } });
-  return parseHelp(stdout);
-}
-
-async function walk(words: readonly string[], found: Map<string, Level>): Promise<void> {
-  const level = await helpOf(words);
-  found.set(words.join(" "), level);
-  for (const command of level.commands) if (words.length > 0 || !elsewhere.has(command)) await walk([...words, command], found);
-}
-
 test.skipIf(docker === undefined)("docker's commands and flags are wherry's", { timeout: 120_000 }, async () => {
-  const theirs = new Map<string, Level>();
-  await walk([], theirs);
+  const theirs = await dockerHelp();
   expect(theirs.size).toBeGreaterThan(100);
   const missing: string[] = [];
   for (const [path, level] of theirs) {
