@@ -59,6 +59,7 @@ enum op_code {
   OP_SETGROUPS = 68,
   OP_SETRESGID = 69,
   OP_SETRESUID = 70,
+  OP_FS_IDS = 82,
   OP_UMASK = 71,
   OP_CHDIR = 72,
   OP_SETSID = 73,
@@ -448,6 +449,12 @@ struct op_setresuid {
   uint32_t uid;
 };
 
+/* setfsuid(2): makes what the process creates in filesystems these ids', and keeps its capabilities */
+struct op_fs_ids {
+  uint32_t uid;
+  uint32_t gid;
+};
+
 /* umask(2): sets the file mode mask */
 struct op_umask {
   uint32_t mask;
@@ -693,6 +700,7 @@ union op {
   struct op_setgroups setgroups;
   struct op_setresgid setresgid;
   struct op_setresuid setresuid;
+  struct op_fs_ids fs_ids;
   struct op_umask umask;
   struct op_chdir chdir;
   struct op_setsid setsid;
@@ -837,6 +845,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_u32(r, &op->setresgid.gid);
     case OP_SETRESUID:
       return read_u32(r, &op->setresuid.uid);
+    case OP_FS_IDS:
+      return read_u32(r, &op->fs_ids.uid) || read_u32(r, &op->fs_ids.gid);
     case OP_UMASK:
       return read_u32(r, &op->umask.mask);
     case OP_CHDIR:
@@ -956,6 +966,7 @@ int do_seccomp(struct run *run, const struct op_seccomp *op);
 int do_setgroups(struct run *run, const struct op_setgroups *op);
 int do_setresgid(struct run *run, const struct op_setresgid *op);
 int do_setresuid(struct run *run, const struct op_setresuid *op);
+int do_fs_ids(struct run *run, const struct op_fs_ids *op);
 int do_umask(struct run *run, const struct op_umask *op);
 int do_chdir(struct run *run, const struct op_chdir *op);
 int do_setsid(struct run *run, const struct op_setsid *op);
@@ -1099,6 +1110,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_setresgid(run, &op->setresgid);
     case OP_SETRESUID:
       return do_setresuid(run, &op->setresuid);
+    case OP_FS_IDS:
+      return do_fs_ids(run, &op->fs_ids);
     case OP_UMASK:
       return do_umask(run, &op->umask);
     case OP_CHDIR:
@@ -1275,6 +1288,8 @@ static inline const char *op_name(uint16_t code) {
       return "setresgid";
     case OP_SETRESUID:
       return "setresuid";
+    case OP_FS_IDS:
+      return "fs_ids";
     case OP_UMASK:
       return "umask";
     case OP_CHDIR:

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "#container/container.ts";
 import { isRunning } from "#container/state.ts";
 import { errnoOf } from "#core/errors.ts";
+import { toHost } from "#core/id-mappings.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import { PlanError } from "#linux/helper.ts";
 import { bindMappings, planRunningTree, planStoppedTree, renderPlanError, seenInside, type TreeMount } from "#runtime/mod.ts";
@@ -43,14 +44,22 @@ async function openNow(ctx: EngineContext, container: Container): Promise<Contai
   const release = await take(container);
   try {
     const running = isRunning(container.state);
+    const { idMappings, ownersOnDisk } = container.record;
+    const shifted = running || ownersOnDisk !== undefined ? idMappings : undefined;
+    const owner = shifted && { uid: toHost(shifted.uids, 0)!, gid: toHost(shifted.gids, 0)! }; // a map without id 0 is none
     const plan = running
-      ? planRunningTree({ pid: container.state.pid, startTime: BigInt(container.state.startTime) })
-      : planStoppedTree({ root: await rootOf(ctx, container), facts: ctx.facts, mounts: await mountsOf(ctx, container), at: await emptyDirectory(ctx) });
+      ? planRunningTree({ pid: container.state.pid, startTime: BigInt(container.state.startTime), root: owner })
+      : planStoppedTree({
+          root: await rootOf(ctx, container),
+          facts: ctx.facts,
+          mounts: await mountsOf(ctx, container),
+          owner,
+          at: await emptyDirectory(ctx),
+        });
     const tree = await ctx.helper.openTree(`container ${container.record.name}`, plan);
     if (running) release();
-    const { idMappings, ownersOnDisk } = container.record;
     return {
-      tree: idMappings !== undefined && (running || ownersOnDisk !== undefined) ? shiftedTree(tree, idMappings) : tree,
+      tree: shifted === undefined ? tree : shiftedTree(tree, shifted),
       close: async () => {
         try {
           await tree.close();

@@ -411,6 +411,13 @@ export interface SetresuidOp {
   readonly uid: number;
 }
 
+/** setfsuid(2): makes what the process creates in filesystems these ids', and keeps its capabilities */
+export interface FsIdsOp {
+  readonly op: "fs_ids";
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** umask(2): sets the file mode mask */
 export interface UmaskOp {
   readonly op: "umask";
@@ -684,6 +691,7 @@ export type Op =
   | SetgroupsOp
   | SetresgidOp
   | SetresuidOp
+  | FsIdsOp
   | UmaskOp
   | ChdirOp
   | SetsidOp
@@ -774,6 +782,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   setgroups: { code: 68, man: "setgroups(2)", fields: [["gids", "u32s"]] },
   setresgid: { code: 69, man: "setresgid(2)", fields: [["gid", "u32"]] },
   setresuid: { code: 70, man: "setresuid(2)", fields: [["uid", "u32"]] },
+  fs_ids: { code: 82, man: "setfsuid(2)", fields: [["uid", "u32"], ["gid", "u32"]] },
   umask: { code: 71, man: "umask(2)", fields: [["mask", "u32"]] },
   chdir: { code: 72, man: "chdir(2)", fields: [["path", "str"]] },
   setsid: { code: 73, man: "setsid(2)", fields: [] },

@@ -178,6 +178,8 @@ export class OpDescriber {
         return `setresgid ${op.gid}`;
       case "setresuid":
         return `setresuid ${op.uid}`;
+      case "fs_ids":
+        return `setfsuid ${op.uid}, setfsgid ${op.gid}`;
       case "umask":
         return `umask ${octal(op.mask)}`;
       case "chdir":

@@ -16,6 +16,7 @@ const root = {
 describe("opening a container's tree", () => {
   it("joins the mounts of a process after it is known to be the right one", () => {
     expect(planRunningTree({ pid: 7, startTime: 9n }).steps.map(({ op }) => op)).toEqual(["pidfd_open", "setns", "openat"]);
+    expect(planRunningTree({ pid: 7, startTime: 9n, root: { uid: 5, gid: 6 } }).steps.at(-1)).toMatchObject({ op: "fs_ids", uid: 5, gid: 6 });
   });
 
   it("mounts a stopped one where only the worker sees it", () => {

@@ -24,17 +24,37 @@ export interface TreeMount {
   readonly idmap?: IdMappings;
 }
 
+/** A user and a group, in the host's numbers. */
+export interface HostIds {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+const asOwner = (ids: HostIds | undefined): Step[] =>
+  ids === undefined
+    ? []
+    : [
+        {
+          op: "fs_ids",
+          ...ids,
+          where: "host",
+          why: "a mount that maps owners knows the container's root, and has no place for the host's",
+          see: "mount_setattr(2)",
+        },
+      ];
+
 /**
  * The worker joins the mount namespace of the container's first process: there are the mounts, and only from within does the kernel refuse to unlink
- * what is mounted on (from outside it would take the mount away).
+ * what is mounted on (from outside it would take the mount away). `root`: the container's, where it has a user namespace.
  */
-export function planRunningTree(target: { readonly pid: number; readonly startTime: bigint }): Plan {
+export function planRunningTree(target: { readonly pid: number; readonly startTime: bigint; readonly root?: HostIds | undefined }): Plan {
   const host = { where: "host" } as const;
   return {
     steps: [
       { op: "pidfd_open", pid: target.pid, starttime: target.startTime, out: slots.free, ...host, why: "it is still that process" },
       { op: "setns", fd: slots.free, flags: CLONE.NEWNS, ...host, why: "sees the container's mounts", see: "mount_namespaces(7)" },
       { op: "openat", dir: NO_SLOT, path: "/", flags: O.PATH | O.DIRECTORY, mode: 0, out: slots.root, ...host, why: "the container's root directory" },
+      ...asOwner(target.root),
     ],
   };
 }
@@ -44,12 +64,14 @@ export interface StoppedTree {
   readonly facts: HostFacts;
   /** In the order in which they are mounted. */
   readonly mounts: readonly TreeMount[];
+  /** Owners of files are what they are on the host, those of a user namespace: its root. Undefined: they are the container's own numbers. */
+  readonly owner?: HostIds | undefined;
   /** An empty directory of the engine's; the root is attached there, where only the worker sees it. */
   readonly at: string;
 }
 
-/** Mounts the root and what belongs in it in a mount namespace that ends with the worker. Without id mapping: owners are the container's own numbers. */
-export function planStoppedTree({ root, facts, mounts, at }: StoppedTree): Plan {
+/** Mounts the root and what belongs in it in a mount namespace that ends with the worker. */
+export function planStoppedTree({ root, facts, mounts, at, owner }: StoppedTree): Plan {
   const draft = new Draft();
   draft.host({ op: "unshare", flags: CLONE.NEWNS }, "a mount namespace for this work only");
   draft.host({ op: "mount", source: "none", dir: NO_SLOT, path: "/", fstype: "", flags: MS.SLAVE | MS.REC, data: "" }, "what is mounted here stays here");
@@ -61,7 +83,7 @@ export function planStoppedTree({ root, facts, mounts, at }: StoppedTree): Plan 
   const userns = draft.take();
   for (const mount of mounts) planMount(draft, mount, { mnt, userns });
   // There is no child: the worker performs all of it.
-  return { steps: draft.plan().steps.map((step): Step => ({ ...step, where: "host" })) };
+  return { steps: [...draft.plan().steps.map((step): Step => ({ ...step, where: "host" })), ...asOwner(owner)] };
 }
 
 /** Mounts an image's root read-only where the host sees it: at `at`, a directory of the engine's. @throws EngineError "unsupported" where the kernel cannot mount so many layers from outside */

@@ -69,11 +69,15 @@ async function copyOne(from: OpenTree, to: OpenTree, stat: TreeStat, meta: FileM
     await to.tree.setMeta(stat.path, meta);
     return;
   }
-  await copyContent(from.tree, to.tree, stat, meta);
+  await copyContent({ from: from.tree, to: to.tree, sparse }, stat, meta);
 }
 
-async function copyContent(from: FileTree, to: FileTree, stat: TreeStat, meta: FileMeta): Promise<void> {
-  const sparse = stat.blocks * 512 < stat.size;
+/** `sparse`: zeros become holes. */
+async function copyContent(
+  { from, to, sparse }: { readonly from: FileTree; readonly to: FileTree; readonly sparse: boolean },
+  stat: TreeStat,
+  meta: FileMeta,
+): Promise<void> {
   await to.openFile(stat.path, sparse ? 0 : stat.size);
   if (stat.size > 0) {
     for await (const chunk of (await from.readFile(stat.path)).data) {
@@ -107,7 +111,8 @@ export async function copyUnion(layers: readonly FileTree[], to: FileTree, root?
       await to.mkdir(path, meta);
       directories.push([path, meta]);
     } else if (stat.type === "symlink") await to.symlink(path, stat.target ?? new Uint8Array(), meta);
-    else if (stat.type === "file") await copyContent(layers[layer]!, to, stat, meta);
+    else if (stat.type === "file")
+      await copyContent({ from: layers[layer]!, to, sparse: true }, stat, meta); // erofs counts holes as blocks
     else await to.mknod(path, stat.type, stat.major, stat.minor, meta);
   }
   // Last, children first: making an entry changes its directory's time.

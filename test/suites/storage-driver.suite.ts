@@ -574,6 +574,71 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
     });
   });
 
+  describe(`${name}: private copies with the ids of a user namespace`, () => {
+    const line = (hostID: number, size = 1000) => [{ containerID: 0, hostID, size }];
+    const owners = { uids: line(200_000), gids: line(300_000) };
+    const capability = `python3 -c 'import os; os.setxattr("d/f", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))'`;
+    const base = `mkdir d; echo one > d/f; ln d/f g; chown 5:6 d/f; chmod 751 d/f; ${capability}; chown 7:8 d; ln -s d/f link; chown -h 9:9 link; truncate -s 1M sparse; mkfifo -m 600 fifo; echo gone > gone`;
+
+    it("have the host's ids on disk and the container's for whoever asks; layers stay as they are", async () => {
+      const lower = await store.apply(undefined, chunked(tarOf(base, "--sparse")));
+      const { chainId: chain } = await store.apply(lower.chainId, chunked(tarOf("echo two > top; touch .wh.gone")));
+      const layersBefore = describeTree(await mounted(chain));
+      unmount();
+      await driver.prepare("plain", chain);
+      const seen = describeTree(await mounted("plain"));
+      await driver.prepare("copy", chain, { owners });
+      await open();
+      const mount = await mounted("copy");
+      const ids = (...paths: string[]) =>
+        run(mount, `stat -c %u:%g ${paths.join(" ")}`)
+          .trim()
+          .split("\n");
+      expect(ids("d/f", "g", "d", "link", "top", ".")).toEqual([
+        "200005:300006",
+        "200005:300006",
+        "200007:300008",
+        "200009:300009",
+        "200000:300000",
+        "200000:300000",
+      ]);
+      expect(run(mount, "stat -c '%a %h' d/f; ls; python3 -c 'import os; print(os.getxattr(\"d/f\", \"security.capability\").hex()[-8:])'")).toContain(
+        "400d0300",
+      );
+      expect(statSync(join(mount, "sparse")).blocks * 512).toBeLessThan(1 << 20);
+      expect(await changes("copy")).toEqual([]);
+      const out = mkdtempSync(join(source, "export-"));
+      execFileSync("tar", ["-x", "--numeric-owner", "--same-owner", "-p", "--xattrs", "--xattrs-include=*", "-C", out], {
+        input: await collect(store.exportTree("copy")),
+      });
+      expect(describeTree(out)).toBe(seen);
+      rmSync(out, { recursive: true });
+
+      run(mount, "echo mine > own; chown 200011:300012 own; rm top; chown 200003 link -h; mkdir d/new; chown 200000:300000 d/new");
+      const changed = ["C /d", "A /d/new", "C /link", "A /own", "D /top"];
+      expect(await changes("copy")).toEqual(changed);
+      unmount();
+      const committed = await store.commit("copy", chain, { keep: true });
+      expect(committed.size).toBeLessThan(100);
+      expect(run(await mounted(committed.chainId), "stat -c %u:%g own link d d/new d/f; ! ls top 2>/dev/null")).toBe("11:12\n3:9\n7:8\n0:0\n5:6\n");
+      unmount();
+      unmount();
+      expect(describeTree(await mounted(chain))).toBe(layersBefore);
+    });
+
+    it("on nothing, and of an owner that the namespace does not have", async () => {
+      await driver.prepare("empty", undefined, { owners });
+      expect(run(await mounted("empty"), "stat -c %u:%g . dev; touch x")).toBe("200000:300000\n200000:300000\n");
+      expect(await changes("empty")).toEqual(["A /x"]);
+      const chain = await layers(base);
+      await expect(driver.prepare("narrow", chain, { owners: { ...owners, uids: line(200_000, 7) } })).rejects.toMatchObject({
+        code: "invalid",
+        message: expect.stringMatching(/uid [79] is not in the container's user namespace/),
+      });
+      expect((await driver.list()).active).toEqual(["empty"]);
+    });
+  });
+
   describe(`${name}: removal and crashes`, () => {
     it("a layer that something lies on is not removed", async () => {
       const chain = await layers("echo 1 > a", "echo 2 > b");
