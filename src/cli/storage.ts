@@ -2,7 +2,7 @@
 import type { DriverListing, StorageCosts } from "#api/types/wherry-json.ts";
 import { type Command, command } from "./command.ts";
 import { ExitError } from "./errors.ts";
-import { one, onOff } from "./flags.ts";
+import { many, one, onOff } from "./flags.ts";
 import { binarySize } from "./format/human.ts";
 import { type Columns, formatList } from "./format/list.ts";
 import { formatFlag } from "./list-flags.ts";
@@ -48,10 +48,12 @@ export const storageCompareCommand: Command = command({
   examples: [
     ["storage compare --large 64", "with a file of 64 MiB to copy up"],
     ["storage compare --loop", "each driver on a new filesystem in a file: btrfs and zfs, too"],
+    ["storage compare --driver overlay2 --driver erofs", "these two"],
   ],
   flags: [
     onOff("json", "Print JSON: milliseconds and bytes"),
     onOff("loop", "Give each driver a filesystem of its own on a loop device"),
+    many("driver", "Measure this driver, and say why when it cannot run; may be given more than once (default: all that can)"),
     one("large", "Size of the large file in MiB (1 to 1024)", { initial: "16" }),
   ],
   arity: [0, 0],
@@ -59,7 +61,7 @@ export const storageCompareCommand: Command = command({
     const large = Number(flags.text("large"));
     if (!Number.isInteger(large) || large < 1 || large > 1024) throw new ExitError(125, "invalid --large: give a number of MiB from 1 to 1024");
     const costs = await client.json<StorageCosts[]>("POST", "/wherry/storage/compare", {
-      query: { large: String(large), ...(flags.on("loop") ? { loop: "1" } : {}) },
+      query: { large: String(large), ...(flags.on("loop") ? { loop: "1" } : {}), driver: flags.list<string>("driver") },
       signal: io.gone,
     });
     const table = Object.keys(costColumns)

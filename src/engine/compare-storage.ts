@@ -50,21 +50,24 @@ export async function listDrivers(ctx: EngineContext): Promise<DriverListing[]> 
   return probed.map(({ name, probe }) => ({ name, inUse: name === ctx.layers.driver.name, ...(probe.supported ? {} : { reason: probe.reason }) }));
 }
 
+export interface CompareOptions {
+  readonly largeBytes: number;
+  readonly loop?: boolean;
+  readonly drivers?: readonly string[];
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (driver: string) => void;
+}
+
 const running = new WeakSet<EngineContext>();
 const scratchName = "tmp-storage-compare";
 
 /**
- * Measures every driver that can run, in a directory beside the data root's own that goes again: on the data root's filesystem, or (`loop`) each on one of its own in a file, so that those
+ * Measures every driver that can run (or those named in `drivers`, which then have to), in a directory beside the data root's own that goes again: on the data root's filesystem, or (`loop`) each on one of its own in a file, so that those
  * which ask for a filesystem of their own can be compared with the others.
  */
 export async function compareStorage(
   ctx: EngineContext,
-  {
-    largeBytes,
-    loop = false,
-    signal,
-    onProgress,
-  }: { readonly largeBytes: number; readonly loop?: boolean; readonly signal?: AbortSignal; readonly onProgress?: (what: string) => void },
+  { largeBytes, loop = false, drivers = [], signal, onProgress }: CompareOptions,
 ): Promise<StorageCosts[]> {
   if (running.has(ctx)) throw new EngineError("conflict", "a comparison of storage drivers runs already");
   running.add(ctx);
@@ -75,12 +78,15 @@ export async function compareStorage(
     await unmountBelow(ctx.helper, scratch);
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { mode: 0o700 });
-    for (const name of driverNames) {
+    for (const name of drivers.length > 0 ? drivers : driverNames) {
       if (signal?.aborted === true) throw new EngineError("cancelled", "the comparison was cancelled");
       const place = loop ? await makeLoopPlace(ctx.helper, name, scratch) : { directory: scratch, remove: async () => undefined };
-      if (place === undefined) continue;
+      if (place === undefined) {
+        if (drivers.length === 0) continue;
+        throw new EngineError("unsupported", `storage driver ${name}: the filesystem that it is at home on cannot be made and mounted here`);
+      }
       try {
-        if (!(await probeDriver(name, place.directory, ctx.helper)).supported) continue;
+        if (drivers.length === 0 && !(await probeDriver(name, place.directory, ctx.helper)).supported) continue;
         onProgress?.(name);
         results.push(await measure(ctx, name, place.directory, largeBytes));
       } finally {

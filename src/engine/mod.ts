@@ -23,7 +23,7 @@ import type { Credentials, RegistryConfig } from "#registry/mod.ts";
 import type { Change } from "#unionfs/mod.ts";
 import type { VolumeStore } from "#volume/mod.ts";
 import type { StoreProblem } from "./check-store.ts";
-import type { DriverListing, StorageCosts } from "./compare-storage.ts";
+import type { CompareOptions, DriverListing, StorageCosts } from "./compare-storage.ts";
 import type { ImageMount } from "./image-mounts.ts";
 
 /** Docker event; `timeNano` as bigint. */
@@ -501,13 +501,8 @@ export interface Engine {
     facts(): HostFacts;
     /** The storage drivers, and why one cannot run on this data root. */
     storageDrivers(): Promise<DriverListing[]>;
-    /** Measures those that can, with a large file of so many bytes. */
-    compareStorage(options: {
-      readonly largeBytes: number;
-      readonly loop?: boolean;
-      readonly signal?: AbortSignal;
-      readonly onProgress?: (driver: string) => void;
-    }): Promise<StorageCosts[]>;
+    /** Measures those that can, or those that are named, with a large file of so many bytes. */
+    compareStorage(options: CompareOptions): Promise<StorageCosts[]>;
     /** Verifies the store; `repair` removes what nobody needs. */
     check(options: { readonly repair: boolean; readonly onProgress?: (what: string) => void; readonly signal?: AbortSignal }): Promise<StoreProblem[]>;
     diskUsage(): Promise<{

@@ -360,6 +360,8 @@ class OverlayDriver implements StorageDriver {
   }
 
   async sweep(active: ReadonlySet<string>): Promise<void> {
+    // What is half made has a name that nobody knows.
+    await this.#merged?.settled();
     const inits = new Set([initName(undefined), ...[...this.#directory.layers.keys()].map(initName)]);
     await this.#directory.sweep(active, (name) => name === "l" || name === mountDirectory || inits.has(name));
   }

@@ -77,9 +77,14 @@ export class MergedChains {
     this.#tried.delete(chain);
   }
 
-  /** Waits for what is being made; rejects when something could not be made. */
-  async idle(): Promise<void> {
+  /** Waits for what is being made. */
+  async settled(): Promise<void> {
     await Promise.all(this.#making);
+  }
+
+  /** The same; rejects when something could not be made. */
+  async idle(): Promise<void> {
+    await this.settled();
     const [failure] = this.#failures.splice(0);
     if (failure !== undefined) throw failure;
   }

@@ -70,7 +70,12 @@ async function compareStorage(request: ApiRequest, { engine }: Context): Promise
   return {
     kind: "json",
     status: 200,
-    value: await engine.system.compareStorage({ largeBytes: large << 20, loop: request.query.text("loop") === "1", signal: request.signal }),
+    value: await engine.system.compareStorage({
+      largeBytes: large << 20,
+      loop: request.query.text("loop") === "1",
+      drivers: request.query.all("driver"),
+      signal: request.signal,
+    }),
   };
 }
 
