@@ -1,28 +1,17 @@
 /** Chains of many layers on the erofs driver: one image shows what their layers show together. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { ChainID } from "#core/digest.ts";
 import { isEngineError } from "#core/errors.ts";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
 import { chunked, collect, pax, tar } from "#unionfs/testing/tar-builder.ts";
-import { nativeHelper } from "../suites/native-helper.ts";
+import { storagePlace } from "../suites/storage-place.ts";
 
-describe.runIf(process.getuid?.() === 0)("a chain of many images (as root)", () => {
-  const base = mkdtempSync(join(tmpdir(), "erofs-merged-"));
-  let helper: Helper;
-  beforeAll(async () => {
-    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
-  });
-  afterAll(async () => {
-    await helper.close();
-    rmSync(base, { recursive: true, force: true });
-  });
+describe.runIf(process.getuid?.() === 0)("a chain of many images (as root)", async () => {
+  const { base, helper } = await storagePlace("erofs-merged");
 
   async function open(root: string): Promise<{ driver: StorageDriver; store: LayerStore } | string> {
     mkdirSync(root, { recursive: true });
@@ -79,6 +68,8 @@ describe.runIf(process.getuid?.() === 0)("a chain of many images (as root)", () 
 
     await driver.prepare("first", chain);
     expect(lowers(await driver.mounts("first"))).toBe(1 + layers.length);
+    // It is being made.
+    await driver.sweep(new Set(["first"]));
     const shown = await collect(store.exportTree("first"));
     await driver.idle();
 

@@ -8,13 +8,10 @@ import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { isEngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import type { HostFacts } from "#linux/host-facts.ts";
 import { planStoppedTree } from "#runtime/mod.ts";
 import { printable } from "#unionfs/bytes.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
@@ -23,7 +20,7 @@ import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { driverNames, openDriver } from "#unionfs/open-driver.ts";
 import { chunked, collect } from "#unionfs/testing/tar-builder.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
-import { nativeHelper } from "../suites/native-helper.ts";
+import { storagePlace } from "../suites/storage-place.ts";
 import { hardArchives } from "./hard-archives.fixture.ts";
 
 /** Drivers whose trees are looked at: those that need no filesystem of their own. */
@@ -82,20 +79,10 @@ function removeDeep(directory: string): void {
   execFileSync("rm", ["-rf", directory]);
 }
 
-describe.runIf(process.getuid?.() === 0)("hard archives", () => {
-  let base: string;
-  let helper: Helper;
-  let facts: HostFacts;
-  beforeAll(async () => {
-    base = mkdtempSync("/var/tmp/hard-archives-");
-    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
-    facts = await probeHost();
-    mkdirSync(join(base, "empty"));
-  });
-  afterAll(async () => {
-    await helper.close();
-    removeDeep(base);
-  });
+describe.runIf(process.getuid?.() === 0)("hard archives", async () => {
+  const { base, helper } = await storagePlace("hard-archives", "/var/tmp");
+  const facts = await probeHost();
+  mkdirSync(join(base, "empty"));
 
   /** GNU tar's tree. */
   async function reference(layers: readonly Buffer[], gone: readonly string[]): Promise<string[]> {

@@ -1,36 +1,23 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ChainID } from "#core/digest.ts";
 import { isEngineError } from "#core/errors.ts";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
 import type { Step } from "#linux/plan.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
 import { oddArchive } from "#unionfs/testing/odd-archive.ts";
 import { chunked, collect, tar } from "#unionfs/testing/tar-builder.ts";
+import { storagePlace } from "../suites/storage-place.ts";
 
-const project = join(import.meta.dirname, "../..");
-
-describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", () => {
-  const base = mkdtempSync(join(tmpdir(), "unionfs-"));
-  let helper: Helper;
+describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", async () => {
+  const { base, helper } = await storagePlace("unionfs");
   let root: string;
   let mounts: string[] = [];
 
-  beforeAll(async () => {
-    execFileSync(process.execPath, [join(project, "scripts/build-native.mjs"), join(project, "dist/bin")], { stdio: ["ignore", "ignore", "inherit"] });
-    helper = await startHelper({ helperPath: join(project, "dist/bin/wherry-helper"), execRoot: base, log: () => undefined });
-  });
-  afterAll(async () => {
-    await helper.close();
-    rmSync(base, { recursive: true, force: true });
-  });
   beforeEach(() => {
     root = mkdtempSync(join(base, "root-"));
   });

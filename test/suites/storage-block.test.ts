@@ -2,27 +2,16 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findProgram } from "#linux/find-program.ts";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
-import { nativeHelper } from "./native-helper.ts";
 import { mountRoot, storageDriverSuite } from "./storage-driver.suite.ts";
+import { storagePlace } from "./storage-place.ts";
 import { whyNoZfs, type ZfsPool, zfsPool } from "./zfs-pool.ts";
 
-describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)", () => {
-  const base = mkdtempSync(join(tmpdir(), "storage-block-"));
-  let helper: Helper;
-  beforeAll(async () => {
-    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
-  });
-  afterAll(async () => {
-    await helper.close();
-    rmSync(base, { recursive: true, force: true });
-  });
+describe.runIf(process.getuid?.() === 0)("storage drivers on devices (as root)", async () => {
+  const { base, helper } = await storagePlace("storage-block");
 
   for (const filesystem of ["ext4", "xfs"])
     describe(`devicemapper with ${filesystem}`, async () => {

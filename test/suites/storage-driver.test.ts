@@ -1,13 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe } from "vitest";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
 import { findProgram } from "#linux/find-program.ts";
 import { loopFilesystem, type LoopFilesystem } from "./loop-filesystem.ts";
-import { nativeHelper } from "./native-helper.ts";
 import { storageDriverSuite } from "./storage-driver.suite.ts";
+import { storagePlace } from "./storage-place.ts";
 
 /** Where each driver is tested: on the filesystem of the temporary directory, or on one made for it. */
 const places: readonly { readonly driver: string; readonly filesystem?: "xfs" | "btrfs"; readonly program?: string }[] = [
@@ -21,17 +16,8 @@ const places: readonly { readonly driver: string; readonly filesystem?: "xfs" | 
   { driver: "overlay2", filesystem: "btrfs" },
 ];
 
-describe.runIf(process.getuid?.() === 0)("storage drivers (as root)", () => {
-  const base = mkdtempSync(join(tmpdir(), "storage-"));
-  let helper: Helper;
-
-  beforeAll(async () => {
-    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
-  });
-  afterAll(async () => {
-    await helper.close();
-    rmSync(base, { recursive: true, force: true });
-  });
+describe.runIf(process.getuid?.() === 0)("storage drivers (as root)", async () => {
+  const { base, helper } = await storagePlace("storage");
 
   for (const { driver, filesystem, program } of places) {
     describe(`${driver} on ${filesystem ?? "the temporary directory's filesystem"}`, async () => {

@@ -1,16 +1,12 @@
 /** The erofs driver in each way that some kernel needs: from files, or on loop devices; with the archive kept, or blocks of a page; given to the overlay detached, or by a path. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { release, tmpdir } from "node:os";
-import { join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { release } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, describe, expect, it } from "vitest";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
+import { describe, expect, it } from "vitest";
 import { imageKinds, openErofsAs, tryImage } from "#unionfs/drivers/erofs/driver.ts";
-import { nativeHelper } from "./native-helper.ts";
 import { storageDriverSuite } from "./storage-driver.suite.ts";
+import { storagePlace } from "./storage-place.ts";
 
-const base = mkdtempSync(join(tmpdir(), "storage-erofs-"));
 const root = process.getuid?.() === 0;
 
 /** Loop devices of files below a directory. */
@@ -26,11 +22,7 @@ function loopDevices(directory: string): string[] {
 }
 
 describe.runIf(root)("erofs (as root)", async () => {
-  const helper: Helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
-  afterAll(async () => {
-    await helper.close();
-    rmSync(base, { recursive: true, force: true });
-  });
+  const { base, helper } = await storagePlace("storage-erofs");
   const refused = await Promise.all(imageKinds.map((kind) => tryImage(base, helper, kind)));
   const best = refused.indexOf(undefined);
 

@@ -1,28 +1,17 @@
 /** `--storage-opt size=`: a bound on what a snapshot holds, where the filesystem can keep it. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { findProgram } from "#linux/find-program.ts";
-import type { Helper } from "#linux/helper.ts";
-import { startHelper } from "#linux/helper-client.ts";
 import type { StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
 import { loopFilesystem } from "./loop-filesystem.ts";
-import { nativeHelper } from "./native-helper.ts";
 import { mountRoot } from "./storage-driver.suite.ts";
+import { storagePlace } from "./storage-place.ts";
 
-describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", () => {
-  const base = mkdtempSync(join(tmpdir(), "quota-"));
-  let helper: Helper;
-  beforeAll(async () => {
-    helper = await startHelper({ helperPath: nativeHelper(), execRoot: base, log: () => undefined });
-  });
-  afterAll(async () => {
-    await helper.close();
-    rmSync(base, { recursive: true, force: true });
-  });
+describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", async () => {
+  const { base, helper } = await storagePlace("quota");
 
   for (const [driverName, filesystem] of [
     ["overlay2", "xfs"],
