@@ -65,6 +65,7 @@ async function explained(body: unknown, format: unknown, refusal: ConnectionErro
   return {
     status: 200,
     headers: {},
+    trailers: () => ({}),
     body: Readable.from([Buffer.from(await explainOffline(request, facts, format === "json" ? "json" : "text"))], { objectMode: false }),
   };
 }

@@ -286,12 +286,12 @@ function parseOutput(text: string): Output | undefined {
 }
 
 async function put({ type, dest }: Output, id: string, { client, io }: Call): Promise<void> {
-  if (type === "oci") return archiveOut(io, dest, async () => (await client.stream("GET", `/images/${id}/get`, { signal: io.gone })).body);
-  const root = async () => (await client.stream("GET", `/wherry/images/${id}/root`, { signal: io.gone })).body;
+  if (type === "oci") return archiveOut(io, dest, () => client.stream("GET", `/images/${id}/get`, { signal: io.gone }));
+  const root = () => client.stream("GET", `/wherry/images/${id}/root`, { signal: io.gone });
   if (type === "tar") return archiveOut(io, dest, root);
   const directory = resolve(io.cwd, dest);
   await mkdir(directory, { recursive: true });
-  await writeTree(await root(), { directory, rename: undefined });
+  await writeTree((await root()).body, { directory, rename: undefined });
 }
 
 /** Base64 of JSON: id → base64 of its bytes. undefined: there are none. */

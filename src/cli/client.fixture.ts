@@ -37,7 +37,7 @@ export function testClient(answers: TestAnswers, { direct = false }: { readonly 
       const value = await answer("stream", method, path, options);
       const body =
         value instanceof Readable ? value : Readable.from([Buffer.from(typeof value === "string" ? value : JSON.stringify(value))], { objectMode: false });
-      return { status: 200, headers: {}, body };
+      return { status: 200, headers: {}, body, trailers: () => ({}) };
     },
     hijack: async (method, path, options = {}) => {
       const stream = await answer("hijack", method, path, options);

@@ -248,7 +248,7 @@ export const contextExportCommand: Command = command({
     const { raw } = await existing(io, name);
     const files = new Map<string, Uint8Array>([["meta.json", Buffer.from(JSON.stringify(raw))]]);
     for (const [path, bytes] of await readTls(io, name)) files.set(`tls/docker/${path}`, bytes);
-    await archiveOut(io, file, async () => Readable.from([encodeTar(files)], { objectMode: false }));
+    await archiveOut(io, file, async () => ({ body: Readable.from([encodeTar(files)], { objectMode: false }) }));
     if (file !== "-") warn(io, `Written file ${JSON.stringify(file)}`);
     return 0;
   },

@@ -9,6 +9,7 @@ import { containerPath } from "./each.ts";
 import { ExitError, isStatus } from "./errors.ts";
 import { onOff } from "./flags.ts";
 import { humanSize } from "./format/human.ts";
+import { warnOfChanges } from "./files.ts";
 import { explainFileError } from "./options/file-error.ts";
 import { copy, warn } from "./output.ts";
 
@@ -89,7 +90,10 @@ async function copyOut(call: Call, { container, path }: InContainer, to: string)
   }
   const reply = await client.stream("GET", containerPath(container, "/archive"), { query: { path: source.path }, signal: io.gone });
   try {
-    if (local === "-") return await copy(reply.body, io.stdout);
+    if (local === "-") {
+      await copy(reply.body, io.stdout);
+      return warnOfChanges(io, reply);
+    }
     const placement = place({ ...source, exists: true, isDir: isDirectory(parseStat(reply.headers)) }, await localDestination(local));
     // With a followed link, entries come under the target's name.
     const names =
@@ -99,6 +103,7 @@ async function copyOut(call: Call, { container, path }: InContainer, to: string)
       counted(reply.body, (n) => (bytes += n)),
       names,
     );
+    warnOfChanges(io, reply);
     tell(call, bytes, local);
   } finally {
     reply.body.destroy();

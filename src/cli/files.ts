@@ -5,10 +5,12 @@ import { randomBytes } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import type { Streamed } from "#api/client/mod.ts";
+import { archiveNotes } from "#api/types/archive-notes.ts";
 import { ExitError } from "./errors.ts";
 import type { CliIo } from "./io.ts";
 import { explainFileError } from "./options/file-error.ts";
-import { copy } from "./output.ts";
+import { copy, warn } from "./output.ts";
 
 /** Opens a file of the caller's for reading. Throws ExitError when it cannot be. */
 export async function openInput(io: CliIo, path: string): Promise<Readable> {
@@ -44,10 +46,16 @@ export async function writeOutput(io: CliIo, path: string, body: Readable): Prom
   }
 }
 
-/** An archive to `-o FILE`, or to stdout unless that is a terminal. `open` is called when it is clear that the output can be taken. */
-export async function archiveOut(io: CliIo, path: string, openBody: () => Promise<Readable>): Promise<void> {
+/** Tells which files of an archive that has been read were changed meanwhile: there they are cut or padded. */
+export function warnOfChanges(io: Pick<CliIo, "stderr">, reply: Partial<Streamed>): void {
+  for (const note of archiveNotes(reply.trailers?.() ?? {})) warn(io, `WARNING: ${note}`);
+}
+
+/** An archive to `-o FILE`, or to stdout unless that is a terminal. `open` is called when it is clear that the output can be taken. What the daemon says of it in the end is a warning. */
+export async function archiveOut(io: CliIo, path: string, open: () => Promise<Pick<Streamed, "body"> & Partial<Streamed>>): Promise<void> {
   if (path === "" && io.isTty.stdout) throw new ExitError(1, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
-  const body = await openBody();
-  if (path === "" || path === "-") await copy(body, io.stdout);
-  else await writeOutput(io, path, body);
+  const reply = await open();
+  if (path === "" || path === "-") await copy(reply.body, io.stdout);
+  else await writeOutput(io, path, reply.body);
+  warnOfChanges(io, reply);
 }

@@ -11,7 +11,7 @@ export const saveCommand: Command = command({
   arity: [1, any],
   run: async ({ args, client, flags, io }) => {
     const query = { names: args, platform: flags.text("platform") || undefined };
-    await archiveOut(io, flags.text("output"), async () => (await client.stream("GET", "/images/get", { query, signal: io.gone })).body);
+    await archiveOut(io, flags.text("output"), () => client.stream("GET", "/images/get", { query, signal: io.gone }));
     return 0;
   },
 });

@@ -25,6 +25,7 @@ export async function readContainerArchive(
   ctx: EngineContext,
   name: string,
   path: string,
+  onChanged?: (message: string) => void,
 ): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }> {
   const container = ctx.registry.get(name);
   const opened = await openContainerTree(ctx, container);
@@ -35,7 +36,10 @@ export async function readContainerArchive(
     return {
       stat: shown(found),
       tar: closedAtEnd(
-        writeTar(entries(opened, asked), (what) => ctx.log("warn", `cp from ${name}: ${what}`)),
+        writeTar(entries(opened, asked), (what) => {
+          ctx.log("warn", `cp from ${name}: ${what}`);
+          onChanged?.(what);
+        }),
         () => opened.close(),
       ),
     };

@@ -21,9 +21,12 @@ export async function containerChanges(ctx: EngineContext, name: string): Promis
   return ctx.layers.changes(snapshotOf(ctx.registry.get(name)));
 }
 
-export async function exportContainer(ctx: EngineContext, name: string): Promise<AsyncIterable<Uint8Array>> {
+export async function exportContainer(ctx: EngineContext, name: string, onChanged?: (message: string) => void): Promise<AsyncIterable<Uint8Array>> {
   const container = ctx.registry.get(name);
-  const tree = ctx.layers.exportTree(snapshotOf(container));
+  const tree = ctx.layers.exportTree(snapshotOf(container), (what) => {
+    ctx.log("warn", `export of ${name}: ${what}`);
+    onChanged?.(what);
+  });
   publishContainerEvent(ctx, container, "export");
   return tree;
 }

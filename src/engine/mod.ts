@@ -122,11 +122,12 @@ export interface Containers {
   top(name: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }>;
   stats(name: string): Promise<ContainerStats | undefined>;
   changes(name: string): Promise<Change[]>;
-  exportTree(name: string): Promise<AsyncIterable<Uint8Array>>;
+  /** `onChanged`: told of each file that somebody changes while it is read; in the archive it is cut or padded. */
+  exportTree(name: string, onChanged?: (message: string) => void): Promise<AsyncIterable<Uint8Array>>;
   /** What a path in the container is; the last component is not followed unless "/" or "/." stands behind it. */
   statPath(name: string, path: string): Promise<PathStat>;
   /** A path as a tar whose entries begin with the path's last component. The iterable must be read to its end or returned: until then a stopped container is not started or removed. */
-  readArchive(name: string, path: string): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
+  readArchive(name: string, path: string, onChanged?: (message: string) => void): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
   /** Unpacks a tar (perhaps compressed) in a directory. `copyUidGid`: what is made belongs to the container's user. */
   writeArchive(
     name: string,
@@ -482,7 +483,7 @@ export interface Engine {
     remove(name: string, force: boolean): Promise<void>;
     /** A new volume with the same content; files share their blocks where the filesystem can. */
     clone(name: string, newName: string): ReturnType<VolumeStore["create"]>;
-    exportTar(name: string): Promise<AsyncIterable<Uint8Array>>;
+    exportTar(name: string, onChanged?: (message: string) => void): Promise<AsyncIterable<Uint8Array>>;
     /** From a tar, perhaps compressed; makes the volume when it is not there. */
     importTar(name: string, archive: AsyncIterable<Uint8Array>): ReturnType<VolumeStore["create"]>;
     /** Refused while containers name it. */

@@ -25,12 +25,15 @@ export async function cloneVolume(ctx: EngineContext, name: string, newName: str
 }
 
 /** Names in it begin with "./", as `tar -C DIR .` writes them. */
-export async function exportVolume(ctx: EngineContext, name: string): Promise<AsyncIterable<Uint8Array>> {
+export async function exportVolume(ctx: EngineContext, name: string, onChanged?: (message: string) => void): Promise<AsyncIterable<Uint8Array>> {
   const { Mountpoint: directory } = plain(ctx, name);
-  return tarOf(ctx, name, directory);
+  return tarOf(ctx, directory, (what) => {
+    ctx.log("warn", `export of volume ${name}: ${what}`);
+    onChanged?.(what);
+  });
 }
 
-async function* tarOf(ctx: EngineContext, name: string, directory: string): AsyncGenerator<Uint8Array> {
+async function* tarOf(ctx: EngineContext, directory: string, onChanged: (message: string) => void): AsyncGenerator<Uint8Array> {
   await using from = await opened(ctx, directory);
   const { tree } = from;
   async function* entries(): AsyncGenerator<TarSource> {
@@ -39,7 +42,7 @@ async function* tarOf(ctx: EngineContext, name: string, directory: string): Asyn
       yield { kind: "entry", path: path === "" ? "." : `./${path}`, stat, tree };
     }
   }
-  yield* writeTar(entries(), (what) => ctx.log("warn", `export of volume ${name}: ${what}`));
+  yield* writeTar(entries(), onChanged);
 }
 
 /** Into a volume that is there (what it has stays, unless the archive has the same name) or a new one. */

@@ -29,7 +29,7 @@ export function volumesOf(ctx: EngineContext): Engine["volumes"] {
     },
     remove,
     clone: (name, newName) => cloneVolume(ctx, name, newName),
-    exportTar: (name) => exportVolume(ctx, name),
+    exportTar: (name, onChanged) => exportVolume(ctx, name, onChanged),
     importTar: (name, archive) => importVolume(ctx, name, archive),
     rename: (name, newName) => renameVolume(ctx, name, newName),
     prune: async (filters) => {

@@ -298,9 +298,9 @@ class Layers implements LayerStore {
     return await listChanges(changes.changes);
   }
 
-  async *exportTree(key: string): AsyncIterable<Uint8Array> {
+  async *exportTree(key: string, onChanged?: (message: string) => void): AsyncIterable<Uint8Array> {
     await using root = await openLayers(this.#helper, await this.driver.mounts(key));
-    yield* writeTar(unionEntries(root.layers));
+    yield* writeTar(unionEntries(root.layers), onChanged);
   }
 
   async has(chain: ChainID): Promise<boolean> {

@@ -193,8 +193,8 @@ export interface LayerStore {
   /** A snapshot's changes as a new deterministic tar. */
   diff(key: string): AsyncIterable<Uint8Array>;
   changes(key: string): Promise<Change[]>;
-  /** The whole tree of a snapshot as one tar (export). */
-  exportTree(key: string): AsyncIterable<Uint8Array>;
+  /** The whole tree of a snapshot as one tar (export). `onChanged`: see writeTar. */
+  exportTree(key: string, onChanged?: (message: string) => void): AsyncIterable<Uint8Array>;
   /** Resolves when every layer applied so far is on disk: before an image that names them is recorded. A layer that was not survives a crash of the engine, not one of the machine: it is dropped then. */
   sync(): Promise<void>;
   has(chain: ChainID): Promise<boolean>;

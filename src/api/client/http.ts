@@ -125,8 +125,9 @@ export function createHttpClient(host: string, tls?: ClientTls): ApiClient {
     },
     async stream(method, path, options = {}) {
       const response = await ok(method, path, options);
-      const headers = Object.fromEntries(Object.entries(response.headers).flatMap(([name, value]) => (typeof value === "string" ? [[name, value]] : [])));
-      return { status: response.statusCode ?? 0, headers, body: response };
+      const texts = (all: NodeJS.Dict<string | string[]>) =>
+        Object.fromEntries(Object.entries(all).flatMap(([name, value]) => (typeof value === "string" ? [[name, value]] : [])));
+      return { status: response.statusCode ?? 0, headers: texts(response.headers), body: response, trailers: () => texts(response.trailers) };
     },
     async hijack(method, path, options = {}) {
       const { response, socket, head } = await send(method, path, options, true);

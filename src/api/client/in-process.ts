@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { parseJsonBody, toReadable } from "./body.ts";
 import { encodeJson } from "#api/types/ndjson.ts";
 import { Query } from "#api/types/query.ts";
-import type { ApiRequest, ApiResponse, DirectStdio, Dispatch, ErrorBody, LocalContext } from "#api/types/transport.ts";
+import type { ApiRequest, ApiResponse, DirectStdio, Dispatch, ErrorBody, Headers, LocalContext } from "#api/types/transport.ts";
 import { maxMinor, splitVersion } from "#api/types/version.ts";
 import { type ApiCallOptions, type ApiClient, ApiError } from "./mod.ts";
 
@@ -74,8 +74,13 @@ export function createInProcessClient(options: InProcessOptions): ApiClient {
     async stream(method, path, given = {}) {
       const response = await call(method, path, given);
       const { status, body, contentType } = streamOf(response, `${method} ${path}`);
-      const more = "headers" in response ? Object.entries(response.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const) : [];
-      return { status, headers: { ...Object.fromEntries(more), "content-type": contentType }, body };
+      const lower = (all: Headers = {}) => Object.fromEntries(Object.entries(all).map(([name, value]) => [name.toLowerCase(), value]));
+      return {
+        status,
+        headers: { ...("headers" in response ? lower(response.headers) : {}), "content-type": contentType },
+        body,
+        trailers: () => ("trailers" in response ? lower(response.trailers?.()) : {}),
+      };
     },
     async hijack(method, path, given = {}) {
       const response = await call(method, path, given);

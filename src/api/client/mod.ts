@@ -38,15 +38,21 @@ export class ApiError extends Error {
 /** No daemon answered. */
 export class ConnectionError extends Error {}
 
+/** A streamed answer. */
+export interface Streamed {
+  readonly status: number;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Readable;
+  /** What is said behind the body, once it has ended; lower-case names. */
+  trailers(): Readonly<Record<string, string>>;
+}
+
 export interface ApiClient {
   /** One JSON answer (undefined for 204). Throws ApiError. `path` has no version prefix: "/containers/json". */
   json<T>(method: string, path: string, options?: ApiCallOptions): Promise<T>;
   /** A streamed answer. */
-  stream(
-    method: string,
-    path: string,
-    options?: ApiCallOptions,
-  ): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Readable }>;
+  stream(method: string, path: string, options?: ApiCallOptions): Promise<Streamed>;
   /** attach, exec start. Half-open: end() is EOF on stdin. */
   hijack(method: string, path: string, options?: ApiCallOptions): Promise<{ readonly stream: Duplex; readonly framed: boolean }>;
   /** Whether `direct` is possible. */

@@ -1,7 +1,7 @@
 /** Writes an ApiResponse to an HTTP response. @module */
 import type { ServerResponse } from "node:http";
 import { encodeJson } from "#api/types/ndjson.ts";
-import type { ApiResponse } from "#api/types/transport.ts";
+import type { ApiResponse, Headers } from "#api/types/transport.ts";
 
 type Plain = Exclude<ApiResponse, { readonly kind: "hijack" | "upgrade" }>;
 
@@ -34,7 +34,7 @@ export async function respond(res: ServerResponse, response: Plain, common: Read
     case "bytes":
       res.writeHead(response.status, { ...common, "Content-Type": response.contentType, ...response.headers });
       res.flushHeaders();
-      return pump(res, response.body);
+      return pump(res, response.body, response.trailers);
   }
 }
 
@@ -48,7 +48,7 @@ async function* encoded(lines: AsyncIterable<unknown>, end: string): AsyncGenera
 }
 
 /** Keeps back-pressure, and lets go of the source when the client has gone. */
-async function pump(res: ServerResponse, source: AsyncIterable<Uint8Array | string>): Promise<void> {
+async function pump(res: ServerResponse, source: AsyncIterable<Uint8Array | string>, trailers?: () => Headers): Promise<void> {
   let giveUp = (): void => undefined;
   res.once("close", () => giveUp());
   const orGone = <T>(work: Promise<T>): Promise<T | undefined> =>
@@ -69,5 +69,7 @@ async function pump(res: ServerResponse, source: AsyncIterable<Uint8Array | stri
     if (res.destroyed) closing?.catch(() => undefined);
     else await closing;
   }
-  if (!res.destroyed) res.end();
+  if (res.destroyed) return;
+  if (trailers !== undefined) res.addTrailers(trailers());
+  res.end();
 }

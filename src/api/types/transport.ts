@@ -40,7 +40,15 @@ export type ApiResponse =
   /** Header at once, JSON when it settles (`wait`). A rejection after the header can only end the connection, so `value` should not reject. */
   | { readonly kind: "pending"; readonly status: number; readonly value: Promise<unknown> }
   | { readonly kind: "text"; readonly status: number; readonly contentType: string; readonly text: string; readonly headers?: Headers }
-  | { readonly kind: "bytes"; readonly status: number; readonly contentType: string; readonly body: AsyncIterable<Uint8Array>; readonly headers?: Headers }
+  /** `trailers`: what is to be said when the body has ended. */
+  | {
+      readonly kind: "bytes";
+      readonly status: number;
+      readonly contentType: string;
+      readonly body: AsyncIterable<Uint8Array>;
+      readonly headers?: Headers;
+      readonly trailers?: () => Headers;
+    }
   /**
    * NDJSON. `eager`: the header goes out before the first line (events); else the first line is awaited, so that an error before it becomes a status. An error
    * behind the first line becomes an `{"errorDetail","error"}` line.

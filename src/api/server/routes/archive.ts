@@ -2,7 +2,8 @@
 import { EngineError } from "#core/errors.ts";
 import { rfc3339Nano } from "#core/clock.ts";
 import type { PathStat } from "#engine/mod.ts";
-import type { ApiRequest, Headers } from "#api/types/transport.ts";
+import { ArchiveNotes } from "#api/types/archive-notes.ts";
+import type { ApiRequest, ApiResponse, Headers } from "#api/types/transport.ts";
 import type { Context, Route } from "../router.ts";
 import { goFileMode } from "../shape/go-file-mode.ts";
 import { blameRequest } from "../status.ts";
@@ -12,6 +13,14 @@ const statHeader = "X-Docker-Container-Path-Stat";
 function headersOf(stat: PathStat): Headers {
   const json = { name: stat.name, size: stat.size, mode: goFileMode(stat), mtime: rfc3339Nano(stat.mtimeNs), linkTarget: stat.linkTarget };
   return { [statHeader]: Buffer.from(JSON.stringify(json)).toString("base64") };
+}
+
+/** An archive of files that may change while they are read; what then is said of them comes behind it. */
+export async function tarReply(
+  open: (onChanged: (message: string) => void) => Promise<{ readonly body: AsyncIterable<Uint8Array>; readonly headers?: Headers }>,
+): Promise<ApiResponse> {
+  const notes = new ArchiveNotes();
+  return { kind: "bytes", status: 200, contentType: "application/x-tar", ...(await open(notes.add)), trailers: () => notes.trailers() };
 }
 
 function pathOf({ query }: ApiRequest): string {
@@ -31,8 +40,10 @@ export const archiveRoutes: readonly Route[] = [
     "GET",
     "/containers/{id}/archive",
     async (request, { engine }, name) => {
-      const { stat, tar } = await engine.containers.readArchive(name!, pathOf(request));
-      return { kind: "bytes", status: 200, contentType: "application/x-tar", body: tar, headers: headersOf(stat) };
+      return tarReply(async (onChanged) => {
+        const { stat, tar } = await engine.containers.readArchive(name!, pathOf(request), onChanged);
+        return { body: tar, headers: headersOf(stat) };
+      });
     },
   ],
   ["PUT", "/containers/{id}/archive", putArchive],

@@ -11,6 +11,7 @@ import { logFrames } from "../log-frames.ts";
 import type { Context, Route } from "../router.ts";
 import { readHostCpu, type Sample, statsJson } from "../shape/stats.ts";
 import { messageOf } from "../status.ts";
+import { tarReply } from "./archive.ts";
 
 /** Over a WebSocket; without a word about streams all three are attached, as docker does it. */
 async function attachWebSocket(request: ApiRequest, { engine }: Context, name: string): Promise<ApiResponse> {
@@ -157,6 +158,6 @@ export const containerStreamRoutes: readonly Route[] = [
   [
     "GET",
     "/containers/{id}/export",
-    async (_request, { engine }, name) => ({ kind: "bytes", status: 200, contentType: "application/x-tar", body: await engine.containers.exportTree(name!) }),
+    async (_request, { engine }, name) => tarReply(async (onChanged) => ({ body: await engine.containers.exportTree(name!, onChanged) })),
   ],
 ];

@@ -10,6 +10,7 @@ import type { ApiRequest, ApiResponse } from "#api/types/transport.ts";
 import { emitted } from "../queue.ts";
 import type { Context, Route } from "../router.ts";
 import { volumeJson } from "../shape/resources.ts";
+import { tarReply } from "./archive.ts";
 
 /** Facts come from a file that `wherry system facts` wrote: enough is checked that another JSON is told apart. */
 function parseFacts(value: unknown): HostFacts | undefined {
@@ -110,8 +111,6 @@ function holdSession(request: ApiRequest, { engine }: Context): ApiResponse {
 }
 
 const volumeReply = (record: Parameters<typeof volumeJson>[0]): ApiResponse => ({ kind: "json", status: 201, value: volumeJson(record) });
-const tarReply = (body: AsyncIterable<Uint8Array>): ApiResponse => ({ kind: "bytes", status: 200, contentType: "application/x-tar", body });
-
 export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
@@ -142,7 +141,11 @@ export const wherryRoutes: readonly Route[] = [
   ],
   ["GET", "/wherry/dns", traceName],
   ["POST", "/wherry/volumes/{name}/clone", async ({ query }, { engine }, name) => volumeReply(await engine.volumes.clone(name!, required(query, "to")))],
-  ["GET", "/wherry/volumes/{name}/export", async (_r, { engine }, name) => tarReply(await engine.volumes.exportTar(name!))],
+  [
+    "GET",
+    "/wherry/volumes/{name}/export",
+    async (_r, { engine }, name) => tarReply(async (onChanged) => ({ body: await engine.volumes.exportTar(name!, onChanged) })),
+  ],
   ["POST", "/wherry/volumes/{name}/import", async (request, { engine }, name) => volumeReply(await engine.volumes.importTar(name!, request.body))],
   [
     "POST",

@@ -190,9 +190,9 @@ function containersIn(engine: Engine, own: Objects): Engine["containers"] {
     top: async (name, psArgs) => containers.top(id(name), psArgs),
     stats: async (name) => containers.stats(id(name)),
     changes: async (name) => containers.changes(id(name)),
-    exportTree: async (name) => containers.exportTree(id(name)),
+    exportTree: async (name, onChanged) => containers.exportTree(id(name), onChanged),
     statPath: async (name, path) => containers.statPath(id(name), path),
-    readArchive: async (name, path) => containers.readArchive(id(name), path),
+    readArchive: async (name, path, onChanged) => containers.readArchive(id(name), path, onChanged),
     writeArchive: async (name, path, tar, options) => containers.writeArchive(id(name), path, tar, options),
     size: async (name) => containers.size(id(name)),
     prune: (filters) => containers.prune(own.narrowed(filters)),
@@ -352,7 +352,7 @@ function volumesIn(engine: Engine, own: Objects): Engine["volumes"] {
       if (own.limited) throw closed("cloning a volume");
       return volumes.clone(name(volume), newName);
     },
-    exportTar: async (volume) => volumes.exportTar(name(volume)),
+    exportTar: async (volume, onChanged) => volumes.exportTar(name(volume), onChanged),
     importTar: async (volume, archive) => {
       if (own.limited) name(volume);
       return volumes.importTar(volume, archive);
