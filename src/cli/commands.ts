@@ -121,6 +121,7 @@ const image: Entry = {
     tree: { about: "Show which images share which layers", load: async () => (await import("./image-tree.ts")).imageTreeCommand },
     mount: { about: "Mount images read-only on the host", load: async () => (await import("./image-mount.ts")).imageMountCommand },
     unmount: { about: "Unmount images", load: async () => (await import("./image-mount.ts")).imageUnmountCommand },
+    "import-store": { about: "Take over the images of a docker's data root", load: async () => (await import("./import-store.ts")).importStoreCommand },
     bootstrap: { about: "Make a base image from Debian packages", load: async () => (await import("./bootstrap.ts")).bootstrapCommand },
     history,
     import: importEntry,

@@ -8,6 +8,7 @@ import { isRunning } from "#container/state.ts";
 import { bootstrapImage, branchOf, compareImages, type DeleteResult, type Image } from "#image/mod.ts";
 import type { EngineContext } from "./context.ts";
 import { copyImage } from "./copy-image.ts";
+import { importStore } from "./import-store.ts";
 import { hasLabel, parseUntil } from "./list-containers.ts";
 import type { Filters, Images } from "./mod.ts";
 import { pullImage } from "./pull-image.ts";
@@ -54,6 +55,7 @@ export function imagesOf(ctx: EngineContext): Images {
           (bytes) => ctx.budget.makeRoom(async () => bytes),
         ),
       ),
+    importStore: (directory, onEvent, signal) => changing(importStore(ctx, directory, onEvent, signal)),
     pull: (request, onEvent, signal) =>
       changing(
         pullImage(

@@ -25,6 +25,7 @@ import type { VolumeStore } from "#volume/mod.ts";
 import type { StoreProblem } from "./check-store.ts";
 import type { CompareOptions, DriverListing, StorageCosts } from "./compare-storage.ts";
 import type { ImageMount } from "./image-mounts.ts";
+import type { StoreEvent } from "./import-store.ts";
 
 /** Docker event; `timeNano` as bigint. */
 export interface EngineEvent {
@@ -220,6 +221,8 @@ export interface Images extends Pick<ImageStore, "get" | "find" | "list" | "save
   tag(nameOrId: string, reference: string): Promise<void>;
   load(archive: AsyncIterable<Uint8Array>, onEvent: (event: LoadEvent) => void, signal?: AbortSignal): Promise<void>;
   import: ImageStore["import"];
+  /** Takes over the images of a docker's data root (a directory of the host's). */
+  importStore(directory: string, onEvent: (event: StoreEvent) => void, signal: AbortSignal): Promise<void>;
   /** Fetches an image from its registry. Reports end when it is recorded. */
   pull(request: PullRequest, onEvent: (event: PullEvent) => void, signal?: AbortSignal): Promise<void>;
   /** Sends an image to the registry that its name says. */

@@ -124,6 +124,7 @@ export interface ImageStore {
 }
 
 export { branchOf, compareImages, type ImageBranch, type ImageComparison } from "./compare-images.ts";
+export { type DockerStore, dockerStores, type StoredImage } from "./docker-store/docker-store.ts";
 export { maxConfigBytes, type ParsedConfig, parseImageConfig } from "./image-config.ts";
 export { chooseManifest } from "./choose-manifest.ts";
 export { hostPlatform, parsePlatform, type PlatformLike, platformRank, printPlatform } from "./platform.ts";

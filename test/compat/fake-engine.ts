@@ -393,6 +393,7 @@ export function createFakeEngine(): FakeEngine {
       pull: unsupported("pull"),
       push: unsupported("push"),
       copy: unsupported("copy"),
+      importStore: unsupported("importStore"),
       remove: async (name) => [{ Untagged: `${name}:latest` }],
       prune: async () => ({ deleted: [], bytes: 0 }),
       users: (id: Digest) => [...records.values()].filter((r) => r.imageId === id).map((r) => r.id),

@@ -48,7 +48,7 @@ const commands = Object.entries(tree).flatMap(([name, entry]): [string, Entry][]
   entry.sub === undefined ? [[name, entry]] : Object.entries(entry.sub).map(([sub, e]): [string, Entry] => [`${name} ${sub}`, e]),
 );
 /** Commands of ours. */
-const own = ["image bootstrap", "system facts", "system dial-stdio", "storage ls", "storage compare", "dns trace", "cache serve"];
+const own = ["image bootstrap", "image import-store", "system facts", "system dial-stdio", "storage ls", "storage compare", "dns trace", "cache serve"];
 
 const docker = await dockerCli();
 

@@ -41,6 +41,27 @@ function bootstrap(request: ApiRequest, { engine }: Context): ApiResponse {
   return { kind: "lines", status: 200, lines, eager: false };
 }
 
+/** Progress lines, and at the end how many images were left out as `aux`. */
+function importStore(request: ApiRequest, { engine }: Context): ApiResponse {
+  const directory = required(request.query, "dir");
+  if (!directory.startsWith("/")) throw new EngineError("invalid", `the directory "${directory.slice(0, 100)}" is not absolute`);
+  const lines = emitted<ProgressLine>(async (emit) => {
+    let refused = 0;
+    const named = (id: string, tags: readonly string[]) => (tags.length === 0 ? id : `${tags.join(", ")} (${id.slice(7, 19)})`);
+    await engine.images.importStore(
+      directory,
+      (event) => {
+        if (event.kind === "layer") return emit({ id: event.id.slice(7, 19), status: "Reading layer", progressDetail: { current: event.current } });
+        if (event.kind === "refused") refused++;
+        emit({ status: event.kind === "image" ? `Taken over: ${named(event.id, event.tags)}` : `Refused: ${named(event.id, event.tags)}: ${event.why}` });
+      },
+      request.signal,
+    );
+    emit({ aux: { Refused: refused } });
+  });
+  return { kind: "lines", status: 200, lines, eager: false };
+}
+
 /** Progress lines, and at the end each problem as `aux`. */
 function check(request: ApiRequest, { engine }: Context): ApiResponse {
   const repair = request.query.flag("repair");
@@ -114,6 +135,7 @@ const volumeReply = (record: Parameters<typeof volumeJson>[0]): ApiResponse => (
 export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
+  ["POST", "/wherry/images/import-store", importStore],
   ["POST", "/wherry/system/check", check],
   ["GET", "/wherry/images/mounts", async (_request, { engine }) => ({ kind: "json", status: 200, value: engine.images.mounts() })],
   [

@@ -12,7 +12,7 @@ const host = (given: object) => hostConfig(given, "HostConfig");
 const ownersOnly = [
   /^(GET|POST|PUT|DELETE) \/(plugins|nodes|services|tasks|secrets|configs|swarm)/,
   /^POST \/(build\/prune|build\/cancel|session|grpc)$/,
-  /^\S+ \/wherry\/(explain|system\/check|images\/mounts|storage\/compare|dns|sessions|sockets|registr|images\/copy|manifest|catalog|tags)/,
+  /^\S+ \/wherry\/(explain|system\/check|images\/mounts|images\/import-store|storage\/compare|dns|sessions|sockets|registr|images\/copy|manifest|catalog|tags)/,
 ];
 
 describe("rights", () => {

@@ -272,6 +272,7 @@ function imagesIn(engine: Engine, own: Objects): Engine["images"] {
       return images.bootstrap(what, onProgress, signal);
     },
     copy: never("copying between registries"),
+    importStore: never("reading a docker's data root"),
     mount: never("mounting an image"),
     unmount: never("mounting an image"),
     mounts: never("mounting an image"),
