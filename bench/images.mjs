@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { busyCpuMs, median } from "./measure.mjs";
+import { busyCpuMs, median, settle } from "./measure.mjs";
 
 export const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 
@@ -95,6 +95,7 @@ export async function rounds(engines, runs, cases, { warm = true, until = Number
     done = round;
     for (const engine of engines) {
       for (const [title, work] of Object.entries(cases)) {
+        await settle();
         const cpu = busyCpuMs();
         const from = performance.now();
         await work(engine);

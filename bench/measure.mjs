@@ -1,4 +1,5 @@
 // Measuring: alternating runs, medians, ratios, CPU time of everything that ran.
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 
 /** Busy CPU time of the whole machine so far, in ms (all processes of all engines count; run on a quiet machine). */
@@ -18,6 +19,16 @@ export function processCpuMs(pid) {
 /** Proportional set size in KiB. */
 export function pssKiB(pid) {
   return Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0);
+}
+
+/** Waits until what the last contender has left to do (files to write, or to delete) is done, five seconds at most: the next one does not pay for it. */
+export async function settle() {
+  spawnSync("sync");
+  for (let tries = 0; tries < 25; tries++) {
+    const before = busyCpuMs();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    if (busyCpuMs() - before <= 20) return;
+  }
 }
 
 export const median = (values) => {

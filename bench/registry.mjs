@@ -86,7 +86,7 @@ async function peakOf(engine, work) {
 }
 
 /** What pulls, and what pushes may take; a round that has begun is finished. */
-const budgetMs = { pull: 60_000, push: 50_000 };
+const budgetMs = { pull: 90_000, push: 60_000 };
 
 /** [{title, rows}] and memory; undefined where there is no docker-registry. `engines`: ours first. Some three minutes at most on a quiet machine; fewer rounds on a slow one. */
 export async function measureRegistry(engines, base, runs) {

@@ -153,7 +153,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const { cache, maxDownloads } = registries.config;
   const kept = cache === undefined ? undefined : await CacheStore.open(cache);
   const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), maxDownloads, kept);
-  const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.js"), availableParallelism() + 1);
+  const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.js"), availableParallelism());
   opened.push(() => layerThreads.close());
   const imageIndex = new ImageIndex(images);
   const registry = new ContainerRegistry();

@@ -39,8 +39,8 @@ export interface LayerTurn extends Disposable {
   compress(source: LayerSource, options: JobOptions): AsyncGenerator<Uint8Array, void>;
 }
 
-/** A thread holds some 10 MiB. */
-const idleMs = 3_000;
+/** A thread holds some 10 MiB, and takes 0.1 s of CPU time to start and to load its code. */
+const idleMs = 30_000;
 
 export class LayerThreads {
   readonly #program: string;
