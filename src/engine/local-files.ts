@@ -1,20 +1,26 @@
 /** A directory of this host as a build's context: walked by each build, read only where a file is new or has changed. @module */
 import { randomUUID } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, lstatSync } from "node:fs";
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import { IgnoreRules } from "#build/frontend/ignore-file.ts";
 import type { FileSender, SentEntry } from "#build/solver/synced-tree.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { deviceNumbers, fileType } from "#core/file-stat.ts";
+import { backingFilesystem } from "#unionfs/backing-filesystem.ts";
 
 /** So many files are looked at, and read, at once. */
 const atOnce = 32;
+/** Filesystems of a disk of this host, or of its memory: to look at a file there takes microseconds, to have a thread do it takes the daemon's thread several times as long. */
+const quickFilesystems: ReadonlySet<string> = new Set(["extfs", "xfs", "btrfs", "tmpfs", "overlayfs", "f2fs", "zfs"]);
+/** So long the daemon looks at files before others have their turn. */
+const sliceMs = 3;
 /** Files are read in pieces of so many bytes. */
 const pieceBytes = 1024 * 1024;
 
 type BigStats = Awaited<ReturnType<typeof statOf>>;
 
 const statOf = (path: Buffer) => lstat(path, { bigint: true });
+const statNow = (path: Buffer) => lstatSync(path, { bigint: true });
 
 /** Sends what lies below `root`, an absolute path, without what the rules leave out. Links are sent as links. */
 export class LocalFiles implements FileSender {
@@ -23,6 +29,9 @@ export class LocalFiles implements FileSender {
   readonly #signal: AbortSignal;
   readonly #paths: (Buffer | undefined)[] = [];
   readonly #links = new Map<string, string>();
+  /** Devices whose files are looked at at once; others (network filesystems) may keep one waiting. */
+  readonly #quick = new Map<bigint, boolean>();
+  #sliceEnd = 0;
 
   constructor(root: string, ignore: readonly string[], signal: AbortSignal) {
     this.#root = Buffer.from(root);
@@ -31,7 +40,7 @@ export class LocalFiles implements FileSender {
   }
 
   async *entries(): AsyncIterable<SentEntry> {
-    yield* this.#below(this.#root, "");
+    yield* this.#below(this.#root, "", await statOf(this.#root).catch(failed("lstat", this.#root)));
   }
 
   async contents(numbers: readonly number[], take: Parameters<FileSender["contents"]>[1]): Promise<void> {
@@ -44,12 +53,12 @@ export class LocalFiles implements FileSender {
 
   async [Symbol.asyncDispose](): Promise<void> {}
 
-  async *#below(directory: Buffer, name: string): AsyncIterable<SentEntry> {
+  async *#below(directory: Buffer, name: string, { dev }: BigStats): AsyncIterable<SentEntry> {
     if (this.#signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: this.#signal.reason });
     const names = (await readdir(directory, { encoding: "buffer" }).catch(failed("open", directory))).sort(Buffer.compare);
     for (let at = 0; at < names.length; at += atOnce) {
       const paths = names.slice(at, at + atOnce).map((child) => Buffer.concat([directory, Buffer.from("/"), child]));
-      const stats = await Promise.all(paths.map((path) => statOf(path).catch(failed("lstat", path))));
+      const stats = await this.#stats(paths, directory, dev);
       for (const [i, stat] of stats.entries()) {
         const [path, child] = [paths[i]!, names[at + i]!.toString("latin1")]; // as long as the list of stats
         const type = fileType(stat);
@@ -59,9 +68,29 @@ export class LocalFiles implements FileSender {
         if (ignored && !(type === "dir" && this.#rules.hasExceptions)) continue;
         // A directory that is ignored is only there for what is in it and is not: then it is made.
         if (!ignored) yield await this.#entry(path, below, type, stat);
-        if (type === "dir") yield* this.#below(path, below);
+        if (type === "dir") yield* this.#below(path, below, stat);
       }
     }
+  }
+
+  async #stats(paths: readonly Buffer[], directory: Buffer, dev: bigint): Promise<BigStats[]> {
+    let quick = this.#quick.get(dev);
+    if (quick === undefined) {
+      quick = quickFilesystems.has(await backingFilesystem(directory).catch(failed("statfs", directory)));
+      this.#quick.set(dev, quick);
+    }
+    if (!quick) return Promise.all(paths.map((path) => statOf(path).catch(failed("lstat", path))));
+    if (performance.now() > this.#sliceEnd) {
+      await new Promise(setImmediate);
+      this.#sliceEnd = performance.now() + sliceMs;
+    }
+    return paths.map((path) => {
+      try {
+        return statNow(path);
+      } catch (error) {
+        return failed("lstat", path)(error);
+      }
+    });
   }
 
   async #entry(path: Buffer, name: string, type: SentEntry["type"], stat: BigStats): Promise<SentEntry> {

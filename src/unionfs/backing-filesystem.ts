@@ -22,7 +22,7 @@ const names: Readonly<Record<string, string>> = {
 };
 
 /** The filesystem below a directory, by Docker's name for it; "<unknown>" where Docker says so too. */
-export async function backingFilesystem(path: string): Promise<string> {
+export async function backingFilesystem(path: string | Buffer): Promise<string> {
   const { type } = await statfs(path);
   // f_type is a signed long on some kernels' ABIs; the magic is its low 32 bits.
   return names[(type >>> 0).toString(16)] ?? "<unknown>";
