@@ -31,6 +31,7 @@ export function plainView(io: CliIo, explain: boolean): BuildView {
   return {
     async event(event) {
       if (event.kind === "warning" && event.step === undefined) return say(`WARNING: ${event.text}`);
+      if (event.kind === "lint") return say(lintLine(event));
       if (event.kind === "task") return say(taskLine(event));
       const { step } = event;
       if (step === undefined) return;
@@ -61,6 +62,7 @@ export function plainView(io: CliIo, explain: boolean): BuildView {
           for (const line of known === undefined ? [] : restOf(known)) await say(`#${step.number} ${line}`);
           return say(`#${step.number} ERROR: ${event.message}`);
         case "container":
+        case "left":
           return;
       }
     },
@@ -86,6 +88,7 @@ export function terminalView(io: CliIo, explain: boolean): BuildView {
   return {
     async event(event) {
       if (event.kind === "warning") return redraw([` WARNING: ${event.text}`]);
+      if (event.kind === "lint") return redraw([` ${lintLine(event)}`]);
       if (event.kind === "task") return redraw([` ${taskLine(event)}`]);
       const { step } = event;
       const known = running.get(step.number);
@@ -115,6 +118,7 @@ export function terminalView(io: CliIo, explain: boolean): BuildView {
           running.delete(step.number);
           return redraw([` => ERROR ${titleOf(step)}`, ...(known.lines.length === 0 ? [] : ["------", ...known.lines, "------"])]);
         case "container":
+        case "left":
           return;
       }
     },
@@ -134,6 +138,10 @@ function whence({ from }: Extract<BuildEventJson, { kind: "cached" }>): string {
 function taskLine({ name, state, message }: Extract<BuildEventJson, { kind: "task" }>): string {
   if (state === "failed") return `WARNING: ${printable(name)}: ${printable(message)}`;
   return `${printable(name)}${state === "done" ? " DONE" : ""}`;
+}
+
+function lintLine({ rule, detail, line }: Extract<BuildEventJson, { kind: "lint" }>): string {
+  return `WARNING: ${rule}: ${printable(detail)} (line ${line})`;
 }
 
 function begun(step: StepJson, since: number): Running {

@@ -10,12 +10,14 @@ import { type CacheEntry, cacheFrom, cachesTo } from "#api/types/build-cache.ts"
 import { EngineError } from "#core/errors.ts";
 import { openContext } from "./build-context.ts";
 import { checkDockerfile } from "./build-check.ts";
+import { type Left, offerShell } from "./build-shell.ts";
 import { type BuildView, plainView, terminalView } from "./build-progress.ts";
 import { type Call, type Command, command } from "./command.ts";
 import { writeTree } from "./cp-write.ts";
 import { ExitError } from "./errors.ts";
 import { archiveOut, writeOutput } from "./files.ts";
 import { many, one, onOff } from "./flags.ts";
+import { checkArg } from "#build/frontend/lint.ts";
 import { csvFields } from "#build/frontend/parse-mount.ts";
 import { explainFileError } from "./options/file-error.ts";
 import { parseBytes, parseSwapBytes } from "./options/bytes.ts";
@@ -67,6 +69,8 @@ export const buildCommand: Command = command({
     one("shm-size", "Size of RUN's /dev/shm", { metavar: "bytes" }),
     one("cpuset-cpus", "CPUs that RUN may use (0-3, 0,1)"),
     one("cgroup-parent", "Parent cgroup of RUN's containers"),
+    onOff("squash", "Make all layers of the last stage one"),
+    onOff("debug-shell", "When a RUN fails: a shell in the file system that it has left, or, without a terminal, how to get one"),
     onOff("rm", "Remove the containers of steps that succeeded", true),
     onOff("force-rm", "Remove those of steps that failed too", true),
   ],
@@ -77,7 +81,7 @@ export const buildCommand: Command = command({
 async function build(call: Call): Promise<number> {
   const { args, client, flags, io } = call;
   const output = parseOutput(flags.text("output"));
-  if (flags.on("check")) return checkDockerfile(io, args[0]!, flags.text("file"));
+  if (flags.on("check")) return checkDockerfile(io, args[0]!, flags.text("file"), buildArgsOf(call)[checkArg] ?? undefined);
   const contexts = namedContexts(call);
   const context = await openContext(io, {
     path: args[0]!,
@@ -178,13 +182,18 @@ function cacheEntry(given: string): CacheEntry[] {
   return [{ Type: type, Attrs }];
 }
 
-function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote: string | undefined; readonly dockerfile: string }) {
-  const buildArgs = Object.fromEntries(
+/** null: named without a value. */
+function buildArgsOf({ flags, io }: Call): Record<string, string | null> {
+  return Object.fromEntries(
     [...sourceDate(io.env["SOURCE_DATE_EPOCH"]), ...flags.list("build-arg")].map((text) => {
       const at = text.indexOf("=");
       return at < 0 ? [text, io.env[text] ?? null] : [text.slice(0, at), text.slice(at + 1)];
     }),
   );
+}
+
+function queryOf(call: Call, { remote, dockerfile }: { readonly remote: string | undefined; readonly dockerfile: string }) {
+  const { flags } = call;
   const labels = Object.fromEntries(
     flags.list("label").map((text) => {
       const at = text.indexOf("=");
@@ -203,7 +212,7 @@ function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote:
     pull: flags.on("pull") ? 1 : undefined,
     platform: flags.text("platform") || undefined,
     networkmode: flags.text("network"),
-    buildargs: JSON.stringify(buildArgs),
+    buildargs: JSON.stringify(buildArgsOf(call)),
     labels: JSON.stringify(labels),
     extrahosts: flags.list("add-host"),
     memory: bytes("memory"),
@@ -216,6 +225,8 @@ function queryOf({ flags, io }: Call, { remote, dockerfile }: { readonly remote:
     shmsize: bytes("shm-size"),
     cpusetcpus: flags.text("cpuset-cpus") || undefined,
     cgroupparent: flags.text("cgroup-parent") || undefined,
+    squash: flags.on("squash") ? 1 : undefined,
+    leavefailed: flags.on("debug-shell") ? 1 : undefined,
     rm: flags.on("rm") ? 1 : 0,
     forcerm: flags.on("force-rm") ? 1 : 0,
   };
@@ -227,16 +238,21 @@ function sourceDate(value: string | undefined): string[] {
 }
 
 /** Shows the build; the image's id. Throws what it ended with. */
-async function follow(body: AsyncIterable<Uint8Array>, { flags, io }: Call): Promise<string> {
+async function follow(body: AsyncIterable<Uint8Array>, call: Call): Promise<string> {
+  const { flags, io } = call;
+  const left: Left[] = [];
   const view = viewOf(flags.on("quiet") ? "quiet" : flags.text("progress"), io.isTty.stderr, flags.on("explain-cache"), io);
   let id = "";
   for await (const value of decodeLines(body)) {
     const line = value as ProgressLine; // the shape of every progress stream
     if (line.error !== undefined || line.errorDetail !== undefined) {
       await view.end(true);
-      throw new ExitError(line.errorDetail?.code ?? 1, `ERROR: ${line.errorDetail?.message ?? line.error}`);
+      const message = `ERROR: ${line.errorDetail?.message ?? line.error}`;
+      await offerShell(call, left, message);
+      throw new ExitError(line.errorDetail?.code ?? 1, message);
     }
     const aux = line.aux as ({ readonly ID?: string } & Partial<BuildEventJson>) | undefined; // an event of ours, or the id
+    if (aux?.kind === "left") left.push(aux as Left);
     if (aux?.kind !== undefined) await view.event(aux as BuildEventJson);
     else if (aux?.ID !== undefined) id = aux.ID;
     else if (line.stream?.startsWith("[Warning]") === true) await write(io.stderr, line.stream);

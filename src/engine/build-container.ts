@@ -30,7 +30,7 @@ export async function runBuildStep(ctx: EngineContext, request: RunRequest): Pro
     const { exitCode, reason } = await runToEnd(ctx, id, request);
     if (signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: signal.reason });
     keep = exitCode === 0 ? request.keep : request.keepFailed;
-    if (exitCode !== 0) return { exitCode, reason };
+    if (exitCode !== 0 && !request.commitFailed) return { exitCode, reason };
     return { exitCode, reason, layer: await layerOf(ctx, ctx.registry.get(id), { parent, missing, clampNs: request.clampNs, keep }) };
   } finally {
     try {

@@ -17,6 +17,8 @@ import type { BuildOptions, NamedContextSource, SentContext } from "./mod.ts";
 
 export interface MainContext {
   readonly dockerfile: Dockerfile;
+  /** What is left out of the context. */
+  readonly ignore: IgnoreRules;
   readonly context: (() => Promise<SourceTree>) | undefined;
 }
 
@@ -39,16 +41,15 @@ export class BuildContexts implements AsyncDisposable {
   async main({ context: given, dockerfile: name }: Pick<BuildOptions, "context" | "dockerfile">): Promise<MainContext> {
     switch (given.kind) {
       case "dockerfile":
-        return { dockerfile: parseDockerfile(given.text, name), context: undefined };
-      case "sent":
-        return {
-          dockerfile: parseDockerfile(given.dockerfile, name),
-          context: this.#lazily(() => this.#sent(given.files, IgnoreRules.parse(given.ignore).patterns)),
-        };
+        return { dockerfile: parseDockerfile(given.text, name), ignore: IgnoreRules.parse(""), context: undefined };
+      case "sent": {
+        const ignore = IgnoreRules.parse(given.ignore);
+        return { dockerfile: parseDockerfile(given.dockerfile, name), ignore, context: this.#lazily(() => this.#sent(given.files, ignore.patterns)) };
+      }
       case "directory": {
-        const { path, dockerfile, ignore } = given.directory;
-        const exclude = IgnoreRules.parse(ignore).patterns;
-        return { dockerfile: parseDockerfile(dockerfile, name), context: this.#lazily(() => this.#sent(localFiles(path), exclude)) };
+        const { path, dockerfile } = given.directory;
+        const ignore = IgnoreRules.parse(given.directory.ignore);
+        return { dockerfile: parseDockerfile(dockerfile, name), ignore, context: this.#lazily(() => this.#sent(localFiles(path), ignore.patterns)) };
       }
       case "tar":
         return this.#ofTree(await this.#archive(given.stream), given.dockerfile, name);
@@ -56,7 +57,7 @@ export class BuildContexts implements AsyncDisposable {
         if (isRepository(given.url)) return this.#ofTree(await this.#checkout(given.url), given.dockerfile, name);
         const fetched = await this.#fetched(given.url);
         if (fetched.kind === "archive") return this.#ofTree(await this.#archive(fetched.stream), given.dockerfile, name);
-        return { dockerfile: parseDockerfile(given.dockerfile ?? fetched.text, name), context: undefined };
+        return { dockerfile: parseDockerfile(given.dockerfile ?? fetched.text, name), ignore: IgnoreRules.parse(""), context: undefined };
       }
     }
   }
@@ -81,7 +82,7 @@ export class BuildContexts implements AsyncDisposable {
     const ignore = (await textAt(all, `${name}.dockerignore`)) ?? (await textAt(all, ".dockerignore"));
     const rules = IgnoreRules.parse(ignore ?? "");
     const context = rules.empty ? all : all.filtered((path) => rules.ignores(textOf(path)));
-    return { dockerfile: parseDockerfile(text, name), context: async () => context };
+    return { dockerfile: parseDockerfile(text, name), ignore: rules, context: async () => context };
   }
 
   /** Opened once, when somebody asks first. */

@@ -2,6 +2,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { sizeOf } from "#build/cache/build-cache.ts";
+import { checkArg, lint, ruleUrl } from "#build/frontend/lint.ts";
+import { platformArgs } from "#build/graph/mod.ts";
 import type { BaseImage, BuildHost } from "#build/solver/host.ts";
 import { solve } from "#build/solver/solve.ts";
 import { parseSourceDate } from "#build/solver/source-date.ts";
@@ -13,6 +15,8 @@ import { parseReference } from "#core/reference.ts";
 import { imagesOf } from "./images.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import { toByteString } from "#unionfs/bytes.ts";
+import { squashedTar } from "#unionfs/squash.ts";
+import { clampTimes } from "#unionfs/tar/clamp-times.ts";
 import { type TarSource, writeTar } from "#unionfs/write-tree.ts";
 import { AgentSockets } from "./agent-sockets.ts";
 import { runBuildStep } from "./build-container.ts";
@@ -110,7 +114,11 @@ async function solveIn(
   await using contexts = new BuildContexts(ctx.builds, folder, signal);
   await using imports = new ImportedCaches(options.cacheFrom, { ctx, options, report, signal });
   await using agents = new AgentSockets(ctx.builds.runtimeDir, options.sshAgent);
-  const { dockerfile, context } = await contexts.main(options);
+  const { dockerfile, ignore, context } = await contexts.main(options);
+  const [platform, ownPlatform] = [parsePlatform(options.platform), { os: hostPlatform.os, architecture: hostPlatform.architecture }];
+  const { warnings, error } = lint(dockerfile, { ignore, predefined: platformArgs(platform, ownPlatform, ""), check: options.buildArgs[checkArg] });
+  for (const warning of warnings) report({ kind: "lint", step: undefined, url: ruleUrl(warning.rule), ...warning });
+  if (error !== undefined) throw new EngineError("invalid", error, { hint: warnings.map(({ detail, line }) => `line ${line}: ${detail}`).join("; ") });
   return await solve(
     { host: hostOf(ctx, folder, options.credentials, contexts), cache: ctx.builds.cache, caches: ctx.builds.mounts },
     {
@@ -120,8 +128,8 @@ async function solveIn(
       target: options.target,
       buildArgs: options.buildArgs,
       labels: options.labels,
-      platform: parsePlatform(options.platform),
-      hostPlatform: { os: hostPlatform.os, architecture: hostPlatform.architecture },
+      platform,
+      hostPlatform: ownPlatform,
       noCache: options.noCache,
       noCacheStages: options.noCacheStages,
       pull: options.pull,
@@ -129,9 +137,11 @@ async function solveIn(
       secret: options.secret,
       sshAgent: (id) => agents.socketOf(id),
       sourceDateEpoch: parseSourceDate(options.buildArgs["SOURCE_DATE_EPOCH"]),
+      squash: options.squash,
       imports: imports.all,
       keep,
       keepContainers: options.keepContainers,
+      leaveFailed: options.leaveFailed,
       signal,
       report,
     },
@@ -194,14 +204,21 @@ async function imageFor(ctx: EngineContext, reference: string, { platform, pull,
 function hostOf(ctx: EngineContext, workDir: string, credentials: BuildOptions["credentials"], contexts: BuildContexts): BuildHost {
   return {
     layers: ctx.layers,
-    images: ctx.images,
     workDir,
     runtimeDir: ctx.builds.runtimeDir,
     image: (reference, how) => imageFor(ctx, reference, { ...how, credentials }),
     run: (request) => runBuildStep(ctx, request),
     openRoot: (chain) => openChain(ctx, chain),
+    squash: (chain, parent, clampNs) => {
+      const tar = squashedTar(ctx.layers.driver, ctx.helper, chain, parent);
+      return ctx.layers.apply(parent, clampNs === undefined ? tar : clampTimes(tar, clampNs));
+    },
     owner: (chain, text) => ownerOf(ctx, chain, text),
     git: (url, { keepGitDir }) => contexts.git(url, keepGitDir),
+    record: async (config) => {
+      await recordImage(ctx, digestOf(config), config, []);
+      return digestOf(config);
+    },
     makeRoom: (bytes) => ctx.budget.makeRoom(async () => bytes),
   };
 }

@@ -326,6 +326,10 @@ export interface BuildOptions {
   /** Who the client is at a registry (`docker.io`, `localhost:5000`). */
   readonly credentials: (domain: string) => Credentials | undefined | Promise<Credentials | undefined>;
   readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
+  /** An image is made of what a RUN that fails has left, and told in an event. */
+  readonly leaveFailed: boolean;
+  /** All layers of the last stage become one. */
+  readonly squash: boolean;
   /** Caches that are asked, in this order, for what the one here does not know. */
   readonly cacheFrom: readonly CacheFrom[];
   /** The image's config gets the cache of its own steps. */

@@ -8,8 +8,8 @@ import type { TarSource } from "./write-tree.ts";
 
 /** A difference between a snapshot and what it lies on, in walk order. */
 export type TreeChange =
-  /** `same`: no change, but maybe a directory that something below has changed in. */
-  | { readonly kind: "add" | "modify" | "same"; readonly path: ByteString; readonly stat: TreeStat }
+  /** `same`: no change, but maybe a directory that something below has changed in. `tree`: where its content is, when it is not the snapshot's. */
+  | { readonly kind: "add" | "modify" | "same"; readonly path: ByteString; readonly stat: TreeStat; readonly tree?: Pick<FileTree, "readFile"> }
   /** `implied`: an opaque directory says so already. */
   | { readonly kind: "delete"; readonly path: ByteString; readonly mtimeNs: bigint; readonly implied?: boolean }
   /** The directory just named does not continue the one below. */
@@ -52,14 +52,15 @@ export async function* upperChanges(walker: FileTree, lower: UnionView | undefin
   yield* leave("");
 }
 
-/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does. Either is in walk order; `old` undefined = an empty one; `mountPoints` were made for the container and are no change of its while they are as they were made. */
-export async function* comparedChanges(
-  current: AsyncIterable<TreeEntry>,
-  old: AsyncIterable<TreeEntry> | undefined,
+/** Compares two trees (a full copy, and what it was copied from), as Docker's naive diff does. Either is in walk order; `old` undefined = an empty one; `mountPoints` were made for the container and are no change of its while they are as they were made. `isSame` is asked of what is no directory. */
+export async function* comparedChanges<E extends TreeEntry>(
+  current: AsyncIterable<E>,
+  old: AsyncIterable<E> | undefined,
   mountPoints: ReadonlySet<ByteString> = new Set(),
+  isSame: (now: E, before: E) => boolean | Promise<boolean> = (now, before) => isSameFile(now.stat, before.stat),
 ): AsyncIterable<TreeChange> {
   const after = current[Symbol.asyncIterator]();
-  const before = (old ?? nothing())[Symbol.asyncIterator]();
+  const before = (old ?? nothing<E>())[Symbol.asyncIterator]();
   const ours = (entry: TreeEntry) => mountPoints.has(entry.path) && isUnusedMountPoint(entry.stat);
   try {
     let [next, past] = [await after.next(), await before.next()];
@@ -75,9 +76,9 @@ export async function* comparedChanges(
       } else if (next.done !== true && past.done !== true) {
         const { path, stat } = next.value;
         const replaced = past.value.stat.type === "dir" && stat.type !== "dir";
-        if (ours(next.value)) yield { kind: "same", path, stat };
-        else if (stat.type === "dir" && isSameDirectory(stat, past.value.stat)) yield { kind: "same", path, stat };
-        else if (stat.type === "dir" || !isSameFile(stat, past.value.stat)) yield { kind: "modify", path, stat };
+        if (ours(next.value)) yield { kind: "same", ...next.value };
+        else if (stat.type === "dir" && isSameDirectory(stat, past.value.stat)) yield { kind: "same", ...next.value };
+        else if (stat.type === "dir" || !(await isSame(next.value, past.value))) yield { kind: "modify", ...next.value };
         next = await after.next();
         past = replaced ? await skipBelow(before, path) : await before.next();
       }
@@ -90,9 +91,10 @@ export async function* comparedChanges(
 export interface TreeEntry {
   readonly path: ByteString;
   readonly stat: TreeStat;
+  readonly tree?: Pick<FileTree, "readFile">;
 }
 
-async function* nothing(): AsyncGenerator<TreeEntry> {}
+async function* nothing<E>(): AsyncGenerator<E> {}
 
 /** All that is in a tree. */
 export async function* treeEntries(tree: Pick<FileTree, "walk">): AsyncGenerator<TreeEntry, void> {
@@ -103,7 +105,7 @@ export async function* treeEntries(tree: Pick<FileTree, "walk">): AsyncGenerator
 }
 
 /** The next entry that is not below `path`. */
-async function skipBelow(walk: AsyncIterator<TreeEntry>, path: ByteString): Promise<IteratorResult<TreeEntry, unknown>> {
+async function skipBelow<E extends TreeEntry>(walk: AsyncIterator<E>, path: ByteString): Promise<IteratorResult<E, unknown>> {
   let next = await walk.next();
   while (next.done !== true && next.value.path.startsWith(`${path}/`)) next = await walk.next();
   return next;
@@ -123,7 +125,7 @@ export async function listChanges(changes: AsyncIterable<TreeChange>): Promise<C
 }
 
 /**
- * The changes as a layer's entries. Directories come before what has changed in them, with their owner and mode. `tree` is the snapshot's.
+ * The changes as a layer's entries. Directories come before what has changed in them, with their owner and mode. `tree` is the snapshot's, for what has no tree of its own.
  */
 export async function* layerEntries(changes: AsyncIterable<TreeChange>, tree: Pick<FileTree, "readFile">): AsyncIterable<TarSource> {
   const open: (TarSource & { kind: "entry" })[] = [];
@@ -136,12 +138,14 @@ export async function* layerEntries(changes: AsyncIterable<TreeChange>, tree: Pi
     while (open.length > 0 && !path.startsWith(`${open.at(-1)!.path}/`)) open.pop();
     if (change.kind === "same") {
       if (change.stat.type !== "dir") continue;
-      open.push({ kind: "entry", path, stat: change.stat, tree });
+      open.push({ kind: "entry", path, stat: change.stat, tree: change.tree ?? tree });
       continue;
     }
     yield* open.splice(0);
     if (change.kind === "delete" && change.implied === true) continue;
-    yield change.kind === "delete" ? { kind: "whiteout", path, mtimeNs: change.mtimeNs } : { kind: "entry", path, stat: change.stat, tree };
+    yield change.kind === "delete"
+      ? { kind: "whiteout", path, mtimeNs: change.mtimeNs }
+      : { kind: "entry", path, stat: change.stat, tree: change.tree ?? tree };
   }
 }
 
@@ -149,7 +153,8 @@ function isSameDirectory(a: TreeStat, b: TreeStat): boolean {
   return a.type === "dir" && b.type === "dir" && sameMeta(a, b) && a.mtimeNs === b.mtimeNs;
 }
 
-function isSameFile(a: TreeStat, b: TreeStat): boolean {
+/** By what a directory says of it, as docker's naive diff compares. */
+export function isSameFile(a: TreeStat, b: TreeStat): boolean {
   return (
     a.type === b.type &&
     sameMeta(a, b) &&

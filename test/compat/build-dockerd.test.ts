@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { TestDaemon, whyNot } from "./daemon.ts";
+import { TestDaemon, wherryPath, whyNot } from "./daemon.ts";
 import { Dockerd } from "./dockerd.ts";
 import { busyboxArchive } from "./images.ts";
 import { ok, run } from "./run.ts";
@@ -90,7 +90,7 @@ CMD ["x"]`,
 describe.skipIf(reason !== undefined)(`what dockerd builds and what wherry builds${reason ? ` (skipped: ${reason})` : ""}`, () => {
   const work = mkdtempSync(join(tmpdir(), "wt-bpeer-"));
   const daemon = new TestDaemon();
-  const dockerd = new Dockerd(work);
+  const dockerd = new Dockerd(work, ["--bridge", "none", "--iptables=false", "--experimental"]);
   const client = (host: string) => ({ DOCKER_HOST: host, DOCKER_CONFIG: join(work, "docker-config"), DOCKER_BUILDKIT: "0" });
 
   beforeAll(async () => {
@@ -106,6 +106,20 @@ describe.skipIf(reason !== undefined)(`what dockerd builds and what wherry build
     expect(left).toEqual([]);
   }, 60_000);
 
+  /** Builds, and says what came of it. */
+  const builtOf = async (host: string, command: readonly string[], tag: string, folder: string) => {
+    const env = { ...client(host), WHERRY_HOST: host };
+    const built = await run([...command, "-t", tag, folder], { env });
+    if (built.code !== 0) throw new Error(built.stdout + built.stderr);
+    const [image] = JSON.parse(await ok(["docker", "inspect", tag], { env })) as [Inspected];
+    const history = await ok(["docker", "history", "--no-trunc", "--format", "{{.CreatedBy}}", tag], { env });
+    const root = join(work, `${tag}-${host === daemon.host ? "wherry" : "dockerd"}`);
+    const id = (await ok(["docker", "create", tag, "x"], { env })).trim();
+    mkdirSync(root);
+    await ok(["sh", "-c", `docker export ${id} | tar -C ${root} --xattrs --same-owner -xf -`], { env });
+    return { settings: settingsOf(image.Config), author: image.Author, layers: image.RootFS.Layers, steps: history.split("\n").length, tree: treeOf(root) };
+  };
+
   test.each(Object.entries(dockerfiles))("%s", async (name, dockerfile) => {
     const tag = `case-${Object.keys(dockerfiles).indexOf(name)}`;
     const folder = join(work, tag);
@@ -114,17 +128,8 @@ describe.skipIf(reason !== undefined)(`what dockerd builds and what wherry build
     writeFileSync(join(folder, "Dockerfile"), dockerfile);
     const both = await Promise.all(
       [daemon, dockerd].map(async ({ host }) => {
-        const env = client(host);
         // Without a network of its own: the peer has no bridge.
-        const built = await run(["docker", "build", "--network", "none", "-t", tag, folder], { env });
-        if (built.code !== 0) throw new Error(built.stdout + built.stderr);
-        const [image] = JSON.parse(await ok(["docker", "inspect", tag], { env })) as [{ Config: Record<string, unknown>; Author: string }];
-        const history = await ok(["docker", "history", "--format", "{{.CreatedBy}}", tag], { env });
-        const root = join(work, `${tag}-${host === daemon.host ? "wherry" : "dockerd"}`);
-        const id = (await ok(["docker", "create", tag, "x"], { env })).trim();
-        mkdirSync(root);
-        await ok(["sh", "-c", `docker export ${id} | tar -C ${root} --xattrs --same-owner -xf -`], { env });
-        return { settings: settingsOf(image.Config), author: image.Author, steps: history.split("\n").length, tree: treeOf(root) };
+        return builtOf(host, ["docker", "build", "--network", "none"], tag, folder);
       }),
     );
     const [wherry, docker] = both as [(typeof both)[0], (typeof both)[0]];
@@ -134,7 +139,45 @@ describe.skipIf(reason !== undefined)(`what dockerd builds and what wherry build
     expect(wherry.tree).toBe(docker.tree);
     expect(wherry.steps).toBe(docker.steps);
   });
+
+  test.each(
+    Object.entries({
+      "files that change, go, and come again":
+        "FROM busybox\nRUN echo 1 >/a; echo 2 >/b; mkdir /d; touch /d/x\nRUN echo 3 >/a; rm /b; rm -r /d\nRUN mkdir /d; ln /a /d/a; rm /bin/ls\nENV A=b\nCMD true",
+      "on nothing": 'FROM scratch\nCOPY a.txt /a\nCOPY dir /dir\nCMD ["x"]',
+      "a stage on a stage": "FROM busybox AS one\nRUN echo 1 >/1\nFROM one\nRUN echo 2 >/2; rm /1\nRUN echo 3 >/2",
+    }).map(([name, dockerfile], i) => [name, dockerfile, `squashed-${i}`]),
+  )("--squash: %s", async (_name, dockerfile, tag) => {
+    const folder = join(work, tag);
+    mkdirSync(folder);
+    files(folder);
+    writeFileSync(join(folder, "Dockerfile"), dockerfile);
+    const wherry = await builtOf(daemon.host, [wherryPath, "build", "--squash", "--network", "none"], tag, folder);
+    const docker = await builtOf(dockerd.host, ["docker", "build", "--squash", "--network", "none"], tag, folder);
+    expect(wherry.settings).toEqual(docker.settings);
+    expect(wherry.tree).toBe(docker.tree);
+    expect(wherry.steps).toBe(docker.steps);
+    expect(wherry.layers).toHaveLength(docker.layers.length);
+    const configs = await Promise.all([daemon.host, dockerd.host].map((host) => historyOf(host, tag)));
+    expect(configs[0]).toEqual(configs[1]);
+  });
+
+  /** Which entries have a layer, and the comments, ids left out. */
+  const historyOf = async (host: string, tag: string) => {
+    const archive = join(work, "saved.tar");
+    await ok(["docker", "save", "-o", archive, tag], { env: client(host) });
+    const read = async <T>(name: string) => JSON.parse(await ok(["tar", "xOf", archive, name])) as T;
+    const [{ Config }] = await read<[{ Config: string }]>("manifest.json");
+    const { history } = await read<{ history: { empty_layer?: boolean; comment?: string }[] }>(Config);
+    return history.map(({ empty_layer = false, comment = "" }) => ({ empty_layer, comment: comment.replace(/sha256:[0-9a-f]{64}/g, "ID") }));
+  };
 });
+
+interface Inspected {
+  readonly Config: Record<string, unknown>;
+  readonly Author: string;
+  readonly RootFS: { readonly Layers: readonly string[] };
+}
 
 /** What an image says of its containers; what is empty and what only names the builder's own containers is left out. */
 function settingsOf(config: Record<string, unknown>): Record<string, unknown> {

@@ -18,7 +18,7 @@ const notTakenYet = "of docker's old builder; ours does not take it yet";
 const lackingFlags: Readonly<Record<string, string>> = {
   ...reasons("experimental in docker", ["run", "create", "container run", "container create"], ["use-api-socket"]),
   ...reasons("experimental in docker; ours is `image tree`", ["images", "image ls"], ["tree"]),
-  ...reasons(notTakenYet, ["build", "builder build", "image build"], "compress disable-content-trust isolation security-opt squash".split(" ")),
+  ...reasons(notTakenYet, ["build", "builder build", "image build"], "compress disable-content-trust isolation security-opt".split(" ")),
   ...reasons("networks of a swarm", ["network create"], ["config-from", "config-only", "ingress"]),
   ...reasons(
     "volumes of a swarm",

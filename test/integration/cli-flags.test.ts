@@ -7,7 +7,7 @@ import { tree } from "#cli/commands.ts";
 import { dockerCli } from "./docker-cli.fixture.ts";
 
 /** Of the old builder. */
-const notInBuild = ["compress", "disable-content-trust", "isolation", "security-opt", "squash"];
+const notInBuild = ["compress", "disable-content-trust", "isolation", "security-opt"];
 /** Flags that are left out, and why. */
 const without: Readonly<Record<string, string>> = {
   "use-api-socket": "docs/compat.md",

@@ -15,6 +15,9 @@ export function parseBuildQuery(query: Query): BuildQuery {
   const remove = query.flag("rm", true);
   const force = query.flag("forcerm");
   const buildArgs = Object.fromEntries(Object.entries(json(query, "buildargs", map(orNull(text)), {})).map(([name, value]) => [name, value ?? undefined]));
+  const squash = query.flag("squash");
+  const caches = cachesTo(json(query, "cacheto", cacheEntries, []), buildArgs);
+  if (squash && caches.inlineCache) throw new EngineError("invalid", "a squashed image has no layers of its steps: its cache cannot lie in it");
   return {
     dockerfile: query.text("dockerfile") || "Dockerfile",
     tags: query
@@ -36,7 +39,10 @@ export function parseBuildQuery(query: Query): BuildQuery {
       networkMode: query.text("networkmode") || "default",
     },
     cacheFrom: json(query, "cachefrom", cacheEntries, []).map((entry) => cacheFrom(entry)),
-    ...cachesTo(json(query, "cacheto", cacheEntries, []), buildArgs),
+    ...caches,
+    squash,
+    // Ours.
+    leaveFailed: query.flag("leavefailed"),
     keepContainers: { succeeded: !remove && !force, failed: !force },
   };
 }
@@ -58,7 +64,6 @@ function tagOf(text: string): string {
 
 /** Options that would give another image than was asked for, were they left out. */
 function refuse(query: Query): void {
-  if (query.flag("squash")) throw new EngineError("unsupported", "squash is only supported with experimental mode", { hint: "use a multi-stage Dockerfile" });
   const outputs = query.text("outputs");
   if (outputs !== "" && outputs !== "[]") throw new EngineError("unsupported", "outputs need BuildKit: they are not part of the classic build");
 }

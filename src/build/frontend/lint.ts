@@ -21,15 +21,20 @@ export interface LintWarning {
 
 export interface LintResult {
   readonly warnings: readonly LintWarning[];
-  /** `# check=error=true`: a warning fails the build. */
-  readonly isError: boolean;
+  /** Why nothing is built, in BuildKit's words: `# check=error=true` makes a warning an error. */
+  readonly error: string | undefined;
 }
 
 export interface LintOptions {
   readonly ignore: IgnoreRules;
   /** `TARGETPLATFORM` and its kin. */
   readonly predefined: Readonly<Record<string, string>>;
+  /** Instead of what the file's `# check=…` says: a build's argument {@link checkArg}. */
+  readonly check?: string | undefined;
 }
+
+/** The build argument that beats the file's `# check=…`. */
+export const checkArg = "BUILDKIT_DOCKERFILE_CHECK";
 
 const descriptions = {
   StageNameCasing: "Stage names should be lowercase",
@@ -61,8 +66,8 @@ export function ruleUrl(rule: string): string {
 }
 
 /** In the order of the file, without the rules that `# check=skip=…` names. */
-export function lint(dockerfile: Dockerfile, { ignore, predefined }: LintOptions): LintResult {
-  const { skipped, isError } = parseCheck(dockerfile.tree.directives.check ?? "");
+export function lint(dockerfile: Dockerfile, { ignore, predefined, check }: LintOptions): LintResult {
+  const { skipped, isError } = parseCheck(check ?? dockerfile.tree.directives.check ?? "");
   const warnings: LintWarning[] = [];
   const warn: Warn = (rule, at, detail) => {
     if (!skipped(rule)) warnings.push({ rule, description: descriptions[rule], detail, line: at.position.line, endLine: at.endLine });
@@ -78,7 +83,9 @@ export function lint(dockerfile: Dockerfile, { ignore, predefined }: LintOptions
     checkStage(stage, ignore, warn);
   }
   for (const arg of dockerfile.globalArgs) for (const { name } of arg.args) checkSecret("ARG", name, arg, warn);
-  return { warnings: warnings.sort((a, b) => a.line - b.line), isError };
+  warnings.sort((a, b) => a.line - b.line);
+  const rules = [...new Set(warnings.map(({ rule }) => rule))];
+  return { warnings, error: isError && rules.length > 0 ? `lint violation found for rules: ${rules.join(", ")}` : undefined };
 }
 
 interface Place {
@@ -92,7 +99,7 @@ type Warn = (rule: Rule, at: Place, detail: string) => void;
 function parseCheck(text: string): { readonly skipped: (rule: string) => boolean; readonly isError: boolean } {
   const fields = new Map(text.split(";").map((field) => [field.split("=", 1)[0]!.trim(), field.slice(field.indexOf("=") + 1).trim()]));
   const names = (fields.get("skip") ?? "").split(",").map((name) => name.trim().toLowerCase());
-  return { skipped: (rule) => names.includes("all") || names.includes(rule.toLowerCase()), isError: fields.get("error") === "true" };
+  return { skipped: (rule) => names.includes("all") || names.includes(rule.toLowerCase()), isError: /^(1|t|true)$/i.test(fields.get("error") ?? "") };
 }
 
 function wordOf({ text }: ParseNode): string {

@@ -34,12 +34,16 @@ export interface BuildRequest {
   readonly sshAgent: (id: string) => Promise<string | undefined>;
   /** Seconds since 1970; times in the image become at most this. */
   readonly sourceDateEpoch: number | undefined;
+  /** The image gets one layer on its base. */
+  readonly squash: boolean;
   /** Asked in this order for what the cache here does not know. */
   readonly imports: readonly ImportedCache[];
   /** Takes what must stay until the result has been put to use. */
   readonly keep: (hold: { release(): void }) => void;
   /** Keeps RUN's containers: of those that succeed, of those that fail. */
   readonly keepContainers: { readonly succeeded: boolean; readonly failed: boolean };
+  /** An image is made of what a RUN that fails has left. */
+  readonly leaveFailed: boolean;
   readonly signal: AbortSignal;
   readonly report: Report;
 }

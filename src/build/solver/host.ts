@@ -3,7 +3,6 @@ import type { ResourceConfig, Ulimit } from "#core/container-config.ts";
 import type { HistoryEntry, Platform } from "#core/image-spec.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
-import type { ImageStore } from "#image/mod.ts";
 import type { RunOperation } from "../graph/operation.ts";
 import type { SourceTree } from "./source-tree.ts";
 import type { ImageSettings } from "../graph/step.ts";
@@ -64,13 +63,15 @@ export interface RunRequest {
   readonly keep: boolean;
   /** Keeps that of one that has failed. */
   readonly keepFailed: boolean;
+  /** What one that has failed has written becomes a layer as well. */
+  readonly commitFailed: boolean;
 }
 
 export interface RunResult {
   readonly exitCode: number;
   /** Of a command that has failed: how it ended, for people. */
   readonly reason: string;
-  /** Of one that has succeeded and written something. */
+  /** Of one that has succeeded, or that was to be committed all the same, and has written something. */
   readonly layer?: Layer | undefined;
 }
 
@@ -79,7 +80,6 @@ export interface RunResult {
  */
 export interface BuildHost {
   readonly layers: LayerStore;
-  readonly images: Pick<ImageStore, "add" | "find">;
   /** A directory of the build's own on the data root's filesystem. It is there. */
   readonly workDir: string;
   /** One that a reboot takes, for secrets: never on a disk where that can be helped. It is there. */
@@ -93,10 +93,14 @@ export interface BuildHost {
   run(request: RunRequest): Promise<RunResult>;
   /** A chain's tree as a container would see it, read-only. */
   openRoot(chain: ChainID): Promise<FileTree>;
+  /** Makes one layer on `parent` of all that `chain`, which stands on it, has changed; later times become `clampNs`. */
+  squash(chain: ChainID, parent: ChainID | undefined, clampNs: bigint | undefined): Promise<Layer>;
   /** Who `user[:group]` is in that tree. @throws EngineError */
   owner(chain: ChainID | undefined, text: string): Promise<{ readonly uid: number; readonly gid: number }>;
   /** Files of a git repository (`URL#ref:directory`), fetched; the commit that it was. To be disposed. @throws EngineError "invalid" */
   git(url: string, options: { readonly keepGitDir: boolean; readonly signal: AbortSignal }): Promise<{ readonly tree: SourceTree; readonly commit: string }>;
+  /** Makes an image without a name of a config whose layers are here. */
+  record(config: Uint8Array): Promise<ImageID>;
   /** Makes the storage budget allow for so many bytes more. */
   makeRoom(bytes: number): Promise<void>;
 }

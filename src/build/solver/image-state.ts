@@ -47,6 +47,22 @@ export function withStep(
   };
 }
 
+/** All layers above those of `base` as one, with the history that docker writes of it: what was done stays, and made no layer. */
+export function squashed(
+  state: ImageState,
+  base: ImageState,
+  { layer, created, comment }: { readonly layer: Layer; readonly created: string; readonly comment: string },
+): ImageState {
+  const own = state.history.slice(base.history.length).map((entry): HistoryEntry => ({ ...entry, empty_layer: true }));
+  return {
+    ...state,
+    created,
+    chainId: layer.chainId,
+    diffIds: [...base.diffIds, layer.diffId],
+    history: [...base.history, ...own, { created, comment }],
+  };
+}
+
 /** The image's config, as its bytes. */
 export function configOf({ diffIds, history, settings, author, created, platform }: ImageState): Uint8Array {
   const { architecture, os, variant } = platform;

@@ -23,6 +23,29 @@ export type BuildEvent =
   /** `image`: the id that an image which ended here would have. */
   | { readonly kind: "done"; readonly step: StepRef; readonly image: string; readonly atMs: number }
   | { readonly kind: "failed"; readonly step: StepRef; readonly message: string; readonly atMs: number }
+  /**
+   * `image`: what a failed step has left, without its mounts. `shell`: the program that was to read its command. `env`: variables that the step had and the image has not.
+   */
+  | {
+      readonly kind: "left";
+      readonly step: StepRef;
+      readonly image: string;
+      readonly shell: string;
+      readonly env: readonly string[];
+      readonly network: string;
+    }
+  /** Something in the Dockerfile is unwise. */
+  | {
+      readonly kind: "lint";
+      readonly step: undefined;
+      readonly rule: string;
+      readonly description: string;
+      readonly detail: string;
+      readonly url: string;
+      /** Lines of the instruction, from 1. */
+      readonly line: number;
+      readonly endLine: number;
+    }
   /** Work around the steps: a cache is read or written. `message`: why it failed. */
   | {
       readonly kind: "task";

@@ -7,6 +7,7 @@ import { EngineError, isEngineError } from "#core/errors.ts";
 import { explainMiss } from "../cache/inputs.ts";
 import { portableKey } from "../cache/portable.ts";
 import type { Inputs, StepInputs } from "../cache/record.ts";
+import { checkArg } from "../frontend/lint.ts";
 import { parseError } from "../frontend/parse-error.ts";
 import { globalArgValues, type Stage, targetStage } from "../frontend/stages.ts";
 import { type Base, type Evaluated, evaluateStage } from "../graph/evaluate.ts";
@@ -18,9 +19,9 @@ import type { Step } from "../graph/step.ts";
 import type { Builder, BuildRequest, BuildResult, SolvedStep } from "./build-request.ts";
 import { performCopy, performWorkdir, prepareCopy } from "./copy-step.ts";
 import type { Layer } from "./host.ts";
-import { configOf, emptyState, imageIdOf, type ImageState, stateOf, withStep } from "./image-state.ts";
+import { configOf, emptyState, imageIdOf, type ImageState, squashed, stateOf, withStep } from "./image-state.ts";
 import { Slots } from "#core/slots.ts";
-import type { StepRef } from "./progress.ts";
+import { reportTask, type StepRef } from "./progress.ts";
 import { rootTree } from "./root-tree.ts";
 import { openMounts, runInputs } from "./run-step.ts";
 import type { SourceTree } from "./source-tree.ts";
@@ -42,7 +43,13 @@ interface Hit {
 }
 
 /** Build arguments that say something to the builder itself. */
-const idleArgs: ReadonlySet<string> = new Set(["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE"]);
+const idleArgs: ReadonlySet<string> = new Set(["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE", checkArg]);
+
+interface StageBase {
+  readonly state: ImageState;
+  /** Its image's; "": there is none. */
+  readonly id: string;
+}
 
 interface OpenTree {
   readonly tree: SourceTree;
@@ -64,6 +71,8 @@ class Solver implements AsyncDisposable {
   readonly #held: { release(): void }[] = [];
   readonly #slots = new Slots(Math.max(2, availableParallelism()));
   readonly #argsAsked = new Set<string>();
+  /** What stages are built on. */
+  readonly #bases = new Map<number, StageBase>();
   readonly #steps: SolvedStep[] = [];
   /** The target's, and those that it continues. */
   #imageStages: ReadonlySet<number> = new Set();
@@ -94,7 +103,8 @@ class Solver implements AsyncDisposable {
       const failed =
         all.find((result) => result.status === "rejected" && !isEngineError(result.reason, "cancelled")) ?? all.find((r) => r.status === "rejected");
       if (failed?.status === "rejected") throw failed.reason;
-      const { state } = await this.#stage(targeted.index);
+      const { state: whole } = await this.#stage(targeted.index);
+      const state = this.#request.squash ? await this.#squash(whole, this.#bases.get(targeted.index)!) : whole;
       for (const { args } of dockerfile.globalArgs) for (const { name } of args) this.#argsAsked.add(name);
       const unusedArgs = Object.keys(buildArgs).filter((name) => !this.#argsAsked.has(name) && !proxyVariables.includes(name) && !idleArgs.has(name));
       return { state, id: imageIdOf(state), config: configOf(state), chainId: state.chainId, unusedArgs, steps: this.#steps };
@@ -158,6 +168,7 @@ class Solver implements AsyncDisposable {
     const first = this.#firstNumbers.get(stage.index)!;
     const ref = (offset: number, text: string): StepRef => ({ number: first + offset, total: this.#total, stage: this.#stageName(stage), text });
     const base = await this.#base(node, ref(0, stage.from.text));
+    this.#bases.set(stage.index, base);
     const evaluated = this.#evaluate(stage, base);
     const triggers = evaluated.steps.length - stage.instructions.length;
     if (triggers > 0)
@@ -195,7 +206,7 @@ class Solver implements AsyncDisposable {
     return evaluated;
   }
 
-  async #base(node: StageNode, step: StepRef): Promise<Built> {
+  async #base(node: StageNode, step: StepRef): Promise<Built & StageBase> {
     const { report, platform, pull } = this.#request;
     const { stage, image } = node;
     // A stage that continues another waits for it before it begins: it has nothing to say until then.
@@ -203,12 +214,13 @@ class Solver implements AsyncDisposable {
     report({ kind: "begin", step, atMs: Date.now() });
     try {
       if (built !== undefined) {
-        report({ kind: "done", step, image: imageIdOf(built.state), atMs: Date.now() });
-        return built;
+        const id = imageIdOf(built.state);
+        report({ kind: "done", step, image: id, atMs: Date.now() });
+        return { ...built, id };
       }
       if (image === "scratch") {
         report({ kind: "done", step, image: "", atMs: Date.now() });
-        return { state: emptyState(platform), end: { settings: {}, author: undefined } };
+        return { state: emptyState(platform), end: { settings: {}, author: undefined }, id: "" };
       }
       const reference = this.#imageReference(image);
       const found = await this.#builder.host.image(reference, {
@@ -218,7 +230,7 @@ class Solver implements AsyncDisposable {
         onStatus: (text) => report({ kind: "status", step, text }),
       });
       report({ kind: "done", step, image: found.id, atMs: Date.now() });
-      return { state: stateOf(found), end: { settings: found.settings, author: undefined } };
+      return { state: stateOf(found), end: { settings: found.settings, author: undefined }, id: found.id };
     } catch (error) {
       report({ kind: "failed", step, message: (error as Error).message, atMs: Date.now() });
       if (isEngineError(error, "invalid") && error.details["line"] === undefined && image !== stage.from.image)
@@ -278,6 +290,25 @@ class Solver implements AsyncDisposable {
     const created = createdNow(sourceDateEpoch);
     await cache.store({ inputs, layer, created, text });
     return { inputs: stepInputs, layer, created };
+  }
+
+  /** As a step of its own: a cached build gives the same image. */
+  async #squash(state: ImageState, base: StageBase): Promise<ImageState> {
+    const { cache, host } = this.#builder;
+    const { report, noCache, sourceDateEpoch } = this.#request;
+    const { chainId } = state;
+    if (chainId === undefined || chainId === base.state.chainId) return state;
+    const id = imageIdOf(state);
+    const inputs: Inputs = { operation: "squash", image: id, base: base.id };
+    const hit = noCache ? undefined : await this.#cached(inputs);
+    const created = hit?.created ?? createdNow(sourceDateEpoch);
+    const layer = hit?.layer ?? (await reportTask(report, "squashing the image's layers", () => host.squash(chainId, base.state.chainId, this.#clampNs())));
+    if (hit === undefined) {
+      await this.#keep(layer);
+      await cache.store({ inputs, layer, created, text: "squash" });
+    }
+    // In docker's words.
+    return squashed(state, base.state, { layer, created, comment: base.id === "" ? `create new from ${id}` : `merge ${id} to ${base.id}` });
   }
 
   async #keep({ size, chainId }: Layer): Promise<void> {
@@ -347,17 +378,18 @@ class Solver implements AsyncDisposable {
       };
     }
     const common = { parent: parent ?? "scratch", platform: `${state.platform.os}/${state.platform.architecture}/${state.platform.variant ?? ""}` };
-    const { inputs, perform } = await this.#prepareOperation(operation, parent, step, ref);
+    const { inputs, perform } = await this.#prepareOperation(operation, state, step, ref);
     return { inputs: { ...inputs, ...common }, perform };
   }
 
   async #prepareOperation(
     operation: Operation,
-    parent: ImageState["chainId"],
+    state: ImageState,
     step: Step,
     ref: StepRef,
   ): Promise<{ readonly inputs: StepInputs; readonly perform: () => Promise<Layer | undefined> }> {
     const { host } = this.#builder;
+    const parent = state.chainId;
     const clampNs = this.#clampNs();
     switch (operation.kind) {
       case "workdir":
@@ -369,7 +401,7 @@ class Solver implements AsyncDisposable {
       }
       case "run": {
         const inputs = await runInputs(operation, this.#request, (from) => this.#tree(from));
-        return { inputs, perform: () => this.#run(operation, parent, step, ref) };
+        return { inputs, perform: () => this.#run(operation, state, step, ref) };
       }
     }
   }
@@ -379,14 +411,14 @@ class Solver implements AsyncDisposable {
     return sourceDateEpoch === undefined ? undefined : BigInt(sourceDateEpoch) * 1_000_000_000n;
   }
 
-  async #run(operation: RunOperation, parent: ImageState["chainId"], step: Step, ref: StepRef): Promise<Layer | undefined> {
+  async #run(operation: RunOperation, state: ImageState, step: Step, ref: StepRef): Promise<Layer | undefined> {
     const { host, caches } = this.#builder;
-    const { report, limits, keepContainers } = this.#request;
+    const { report, limits, keepContainers, leaveFailed } = this.#request;
     const opened = { ...this.#request, signal: this.#abort.signal };
     await using mounts = await openMounts(operation, opened, { caches, runtimeDir: host.runtimeDir, treeOf: (from) => this.#tree(from) });
     let container = "";
     const result = await host.run({
-      parent,
+      parent: state.chainId,
       operation: { ...operation, env: [...operation.env, ...this.#proxies(operation.env), ...mounts.env] },
       mounts: mounts.mounts,
       limits,
@@ -399,14 +431,30 @@ class Solver implements AsyncDisposable {
       signal: this.#abort.signal,
       keep: keepContainers.succeeded,
       keepFailed: keepContainers.failed,
+      commitFailed: leaveFailed,
     });
     const kept = result.exitCode === 0 ? keepContainers.succeeded : keepContainers.failed;
     if (!kept) report({ kind: "container", step: ref, id: container, removed: true });
     if (result.exitCode === 0) return result.layer;
+    if (leaveFailed) await this.#leave(operation, result.layer, state, step, ref);
     const code = result.exitCode;
     throw new EngineError("invalid", `The command '${operation.argv.join(" ")}' returned a non-zero code: ${code}`, {
       hint: `${step.position.file}:${step.position.line}: ${result.reason}`,
       details: { commandExitCode: code, command: operation.argv.join(" "), ...step.position },
+    });
+  }
+
+  /** Makes an image of what a failed command has left. Its arguments are in no image. */
+  async #leave(operation: RunOperation, layer: Layer | undefined, state: ImageState, step: Step, ref: StepRef): Promise<void> {
+    const { argv, env, argNames, network } = operation;
+    const image = await this.#builder.host.record(configOf(withStep(state, step, layer, createdNow(this.#request.sourceDateEpoch))));
+    this.#request.report({
+      kind: "left",
+      step: ref,
+      image,
+      shell: argv[1] === "-c" ? argv[0]! : "/bin/sh",
+      env: env.filter((pair) => argNames.includes(pair.split("=", 1)[0]!)),
+      network: network === "default" ? this.#request.limits.networkMode : network,
     });
   }
 

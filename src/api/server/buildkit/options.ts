@@ -5,7 +5,7 @@ import { parseBuildQuery } from "#api/types/build-query.ts";
 import { Query } from "#api/types/query.ts";
 import { EngineError } from "#core/errors.ts";
 import type { BuildOptions, NamedContextSource } from "#engine/mod.ts";
-import type { Progress } from "./progress.ts";
+import { definition, type Progress } from "./progress.ts";
 import { receiveFiles, receiveTexts } from "./receive-files.ts";
 import type { Session } from "./sessions.ts";
 import { agentOf, credentialsOf, secretOf, uploadOf } from "./client-services.ts";
@@ -133,7 +133,7 @@ function dockerfileOf(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<{ readonly dockerfile: string; readonly ignore: string | undefined }> {
-  return progress.during("[internal] load build definition from Dockerfile", async () => {
+  return progress.during(definition, async () => {
     // A Dockerfile may have an ignore file of its own.
     const found = await receiveTexts(needed(session), dockerfilekey, [filename, `${filename}.dockerignore`], signal);
     const dockerfile = found.get(filename);

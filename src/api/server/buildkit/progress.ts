@@ -16,6 +16,9 @@ const maxLogBytes = 2 * 1024 * 1024;
 /** Instructions that do nothing but change settings: no work that anybody could watch. */
 const settingsOnly = /^(ARG|CMD|ENTRYPOINT|ENV|EXPOSE|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME)\b/i;
 
+/** The work that warnings about the Dockerfile belong to. */
+export const definition = "[internal] load build definition from Dockerfile";
+
 interface Running {
   readonly digest: string;
   readonly name: string;
@@ -40,6 +43,15 @@ export class Progress {
   report(event: BuildEvent): void {
     const { step } = event;
     if (event.kind === "task") this.#task(event);
+    if (event.kind === "lint") {
+      const { rule, detail, description, url, line, endLine } = event;
+      const ranges = [{ start: { line }, end: { line: endLine } }];
+      this.status.put({
+        warnings: [
+          { vertex: this.#digest(definition), level: 1n, short: bytesOf(`${rule}: ${detail} (line ${line})`), detail: [bytesOf(description)], url, ranges },
+        ],
+      });
+    }
     if (step === undefined) {
       if (event.kind === "warning") this.status.put({ warnings: [{ vertex: "", level: 1n, short: bytesOf(event.text) }] });
       return;
@@ -75,6 +87,7 @@ export class Progress {
         return;
       }
       case "miss":
+      case "left":
       case "container":
         return;
     }
@@ -103,10 +116,14 @@ export class Progress {
   }
 
   #begin(key: string, name: string, startedMs: number): Running {
-    const digest = `sha256:${createHash("sha256").update(`${this.#build}\n${key}`).digest("hex")}`;
+    const digest = this.#digest(key);
     const running = { digest, name, startedMs, cached: false, logBytes: 0 };
     this.status.put({ vertexes: [{ digest, name, started: timestamp(startedMs) }] });
     return running;
+  }
+
+  #digest(key: string): string {
+    return `sha256:${createHash("sha256").update(`${this.#build}\n${key}`).digest("hex")}`;
   }
 
   #end({ digest, name, startedMs, cached }: Running, atMs: number, error: string): void {

@@ -38,8 +38,10 @@ export function classicLines(emit: (line: ProgressLine) => void): Report {
       case "task":
         if (event.state === "failed") say(`[Warning] ${event.name}: ${event.message}\n`);
         return;
-      // Why the cache had no answer, and that a step has failed: the classic builder does not say the one, and says the other as its error.
+      // What the classic builder does not say, or says as its error.
       case "miss":
+      case "lint":
+      case "left":
       case "failed":
         return;
     }
