@@ -152,7 +152,7 @@ export async function restartContainers(ctx: EngineContext): Promise<void> {
   for (const container of [...ctx.registry.all()]) {
     const { record } = container;
     if (record.build === true) {
-      ctx.background.add(`removing the build step ${record.id}`, removeContainer(ctx, record.id, { force: true, volumes: true }));
+      ctx.background.add(`removing the build step ${record.id}`, removeStep(ctx, record));
       continue;
     }
     if (isRunning(record.state) || (record.state.status === "created" && !record.hostConfig.AutoRemove)) continue;
@@ -165,6 +165,14 @@ export async function restartContainers(ctx: EngineContext): Promise<void> {
     const { RestartPolicy } = record.hostConfig;
     if (restartsWithDaemon(RestartPolicy, record.state.exitCode, record.manuallyStopped, endedMeanwhile.has(container))) scheduleRestart(ctx, container, 0);
   }
+}
+
+/** Of one that ended before its start was written down, nobody knows a cgroup: it is where it would have been planned. */
+async function removeStep(ctx: EngineContext, { id, hostConfig, cgroup }: Container["record"]): Promise<void> {
+  await removeContainer(ctx, id, { force: true, volumes: true });
+  const paths = cgroup ?? ctx.cgroups.plan(hostConfig.CgroupParent, id, {}, 1).paths;
+  await ctx.cgroups.kill(paths);
+  await ctx.cgroups.remove(paths);
 }
 
 /** The snapshots that containers have, and all that come into being after `found` was read: a container may be on its way while the sweep goes on. */

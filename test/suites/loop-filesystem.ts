@@ -11,9 +11,13 @@ export interface LoopFilesystem {
   remove(): void;
 }
 
-const kinds: Readonly<Record<"xfs" | "btrfs" | "ext4", { readonly bytes: number; readonly mkfs: readonly [string, ...string[]]; readonly options: string }>> = {
+const kinds: Readonly<
+  Record<"xfs" | "btrfs" | "ext4" | "small", { readonly bytes: number; readonly mkfs: readonly [string, ...string[]]; readonly options: string }>
+> = {
   xfs: { bytes: 2 * 1024 ** 3, mkfs: ["mkfs.xfs", "-q"], options: "prjquota" },
   btrfs: { bytes: 2 * 1024 ** 3, mkfs: ["mkfs.btrfs", "-q"], options: "" },
+  /** Soon full. */
+  small: { bytes: 256 * 1024 ** 2, mkfs: ["mkfs.ext4", "-q", "-m", "0"], options: "" },
   ext4: { bytes: 256 * 1024 ** 2, mkfs: ["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota"], options: "prjquota" },
 };
 
