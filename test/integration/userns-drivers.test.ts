@@ -3,16 +3,19 @@
  * mean, and whoever reads the container's files counts as it does.
  */
 import { execFileSync } from "node:child_process";
-import { chownSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { chownSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineOptions } from "#engine/mod.ts";
+import { PRIVATE_RANGE } from "#engine/id-ranges.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { canOpenFuse, findProgram } from "#linux/find-program.ts";
 import { probeHost } from "#linux/probe-host.ts";
 import { TarReader } from "#unionfs/tar/reader.ts";
 import { formatHeader, endBlocks } from "#unionfs/tar/writer.ts";
+import { TestDaemon, wherryPath, whyNot } from "../compat/daemon.ts";
+import { ok } from "../compat/run.ts";
 import { TestEngine, until } from "./engine-setup.ts";
 
 const facts = await probeHost();
@@ -230,3 +233,33 @@ for (const { name, able, options, copied } of cases) {
     });
   });
 }
+
+const fuse = whyNot() ?? (cases.find(({ name }) => name === "fuse-overlayfs")?.able === true ? undefined : "fuse-overlayfs cannot be used");
+
+describe.skipIf(fuse !== undefined)(`a daemon with a remap, on private copies${fuse === undefined ? "" : ` (skipped: ${fuse})`}`, () => {
+  test("builds: each step has a copy, and its layer what it has changed, with the container's ids", async () => {
+    const daemon = new TestDaemon({ checked: false, args: ["--userns-remap", "default", "--storage-driver", "fuse-overlayfs"] });
+    await daemon.start();
+    const context = mkdtempSync(join(tmpdir(), "wherry-remap-"));
+    try {
+      const wherry = (...args: string[]) => ok([wherryPath, ...args], { env: { WHERRY_HOST: `unix://${daemon.directSocket}` } });
+      await wherry("image", "bootstrap", "-q", "busybox");
+      writeFileSync(
+        join(context, "Dockerfile"),
+        "FROM busybox\nRUN echo a > /a; chown 7:8 /a; mkdir -p /d/e; rm /etc/group\nRUN stat -c %u:%g /a /bin/sh > /seen; tr -s ' ' < /proc/self/uid_map >> /seen\n",
+      );
+      await wherry("build", "-q", "-t", "built:1", context);
+      const look = (...flags: string[]) =>
+        wherry("run", "--rm", "--network", "none", ...flags, "built:1", "sh", "-c", "cat /seen; stat -c %u:%g /a /d/e; ls /etc/group 2>&1 | grep -c No");
+      const expected = `7:8\n0:0\n 0 ${PRIVATE_RANGE.hostID} 65536\n7:8\n0:0\n1`;
+      expect(await look()).toBe(expected);
+      expect(await look("--userns", "host")).toBe(expected);
+      const sizes = (await wherry("history", "--human=false", "--format", "{{.Size}}", "built:1")).split("\n").map(Number);
+      expect(sizes.length).toBe(3);
+      for (const size of sizes.slice(0, 2)) expect(size).toBeLessThan(1000);
+    } finally {
+      await daemon.stop();
+      rmSync(context, { recursive: true, force: true });
+    }
+  });
+});
