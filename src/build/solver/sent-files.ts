@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
@@ -134,6 +134,14 @@ export class SentFiles {
       return;
     }
     const path = join(this.#directory, "index.json");
+    if (this.#used.size === this.#known.size && [...this.#used].every(([name, content]) => this.#known.get(name) === content)) {
+      // As it is, and used just now.
+      const now = new Date();
+      await utimes(path, now, now).catch((error: unknown) => {
+        if (errnoOf(error) !== "ENOENT" || this.#known.size > 0) throw error; // nothing has ever been sent
+      });
+      return;
+    }
     const files = Array.from(this.#used, ([name, { version, offset, size, sha256 }]) => ({ name, version, offset, size, sha256 }));
     await writeFile(`${path}.tmp`, JSON.stringify({ version: 1, files }), { mode: 0o600 });
     await rename(`${path}.tmp`, path);
