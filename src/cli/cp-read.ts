@@ -11,13 +11,22 @@ const statOf = (path: Buffer) => lstat(path, { bigint: true });
 /** What is left out: `path` (UTF-8) is relative to the tree's root. A directory that is left out is not looked into. */
 export type Skip = (path: string, isDirectory: boolean) => boolean;
 
-/** The tree at a path; entries' names begin with `name`. A second name of a file is a hard link to the first. */
-export async function* readTree(path: string, name: string, skip: Skip = () => false): AsyncGenerator<Uint8Array, void, undefined> {
+/**
+ * The tree at a path; entries' names begin with `name`. A second name of a file is a hard link to the first.
+ * @param onChanged told of each file that has grown while it was read: in the archive it is cut. One that shrinks is an error.
+ */
+export async function* readTree(
+  path: string,
+  name: string,
+  skip: Skip = () => false,
+  onChanged: (message: string) => void = () => undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const { directory, base } = splitEntry(path);
   const links = new Map<string, string>();
   yield* entry(Buffer.from(base === "." || base === "/" ? directory : path.replace(/\/+$/, "")), Buffer.from(name === "/" ? "" : name).toString("latin1"), {
     links,
     skip,
+    onChanged,
     root: name,
   });
   yield endBlocks();
@@ -26,6 +35,7 @@ export async function* readTree(path: string, name: string, skip: Skip = () => f
 interface Reading {
   readonly links: Map<string, string>;
   readonly skip: Skip;
+  readonly onChanged: (message: string) => void;
   readonly root: string;
 }
 
@@ -58,7 +68,7 @@ async function* entry(path: Buffer, name: string, reading: Reading): AsyncGenera
   }
   if (type !== "dir" && stat.nlink > 1n) links.set(key, name);
   yield formatHeader(header);
-  if (type === "file") yield* content(path, header.size);
+  if (type === "file") yield* content(path, header.size, reading);
   if (type !== "dir") return;
   const names = await readdir(path, { encoding: "buffer" }).catch((error: unknown) => {
     throw explainFileError(error, "open", path.toString());
@@ -70,12 +80,15 @@ async function* entry(path: Buffer, name: string, reading: Reading): AsyncGenera
 const smallFile = 256 * 1024;
 
 /** As many bytes as the header has said: the file may change meanwhile. */
-async function* content(path: Buffer, size: number): AsyncGenerator<Uint8Array, void, undefined> {
+async function* content(path: Buffer, size: number, { onChanged }: Reading): AsyncGenerator<Uint8Array, void, undefined> {
   if (size === 0) return;
   let bytes = 0;
+  let now = 0;
   try {
     if (size <= smallFile) {
-      const data = (await readFile(path)).subarray(0, size);
+      const whole = await readFile(path);
+      now = whole.length;
+      const data = whole.subarray(0, size);
       bytes = data.length;
       if (bytes === size) yield data;
     } else
@@ -83,9 +96,12 @@ async function* content(path: Buffer, size: number): AsyncGenerator<Uint8Array, 
         bytes += chunk.length;
         yield chunk;
       }
+    // One that is gone by now has been read whole.
+    if (size > smallFile) now = Number((await statOf(path).catch(() => undefined))?.size ?? 0);
   } catch (error) {
     throw explainFileError(error, "open", path.toString());
   }
   if (bytes < size) throw new Error(`read ${path.toString()}: file shrank while it was read`);
+  if (now > size) onChanged(`"${path.toString()}" has grown while it was read: it is cut to the ${size} bytes that it had`);
   yield padding(size);
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -68,5 +68,27 @@ describe("unpacking what a container gave", () => {
     expect(readdirSync(join(outside, "e"))).toEqual(["a", "b", "c"]);
     expect(readFileSync(join(outside, "e/c"), "utf8")).toBe("one");
     expect(statSync(join(outside, "e/b")).nlink).toBe(2);
+  });
+
+  it("tells of a file that grows while it is read, and cuts it; one that shrinks is an error", async () => {
+    const bytes = 1 << 20;
+    const path = join(inside, "log");
+    const read = async (change: () => void) => {
+      writeFileSync(path, Buffer.alloc(bytes, 1));
+      const [told, chunks]: [string[], Uint8Array[]] = [[], []];
+      for await (const chunk of readTree(path, "log", undefined, (message) => told.push(message))) {
+        chunks.push(chunk);
+        // The header, and the first piece of the content.
+        if (chunks.length === 2) change();
+      }
+      return { told, archive: Buffer.concat(chunks) };
+    };
+    expect((await read(() => undefined)).told).toEqual([]);
+    const { told, archive } = await read(() => appendFileSync(path, "more"));
+    expect(told).toEqual([`"${path}" has grown while it was read: it is cut to the ${bytes} bytes that it had`]);
+    await writeTree(chunked(archive), { directory: outside, rename: undefined });
+    expect(statSync(join(outside, "log")).size).toBe(bytes);
+    expect((await read(() => rmSync(path))).told).toEqual([]);
+    await expect(read(() => truncateSync(path, 300_000))).rejects.toThrow("file shrank while it was read");
   });
 });

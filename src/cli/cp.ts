@@ -126,7 +126,7 @@ async function copyIn(call: Call, from: string, { container, path }: InContainer
     const source = await localSource(localPath(io.cwd, from), flags.on("follow-link"));
     const placement = place(source, destination);
     directory = placement.directory;
-    body = readTree(source.path, renamedRoot(source, placement.rename));
+    body = readTree(source.path, renamedRoot(source, placement.rename), undefined, (what) => warn(io, `WARNING: ${what}`));
   }
   let bytes = 0;
   await client.json("PUT", containerPath(container, "/archive"), {
