@@ -34,6 +34,25 @@ describe("gathered writes", () => {
     expect(await readFile(path, "utf8")).toBe("few");
   });
 
+  test("what comes while a few bytes are written does not wait for more either", async () => {
+    const path = join(directory, "drops");
+    await using file = await open(path, "a");
+    let written = 0;
+    let more: (() => void) | undefined;
+    const writer = new GatheredWriter(file, (bytes) => {
+      written += bytes;
+      more?.();
+    });
+    for (let drop = 1; drop <= 5; drop++) {
+      // The next one comes right when the last one is in the file, before its write is over for whoever waits for it.
+      const arrived = new Promise<void>((resolve) => (more = resolve));
+      await writer.add(Buffer.from([drop]));
+      await arrived;
+      expect(written).toBe(drop);
+    }
+    expect([...(await readFile(path))]).toEqual([1, 2, 3, 4, 5]);
+  });
+
   test("a write that fails is told by the next call, as the disk's fault", async () => {
     const file = await open("/dev/full", "a");
     const writer = new GatheredWriter(file, () => undefined);

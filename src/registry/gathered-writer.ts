@@ -40,7 +40,6 @@ export class GatheredWriter {
   async flush(): Promise<void> {
     await this.#begin();
     await this.#writing;
-    clearTimeout(this.#timer);
   }
 
   /** Begins to write what is gathered when no other write is under way. */

@@ -302,7 +302,9 @@ describe("hostile requests to a cache", () => {
     upstream.tricks.push((request, response, path) => {
       if (request.method !== "GET" || !path.includes("/blobs/") || request.headers.range !== undefined) return false;
       response.writeHead(200, { "content-length": layer.length });
-      response.write(layer.subarray(0, 100_000));
+      // The last piece that has come is held back until it is known whether it was the end: there are two.
+      response.write(layer.subarray(0, 50_000));
+      setTimeout(() => response.write(layer.subarray(50_000, 100_000)), 50);
       held = () => response.end(layer.subarray(100_000));
       return true;
     });
