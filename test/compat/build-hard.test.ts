@@ -16,7 +16,7 @@ import { cleanEnv, eventually, ok, type Result, run } from "./run.ts";
 const reason = whyNot();
 if (reason) console.warn(`build-hard: skipped: ${reason}`);
 
-const longMs = 240_000;
+const longMs = 420_000;
 
 describe.skipIf(reason !== undefined)(`builds that are hard${reason ? ` (skipped: ${reason})` : ""}`, () => {
   const work = mkdtempSync(join(tmpdir(), "wt-bhard-"));
