@@ -11,11 +11,12 @@ import { type BlobDigest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
 import type { BlobSource } from "./blob-source.ts";
-import { GatheredWriter, storageError } from "./gathered-writer.ts";
+import { GatheredWriter } from "./gathered-writer.ts";
 import { type HttpAnswer, connectionError, isTransient } from "./network.ts";
 import { Pace } from "./pace.ts";
 import { maxAttempts, waitBefore } from "./retry.ts";
 import { Slots } from "#core/slots.ts";
+import { asStorageError } from "#core/storage-error.ts";
 
 /** A blob on its way here. It must be closed; when its last holder has, it stops. */
 export interface Download {
@@ -202,7 +203,7 @@ class Transfer {
     // A file that is kept under its digest as well may be larger or smaller than what is announced now: it is somebody else's to change.
     const left = await stat(this.path).catch((error: unknown) => {
       if (errnoOf(error) === "ENOENT") return undefined;
-      throw storageError(error);
+      throw asStorageError(error, "receiving a layer");
     });
     if (left !== undefined && left.nlink > 1 && left.size !== size) await rm(this.path);
     const aside = `${this.path}.lent`;
@@ -317,6 +318,6 @@ async function openFile(path: string): Promise<FileHandle> {
   try {
     return await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
   } catch (error) {
-    throw storageError(error);
+    throw asStorageError(error, "receiving a layer");
   }
 }

@@ -1,6 +1,6 @@
 /** A file that grows by pieces from a network: written when much is there, or a moment has passed. @module */
 import type { FileHandle } from "node:fs/promises";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { asStorageError } from "#core/storage-error.ts";
 
 /** To hand one write to another thread costs as much as to copy 500 KiB; so long a write is worth it. */
 const enoughBytes = 512 * 1024;
@@ -66,13 +66,7 @@ export class GatheredWriter {
         if (bytesWritten > 0) pieces[0] = pieces[0]!.subarray(bytesWritten);
       }
     } catch (error) {
-      throw storageError(error);
+      throw asStorageError(error, "receiving a layer");
     }
   }
-}
-
-export function storageError(error: unknown): EngineError {
-  const errno = errnoOf(error) ?? String(error);
-  const reason = errno === "ENOSPC" || errno === "EDQUOT" ? "no space left on device" : errno;
-  return new EngineError("storage", `receiving a layer: ${reason}`, { cause: error, details: { errno } });
 }

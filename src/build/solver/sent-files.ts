@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, utim
 import { join } from "node:path";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { isZero } from "#unionfs/zeros.ts";
 import type { ByteString } from "./source-tree.ts";
 
@@ -84,9 +85,7 @@ export class SentFiles {
         // Zeros stay a hole, of which a disk image has many.
         if (isZero(piece)) return;
         await this.#file.write(piece, 0, piece.byteLength, position).catch((error: unknown) => {
-          if (errnoOf(error) === "ENOSPC" || errnoOf(error) === "EDQUOT")
-            throw new EngineError("storage", "receiving the build context: no space left on device", { cause: error });
-          throw error;
+          throw asStorageError(error, "receiving the build context");
         });
       },
       end: async () => {

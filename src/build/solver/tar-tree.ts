@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError } from "#core/errors.ts";
+import { asStorageError } from "#core/storage-error.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { TarEntry } from "#unionfs/tar/entry.ts";
 import { TarReader } from "#unionfs/tar/reader.ts";
@@ -46,11 +47,9 @@ export class TarTree implements SourceTree {
       for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) await tree.#add(entry, reader);
     } catch (error) {
       await reader.close();
-      if (errnoOf(error) === "ENOSPC" || errnoOf(error) === "EDQUOT")
-        throw new EngineError("storage", "receiving the build context: no space left on device", { cause: error });
       if (error instanceof EngineError && error.code === "corrupt")
         throw new EngineError("invalid", `the build context cannot be read: ${error.message}`, { cause: error });
-      throw error;
+      throw asStorageError(error, "receiving the build context");
     }
     return tree;
   }
