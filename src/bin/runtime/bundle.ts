@@ -60,13 +60,15 @@ export function readBundle(bundle: string): OciSpec {
   };
 }
 
-/** A capability that does not exist is left out and told (config.md "Linux Process"). */
+const capabilitySets = ["bounding", "effective", "inheritable", "permitted", "ambient"] as const;
+
+/** A capability that does not exist is left out and told (config.md "Linux Process"); a set that does not exist is a property that is ignored ("Extensibility"). */
 export function knownCapabilities(process: OciProcess): OciProcess {
-  const sets = Object.entries(process.capabilities ?? {}) as [keyof NonNullable<OciProcess["capabilities"]>, string[] | null][];
-  const unknown = new Set(sets.flatMap(([, names]) => (names ?? []).filter((name) => !capabilityNames.includes(name))));
+  const sets = capabilitySets.map((set) => [set, process.capabilities?.[set] ?? []] as const);
+  const unknown = new Set(sets.flatMap(([, names]) => names.filter((name) => !capabilityNames.includes(name))));
   if (unknown.size === 0) return process;
   globalThis.process.stderr.write(`warning: unknown capabilities are left out: ${[...unknown].join(" ")}\n`);
-  return { ...process, capabilities: Object.fromEntries(sets.map(([set, names]) => [set, (names ?? []).filter((name) => !unknown.has(name))])) };
+  return { ...process, capabilities: Object.fromEntries(sets.map(([set, names]) => [set, names.filter((name) => !unknown.has(name))])) };
 }
 
 /** The kernel raises only what is permitted and inheritable; the rest is left out, as runc does (its own `runc spec` asks for more). */
