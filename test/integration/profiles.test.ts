@@ -356,7 +356,7 @@ ${["prestart", "createRuntime", "createContainer", "poststart", "poststop"].map(
     const device = (name: string) => ({
       DeviceRequests: [{ Driver: "cdi", Count: 0, DeviceIDs: [`acme.com/hooked=${name}`], Capabilities: null, Options: null }],
     });
-    const { id, out } = await t.run(["sh", "-c", "cat /made/by-hook; ls /started; sleep 0.3"], {}, device("0"));
+    const { id, out } = await t.run(["sh", "-c", "cat /made/by-hook; ls /started; sleep 2"], {}, device("0"));
     expect(out).toBe("proc\n/started\n");
     const log = () => readFileSync(join(work, "hooks.log"), "utf8").trim().split("\n");
     await until(() => log().length >= 5);
