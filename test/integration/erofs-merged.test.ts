@@ -92,7 +92,9 @@ describe.runIf(process.getuid?.() === 0)("a chain of many images (as root)", asy
     for (const key of ["first", "second"]) await again.driver.remove(key);
     await again.store.prune(new Set());
     await again.driver.idle();
-    expect(readdirSync(join(root, "erofs")).sort()).toEqual(["l", "trash"]);
+    // Where images are mounted on their way to an overlay, on kernels that want a path of them.
+    const places = ["l", "tmp-mnt", "trash"];
+    expect(readdirSync(join(root, "erofs")).filter((place) => !places.includes(place))).toEqual([]);
     expect(readdirSync(join(root, "erofs", "trash"))).toEqual([]);
   });
 

@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -307,10 +308,14 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
 
     it("keep the holes of sparse files, in every form that they are archived in", async () => {
       const script = "truncate -s 40M s; printf begin | dd of=s conv=notrunc 2>/dev/null; printf middle | dd of=s conv=notrunc bs=1M seek=20 2>/dev/null";
-      // EROFS counts no blocks, but knows where the holes are.
+      // EROFS counts no blocks, but knows where the holes are; it tells since Linux 6.15.
+      const [major = 0, minor = 0] = release().split(".").map(Number);
+      const tellsHoles = major > 6 || (major === 6 && minor >= 15);
       const allocated =
         name === "erofs"
-          ? `python3 -c "import os; f = os.open('s', os.O_RDONLY); assert os.lseek(f, 1 << 20, os.SEEK_DATA) >= 19 << 20; assert os.lseek(f, 0, os.SEEK_HOLE) < 1 << 20"`
+          ? tellsHoles
+            ? `python3 -c "import os; f = os.open('s', os.O_RDONLY); assert os.lseek(f, 1 << 20, os.SEEK_DATA) >= 19 << 20; assert os.lseek(f, 0, os.SEEK_HOLE) < 1 << 20"`
+            : "true"
           : "test $(stat -c %b s) -lt 2000";
       for (const options of [["--format=gnu"], ["--sparse-version=0.0"], ["--sparse-version=0.1"], ["--sparse-version=1.0"]]) {
         const tar = tarOf(script, "-S", ...options);
