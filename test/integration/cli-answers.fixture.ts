@@ -407,7 +407,7 @@ export const answers: Answers = {
             { status: `Digest: sha256:${id("d")}` },
             { status: "Status: Downloaded newer image for busybox:latest" },
           ]
-            .map((l) => JSON.stringify(l))
-            .join("\r\n") + "\r\n",
+            .map((l) => `${JSON.stringify(l)}\r\n`)
+            .join(""),
         ),
 };

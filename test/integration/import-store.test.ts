@@ -132,7 +132,7 @@ describe.skipIf(reason !== undefined)(`image import-store${reason === undefined 
           else writeFileSync(path, changed);
           undo.push(() => writeFileSync(path, was));
         };
-        swap(join(tree, "sparse"), (bytes) => (bytes.fill(1, 0, 1), bytes));
+        swap(join(tree, "sparse"), (bytes) => bytes.fill(1, 0, 1));
         await refusedWith(/layer 1 \(sha256:[0-9a-f]{12}\): layer has the digest sha256:[0-9a-f]{64}, expected sha256:/);
         swap(join(tree, "sparse"), (bytes) => bytes.subarray(1));
         await refusedWith(/"sparse" has 999999 bytes in the layer's directory, and had 1000000 in its archive/);
