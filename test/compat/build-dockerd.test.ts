@@ -164,7 +164,7 @@ describe.skipIf(reason !== undefined)(`what dockerd builds and what wherry build
 
   /** Which entries have a layer, and the comments, ids left out. */
   const historyOf = async (host: string, tag: string) => {
-    const archive = join(work, "saved.tar");
+    const archive = join(mkdtempSync(join(work, "saved-")), "image.tar");
     await ok(["docker", "save", "-o", archive, tag], { env: client(host) });
     const read = async <T>(name: string) => JSON.parse(await ok(["tar", "xOf", archive, name])) as T;
     const [{ Config }] = await read<[{ Config: string }]>("manifest.json");

@@ -35,14 +35,14 @@ export class Zfs {
     await this.#run(["set", `${property}=${value}`, dataset], `setting ${property} of ${dataset}`);
   }
 
-  /** With its snapshots; missing is no error. */
+  /** With its snapshots; missing is no error. "not mounted": zfs-fuse takes a dataset for mounted for a moment longer than it is. */
   async destroy(dataset: string): Promise<void> {
     const what = `destroying the dataset ${dataset}`;
     const until = Date.now() + busyMs;
     for (let delay = 5; ; delay = Math.min(2 * delay, 200)) {
       const { code, output } = await programResult(this.#helper, [this.#program, "destroy", "-r", dataset], what);
       if (code === 0 || output.includes("dataset does not exist")) return;
-      if (!/\bbusy\b|has dependent clones/.test(output) || Date.now() > until)
+      if (!/\bbusy\b|has dependent clones|not mounted/.test(output) || Date.now() > until)
         throw new EngineError("kernel", `${what}: ${output.trim()}`, { details: { code, output } });
       await sleep(delay);
     }
