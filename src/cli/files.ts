@@ -21,7 +21,7 @@ export async function openInput(io: CliIo, path: string): Promise<Readable> {
       await file.close();
       throw Object.assign(new Error("EISDIR"), { code: "EISDIR" });
     }
-    return createReadStream(full, { fd: file, highWaterMark: 256 * 1024 });
+    return createReadStream(full, { fd: file, highWaterMark: 1024 * 1024 });
   } catch (error) {
     throw new ExitError(1, explainFileError(error, "open", path).message);
   }

@@ -99,7 +99,7 @@ export async function readSpooled(file: SpooledFile, max: number): Promise<Uint8
 /** Contents of any file; `onRead` is told how far it is, in bytes. */
 export async function* streamSpooled(file: SpooledFile, onRead?: (bytes: number) => void): AsyncGenerator<Uint8Array, void, undefined> {
   let bytes = 0;
-  for await (const chunk of createReadStream(file.path, { highWaterMark: 256 * 1024 })) {
+  for await (const chunk of createReadStream(file.path, { highWaterMark: 1024 * 1024 })) {
     bytes += (chunk as Buffer).length;
     onRead?.(bytes);
     yield chunk as Buffer;

@@ -48,7 +48,7 @@ export class ErofsReceiver implements ArchiveReceiver {
   }
 
   async adopt(path: string): Promise<AsyncIterable<Uint8Array>> {
-    if (!this.keepsArchive) return createReadStream(path, { highWaterMark: 512 * 1024 });
+    if (!this.keepsArchive) return createReadStream(path, { highWaterMark: 1024 * 1024 });
     const target = join(this.#directory, archiveFile);
     try {
       await link(path, target);
@@ -57,7 +57,7 @@ export class ErofsReceiver implements ArchiveReceiver {
       await copyFile(path, target);
     }
     this.#bytes = (await stat(target)).size;
-    return createReadStream(target, { highWaterMark: 512 * 1024 });
+    return createReadStream(target, { highWaterMark: 1024 * 1024 });
   }
 
   async finish(): Promise<void> {
