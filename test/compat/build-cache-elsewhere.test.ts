@@ -2,12 +2,11 @@
  * Caches that leave one engine and answer another's builds (root): by a registry, a directory, an image. Two engines with roots of their own; what must not be answered; what a damaged cache does.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn, putFiles } from "./building.ts";
 import { TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
 import { DockerRegistry } from "./registry.ts";
 import { ok, type Result, run } from "./run.ts";
 
@@ -18,8 +17,7 @@ const secretText = "a-secret-that-nobody-reads";
 const argumentText = "an-argument-that-nobody-reads";
 
 describe.skipIf(reason !== undefined)(`build caches elsewhere${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-bcache2-"));
-  const engines = [new TestDaemon(), new TestDaemon()] as const;
+  const { work, engines } = enginesToBuildOn("wt-bcache2-", [new TestDaemon(), new TestDaemon()]);
   let registry: DockerRegistry;
 
   const wherry = (engine: TestDaemon, ...args: string[]): Promise<Result> =>
@@ -27,34 +25,17 @@ describe.skipIf(reason !== undefined)(`build caches elsewhere${reason ? ` (skipp
 
   beforeAll(async () => {
     registry = await DockerRegistry.start(join(work, "registry"));
-    const { path } = busyboxArchive(work);
-    for (const engine of engines) {
-      await engine.start();
-      await ok([wherryPath, "load", "-i", path], { env: { WHERRY_HOST: engine.host } });
-    }
   });
 
-  afterAll(async () => {
-    const left = [...(await engines[0].stop()), ...(await engines[1].stop())];
-    await registry.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
+  afterAll(() => registry.stop());
 
-  let contexts = 0;
-  const context = (files: Readonly<Record<string, string>>): string => {
-    const folder = join(work, `context-${++contexts}`);
-    for (const [name, content] of Object.entries(files)) put(folder, name, content);
-    return folder;
-  };
-  const put = (folder: string, name: string, content: string) => {
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    writeFileSync(join(folder, name), content);
-  };
+  const context = contextsIn(work);
+  let caches = 0;
+  const put = (folder: string, name: string, content: string) => putFiles(folder, { [name]: content });
 
   /** An OCI layout with one manifest without layers, whose config is this. */
   const layout = (config: object, configType: string): string => {
-    const folder = join(work, `layout-${++contexts}`);
+    const folder = mkdtempSync(join(work, "layout-"));
     const blob = (value: object) => {
       const bytes = Buffer.from(JSON.stringify(value));
       const hex = createHash("sha256").update(bytes).digest("hex");
@@ -125,11 +106,11 @@ describe.skipIf(reason !== undefined)(`build caches elsewhere${reason ? ` (skipp
   }
   const places: Readonly<Record<string, () => Place>> = {
     registry: () => {
-      const name = `${registry.host}/caches:c${++contexts}`;
+      const name = `${registry.host}/caches:c${++caches}`;
       return { to: `type=registry,ref=${name}`, from: `type=registry,ref=${name}`, name };
     },
     directory: () => {
-      const name = join(work, `cache-${++contexts}`);
+      const name = join(work, `cache-${++caches}`);
       return { to: `type=local,dest=${name}`, from: `type=local,src=${name}`, name };
     },
   };

@@ -1,44 +1,26 @@
 /**
  * What the build cache may answer, and what it must not (root). Each case builds twice with one thing changed in between, and says which steps may have come from the cache.
  */
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { chmodSync, readdirSync, renameSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn, putFiles } from "./building.ts";
 import { TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
-import { ok, type Result, run } from "./run.ts";
+import { type Result, run } from "./run.ts";
 
 const reason = whyNot();
 if (reason) console.warn(`build-cache: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)(`the build cache${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-bcache-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-bcache-", [new TestDaemon()]);
   const env = { WHERRY_HOST: daemon.host };
   const wherry = (...args: string[]): Promise<Result> => run([wherryPath, ...args], { env });
 
-  beforeAll(async () => {
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
-  });
-
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
-
-  let contexts = 0;
-  const context = (files: Readonly<Record<string, string>>): string => {
-    const folder = join(work, `context-${++contexts}`);
-    for (const [name, content] of Object.entries(files)) put(folder, name, content);
-    return folder;
-  };
-  const put = (folder: string, name: string, content: string) => {
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    writeFileSync(join(folder, name), content);
-  };
+  const context = contextsIn(work);
+  const put = (folder: string, name: string, content: string) => putFiles(folder, { [name]: content });
   /** For each step after FROM that does something to the root: whether the cache answered, or why not. */
   const build = async (folder: string, ...args: string[]): Promise<string[]> => {
     const result = await wherry("build", "--progress", "plain", "--explain-cache", ...args, folder);

@@ -5,9 +5,10 @@ import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { loopFilesystem } from "../suites/loop-filesystem.ts";
+import { contextsIn } from "./building.ts";
 import { cliPlugin } from "./cli-plugin.ts";
 import { hasProgram, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
 import { busyboxArchive } from "./images.ts";
@@ -24,16 +25,7 @@ describe.skipIf(reason !== undefined)(`builds that are hard${reason ? ` (skipped
 
   afterAll(() => rmSync(work, { recursive: true, force: true }));
 
-  let contexts = 0;
-  const context = (files: Readonly<Record<string, string>>): string => {
-    const folder = join(work, `context-${++contexts}`);
-    mkdirSync(folder);
-    for (const [name, content] of Object.entries(files)) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      writeFileSync(join(folder, name), content);
-    }
-    return folder;
-  };
+  const context = contextsIn(work);
   const wherryOf =
     (daemon: TestDaemon) =>
     (...args: string[]): Promise<Result> =>
@@ -265,7 +257,7 @@ describe.skipIf(reason !== undefined)(`builds that are hard${reason ? ` (skipped
           "",
         ].join("\n"),
       });
-      const path = join(work, `secret-${contexts}`);
+      const path = `${folder}.secret`;
       writeFileSync(path, secret);
       const environment = { WHERRY_HOST: daemon.host, DOCKER_HOST: daemon.host, DOCKER_CONFIG: join(work, "no-config"), BUILDX_NO_DEFAULT_ATTESTATIONS: "1" };
       const args = ["--network=none", "--build-arg", `TOKEN=${argument}`, ...(withSecret ? ["--secret", `id=s,src=${path}`] : []), "-t", "told", folder];
@@ -281,7 +273,7 @@ describe.skipIf(reason !== undefined)(`builds that are hard${reason ? ` (skipped
       writeFileSync(join(folder, "Dockerfile"), "FROM busybox\nARG TOKEN\nRUN test -z $TOKEN\n");
       told.push(await run([...command, ...args], { env: environment }));
       expect(told.at(-1)!.code).not.toBe(0);
-      const saved = join(work, `told-${contexts}.tar`);
+      const saved = `${folder}.tar`;
       await wherry("save", "-o", saved, "told");
       for (const hidden of [secret, argument]) {
         for (const { stdout, stderr } of told) expect(stdout + stderr).not.toContain(hidden);

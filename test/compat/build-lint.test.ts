@@ -1,35 +1,23 @@
-/** `# check=…` in a Dockerfile (root): what is unwise fails a build that wants it so, by every way to build. */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cliPlugin } from "./cli-plugin.ts";
+import { beforeAll, describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn } from "./building.ts";
+import { cliPlugin, installPlugins } from "./cli-plugin.ts";
 import { hasProgram, httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
-import { ok, type Result, run } from "./run.ts";
+import { type Result, run } from "./run.ts";
 
 const buildx = cliPlugin("docker-buildx");
 const reason = whyNot();
 if (reason) console.warn(`build-lint: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)(`a Dockerfile's # check=${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-lint-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-lint-", [new TestDaemon()]);
   const config = join(work, "docker-config");
   const env = { DOCKER_HOST: daemon.host, DOCKER_CONFIG: config, WHERRY_HOST: daemon.host, BUILDX_NO_DEFAULT_ATTESTATIONS: "1" };
 
-  beforeAll(async () => {
-    mkdirSync(join(config, "cli-plugins"), { recursive: true });
-    if (buildx !== undefined) copyFileSync(buildx, join(config, "cli-plugins/docker-buildx"));
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
-  });
-
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
+  beforeAll(() => installPlugins(config, buildx));
 
   interface Way {
     readonly command: readonly string[];
@@ -51,14 +39,8 @@ describe.skipIf(reason !== undefined)(`a Dockerfile's # check=${reason ? ` (skip
       warns: true,
     },
   };
-  let contexts = 0;
-  const context = (Dockerfile: string, ignore = ""): string => {
-    const folder = join(work, `context-${++contexts}`);
-    mkdirSync(folder);
-    writeFileSync(join(folder, "Dockerfile"), Dockerfile);
-    writeFileSync(join(folder, ".dockerignore"), ignore);
-    return folder;
-  };
+  const contextOf = contextsIn(work);
+  const context = (Dockerfile: string, ignore = ""): string => contextOf({ Dockerfile, ".dockerignore": ignore });
   const unwise = "FROM busybox\nWORKDIR here\nRUN echo ran\nCMD echo x\n";
   const violation = "lint violation found for rules: WorkdirRelativePath, JSONArgsRecommended";
   const containers = async () => (await httpCall(daemon.socket, "GET", "/containers/json?all=1")).json<object[]>();

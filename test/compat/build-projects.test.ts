@@ -3,12 +3,11 @@
  * Where packages come from is this machine's npm and apt to say; what cannot be reached is skipped with the reason.
  */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { enginesToBuildOn, putFiles } from "./building.ts";
 import { hasProgram, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
 import { ok, type Result, run } from "./run.ts";
 
 const reason = whyNot();
@@ -18,29 +17,17 @@ if (reason) console.warn(`build-projects: skipped: ${reason}`);
 const longMs = 400_000;
 
 describe.skipIf(reason !== undefined)(`projects${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-projects-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-projects-", [new TestDaemon()]);
   const env = { WHERRY_HOST: daemon.host };
   const wherry = (...args: string[]): Promise<Result> => run([wherryPath, ...args], { env, timeoutMs: longMs });
 
-  beforeAll(async () => {
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
-  });
-
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
-
   const project = (name: string, files: Readonly<Record<string, string>>) => {
     const folder = join(work, name);
-    const put = (file: string, content: string) => {
-      mkdirSync(dirname(join(folder, file)), { recursive: true });
-      writeFileSync(join(folder, file), content);
-    };
-    for (const [file, content] of Object.entries(files)) put(file, content);
+    const put = (file: string, content: string) => putFiles(folder, { [file]: content });
+    putFiles(folder, files);
     return { folder, put, edit: (file: string, from: string, to: string) => put(file, readFileSync(join(folder, file), "utf8").replace(from, to)) };
   };
   /** Each step after FROM that does something to the root, as "COPY src src: hit", or with why not. */

@@ -1,42 +1,30 @@
 /** `build --debug-shell` (root): on a terminal, without one, and when the terminal goes. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn } from "./building.ts";
 import { httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
-import { eventually, ok, type Result, run, terminal } from "./run.ts";
+import { eventually, type Result, run, terminal } from "./run.ts";
 
 const reason = whyNot();
 if (reason) console.warn(`build-shell: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)(`build --debug-shell${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-bshell-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-bshell-", [new TestDaemon()]);
   const env = { WHERRY_HOST: daemon.host };
   const wherry = (...args: string[]): Promise<Result> => run([wherryPath, ...args], { env });
   const list = async (what: string) => (await httpCall(daemon.socket, "GET", what)).json<object[]>();
   let images = 0;
 
   beforeAll(async () => {
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
     images = (await list("/images/json?all=1")).length;
   });
 
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
-
-  let contexts = 0;
-  const context = (Dockerfile: string): string => {
-    const folder = join(work, `context-${++contexts}`);
-    mkdirSync(folder);
-    writeFileSync(join(folder, "Dockerfile"), Dockerfile);
-    return folder;
-  };
+  const contextOf = contextsIn(work);
+  const context = (Dockerfile: string): string => contextOf({ Dockerfile });
   const failing =
     "FROM busybox\nRUN echo someone:x:77:77::/:/bin/sh >>/etc/passwd\nARG WORD\nENV SAID=so\nWORKDIR /here\nRUN chown someone .\nUSER someone\nRUN --mount=type=secret,id=s echo before >left-behind; exit 9\n";
   const secret = join(work, "secret");

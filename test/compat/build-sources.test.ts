@@ -3,14 +3,13 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn, putFiles } from "./building.ts";
 import { hasProgram, httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
 import { cleanEnv, eventually, ok, type Result, run } from "./run.ts";
 
 const reason = whyNot();
@@ -19,30 +18,13 @@ const noGit = hasProgram("git") ? undefined : "no git";
 if (noGit) console.warn(`build-sources: skipped: ${noGit}`);
 
 describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-sources-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-sources-", [new TestDaemon()]);
   const env = { WHERRY_HOST: daemon.host };
 
-  beforeAll(async () => {
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
-  });
-
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
-
-  let count = 0;
-  const put = (folder: string, files: Readonly<Record<string, string | Uint8Array>>): string => {
-    for (const [name, content] of Object.entries(files)) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      writeFileSync(join(folder, name), content);
-    }
-    return folder;
-  };
-  const context = (files: Readonly<Record<string, string | Uint8Array>>): string => put(join(work, `context-${++count}`), files);
+  const context = contextsIn(work);
   const build = (...args: string[]): Promise<Result> => run([wherryPath, "build", "--progress=plain", "--network=none", ...args], { env });
   const built = async (...args: string[]): Promise<Result> => {
     const result = await build(...args);
@@ -70,7 +52,7 @@ describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: $
     const cached = async () => /COPY[^\n]*\n(#\d+ cached: .*\n)?(#\d+ )?CACHED/.test((await built("--explain-cache", "-t", "dir", folder)).stderr);
     expect(await cached()).toBe(true);
     utimesSync(join(folder, "d/a"), 5, 5);
-    put(folder, { "b.log": "ignored" });
+    putFiles(folder, { "b.log": "ignored" });
     expect(await cached()).toBe(true);
     // The same size within one tick of the clock, and the time put back.
     const { atime, mtime } = statSync(join(folder, "d/a"));
@@ -120,10 +102,10 @@ describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: $
     const agentPath = join(work, "agent.sock");
     const agent = createServer().listen(agentPath);
     await once(agent, "listening");
-    put(folder, { Dockerfile: "FROM busybox\nRUN --mount=type=ssh,id=mine test -S $SSH_AUTH_SOCK\n" });
+    putFiles(folder, { Dockerfile: "FROM busybox\nRUN --mount=type=ssh,id=mine test -S $SSH_AUTH_SOCK\n" });
     await built("--ssh", `mine=${agentPath}`, folder);
     agent.close();
-    put(folder, { Dockerfile: "FROM busybox\nRUN --mount=type=ssh,id=none,required true\n" });
+    putFiles(folder, { Dockerfile: "FROM busybox\nRUN --mount=type=ssh,id=none,required true\n" });
     expect((await build("--ssh", `mine=${agentPath}`, folder)).stderr).toContain("unset ssh forward key none");
   });
 
@@ -155,12 +137,12 @@ describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: $
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     try {
       const adds = there.map(([suffix]) => `ADD a.${suffix} /${suffix}/`);
-      put(folder, { Dockerfile: ["FROM busybox", ...adds, `ADD ${url}/there.txt /d/`, "RUN cat /*/file /d/there.txt", ""].join("\n") });
+      putFiles(folder, { Dockerfile: ["FROM busybox", ...adds, `ADD ${url}/there.txt /d/`, "RUN cat /*/file /d/there.txt", ""].join("\n") });
       expect((await built("-t", "adds", folder)).stderr.match(/ packed/g)).toHaveLength(there.length);
       expect(await inImage("adds", "cat", "/d/there.txt")).toBe("from afar");
-      put(folder, { Dockerfile: `FROM busybox\nADD --checksum=sha256:${"0".repeat(64)} ${url}/there.txt /d/\n` });
+      putFiles(folder, { Dockerfile: `FROM busybox\nADD --checksum=sha256:${"0".repeat(64)} ${url}/there.txt /d/\n` });
       expect((await build(folder)).stderr).toContain("digest mismatch");
-      put(folder, { Dockerfile: `FROM busybox\nADD ${url}/gone.txt /d/\n` });
+      putFiles(folder, { Dockerfile: `FROM busybox\nADD ${url}/gone.txt /d/\n` });
       expect((await build(folder)).stderr).toMatch(/gone\.txt.*404/);
     } finally {
       server.close();
@@ -194,7 +176,7 @@ describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: $
   test.skipIf(noGit !== undefined)("git: a context by reference and directory, ADD of a repository, commits, links that lead out", async () => {
     const repositories = join(work, "git");
     const repository = join(repositories, "r.git");
-    put(repository, {
+    putFiles(repository, {
       "sub/Dockerfile": "FROM busybox\nCOPY a /a\n",
       "sub/a": "first\n",
       Dockerfile: "FROM busybox\nCOPY . /all/\n",
@@ -207,7 +189,7 @@ describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: $
     await git("add", ".");
     await git("commit", "-qm", "one");
     await git("tag", "v1");
-    put(repository, { "sub/a": "second\n" });
+    putFiles(repository, { "sub/a": "second\n" });
     await git("commit", "-qam", "two");
     const commit = await git("rev-parse", "HEAD");
     const probe = createServer().listen(0, "127.0.0.1");
@@ -239,7 +221,7 @@ describe.skipIf(reason !== undefined)(`sources of builds${reason ? ` (skipped: $
         Dockerfile: `FROM busybox\nADD --checksum=${commit} ${url}#main /r/\nADD --keep-git-dir=true ${url}#${commit} /k/\nRUN cat /r/sub/a; ls -d /k/.git; test ! -e /r/.git\n`,
       });
       expect((await built(adds)).stderr).toMatch(/second[\s\S]*\/k\/\.git/);
-      put(adds, { Dockerfile: `FROM busybox\nADD --checksum=${"0".repeat(40)} ${url} /r/\n` });
+      putFiles(adds, { Dockerfile: `FROM busybox\nADD --checksum=${"0".repeat(40)} ${url} /r/\n` });
       expect((await build(adds)).stderr).toContain("expected checksum to match");
       expect((await build(`${url}#main:etc`)).stderr).toContain("leads out of the repository");
       expect((await build(`${url}#nothing`)).stderr).toMatch(/git fetch: .*nothing/);

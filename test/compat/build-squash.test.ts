@@ -1,45 +1,27 @@
-/** `build --squash` (root), on drivers whose layers are told apart and on such whose are not. What dockerd makes of it is compared in build-dockerd.test.ts. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn } from "./building.ts";
 import { httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
 import { ok, type Result, run } from "./run.ts";
 
 const reason = whyNot();
 if (reason) console.warn(`build-squash: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined).each(["overlay2", "vfs", "erofs"])(`build --squash with %s${reason ? ` (skipped: ${reason})` : ""}`, (driver) => {
-  const work = mkdtempSync(join(tmpdir(), "wt-squash-"));
-  const daemon = new TestDaemon({ args: ["--storage-driver", driver] });
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-squash-", [new TestDaemon({ args: ["--storage-driver", driver] })]);
   const env = { WHERRY_HOST: daemon.host };
   const wherry = (...args: string[]): Promise<Result> => run([wherryPath, ...args], { env });
   const image = async (name: string) =>
     (await httpCall(daemon.socket, "GET", `/images/${name}/json`)).json<{ Id: string; RootFS: { Layers: string[] }; Config: { Env: string[] } }>();
-  let contexts = 0;
-  const context = (Dockerfile: string): string => {
-    const folder = join(work, `context-${++contexts}`);
-    mkdirSync(folder);
-    writeFileSync(join(folder, "Dockerfile"), Dockerfile);
-    return folder;
-  };
+  const contextOf = contextsIn(work);
+  const context = (Dockerfile: string): string => contextOf({ Dockerfile });
   const build = async (dockerfile: string, ...args: string[]) => {
     const built = await wherry("build", "--network", "none", ...args, context(dockerfile));
     expect(built).toMatchObject({ code: 0 });
     return built;
   };
-
-  beforeAll(async () => {
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
-  });
-
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
 
   const base =
     "FROM busybox\nRUN mkdir /kept; echo old >/kept/same-size; echo base >/kept/untouched; echo x >/gone; touch -d @1000000000 /kept/same-size /kept\n";

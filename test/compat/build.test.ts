@@ -1,42 +1,25 @@
 /**
  * The classic build as docker's client drives it (root).
  */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { hasProgram, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
+import { symlinkSync, utimesSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn, type Files } from "./building.ts";
+import { hasProgram, TestDaemon, whyNot } from "./daemon.ts";
 import { ok, type Result, run } from "./run.ts";
 
 const reason = whyNot() ?? (hasProgram("docker") ? undefined : "no docker client");
 if (reason) console.warn(`build: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)(`docker build, classic${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-build-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-build-", [new TestDaemon()]);
   const env = { DOCKER_HOST: daemon.host, DOCKER_CONFIG: join(work, "docker-config"), DOCKER_BUILDKIT: "0" };
 
-  beforeAll(async () => {
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env: { WHERRY_HOST: daemon.host } });
-  });
-
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
-
-  let contexts = 0;
-  const context = (files: Readonly<Record<string, string>>): string => {
-    const folder = join(work, `context-${++contexts}`);
-    for (const [name, content] of Object.entries({ Dockerfile: "", ...files })) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      writeFileSync(join(folder, name), content);
-    }
-    return folder;
-  };
+  const contextOf = contextsIn(work);
+  const context = (files: Files): string => contextOf({ Dockerfile: "", ...files });
   const build = (folder: string, ...args: string[]): Promise<Result> => run(["docker", "build", ...args, folder], { env });
   const out = (...args: string[]): Promise<string> => ok(["docker", ...args], { env });
 

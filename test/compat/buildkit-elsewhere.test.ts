@@ -2,13 +2,12 @@
  * What buildx brings along and asks for elsewhere (root): caches in registries, in directories of its own and in images; registries that ask who is there; its SSH agent.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cliPlugin } from "./cli-plugin.ts";
+import { contextsIn, enginesToBuildOn } from "./building.ts";
+import { cliPlugin, installPlugins } from "./cli-plugin.ts";
 import { hasProgram, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
 import { DockerRegistry } from "./registry.ts";
 import { ok, type Result, run } from "./run.ts";
 
@@ -20,41 +19,23 @@ const reason =
 if (reason) console.warn(`buildkit-elsewhere: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)(`what buildx has elsewhere${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-bkelse-"));
-  const engines = [new TestDaemon(), new TestDaemon()] as const;
+  const { work, engines } = enginesToBuildOn("wt-bkelse-", [new TestDaemon(), new TestDaemon()]);
   const config = join(work, "docker-config");
   let open: DockerRegistry;
   let closed: DockerRegistry;
 
   beforeAll(async () => {
-    mkdirSync(join(config, "cli-plugins"), { recursive: true });
-    copyFileSync(buildx!, join(config, "cli-plugins/docker-buildx"));
+    installPlugins(config, buildx);
     writeFileSync(join(work, "htpasswd"), execFileSync("htpasswd", ["-Bbn", "me", "s3cret"]));
     open = await DockerRegistry.start(join(work, "open"));
     closed = await DockerRegistry.start(join(work, "closed"), { auth: ["htpasswd:", "  realm: closed", `  path: ${join(work, "htpasswd")}`] });
-    const { path } = busyboxArchive(work);
-    for (const engine of engines) {
-      await engine.start();
-      await ok([wherryPath, "load", "-i", path], { env: { WHERRY_HOST: engine.host } });
-    }
   });
 
   afterAll(async () => {
-    const left = [...(await engines[0].stop()), ...(await engines[1].stop())];
     await Promise.all([open.stop(), closed.stop()]);
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
   });
 
-  let contexts = 0;
-  const context = (files: Readonly<Record<string, string>>): string => {
-    const folder = join(work, `context-${++contexts}`);
-    for (const [name, content] of Object.entries(files)) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      writeFileSync(join(folder, name), content);
-    }
-    return folder;
-  };
+  const context = contextsIn(work);
   const envOf = (engine: TestDaemon) => ({ DOCKER_HOST: engine.host, DOCKER_CONFIG: config, WHERRY_HOST: engine.host, BUILDX_NO_DEFAULT_ATTESTATIONS: "1" });
   const build = (engine: TestDaemon, ...args: string[]): Promise<Result> =>
     run([buildx!, "build", "--progress=plain", "--network=none", ...args], { env: envOf(engine) });
@@ -78,8 +59,8 @@ describe.skipIf(reason !== undefined)(`what buildx has elsewhere${reason ? ` (sk
     ["an image's name alone", () => [`${open.host}/caches:b`, `${open.host}/caches:b`]],
     ["directory", () => [`type=local,dest=${join(work, "cache")},mode=max`, `type=local,src=${join(work, "cache")}`]],
     ["directory with a tag", () => [`type=local,dest=${join(work, "cache")},tag=other,mode=max`, `type=local,src=${join(work, "cache")},tag=other`]],
-  ])("a cache goes out and comes in: %s", async (_what, flags) => {
-    const folder = context({ ...project, in: `of its own ${contexts}\n` });
+  ])("a cache goes out and comes in: %s", async (what, flags) => {
+    const folder = context({ ...project, in: `of its own: ${what}\n` });
     const [to = "", from = ""] = flags();
     const out = await build(engines[0], "--cache-to", to, folder);
     expect(out).toMatchObject({ code: 0 });

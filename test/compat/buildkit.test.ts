@@ -3,15 +3,14 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
 import { connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cliPlugin } from "./cli-plugin.ts";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { contextsIn, enginesToBuildOn } from "./building.ts";
+import { cliPlugin, installPlugins } from "./cli-plugin.ts";
 import { httpCall, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { busyboxArchive } from "./images.ts";
 import { cleanEnv, eventually, ok, type Result, run } from "./run.ts";
 
 const buildx = cliPlugin("docker-buildx");
@@ -20,33 +19,16 @@ const reason = whyNot() ?? (buildx === undefined ? "no docker-buildx (scripts/fe
 if (reason) console.warn(`buildkit: skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)(`BuildKit's wire${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  const work = mkdtempSync(join(tmpdir(), "wt-buildkit-"));
-  const daemon = new TestDaemon();
+  const {
+    work,
+    engines: [daemon],
+  } = enginesToBuildOn("wt-buildkit-", [new TestDaemon()]);
   const config = join(work, "docker-config");
   const env = { DOCKER_HOST: daemon.host, DOCKER_CONFIG: config, WHERRY_HOST: daemon.host, BUILDX_NO_DEFAULT_ATTESTATIONS: "1" };
 
-  beforeAll(async () => {
-    mkdirSync(join(config, "cli-plugins"), { recursive: true });
-    for (const path of [buildx, compose]) if (path !== undefined) copyFileSync(path, join(config, "cli-plugins", path.split("/").at(-1)!));
-    await daemon.start();
-    await ok([wherryPath, "load", "-i", busyboxArchive(work).path], { env });
-  });
+  beforeAll(() => installPlugins(config, buildx, compose));
 
-  afterAll(async () => {
-    const left = await daemon.stop();
-    rmSync(work, { recursive: true, force: true });
-    expect(left).toEqual([]);
-  });
-
-  let contexts = 0;
-  const context = (files: Readonly<Record<string, string>>): string => {
-    const folder = join(work, `context-${++contexts}`);
-    for (const [name, content] of Object.entries(files)) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      writeFileSync(join(folder, name), content);
-    }
-    return folder;
-  };
+  const context = contextsIn(work);
   const command = (...args: string[]) => [buildx!, "build", "--progress=plain", "--network=none", ...args];
   const build = (...args: string[]): Promise<Result> => run(command(...args), { env });
   const get = async <T>(path: string): Promise<T> => (await httpCall(daemon.socket, "GET", path)).json<T>();
