@@ -2,6 +2,7 @@
 import { gzipSync } from "node:zlib";
 import { type DiffID, type Digest, digestOf, hexOf } from "#core/digest.ts";
 import type { ImageConfigJson } from "#core/image-spec.ts";
+import { TarReader } from "#unionfs/tar/reader.ts";
 import { endBlocks, formatHeader, padding } from "#unionfs/tar/writer.ts";
 
 export interface TarFile {
@@ -173,4 +174,12 @@ export function digestsOf(layers: readonly Buffer[]): Digest[] {
 
 function same(layer: Buffer): Buffer {
   return layer;
+}
+
+/** Owners of an archive's entries, as uid:gid by name. */
+export async function ownersIn(tar: AsyncIterable<Uint8Array>): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  const reader = new TarReader(tar);
+  for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) found[entry.name.replace(/\/$/, "")] = `${entry.uid}:${entry.gid}`;
+  return found;
 }

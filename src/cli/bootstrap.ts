@@ -18,8 +18,6 @@ export const bootstrapCommand: Command = command({
     let id = "";
     await renderProgress(body, {
       io,
-      output: io.stdout,
-      terminal: io.isTty.stdout,
       quiet: flags.on("quiet"),
       onAux: (aux) => {
         id = (aux as { ID?: string }).ID ?? id; // the last line of this route

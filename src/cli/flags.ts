@@ -3,6 +3,7 @@
  * flags after arguments (unless a command forbids it), `--bool=false`.
  * @module
  */
+import { parseGoBool } from "#core/go-bool.ts";
 
 /** One flag. Made by the functions below, so that a command's list reads like its help. */
 export interface Flag {
@@ -74,11 +75,11 @@ function syntaxError(kind: string, value: string, why = "invalid syntax"): Error
   return new Error(`strconv.${kind}: parsing ${JSON.stringify(value)}: ${why}`);
 }
 
-/** Go's strconv.ParseBool. */
+/** Throws in Go's words what is neither true nor false. */
 export function parseBool(value: string): boolean {
-  if (/^(1|t|T|true|TRUE|True)$/.test(value)) return true;
-  if (/^(0|f|F|false|FALSE|False)$/.test(value)) return false;
-  throw syntaxError("ParseBool", value);
+  const given = parseGoBool(value);
+  if (given === undefined) throw syntaxError("ParseBool", value);
+  return given;
 }
 
 /** Go's strconv.ParseInt with base 0, within the integers that JavaScript holds exactly. */

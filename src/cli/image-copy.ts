@@ -19,7 +19,7 @@ export const imageCopyCommand: Command = command({
     const onAux = (aux: unknown) => {
       digest = String((aux as { Digest?: unknown }).Digest ?? "");
     };
-    await renderProgress(body, { io, output: io.stdout, terminal: io.isTty.stdout, quiet: flags.on("quiet"), onAux });
+    await renderProgress(body, { io, quiet: flags.on("quiet"), onAux });
     if (flags.on("quiet")) await print(io, digest);
     return 0;
   },

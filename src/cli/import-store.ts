@@ -16,8 +16,6 @@ export const importStoreCommand: Command = command({
     let refused = 0;
     await renderProgress(body, {
       io,
-      output: io.stdout,
-      terminal: io.isTty.stdout,
       quiet: flags.on("quiet"),
       onAux: (aux) => {
         refused = (aux as { Refused?: number }).Refused ?? 0; // the last line of this route

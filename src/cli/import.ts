@@ -25,7 +25,7 @@ export const importCommand: Command = command({
       body,
       signal: io.gone,
     });
-    await renderProgress(reply.body, { io, output: io.stdout, terminal: io.isTty.stdout });
+    await renderProgress(reply.body, { io });
     return 0;
   },
 });

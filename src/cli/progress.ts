@@ -7,8 +7,9 @@ import { write } from "./output.ts";
 
 export interface ProgressOptions {
   readonly io: CliIo;
-  readonly output: Writable;
-  readonly terminal: boolean;
+  /** Where it goes, if not to stdout, and whether that is a terminal. */
+  readonly output?: Writable;
+  readonly terminal?: boolean;
   /** Print nothing; errors still throw. */
   readonly quiet?: boolean;
   readonly onAux?: (aux: unknown) => void;
@@ -26,7 +27,12 @@ export async function renderProgress(body: AsyncIterable<Uint8Array>, options: P
   }
 }
 
-async function show(line: ProgressLine, rows: Map<string, number>, pace: Pace, { io, output, terminal }: ProgressOptions): Promise<void> {
+async function show(
+  line: ProgressLine,
+  rows: Map<string, number>,
+  pace: Pace,
+  { io, output = io.stdout, terminal = io.isTty.stdout }: ProgressOptions,
+): Promise<void> {
   if (line.stream !== undefined) return write(output, line.stream);
   if (line.status === undefined) return;
   const plain = barOf(line, (io.size()?.columns ?? 80) < 110);

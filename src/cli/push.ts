@@ -22,7 +22,7 @@ export const pushCommand: Command = command({
     const query = { tag: flags.on("all-tags") ? undefined : tag || "latest", platform: flags.text("platform") || undefined };
     const headers = await authHeaders(io, args[0]!);
     const { body } = await client.stream("POST", imagePath(repository, "/push"), { query, headers, signal: io.gone });
-    await renderProgress(body, { io, output: io.stdout, terminal: io.isTty.stdout, quiet: flags.on("quiet") });
+    await renderProgress(body, { io, quiet: flags.on("quiet") });
     if (flags.on("quiet")) await print(io, args[0]!);
     return 0;
   },

@@ -19,8 +19,6 @@ export const systemCheckCommand: Command = command({
     const problems: StoreProblem[] = [];
     await renderProgress(body, {
       io,
-      output: io.stderr,
-      terminal: io.isTty.stdout,
       quiet: true,
       onAux: (aux) => problems.push(aux as StoreProblem), // what this route sends
     });

@@ -57,8 +57,7 @@ export async function createContainer(ctx: EngineContext, request: CreateRequest
   try {
     return await create(ctx, id, name, request);
   } finally {
-    ctx.idRanges.release(id);
-    ctx.selinux?.release(id);
+    releaseChoices(ctx, id);
   }
 }
 
@@ -80,8 +79,7 @@ export async function createBuildContainer(
     ctx.builds.steps.delete(id);
     throw error;
   } finally {
-    ctx.idRanges.release(id);
-    ctx.selinux?.release(id);
+    releaseChoices(ctx, id);
   }
 }
 
@@ -105,6 +103,12 @@ async function create(
   const container = ctx.registry.add(record);
   publishContainerEvent(ctx, container, "create");
   return { id, warnings: draft.warnings };
+}
+
+/** What was chosen for a container belongs to its record from now on, or to nobody. */
+export function releaseChoices({ idRanges, selinux }: EngineContext, id: string): void {
+  idRanges.release(id);
+  selinux?.release(id);
 }
 
 /** Ranges of its own stay held for `id`. Everything that can be said without making anything. Also what `--explain` plans with. @throws EngineError not-found, invalid, conflict */

@@ -6,7 +6,7 @@ import { planHooksOf, withHooks } from "./container-hooks.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { planContainerFiles } from "./container-files.ts";
 import type { EngineContext } from "./context.ts";
-import { copiedFor, type Draft, draftContainer } from "./create-container.ts";
+import { copiedFor, type Draft, draftContainer, releaseChoices } from "./create-container.ts";
 import type { Containers } from "./mod.ts";
 
 export async function explainContainer(ctx: EngineContext, request: Parameters<Containers["explain"]>[0], format: "text" | "json"): Promise<string> {
@@ -14,8 +14,7 @@ export async function explainContainer(ctx: EngineContext, request: Parameters<C
   try {
     return await explain(ctx, id, request, format);
   } finally {
-    ctx.idRanges.release(id);
-    ctx.selinux?.release(id);
+    releaseChoices(ctx, id);
   }
 }
 

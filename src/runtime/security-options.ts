@@ -3,6 +3,7 @@
  * @module
  */
 import { EngineError } from "#core/errors.ts";
+import { parseGoBool } from "#core/go-bool.ts";
 
 export interface SecurityOptions {
   readonly noNewPrivileges: boolean;
@@ -47,9 +48,8 @@ export function parseSecurityOptions(options: readonly string[] | null): Securit
   return { seccompAudit, noNewPrivileges, seccomp, apparmor, labels, systemPathsUnconfined, writableCgroups };
 }
 
-/** What Go's ParseBool takes. */
 function boolean(option: string, value: string): boolean {
-  if (/^(1|t|T|true|TRUE|True)$/.test(value)) return true;
-  if (/^(0|f|F|false|FALSE|False)$/.test(value)) return false;
-  throw new EngineError("invalid", `invalid --security-opt 2: "${option}"`);
+  const given = parseGoBool(value);
+  if (given === undefined) throw new EngineError("invalid", `invalid --security-opt 2: "${option}"`);
+  return given;
 }

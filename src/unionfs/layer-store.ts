@@ -15,7 +15,7 @@ import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } fr
 import { withPathBelow } from "./open-below.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
 import { TarIndexWriter } from "./tar-index.ts";
-import { comparedChanges, layerEntries, listChanges, type TreeChange, type TreeEntry, treeEntries, upperChanges } from "./tree-changes.ts";
+import { comparedChanges, layeredEntries, layerEntries, listChanges, type TreeChange, treeEntries, upperChanges } from "./tree-changes.ts";
 import { directoriesOf, hasImages, openCommonTree, openLayers, openRoot, openUnion, topLayer } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { walkUnion } from "./union-walk.ts";
@@ -432,7 +432,7 @@ class Layers implements LayerStore {
     const old = where.parent === undefined ? undefined : await opened(walker, openLayers(this.#helper, where.parent));
     return {
       tree: walker,
-      changes: comparedChanges(treeEntries(walker), old === undefined ? undefined : allEntries(old.layers), where.mountPoints),
+      changes: comparedChanges(treeEntries(walker), old === undefined ? undefined : layeredEntries(old.layers), where.mountPoints),
       [Symbol.asyncDispose]: async () => {
         await walker.close();
         await old?.[Symbol.asyncDispose]();
@@ -472,12 +472,6 @@ function lazily(open: () => Promise<LowerView | undefined>): Pick<UnionView, "lo
 
 async function* unionEntries(layers: readonly FileTree[]): AsyncIterable<TarSource> {
   for await (const { path, stat, layer } of walkUnion(layers)) yield { kind: "entry", path, stat, tree: layers[layer]! };
-}
-
-/** One tree is what it is; only of several, some hide what others have. */
-function allEntries(layers: readonly FileTree[]): AsyncIterable<TreeEntry> {
-  const [only, ...more] = layers;
-  return only !== undefined && more.length === 0 ? treeEntries(only) : walkUnion(layers);
 }
 
 /** What is opened beside a tree: when it cannot be, the tree is closed. */

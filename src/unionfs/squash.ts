@@ -4,9 +4,8 @@ import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
 import { toBytes } from "./bytes.ts";
 import type { RootMount, StorageDriver } from "./mod.ts";
-import { comparedChanges, isSameFile, layerEntries, type TreeEntry, treeEntries } from "./tree-changes.ts";
+import { comparedChanges, isSameFile, layeredEntries, layerEntries } from "./tree-changes.ts";
 import { directoriesOf, hasImages, openLayers } from "./trees.ts";
-import { walkUnion } from "./union-walk.ts";
 import { writeTar } from "./write-tree.ts";
 
 /**
@@ -22,14 +21,11 @@ export async function* squashedTar(driver: StorageDriver, helper: Helper, chain:
     own === undefined
       ? async (a: LayeredEntry, b: LayeredEntry) => isSameFile(a.stat, b.stat) && (a.stat.type !== "file" || (await sameContent(a, b)))
       : (a: LayeredEntry) => a.layer >= own;
-  const changes = comparedChanges(entriesOf(now.layers), before === undefined ? undefined : entriesOf(before.layers), undefined, isSame);
+  const changes = comparedChanges(layeredEntries(now.layers), before === undefined ? undefined : layeredEntries(before.layers), undefined, isSame);
   yield* writeTar(layerEntries(changes, now.layers[0]!)); // a chain has a layer
 }
 
-interface LayeredEntry extends TreeEntry {
-  readonly tree: FileTree;
-  readonly layer: number;
-}
+type LayeredEntry = ReturnType<typeof layeredEntries<FileTree>> extends AsyncIterable<infer E> ? E : never;
 
 /** How many of the directories of `mount`, the top-most, are not among those of `below`; undefined: that is not to be told. */
 function ownDirectories(mount: RootMount, below: RootMount | undefined): number | undefined {
@@ -37,13 +33,6 @@ function ownDirectories(mount: RootMount, below: RootMount | undefined): number 
   const [all, old] = [directoriesOf(mount), directoriesOf(below)];
   const own = all.length - old.length;
   return own >= 0 && old.every((directory, i) => all[own + i] === directory) ? own : undefined;
-}
-
-async function* entriesOf(layers: readonly FileTree[]): AsyncGenerator<LayeredEntry> {
-  const [only, ...more] = layers;
-  if (only === undefined) return;
-  if (more.length === 0) for await (const entry of treeEntries(only)) yield { ...entry, tree: only, layer: 0 };
-  else for await (const entry of walkUnion(layers)) yield { ...entry, tree: layers[entry.layer]! };
 }
 
 async function sameContent(a: LayeredEntry, b: LayeredEntry): Promise<boolean> {

@@ -4,6 +4,7 @@
  */
 import { parseBytes } from "#core/byte-size.ts";
 import { EngineError } from "#core/errors.ts";
+import { parseGoBool } from "#core/go-bool.ts";
 
 /** What is told to a driver when it is opened: "overlay2.size=10G". */
 export type StorageOptions = readonly string[];
@@ -38,11 +39,11 @@ export function sizeOption(options: ReadonlyMap<string, string>, name: string): 
   return bytes;
 }
 
-/** Go's strconv.ParseBool. @throws EngineError "invalid" */
+/** @throws EngineError "invalid" */
 export function booleanOption(options: ReadonlyMap<string, string>, name: string): boolean | undefined {
   const text = options.get(name);
   if (text === undefined) return undefined;
-  if (["1", "t", "T", "true", "TRUE", "True"].includes(text)) return true;
-  if (["0", "f", "F", "false", "FALSE", "False"].includes(text)) return false;
-  throw new EngineError("invalid", `storage option ${name}: "${text}" is neither true nor false`);
+  const given = parseGoBool(text);
+  if (given === undefined) throw new EngineError("invalid", `storage option ${name}: "${text}" is neither true nor false`);
+  return given;
 }

@@ -4,6 +4,7 @@ import type { Change } from "./mod.ts";
 import { isUnusedMountPoint } from "./mount-points.ts";
 import { isOpaque, isOverlayXattr, isWhiteout, opaqueMarker } from "./overlay-format.ts";
 import type { UnionView } from "./union-view.ts";
+import { walkUnion } from "./union-walk.ts";
 import type { TarSource } from "./write-tree.ts";
 
 /** A difference between a snapshot and what it lies on, in walk order. */
@@ -102,6 +103,16 @@ export async function* treeEntries(tree: Pick<FileTree, "walk">): AsyncGenerator
     const path = toByteString(stat.path);
     if (path !== "") yield { path, stat };
   }
+}
+
+/** All that several trees are as one, the top-most first, and where each is from. One tree is what it is; only of several, some hide what others have. */
+export async function* layeredEntries<T extends FileTree>(
+  layers: readonly T[],
+): AsyncGenerator<TreeEntry & { readonly tree: T; readonly layer: number }, void> {
+  const [only, ...more] = layers;
+  if (only === undefined) return;
+  if (more.length === 0) for await (const entry of treeEntries(only)) yield { ...entry, tree: only, layer: 0 };
+  else for await (const { path, stat, layer } of walkUnion(layers)) yield { path, stat, tree: layers[layer]!, layer };
 }
 
 /** The next entry that is not below `path`. */

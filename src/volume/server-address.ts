@@ -2,7 +2,6 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { EngineError } from "#core/errors.ts";
-
 import type { LocalBacking } from "./local-options.ts";
 
 type Source = Omit<Extract<LocalBacking, { kind: "mount" }>, "kind">;

@@ -12,8 +12,8 @@ import { PRIVATE_RANGE } from "#engine/id-ranges.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { canOpenFuse, findProgram } from "#linux/find-program.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { TarReader } from "#unionfs/tar/reader.ts";
 import { formatHeader, endBlocks } from "#unionfs/tar/writer.ts";
+import { ownersIn } from "../fixtures.ts";
 import { TestDaemon, wherryPath, whyNot } from "../compat/daemon.ts";
 import { ok } from "../compat/run.ts";
 import { TestEngine, until } from "./engine-setup.ts";
@@ -89,13 +89,6 @@ for (const { name, able, options, copied } of cases) {
       if (t?.options.dataRoot.startsWith(work)) execFileSync("umount", [join(work, "merged")]);
       rmSync(work, { recursive: true, force: true });
     });
-    const owners = async (tar: AsyncIterable<Uint8Array>) => {
-      const found: Record<string, string> = {};
-      const reader = new TarReader(tar);
-      for (let entry = await reader.next(); entry !== undefined; entry = await reader.next())
-        found[entry.name.replace(/\/$/, "")] = `${entry.uid}:${entry.gid}`;
-      return found;
-    };
     const first = (id: string) => t.engine.containers.get(id).idMappings?.uids[0]?.hostID ?? -1;
     const start = async (script: string, host = {}) => {
       const { id, warnings } = await t.engine.containers.create(t.request("owned:1", sh(`${script}; echo up; sleep 60`), {}, { ...auto, ...host }));
@@ -151,10 +144,10 @@ for (const { name, able, options, copied } of cases) {
           (await t.engine.containers.changes(id)).map(({ path }) => path),
           state,
         ).not.toContain("/dir");
-        expect(await owners((await t.engine.containers.readArchive(id, "/own")).tar), state).toEqual({ own: "12:13" });
-        expect(await owners((await t.engine.containers.readArchive(id, "/bin/sh")).tar), state).toEqual({ sh: "0:0" });
-        expect(await owners((await t.engine.containers.readArchive(id, "/etc/hosts")).tar), state).toEqual({ hosts: "0:0" });
-        expect(await owners(await t.engine.containers.exportTree(id)), state).toMatchObject({ own: "12:13", nine: "3:8", dir: "5:6", etc: "0:0" });
+        expect(await ownersIn((await t.engine.containers.readArchive(id, "/own")).tar), state).toEqual({ own: "12:13" });
+        expect(await ownersIn((await t.engine.containers.readArchive(id, "/bin/sh")).tar), state).toEqual({ sh: "0:0" });
+        expect(await ownersIn((await t.engine.containers.readArchive(id, "/etc/hosts")).tar), state).toEqual({ hosts: "0:0" });
+        expect(await ownersIn(await t.engine.containers.exportTree(id)), state).toMatchObject({ own: "12:13", nine: "3:8", dir: "5:6", etc: "0:0" });
       };
       await look("running");
       await t.engine.containers.writeArchive(id, "/", sent(), { noOverwriteDirNonDir: false, copyUidGid: false });
@@ -189,7 +182,7 @@ for (const { name, able, options, copied } of cases) {
       await t.engine.containers.wait(id, "not-running");
       for (const path of ["/dir", "/empty", "/tmp"])
         await t.engine.containers.writeArchive(id, path, sent(), { noOverwriteDirNonDir: false, copyUidGid: false });
-      expect(await owners((await t.engine.containers.readArchive(id, "/empty/in")).tar)).toEqual({ in: "0:0", "in/sent": "21:22" });
+      expect(await ownersIn((await t.engine.containers.readArchive(id, "/empty/in")).tar)).toEqual({ in: "0:0", "in/sent": "21:22" });
       await t.removeAll();
       for (const name of ["filled", "bare"]) await t.engine.volumes.remove(name, true);
     });
@@ -201,10 +194,10 @@ for (const { name, able, options, copied } of cases) {
       const { id, out } = await start("stat -c %u:%g /b; touch /b/x; stat -c %u:%g /b/x", { Binds: [`${dir}:/b:idmap`] });
       expect(out).toBe("0:0\n0:0\nup\n");
       expect(statSync(join(dir, "x"))).toMatchObject({ uid: 4321, gid: 5432 });
-      expect(await owners((await t.engine.containers.readArchive(id, "/b/x")).tar)).toEqual({ x: "0:0" });
+      expect(await ownersIn((await t.engine.containers.readArchive(id, "/b/x")).tar)).toEqual({ x: "0:0" });
       await t.engine.containers.kill(id, "SIGKILL");
       await t.engine.containers.wait(id, "not-running");
-      expect(await owners((await t.engine.containers.readArchive(id, "/b/x")).tar)).toEqual({ x: "0:0" });
+      expect(await ownersIn((await t.engine.containers.readArchive(id, "/b/x")).tar)).toEqual({ x: "0:0" });
       await t.removeAll();
     });
 

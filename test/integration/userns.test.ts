@@ -7,7 +7,7 @@ import type { HostConfig } from "#core/container-config.ts";
 import { openEngine } from "#engine/open-engine.ts";
 import { PRIVATE_RANGE } from "#engine/id-ranges.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { TarReader } from "#unionfs/tar/reader.ts";
+import { ownersIn } from "../fixtures.ts";
 import { TestEngine, until } from "./engine-setup.ts";
 
 const facts = await probeHost();
@@ -117,13 +117,6 @@ describe.skipIf(!able)("user namespaces", () => {
     chmodSync(dir, 0o755);
     writeFileSync(join(dir, "mine"), "");
     for (const path of [dir, join(dir, "mine")]) chownSync(path, 4321, 5432);
-    const owners = async (tar: AsyncIterable<Uint8Array>) => {
-      const found: Record<string, string> = {};
-      const reader = new TarReader(tar);
-      for (let entry = await reader.next(); entry !== undefined; entry = await reader.next())
-        found[entry.name.replace(/\/$/, "")] = `${entry.uid}:${entry.gid}`;
-      return found;
-    };
     const binds: Record<string, readonly [Partial<HostConfig>, string]> = {
       idmap: [{ Binds: [`${dir}:/b:idmap`] }, "0:0"],
       "idmap in a namespace": [{ ...auto, Binds: [`${dir}:/b:idmap`] }, "0:0"],
@@ -134,14 +127,14 @@ describe.skipIf(!able)("user namespaces", () => {
       const id = await t.start(["sh", "-c", "stat -c %u:%g /b/mine; touch /own; chown 12:13 /own; echo up; sleep 60"], {}, host);
       await until(async () => (await t.logs(id)).out.includes("up"));
       expect((await t.logs(id)).out, name).toContain(`${seen}\n`);
-      const copied = async (path: string) => owners((await t.engine.containers.readArchive(id, path)).tar);
+      const copied = async (path: string) => ownersIn((await t.engine.containers.readArchive(id, path)).tar);
       expect(await copied("/b/mine"), `${name}, running`).toEqual({ mine: seen });
       expect(await copied("/own"), `${name}, running`).toEqual({ own: "12:13" });
       await t.engine.containers.kill(id, "SIGKILL");
       await t.engine.containers.wait(id, "not-running");
       expect(await copied("/b/mine"), `${name}, stopped`).toEqual({ mine: seen });
       expect(await copied("/own"), `${name}, stopped`).toEqual({ own: "12:13" });
-      const exported = await owners(await t.engine.containers.exportTree(id));
+      const exported = await ownersIn(await t.engine.containers.exportTree(id));
       expect(exported, name).toMatchObject({ own: "12:13", "bin/sh": "0:0", etc: "0:0" });
     }
   });

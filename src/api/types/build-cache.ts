@@ -1,5 +1,6 @@
 /** Caches of builds elsewhere, as clients name them: a type and attributes. `docker buildx build` and `wherry build` write them alike. @module */
 import { EngineError } from "#core/errors.ts";
+import { parseGoBool } from "#core/go-bool.ts";
 import type { BuildOptions, CacheFrom, CacheTo } from "#engine/mod.ts";
 import { type Field, list, map, object, text } from "./fields.ts";
 
@@ -38,18 +39,13 @@ export function cacheTo(given: CacheEntry): CacheTo {
   const compression = Attrs["compression"] || "gzip";
   if (compression !== "gzip")
     throw new EngineError("unsupported", `--cache-to: compression ${JSON.stringify(compression.slice(0, 40))} is not supported: gzip`);
-  return { ...cacheFrom(given, "cache-to"), mode, mayFail: isTrue(Attrs["ignore-error"]) };
+  return { ...cacheFrom(given, "cache-to"), mode, mayFail: parseGoBool(Attrs["ignore-error"] ?? "") === true };
 }
 
 /** All that is said of where a build's cache goes; it lies in the image as well when `BUILDKIT_INLINE_CACHE` says so. */
 export function cachesTo(given: readonly CacheEntry[], buildArgs: BuildOptions["buildArgs"]): Pick<BuildOptions, "cacheTo" | "inlineCache"> {
-  const asked = Object.hasOwn(buildArgs, "BUILDKIT_INLINE_CACHE") && isTrue(buildArgs["BUILDKIT_INLINE_CACHE"]);
+  const asked = parseGoBool(buildArgs["BUILDKIT_INLINE_CACHE"] ?? "") === true;
   return { inlineCache: asked || given.some(({ Type }) => Type === "inline"), cacheTo: given.filter(({ Type }) => Type !== "inline").map(cacheTo) };
-}
-
-/** As Go reads it. */
-function isTrue(text: string | undefined): boolean {
-  return text !== undefined && /^(1|t|true)$/i.test(text);
 }
 
 function needed(attributes: CacheEntry["Attrs"], attribute: string, name: string, type: string): string {

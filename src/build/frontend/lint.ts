@@ -2,6 +2,7 @@
  * What in a Dockerfile works and is unwise, by the rules and in the words of docker's build checks. Pure: of what needs the base image (undefined variables) nothing is said.
  * @module @see https://docs.docker.com/reference/build-checks/
  */
+import { parseGoBool } from "#core/go-bool.ts";
 import type { IgnoreRules } from "./ignore-file.ts";
 import type { InstructionOf } from "./instruction.ts";
 import type { ParseNode } from "./parse-tree.ts";
@@ -99,7 +100,7 @@ type Warn = (rule: Rule, at: Place, detail: string) => void;
 function parseCheck(text: string): { readonly skipped: (rule: string) => boolean; readonly isError: boolean } {
   const fields = new Map(text.split(";").map((field) => [field.split("=", 1)[0]!.trim(), field.slice(field.indexOf("=") + 1).trim()]));
   const names = (fields.get("skip") ?? "").split(",").map((name) => name.trim().toLowerCase());
-  return { skipped: (rule) => names.includes("all") || names.includes(rule.toLowerCase()), isError: /^(1|t|true)$/i.test(fields.get("error") ?? "") };
+  return { skipped: (rule) => names.includes("all") || names.includes(rule.toLowerCase()), isError: parseGoBool(fields.get("error") ?? "") === true };
 }
 
 function wordOf({ text }: ParseNode): string {

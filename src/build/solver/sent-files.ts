@@ -133,13 +133,10 @@ export class SentFiles {
       return;
     }
     const path = join(this.#directory, "index.json");
-    if (this.#used.size === this.#known.size && [...this.#used].every(([name, content]) => this.#known.get(name) === content)) {
+    if (this.#known.size > 0 && this.#used.size === this.#known.size && [...this.#used].every(([name, content]) => this.#known.get(name) === content)) {
       // As it is, and used just now.
       const now = new Date();
-      await utimes(path, now, now).catch((error: unknown) => {
-        if (errnoOf(error) !== "ENOENT" || this.#known.size > 0) throw error; // nothing has ever been sent
-      });
-      return;
+      return utimes(path, now, now);
     }
     const files = Array.from(this.#used, ([name, { version, offset, size, sha256 }]) => ({ name, version, offset, size, sha256 }));
     await writeFile(`${path}.tmp`, JSON.stringify({ version: 1, files }), { mode: 0o600 });

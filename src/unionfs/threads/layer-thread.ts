@@ -1,4 +1,4 @@
-/** A thread's side: decompresses files that may still grow and hashes what comes out, one job after the other. @module */
+/** A thread's side: decompresses files that may still grow, or compresses layers, and checks the plain bytes; one job after the other. @module */
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { setFlagsFromString } from "node:v8";
@@ -43,7 +43,7 @@ export function serveLayerThread(port: MessagePort): void {
       return;
     }
     const thread: Thread = { ring: new SharedRing(request.memory), waits, collect, answer: (answer) => port.postMessage(answer) };
-    if (request.kind === "inflate") void work(thread, inflated(thread, request.path), request.path);
+    if (request.kind === "inflate") void work(thread, inflated(thread, request), request.path);
     else void work(thread, compressed(request.source), `layer ${request.source.diffId}`);
   });
 }
@@ -62,20 +62,20 @@ interface Output {
   readonly pieces: AsyncIterable<Uint8Array>;
   /** Bytes of the input so far. */
   readonly progress: { readonly consumed: number };
-  /** Of the plain bytes; asked for at the end. */
-  digest(): string;
 }
 
-function inflated({ ring, waits }: Thread, path: string): Output {
-  const hash = createHash("sha256");
+function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadRequest, { kind: "inflate" }>): Output {
   const progress = { consumed: 0 };
   const pieces = (async function* () {
+    const hash = createHash("sha256");
     for await (const piece of decompress(growing(path, ring, waits, progress))) {
       hash.update(piece);
       yield piece;
     }
+    const digest = `sha256:${hash.digest("hex")}`;
+    if (digest !== expected) throw new EngineError("corrupt", `layer has the digest ${digest}, expected ${expected}`);
   })();
-  return { pieces, progress, digest: () => `sha256:${hash.digest("hex")}` };
+  return { pieces, progress };
 }
 
 /** {@link readLayer} sees to the digest. */
@@ -87,11 +87,11 @@ function compressed(source: LayerSource): Output {
       yield piece;
     }
   })();
-  return { pieces: compress(plain, memberNow), progress, digest: () => source.diffId };
+  return { pieces: compress(plain, memberNow), progress };
 }
 
 /** Passes a job's pieces through the ring, and says how it has ended. */
-async function work({ ring, waits, collect, answer }: Thread, { pieces, progress, digest }: Output, what: string): Promise<void> {
+async function work({ ring, waits, collect, answer }: Thread, { pieces, progress }: Output, what: string): Promise<void> {
   try {
     let sent = 0;
     let filled = 0;
@@ -118,7 +118,7 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
       }
     }
     if (filled > 0) send();
-    answer({ kind: "end", digest: digest() });
+    answer({ kind: "end" });
   } catch (error) {
     const known = error instanceof EngineError ? error : new EngineError("internal", `reading ${what}: ${errnoOf(error) ?? String(error)}`);
     answer({ kind: "failed", code: known.code, message: known.message, hint: known.hint });

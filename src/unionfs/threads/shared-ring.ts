@@ -3,6 +3,7 @@
  * of any size costs the ring. Each side tells the other with a message only when it waits.
  * @module
  */
+import type { DiffID } from "#core/digest.ts";
 import type { LayerSource } from "../layer-tar.ts";
 
 /** Bytes of one piece, and pieces on their way. To wake another thread costs some 0.1 ms: pieces are large, and a thread that had to wait is woken for several. */
@@ -73,12 +74,12 @@ export class SharedRing {
 
 /** To the thread. */
 export type ThreadRequest =
-  | { readonly kind: "inflate"; readonly path: string; readonly memory: SharedArrayBuffer }
+  | { readonly kind: "inflate"; readonly path: string; readonly expected: DiffID; readonly memory: SharedArrayBuffer }
   | { readonly kind: "compress"; readonly source: LayerSource; readonly memory: SharedArrayBuffer }
   | { readonly kind: "wake" };
 
-/** From the thread: a piece is in the next slot; all has been read, and the plain bytes had this digest; or it went wrong. `consumed`: bytes of the input so far. */
+/** From the thread: a piece is in the next slot; all has been read, and the plain bytes were what they should be; or it went wrong. `consumed`: bytes of the input so far. */
 export type ThreadAnswer =
   | { readonly kind: "piece"; readonly length: number; readonly consumed: number }
-  | { readonly kind: "end"; readonly digest: string }
+  | { readonly kind: "end" }
   | { readonly kind: "failed"; readonly code: string; readonly message: string; readonly hint: string | undefined };

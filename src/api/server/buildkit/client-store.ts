@@ -1,8 +1,7 @@
 /** A client's store of blobs: where `--cache-to type=local` puts a cache, and `--cache-from type=local` has it. @module */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { randomBytes } from "node:crypto";
 import { type Digest, isDigest } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import type { BlobPlace } from "#engine/mod.ts";

@@ -132,6 +132,7 @@ function holdSession(request: ApiRequest, { engine }: Context): ApiResponse {
 }
 
 const volumeReply = (record: Parameters<typeof volumeJson>[0]): ApiResponse => ({ kind: "json", status: 201, value: volumeJson(record) });
+
 export const wherryRoutes: readonly Route[] = [
   ["POST", "/wherry/explain", explain],
   ["POST", "/wherry/images/bootstrap", bootstrap],
