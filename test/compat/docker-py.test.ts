@@ -28,7 +28,12 @@ describe.skipIf(reason !== undefined)(`docker-py${reason ? ` (skipped: ${reason}
     const { "attached logs": replayed, ...ours } = await perform(engines.wherry.host, "replay");
     expect(replayed).toBe("started\n");
     expect(ours).toMatchObject({ ping: true, health: ["healthy", 0], websocket: "over a websocket\n" });
+    expect(ours["memory limit"]).toBeGreaterThan(0);
+    if (engines.dockerd === undefined) return;
+    const theirs = await perform(engines.dockerd.host);
+    // dockerd 20.10 has no memory figures for its containers while it runs in a memory cgroup that somebody has removed meanwhile.
+    theirs["memory limit"] ??= ours["memory limit"];
     // docs/compat.md: "wait".
-    if (engines.dockerd !== undefined) expect({ ...ours, wait: { ...(ours.wait as object), Error: null } }).toEqual(await perform(engines.dockerd.host));
+    expect({ ...ours, wait: { ...(ours.wait as object), Error: null } }).toEqual(theirs);
   });
 });

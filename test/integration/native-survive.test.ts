@@ -61,7 +61,9 @@ describe("a monitor in waiting", () => {
 
   it("is not needed: a launch that finds it dead has a monitor as well", async () => {
     expect((await lab.sh("true")).code).toBe(0);
-    process.kill(await spareOf(helperPid(lab)), "SIGKILL");
+    const pid = await spareOf(helperPid(lab));
+    process.kill(pid, "SIGKILL");
+    await until("it is dead", () => !isAlive(pid)); // killed with a launch in its hands it would take that along
     expect((await lab.sh("echo all the same")).stdout).toBe("all the same\n");
   });
 
