@@ -2,6 +2,7 @@
  * What a starting engine makes of what it finds: containers that went on while no engine ran, those that ended meanwhile, and the leavings of crashes.
  * @module
  */
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Container } from "#container/container.ts";
@@ -33,6 +34,10 @@ export async function restore(ctx: EngineContext): Promise<void> {
   const containers = records.map((record) => ctx.registry.add(record));
   await Promise.all(containers.map((container) => findProcess(ctx, container)));
   const running = containers.filter((c) => isRunning(c.state));
+  await sweepStrayCgroups(
+    ctx,
+    containers.filter((c) => !isRunning(c.state)),
+  );
   await restoreHostMounts(ctx, running);
   const lost = await ctx.networks.restore(
     running.map(({ record: { id, name, endpoints, ports, networkingConfig, hostConfig } }) => ({
@@ -70,6 +75,25 @@ async function findProcess(ctx: EngineContext, container: Container): Promise<vo
   // An end that the record knows already has the record's time.
   const news = exit !== undefined && rfc3339Nano(exit.atNs) !== state.finishedAt;
   if (isActive(state) || news) await recordEnd(ctx, container, news ? exit : undefined);
+}
+
+/**
+ * Cgroups of containers that have no process: a crash has cut a start short before it was written down, and no record names what it had made. They go
+ * before the container's next start, and hold up nobody else's.
+ */
+async function sweepStrayCgroups(ctx: EngineContext, containers: readonly Container[]): Promise<void> {
+  const there = new Set((await ctx.cgroups.orphans(new Set())).flatMap(({ dirs }) => Object.values(dirs)));
+  for (const container of containers) {
+    const { id, name, hostConfig } = container.record;
+    if (there.size === 0 && hostConfig.CgroupParent === "") continue;
+    const { paths } = ctx.cgroups.plan(hostConfig.CgroupParent, id, {}, 1);
+    if (!Object.values(paths.dirs).some((dir) => there.has(dir) || (hostConfig.CgroupParent !== "" && existsSync(dir)))) continue;
+    const remove = async () => {
+      await ctx.cgroups.kill(paths);
+      await ctx.cgroups.remove(paths);
+    };
+    ctx.background.add(`removing the cgroup that a start of ${name} has left`, container.mutex.run(remove));
+  }
 }
 
 /** The container is on the network no more; what was asked for holds for its next start. */
@@ -152,7 +176,7 @@ export async function restartContainers(ctx: EngineContext): Promise<void> {
   for (const container of [...ctx.registry.all()]) {
     const { record } = container;
     if (record.build === true) {
-      ctx.background.add(`removing the build step ${record.id}`, removeStep(ctx, record));
+      ctx.background.add(`removing the build step ${record.id}`, removeContainer(ctx, record.id, { force: true, volumes: true }));
       continue;
     }
     if (isRunning(record.state) || (record.state.status === "created" && !record.hostConfig.AutoRemove)) continue;
@@ -165,14 +189,6 @@ export async function restartContainers(ctx: EngineContext): Promise<void> {
     const { RestartPolicy } = record.hostConfig;
     if (restartsWithDaemon(RestartPolicy, record.state.exitCode, record.manuallyStopped, endedMeanwhile.has(container))) scheduleRestart(ctx, container, 0);
   }
-}
-
-/** Of one that ended before its start was written down, nobody knows a cgroup: it is where it would have been planned. */
-async function removeStep(ctx: EngineContext, { id, hostConfig, cgroup }: Container["record"]): Promise<void> {
-  await removeContainer(ctx, id, { force: true, volumes: true });
-  const paths = cgroup ?? ctx.cgroups.plan(hostConfig.CgroupParent, id, {}, 1).paths;
-  await ctx.cgroups.kill(paths);
-  await ctx.cgroups.remove(paths);
 }
 
 /** The snapshots that containers have, and all that come into being after `found` was read: a container may be on its way while the sweep goes on. */

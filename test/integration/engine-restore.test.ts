@@ -1,6 +1,6 @@
 /** What a starting engine makes of what it finds. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "#core/ids.ts";
 import { TestEngine, eventually, until } from "./engine-setup.ts";
@@ -71,6 +71,33 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
       ).out,
     ).toBe("run\nrun\n");
   });
+
+  test.each(["", "/wherry-stray"])(
+    "the cgroup that a killed start has left of a container that stays is gone (parent %j), and the container starts",
+    async (parent) => {
+      const CgroupParent = parent && `${parent}-${t.root.slice(-6).toLowerCase()}`;
+      const id = await t.start(["sleep", "60"], {}, { CgroupParent });
+      const lines = readFileSync(`/proc/${state(id).pid}/cgroup`, "utf8").split("\n");
+      const directories = lines.flatMap((line) => {
+        const [, controllers = "", path = ""] = line.split(":");
+        return path.endsWith(id) ? [join("/sys/fs/cgroup", controllers.replace("name=", ""), path)].filter((directory) => existsSync(directory)) : [];
+      });
+      expect(directories.length).toBeGreaterThan(0);
+      await t.engine.containers.stop(id, { timeout: 0 });
+      await t.engine.close();
+      for (const directory of directories) {
+        expect(existsSync(directory)).toBe(false);
+        mkdirSync(directory);
+      }
+      await t.reopen();
+      await until(() => directories.every((directory) => !existsSync(directory)));
+      await t.engine.containers.start(id);
+      expect((await t.exec(id, ["true"])).code).toBe(0);
+      await t.removeAll();
+      // A parent that somebody has named stays, empty.
+      if (CgroupParent) for (const directory of directories) rmdirSync(dirname(directory));
+    },
+  );
 
   test("the helper is killed: running containers are seen to their end, and new ones start", async () => {
     const id = await t.start(["sh", "-c", "sleep 0.5; exit 8"]);
