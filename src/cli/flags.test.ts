@@ -61,6 +61,7 @@ describe("parseFlags", () => {
 
   it.each([
     [["--nope"], "unknown flag: --nope"],
+    [["--nmae", "x"], "unknown flag: --nmae (did you mean --name?)"],
     [["-x"], "unknown shorthand flag: 'x' in -x"],
     [["-iz"], "unknown shorthand flag: 'z' in -z"],
     [["--name"], "flag needs an argument: --name"],

@@ -4,6 +4,7 @@
  * @module
  */
 import { parseGoBool } from "#core/go-bool.ts";
+import { suggest } from "#core/suggest.ts";
 
 /** One flag. Made by the functions below, so that a command's list reads like its help. */
 export interface Flag {
@@ -126,6 +127,13 @@ export class FlagSet {
   }
 }
 
+/** pflag's text for a flag that is not there, and what may have been meant. */
+function unknownFlag(set: FlagSet, name: string): string {
+  const known = set.all.filter((flag) => !flag.hidden).map((flag) => flag.name);
+  const near = suggest(name, known).map((meant) => `--${meant}`);
+  return `unknown flag: --${name}${near.length === 0 ? "" : ` (did you mean ${near.join(" or ")}?)`}`;
+}
+
 /** What a command line set. */
 export class FlagValues {
   readonly #set: FlagSet;
@@ -215,7 +223,7 @@ function longFlag(set: FlagSet, values: FlagValues, word: string, next: string |
   const flag = set.named(name);
   if (flag === undefined) {
     if (name === "help") throw new HelpWanted();
-    throw new FlagError(`unknown flag: --${name}`);
+    throw new FlagError(unknownFlag(set, name));
   }
   if (equals >= 0) values.put(flag, word.slice(equals + 1));
   else if (flag.bare !== undefined) values.put(flag, flag.bare);

@@ -85,26 +85,3 @@ ${flagLines(programFlags.all, 80)}
 Run 'wherry COMMAND --help' for more information on a command.
 `;
 }
-
-/** Names within one or two typing mistakes of `word`, or that it begins. */
-export function suggest(word: string, names: readonly string[]): string[] {
-  // The shorter the word, the less it may differ.
-  const allowed = Math.min(2, Math.max(1, Math.floor(word.length / 3)));
-  const near = names
-    .map((name) => ({ name, distance: editDistance(word, name) }))
-    .filter(({ name, distance }) => distance <= allowed || (word.length > 2 && name.startsWith(word)));
-  return near
-    .sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1))
-    .slice(0, 2)
-    .map(({ name }) => name);
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    row = next;
-  }
-  return row[b.length]!;
-}

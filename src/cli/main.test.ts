@@ -2,7 +2,6 @@ import { describe, expect, it } from "vitest";
 import { ApiError } from "#api/client/mod.ts";
 import { type TestAnswers, testClient } from "./client.fixture.ts";
 import { tree } from "./commands.ts";
-import { suggest } from "./help.ts";
 import { testIo } from "./io.fixture.ts";
 import { main } from "./main.ts";
 
@@ -79,10 +78,4 @@ it("a fault of ours comes with its stack", async () => {
   const { code, err } = await call(["ps"], { "GET /containers/json": [{ Names: undefined }] });
   expect(code).toBe(1);
   expect(err).toMatch(/TypeError[\s\S]* at /);
-});
-
-it("suggestions", () => {
-  expect(suggest("imgaes", ["images", "image", "run"])).toEqual(["images"]);
-  expect(suggest("con", ["container", "cp"])).toEqual(["container"]);
-  expect(suggest("xyzzy", ["run"])).toEqual([]);
 });

@@ -1,4 +1,5 @@
-import { parseError, type Position, suggest } from "./parse-error.ts";
+import { suggest } from "#core/suggest.ts";
+import { parseError, type Position } from "./parse-error.ts";
 
 /** What an instruction takes: the name → "text", "flag" (true or false), or "list" (may be repeated). */
 export type FlagTypes = Readonly<Record<string, "text" | "flag" | "list">>;
@@ -37,6 +38,6 @@ export class Flags {
 }
 
 function suggestion(name: string, known: readonly string[]): string | undefined {
-  const found = suggest(name, known);
+  const [found] = suggest(name, known);
   return found === undefined ? undefined : `--${found}`;
 }

@@ -7,7 +7,7 @@ export { compileGlob, type Glob, isPattern } from "./glob.ts";
 export { type Heredoc, heredocText } from "./heredoc.ts";
 export { IgnoreRules } from "./ignore-file.ts";
 export type { Command, Instruction, InstructionOf, MountFlag, Pair } from "./instruction.ts";
-export { parseError, type Position, suggest } from "./parse-error.ts";
+export { parseError, type Position } from "./parse-error.ts";
 export { parseInstruction } from "./parse-instruction.ts";
 export { parseNode, parseTree, type ParseNode, type ParseTree } from "./parse-tree.ts";
 export { type Dockerfile, findStage, globalArgValues, parseDockerfile, type Stage, targetStage } from "./stages.ts";

@@ -2,7 +2,8 @@ import type { HealthConfig } from "#core/container-config.ts";
 import { Flags, type FlagTypes } from "./flags.ts";
 import type { CopyFlags, Instruction, InstructionBodies, Pair } from "./instruction.ts";
 import { parseDuration } from "#core/duration.ts";
-import { parseError, suggest } from "./parse-error.ts";
+import { parseError } from "./parse-error.ts";
+import { suggest } from "#core/suggest.ts";
 import { parseMount } from "./parse-mount.ts";
 import { instructionNames, type ParseNode } from "./parse-tree.ts";
 
@@ -23,7 +24,7 @@ const flagsOf: Readonly<Partial<Record<Kind, FlagTypes>>> = {
 export function parseInstruction(node: ParseNode): Instruction {
   const { command, position } = node;
   const name = command.toUpperCase();
-  if (!instructionNames.includes(name)) throw parseError(position, `unknown instruction: ${name}`, suggest(name, instructionNames));
+  if (!instructionNames.includes(name)) throw parseError(position, `unknown instruction: ${name}`, suggest(name, instructionNames)[0]);
   const flags = new Flags(node.flags, flagsOf[command as Kind] ?? {}, position);
   // Every name in the list is a kind; the common fields go with each of the bodies.
   return { position, endLine: node.endLine, text: node.text, ...parsed(command as Kind, node, flags) } as Instruction;
@@ -108,7 +109,7 @@ function parseRun({ args, json, heredocs, position }: ParseNode, flags: Flags): 
   if (flags.list("device").length > 0) throw parseError(position, "devices for RUN are not supported");
   const network = flags.text("network") ?? "default";
   if (network !== "default" && network !== "none" && network !== "host")
-    throw parseError(position, `unsupported network mode: ${network}`, suggest(network, ["default", "none", "host"]));
+    throw parseError(position, `unsupported network mode: ${network}`, suggest(network, ["default", "none", "host"])[0]);
   return { kind: "run", command: { json, args }, network, mounts: flags.list("mount").map((text) => parseMount(text, position)), heredocs };
 }
 

@@ -1,5 +1,6 @@
+import { suggest } from "#core/suggest.ts";
 import type { MountFlag } from "./instruction.ts";
-import { parseError, type Position, suggest } from "./parse-error.ts";
+import { parseError, type Position } from "./parse-error.ts";
 
 const keysOf: Readonly<Record<MountFlag["type"], readonly string[]>> = {
   bind: ["target", "source", "from", "readonly", "readwrite"],
@@ -24,10 +25,10 @@ export function parseMount(text: string, position: Position): MountFlag {
   }
   const type = fields.get("type") ?? "bind";
   fields.delete("type");
-  if (!Object.hasOwn(keysOf, type)) throw parseError(position, `unsupported mount type ${JSON.stringify(type)}`, suggest(type, Object.keys(keysOf)));
+  if (!Object.hasOwn(keysOf, type)) throw parseError(position, `unsupported mount type ${JSON.stringify(type)}`, suggest(type, Object.keys(keysOf))[0]);
   const kind = type as MountFlag["type"];
   for (const key of fields.keys()) {
-    if (!keysOf[kind].includes(key)) throw parseError(position, `unexpected key '${key}' for mount type '${kind}'`, suggest(key, keysOf[kind]));
+    if (!keysOf[kind].includes(key)) throw parseError(position, `unexpected key '${key}' for mount type '${kind}'`, suggest(key, keysOf[kind])[0]);
   }
   return checked(kind, fields, position);
 }

@@ -1,6 +1,7 @@
 import { type Lookup, expandWord } from "./words.ts";
 import type { Instruction, InstructionOf } from "./instruction.ts";
-import { parseError, suggest } from "./parse-error.ts";
+import { suggest } from "#core/suggest.ts";
+import { parseError } from "./parse-error.ts";
 import { parseInstruction } from "./parse-instruction.ts";
 import { type ParseTree, parseTree } from "./parse-tree.ts";
 
@@ -52,7 +53,7 @@ export function targetStage({ stages }: Dockerfile, target: string): Stage {
   const found = findStage(stages, target);
   if (found !== undefined) return found;
   const known = stages.flatMap(({ name }) => name ?? []);
-  throw parseError(stages.at(-1)!.from.position, `target stage ${JSON.stringify(target)} could not be found`, suggest(target, known));
+  throw parseError(stages.at(-1)!.from.position, `target stage ${JSON.stringify(target)} could not be found`, suggest(target, known)[0]);
 }
 
 /** Values of the ARGs before the first FROM: `given` beats the default. `predefined`: `TARGETARCH` and its kin. */
