@@ -75,7 +75,8 @@ function checkSysctl(name: string, { namespaces }: OciLinux): void {
   invalid(needed === undefined || own(needed), `sysctl "${name}" is not allowed in the host's ${needed} namespace`);
 }
 
-function checkResources({ hugepageLimits, network, rdma, unified }: OciResources, { cgroup }: HostFacts): void {
+/** Limits of a new container, and of one that `update` changes. */
+export function checkResources({ hugepageLimits, network, rdma, unified }: OciResources, { cgroup }: HostFacts): void {
   const v1 = cgroup.mode === "v1" || cgroup.mode === "hybrid";
   supported(!v1 || Object.keys(unified ?? {}).length === 0, "resources.unified is not supported on this host: its controllers are those of cgroup v1");
   for (const { pageSize } of hugepageLimits ?? []) {
