@@ -14,7 +14,7 @@ import { probeHost } from "#linux/probe-host.ts";
 import { planReadRootFiles, slots } from "#runtime/mod.ts";
 import { until } from "../integration/engine-setup.ts";
 import { type RunOptions, Sandbox } from "../integration/sandbox.ts";
-import { compileAttack, compileWeakened, outcomes } from "./attack-program.fixture.ts";
+import { compileAttack, compileWeakened, endWatcher, outcomes, startWatcher } from "./attack-program.fixture.ts";
 
 const needsRoot = process.getuid?.() !== 0;
 const facts = await probeHost();
@@ -221,13 +221,16 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
 
   it("ptrace of the joining process: nothing of an exec can be seen or traced before it is the program", async () => {
     const joining = async (...weaken: Step[]) => {
-      const target = await box.start({ args: ["attack", "watch", "3"] });
+      const target = await startWatcher(box, { args: ["attack", "watch"] });
       // A pause where it has the container's own rights already: the best moment to attack it.
       const pause = child({ op: "hook", path: "/bin/sleep", argv: ["sleep", "1"], envp: [], head: new Uint8Array(), tail: new Uint8Array(), timeout_ms: 0 });
       const joined = box.exec(target, ["true"], { alter: (steps) => before(steps, "exec", ...weaken, pause) });
       if (weaken.length === 0) await joined;
-      else await joined.catch(() => undefined); // it is held by who traces it, and ends with it
-      return outcomes((await target.finish()).stdout);
+      // It may be held by who traces it, and ends with it.
+      else await Promise.race([joined, until(() => target.output().stdout.includes("ptrace"))]).catch(() => undefined);
+      const seen = await endWatcher(target);
+      await joined.catch(() => undefined);
+      return seen;
     };
     expect(await joining()).toEqual({ seen: "ok", end: "" });
     expect(await joining(child({ op: "prctl", option: PR.SET_DUMPABLE, arg: 1n }))).toMatchObject({
