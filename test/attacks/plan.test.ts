@@ -2,6 +2,7 @@
  * Attacks on a container's start and on its walls. Each runs twice: against the container as it is planned, and with one defence taken out, where it must
  * succeed: else the test would prove nothing.
  */
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -155,6 +156,22 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
     // By a path, as through /proc/PID/root.
     const byPath = `/proc/self/fd/${SLOT_BASE + slots.root}/etc/passwd`;
     expect(await read(steps.map((step) => (step.op === "report" ? { ...step, dir: NO_SLOT, path: byPath } : step)))).toContain("evil");
+  });
+
+  it("exec into a root whose /etc/passwd is a device: the engine, which no device rules bind, does not open it", async () => {
+    const read = async (at: Sandbox) => {
+      const root = at.overlay();
+      mkdirSync(join(root.upper ?? "", "etc"));
+      execFileSync("mknod", [join(root.upper ?? "", "etc/passwd"), "c", "1", "5"]);
+      const { steps } = planReadRootFiles(root, [{ path: "/etc/passwd", tag: 1, max: 100 }], facts);
+      return (await at.helper.call({ steps })).get(1)?.length ?? 0;
+    };
+    expect(await read(box)).toBe(0);
+    const weakened = join(box.dir, "regular/wherry-helper");
+    mkdirSync(join(box.dir, "regular"));
+    compileWeakened(weakened, ["-include", fileURLToPath(new URL("weaken-regular.h", import.meta.url))]);
+    await using weak = await Sandbox.open(facts, "/tmp", weakened);
+    expect(await read(weak)).toBe(100); // of /dev/zero
   });
 
   it("CVE-2025-52881: a volume over /proc by way of a link of the image does not take what is written to /proc", async () => {
