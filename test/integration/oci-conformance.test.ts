@@ -13,7 +13,7 @@ import { wherryRuntime } from "./oci-runtime.fixture.ts";
 const able = process.getuid?.() === 0 && existsSync(wherryRuntime) && existsSync("/bin/busybox");
 if (!able) console.warn("skipped: the conformance suite needs root, a build and busybox-static");
 
-it.skipIf(!able)("passes what runc or crun passes, and fails nothing", { timeout: patient(600_000) }, async () => {
+it.skipIf(!able)("passes what runc or crun passes, and fails nothing", { timeout: patient(1_200_000) }, async () => {
   const directory = mkdtempSync(join(tmpdir(), "wherry-conformance-"));
   try {
     const [script, json] = [fileURLToPath(new URL("../../scripts/conformance.mjs", import.meta.url)), join(directory, "results.json")];

@@ -42,6 +42,7 @@ export function readBundle(bundle: string, warn: Warn): OciSpec {
   require(isObject(spec.root) && typeof spec.root.path === "string", "root.path is missing");
   require(isObject(spec.process), "process is missing");
   require(isObject(spec.linux), "linux is missing");
+  require(!Object.keys(spec.annotations ?? {}).includes(""), "an annotation's key is empty");
   checkProcess(spec.process);
   const root = resolve(bundle, spec.root.path);
   requireDirectory(root);
