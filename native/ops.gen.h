@@ -271,7 +271,7 @@ struct op_pivot_root {
   uint32_t root;
 };
 
-/* chroot(2): changes the root directory (only where there is no mount namespace) */
+/* chroot(2): changes the root directory */
 struct op_chroot {
   uint32_t dir;
 };

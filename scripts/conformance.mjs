@@ -10,7 +10,7 @@ import { build } from "esbuild";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 if (process.argv.includes("--help")) {
   console.log(
-    "npm run conformance -- [--runtime PROGRAM]… [--only REGEXP] [--json FILE]\n\nAsks OCI runtimes about every MUST of the runtime spec and prints a table.",
+    "npm run conformance -- [--runtime PROGRAM]… [--only REGEXP] [--json FILE]\n\nAsks OCI runtimes about every MUST of the runtime spec and prints a table.\nWithout --runtime: 'wherry (no daemon)', 'wherry (warm daemon)', runc and crun.",
   );
   process.exit(0);
 }

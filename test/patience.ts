@@ -19,5 +19,5 @@ export const integrationTimes: {
 } = {
   testTimeout: patient(120_000),
   hookTimeout: patient(150_000),
-  expect: { poll: { timeout: patient(1000) } },
+  expect: { poll: { timeout: patient(10_000) } },
 };

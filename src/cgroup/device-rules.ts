@@ -34,7 +34,8 @@ export function devicePolicy(rules: readonly DeviceRule[]): DevicePolicy {
   let allowByDefault = true;
   let exceptions = new Map<string, DeviceException>();
   for (const rule of rules) {
-    const { type = "a", major, minor } = rule;
+    const { major, minor } = rule;
+    const type = rule.type || "a"; // Go's clients may write it empty
     const access = ordered(rule.access ?? "rwm");
     if (access === "" || access.length !== new Set(rule.access ?? "rwm").size)
       throw new EngineError("invalid", `invalid device access "${rule.access}": want some of "rwm"`);
@@ -43,6 +44,7 @@ export function devicePolicy(rules: readonly DeviceRule[]): DevicePolicy {
       exceptions = new Map();
       continue;
     }
+    if (type !== "c" && type !== "b") throw new EngineError("invalid", `invalid device type "${type as string}" of a device rule: want a, b or c`);
     const at = { type, major: asWildcard(major), minor: asWildcard(minor) };
     const key = `${type} ${at.major ?? "*"}:${at.minor ?? "*"}`;
     const old = exceptions.get(key)?.access ?? "";

@@ -60,6 +60,7 @@ export function dropUnsupported(resources: OciResources, support: LimitSupport):
     "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
   );
   memory = without(memory, ["reservation"], support.memoryReservation, missing("memory soft limit capabilities", "Limitation"));
+  memory = without(memory, ["kernelTCP"], support.kernelMemoryTcp, missing("kernel memory TCP limit capabilities", "Limitation"));
   memory = without(memory, ["swappiness"], support.swappiness, missing("memory swappiness capabilities", "Memory swappiness"));
   memory = without(memory, ["disableOOMKiller"], support.oomKillDisable, "Your kernel does not support OomKillDisable. OomKillDisable discarded.");
 

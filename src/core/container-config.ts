@@ -124,6 +124,8 @@ export interface ResourceConfig {
   Devices: DeviceMapping[] | null;
   DeviceCgroupRules: string[] | null;
   DeviceRequests: DeviceRequest[] | null;
+  /** Bytes of buffers of TCP connections; cgroup v1 only. */
+  KernelMemoryTCP?: number;
   MemoryReservation: number;
   MemorySwap: number;
   MemorySwappiness: number | null;

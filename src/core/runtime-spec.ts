@@ -77,6 +77,8 @@ export interface OciResources {
     reservation?: number;
     swap?: number;
     kernel?: number;
+    /** cgroup v1 only. */
+    kernelTCP?: number;
     swappiness?: number;
     disableOOMKiller?: boolean;
     /** A limit below what is used is refused, and not enforced by the OOM killer. */
@@ -96,7 +98,8 @@ export interface OciResources {
   pids?: { limit: number };
   blockIO?: {
     weight?: number;
-    weightDevice?: { major: number; minor: number; weight?: number }[];
+    leafWeight?: number;
+    weightDevice?: { major: number; minor: number; weight?: number; leafWeight?: number }[];
     throttleReadBpsDevice?: OciThrottle[];
     throttleWriteBpsDevice?: OciThrottle[];
     throttleReadIOPSDevice?: OciThrottle[];

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { Container } from "#container/container.ts";
 import type { ContainerRecord, MountPoint } from "#container/mod.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
-import { MS } from "#linux/flags.ts";
+import { MNT_DETACH, MS } from "#linux/flags.ts";
 import { PlanError } from "#linux/helper.ts";
 import { parseMountinfo } from "#linux/mountinfo.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
@@ -172,7 +172,6 @@ async function perform(ctx: EngineContext, what: string, steps: readonly Step[])
 
 /** Detached: what still has a file open there keeps it, and nobody waits for that. */
 async function unmount(ctx: EngineContext, target: string, what: string): Promise<void> {
-  const MNT_DETACH = 2;
   const why = "nobody uses it any more";
   await perform(ctx, what.replace(/^mounting/, "unmounting"), [
     { op: "umount", where: "host", dir: NO_SLOT, path: target, flags: MNT_DETACH, why, ignore: ["EINVAL", "ENOENT"] },

@@ -6,6 +6,7 @@ import { mkdir, readdir, readFile, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ImageID } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { MNT_DETACH } from "#linux/flags.ts";
 import { parseMountinfo } from "#linux/mountinfo.ts";
 import { NO_SLOT } from "#linux/plan.ts";
 import { planImageMount } from "#runtime/mod.ts";
@@ -19,8 +20,6 @@ export interface ImageMount {
   readonly id: ImageID;
   readonly directory: string;
 }
-
-const MNT_DETACH = 2;
 
 export class ImageMounts {
   readonly #ctx: Parts;

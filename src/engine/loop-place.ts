@@ -1,6 +1,7 @@
 import { mkdir, open, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isEngineError } from "#core/errors.ts";
+import { MNT_DETACH } from "#linux/flags.ts";
 import { filesystemSteps } from "#linux/filesystem-steps.ts";
 import { findProgram } from "#linux/find-program.ts";
 import { type Helper, PlanError } from "#linux/helper.ts";
@@ -13,7 +14,6 @@ const filesystemOf: Readonly<Record<string, "btrfs" | "zfs">> = { btrfs: "btrfs"
 const mkfs: Readonly<Record<"ext4" | "btrfs", readonly string[]>> = { ext4: ["-q", "-F"], btrfs: ["-q", "-f"] };
 /** Sparse: what is not written takes no room. */
 const imageBytes = 8 * 1024 ** 3;
-const MNT_DETACH = 2;
 
 /** A new filesystem in a file, mounted for one measurement. */
 export interface LoopPlace {

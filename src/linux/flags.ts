@@ -57,6 +57,9 @@ export const MOUNT_ATTR = {
   NOSYMFOLLOW: 0x200000n,
 } as const;
 
+/** umount2(2): out of sight at once, gone when nobody uses it any more. */
+export const MNT_DETACH = 2;
+
 /** open_tree(2); AT_RECURSIVE may be added to a clone. */
 export const OPEN_TREE_CLONE = 1;
 export const AT_RECURSIVE = 0x8000;

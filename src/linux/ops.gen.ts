@@ -204,7 +204,7 @@ export interface PivotRootOp {
   readonly root: number;
 }
 
-/** chroot(2): changes the root directory (only where there is no mount namespace) */
+/** chroot(2): changes the root directory */
 export interface ChrootOp {
   readonly op: "chroot";
   readonly dir: number;

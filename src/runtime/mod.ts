@@ -56,6 +56,10 @@ export interface DetachedProcess {
   readonly preserveFds?: number;
   /** The agent that the filter's listener goes to. */
   readonly listener?: SeccompListener | undefined;
+  /** `--no-pivot`: chroot(2), for hosts whose root is the initial ramdisk. */
+  readonly noPivot?: boolean;
+  /** `--no-new-keyring`: the caller's session keyring stays the process's. */
+  readonly noKeyring?: boolean;
 }
 
 /** A hook, and what it reads: `head`, and with a `tail` the container's pid (as its caller sees it) and the tail. */

@@ -8,7 +8,7 @@
 import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciMount, OciSpec } from "#core/runtime-spec.ts";
-import { AT_RECURSIVE, CLONE, MOUNT_ATTR, MS, OPEN_TREE_CLONE } from "#linux/flags.ts";
+import { AT_RECURSIVE, CLONE, MNT_DETACH, MOUNT_ATTR, MS, OPEN_TREE_CLONE } from "#linux/flags.ts";
 import { NO_SLOT, type Step } from "#linux/plan.ts";
 import { type Contribution, foreignProc, membershipOf, namespaceKinds } from "#namespace/mod.ts";
 import { Draft } from "./draft.ts";
@@ -267,7 +267,7 @@ function planWorkingDirectory(draft: Draft, spec: OciSpec): void {
 }
 
 /** pivot_root, and no way back. */
-function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: readonly number[], namespaces: readonly Contribution[]): void {
+function enterRoot(draft: Draft, { spec, facts, id, detached }: PlanInput, hostSlots: readonly number[], namespaces: readonly Contribution[]): void {
   draft.section("Move in");
   if (spec.root.readonly === true) {
     if (facts.mountSetattr)
@@ -281,7 +281,8 @@ function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: read
         "the root filesystem itself is read-only; volumes and tmpfs are not",
       );
   }
-  draft.child({ op: "pivot_root", root: slots.root }, "the container's root becomes /, and the host's tree is gone for it");
+  if (detached?.noPivot === true) planChroot(draft, spec);
+  else draft.child({ op: "pivot_root", root: slots.root }, "the container's root becomes /, and the host's tree is gone for it");
   const wanted = spec.linux?.rootfsPropagation ?? "";
   const propagation = own(rootPropagation, wanted);
   if (wanted !== "" && propagation === undefined) throw new EngineError("invalid", `rootfsPropagation "${wanted}" is unknown`);
@@ -294,10 +295,25 @@ function enterRoot(draft: Draft, { spec, facts, id }: PlanInput, hostSlots: read
   // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
   for (const slot of hostSlots) draft.child({ op: "close", slot }, "a descriptor of a host directory would be a way out");
   draft.child({ op: "close", slot: slots.root }, "no descriptor of the engine is left when paths of the container are used");
-  draft.child({ op: "keyring", name: `_ses.${id ?? ""}` }, "a session keyring of its own: the engine's keys stay the engine's", {
-    see: "session-keyring(7)",
-    ignore: ["ENOSYS"],
-  });
+  if (detached?.noKeyring !== true)
+    draft.child({ op: "keyring", name: `_ses.${id ?? ""}` }, "a session keyring of its own: the engine's keys stay the engine's", {
+      see: "session-keyring(7)",
+      ignore: ["ENOSYS"],
+    });
+}
+
+/**
+ * The kernel moves no root that is the initial ramdisk. The container's root covers it: who breaks out of the chroot comes to the same place again. But a
+ * /proc that is mounted anywhere in the namespace, with nothing hidden, is leave to mount another.
+ */
+function planChroot(draft: Draft, spec: OciSpec): void {
+  if (membershipOf(spec, "user").how !== "shared")
+    throw new EngineError("unsupported", "--no-pivot is not supported with a user namespace: the host's /proc could not be taken away from the container");
+  for (const path of ["/proc", "/sys"])
+    draft.child({ op: "umount", dir: NO_SLOT, path, flags: MNT_DETACH }, `the host's ${path} is no leave to mount one without masks`, {
+      ignore: ["EINVAL", "ENOENT"],
+    });
+  draft.child({ op: "chroot", dir: slots.root }, "the container's root becomes /: the host's tree is below it, where nothing leads", { see: "chroot(2)" });
 }
 
 const rootPropagation: Readonly<Record<string, bigint>> = {

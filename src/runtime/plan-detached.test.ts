@@ -71,6 +71,22 @@ describe("a process without a monitor", () => {
     expect(steps[at("/a") - 2]).toMatchObject({ op: "move_mount", dir: NO_SLOT, path: "/b/seen" });
   });
 
+  it("--no-pivot: chroot, and no /proc of the host's is left; not with a user namespace", () => {
+    const { steps } = plan({ noPivot: true });
+    expect(names({ steps })).not.toContain("pivot_root");
+    const chroot = names({ steps }).indexOf("chroot");
+    expect(steps.slice(chroot - 2, chroot)).toMatchObject([
+      { op: "umount", dir: NO_SLOT, path: "/proc" },
+      { op: "umount", dir: NO_SLOT, path: "/sys" },
+    ]);
+    expect(() => plan({ noPivot: true }, false, true)).toThrow("--no-pivot is not supported with a user namespace");
+  });
+
+  it("--no-new-keyring: none is made, neither at the start nor by exec", () => {
+    expect(names(plan({}))).toContain("keyring");
+    expect(names(plan({ noKeyring: true }))).not.toContain("keyring");
+  });
+
   it("leaves owners as they are on disk, also with a user namespace", () => {
     expect(names(plan({}, false, true))).not.toContain("userns_open");
   });

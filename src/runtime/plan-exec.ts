@@ -56,10 +56,11 @@ export function planExec(input: ExecPlanInput): Plan {
     );
   // A descriptor of a host directory would be a way out, by way of /proc/self/fd (CVE-2024-21626).
   for (const slot of hostSlots) draft.child({ op: "close", slot }, "no descriptor of the engine is left when paths of the container are used");
-  draft.child({ op: "keyring", name: `_ses.${input.id ?? ""}` }, "the container's session keyring: the engine's keys stay the engine's", {
-    see: "session-keyring(7)",
-    ignore: ["ENOSYS"],
-  });
+  if (input.detached?.noKeyring !== true)
+    draft.child({ op: "keyring", name: `_ses.${input.id ?? ""}` }, "the container's session keyring: the engine's keys stay the engine's", {
+      see: "session-keyring(7)",
+      ignore: ["ENOSYS"],
+    });
   planAffinity(draft, process.execCPUAffinity?.final, "CPUs that it may run on");
   planProcess(draft, {
     process,

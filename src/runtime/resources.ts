@@ -20,6 +20,7 @@ export function limitsOf(config: ResourceConfig, numbers: DeviceNumbers = {}): O
   const memory = {
     ...positive("limit", config.Memory),
     ...positive("reservation", config.MemoryReservation),
+    ...positive("kernelTCP", config.KernelMemoryTCP ?? 0),
     // Docker's rule: memory and swap together are twice the memory, unless said otherwise.
     ...(config.MemorySwap !== 0 ? { swap: config.MemorySwap } : config.Memory > 0 ? { swap: config.Memory * 2 } : {}),
     ...(config.MemorySwappiness !== null && config.MemorySwappiness >= 0 ? { swappiness: config.MemorySwappiness } : {}),

@@ -124,11 +124,24 @@ static int is_early(const char *pid) {
   return !is_program(pid);
 }
 
-/* Tells what it can do to a process of the engine that it sees among its own; `seconds` long. */
-static void watch(int seconds) {
-  time_t end = time(NULL) + seconds;
+/* Who watches does so until it is told that there is nothing more to see, and says when it begins. */
+static volatile sig_atomic_t over;
+
+static void end_watch(int signal) {
+  (void)signal;
+  over = 1;
+}
+
+static void begin_watch(void) {
+  signal(SIGTERM, end_watch);
+  told("watching", 0);
+}
+
+/* Tells what it can do to a process of the engine that it sees among its own. */
+static void watch(void) {
   int seen = 0, got = 0;
-  while (time(NULL) < end) {
+  begin_watch();
+  while (!over) {
     DIR *proc = opendir("/proc");
     for (struct dirent *e; (e = readdir(proc));) {
       if (e->d_name[0] < '1' || e->d_name[0] > '9' || !is_engines(e->d_name)) continue;
@@ -180,11 +193,11 @@ static int spare_descriptors(const char *pid) {
 }
 
 /* With CAP_SYS_PTRACE: what a process that joins has, which its program will not have. `mark`: a file of the host only. */
-static void watch_joining(int seconds, const char *mark) {
-  time_t end = time(NULL) + seconds;
+static void watch_joining(const char *mark) {
   unsigned long long own = effective("self");
   int got = 0;
-  while (time(NULL) < end) {
+  begin_watch();
+  while (!over) {
     DIR *proc = opendir("/proc");
     for (struct dirent *e; (e = readdir(proc));) {
       if (e->d_name[0] < '1' || e->d_name[0] > '9' || strcmp(e->d_name, "1") == 0) continue;
@@ -201,11 +214,11 @@ static void watch_joining(int seconds, const char *mark) {
 }
 
 /* CVE-2019-5736: waits for a process whose program is not of this root, and takes its file. */
-static void watch_exe(int seconds) {
+static void watch_exe(void) {
   struct stat own, st;
-  time_t end = time(NULL) + seconds;
   stat("/proc/self/exe", &own);
-  while (time(NULL) < end) {
+  begin_watch();
+  while (!over) {
     DIR *proc = opendir("/proc");
     for (struct dirent *e; (e = readdir(proc));) {
       char path[64], target[256] = "";
@@ -221,6 +234,7 @@ static void watch_exe(int seconds) {
       printf("seals %d\n", fcntl(fd, F_GET_SEALS));
       snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
       int again;
+      time_t end = time(NULL) + 3; /* other processes may run the same program for ever */
       do again = open(path, O_WRONLY | O_CLOEXEC);
       while (again < 0 && errno == ETXTBSY && time(NULL) < end);
       told("open", again);
@@ -245,9 +259,9 @@ int main(int argc, char **argv) {
   else if (!strcmp(what, "swap")) swap_forever(argv[2], argv[3]);
   else if (!strcmp(what, "forks")) forks(atoi(argv[2]));
   else if (!strcmp(what, "files")) files(atoi(argv[2]));
-  else if (!strcmp(what, "watch")) watch(atoi(argv[2]));
-  else if (!strcmp(what, "watch-joining")) watch_joining(atoi(argv[2]), argv[3]);
-  else if (!strcmp(what, "watch-exe")) watch_exe(atoi(argv[2]));
+  else if (!strcmp(what, "watch")) watch();
+  else if (!strcmp(what, "watch-joining")) watch_joining(argv[2]);
+  else if (!strcmp(what, "watch-exe")) watch_exe();
   else if (!strcmp(what, "tiocsti")) {
     char c = 'x';
     int tty = open("/dev/tty", O_RDWR);

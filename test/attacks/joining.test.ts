@@ -9,7 +9,7 @@ import { RuntimeUnderTest, wherryRuntime } from "../integration/oci-runtime.fixt
 import { type RunOptions, type Running, Sandbox } from "../integration/sandbox.ts";
 import { nativeHelper } from "../suites/native-helper.ts";
 import { until } from "../integration/engine-setup.ts";
-import { compileAttack, compileWeakened, outcomes } from "./attack-program.fixture.ts";
+import { compileAttack, compileWeakened, endWatcher, outcomes, startWatcher } from "./attack-program.fixture.ts";
 
 const facts = await probeHost();
 const why = process.getuid?.() !== 0 ? "needs root" : process.env["WHERRY_HELPER"] !== undefined ? "there is no compiler here" : undefined;
@@ -136,10 +136,10 @@ describe.skipIf(why !== undefined)(`what joins a container, and what stays open 
         );
     };
     const seen = async (alter: (steps: readonly Step[]) => readonly Step[]) => {
-      const args = ["attack", "watch-joining", "3", join(strong.dir, "hostname")];
-      const target = await strong.start({ args, hostConfig: { CapAdd: ["SYS_PTRACE"] } });
+      const args = ["attack", "watch-joining", join(strong.dir, "hostname")];
+      const target = await startWatcher(strong, { args, hostConfig: { CapAdd: ["SYS_PTRACE"] } });
       await strong.exec(target, ["true"], { alter });
-      return outcomes((await target.finish()).stdout);
+      return await endWatcher(target);
     };
     expect(await seen((steps) => steps.flatMap((step): readonly Step[] => (step.op === "exec" ? [pause, step] : [step])))).toEqual({ seen: "ok", end: "" });
     expect(await seen(bornInside)).toEqual({ seen: "ok", root: "ok", rights: "ok", descriptors: "ok", end: "" });
@@ -149,8 +149,8 @@ describe.skipIf(why !== undefined)(`what joins a container, and what stays open 
     const pause = { op: "hook", path: "/bin/sleep", argv: ["sleep", "1"], envp: [], head: new Uint8Array(), tail: new Uint8Array(), timeout_ms: 0 } as const;
     const paused: Step = { ...pause, where: "child", why: "test" };
     const seen = async (alter: NonNullable<RunOptions["alter"]>, options: Partial<RunOptions> = {}) => {
-      const target = await strong.start({
-        args: ["attack", "watch-joining", "4", join(strong.dir, "hostname")],
+      const target = await startWatcher(strong, {
+        args: ["attack", "watch-joining", join(strong.dir, "hostname")],
         hostConfig: { CapAdd: ["SYS_PTRACE"] },
       });
       const { stdout } = await strong.run({
@@ -161,7 +161,7 @@ describe.skipIf(why !== undefined)(`what joins a container, and what stays open 
         alter,
         ...options,
       });
-      return { ...outcomes((await target.finish()).stdout), joined: stdout.replaceAll(/\s+/g, " ").trim() };
+      return { ...(await endWatcher(target)), joined: stdout.replaceAll(/\s+/g, " ").trim() };
     };
     const safe = { seen: "ok", end: "", joined: "joined attack" };
     const pausedBefore = (steps: readonly Step[], name: Step["op"]) => steps.flatMap((step): readonly Step[] => (step.op === name ? [paused, step] : [step]));

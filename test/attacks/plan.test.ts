@@ -2,6 +2,7 @@
  * Attacks on a container's start and on its walls. Each runs twice: against the container as it is planned, and with one defence taken out, where it must
  * succeed: else the test would prove nothing.
  */
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,7 +15,7 @@ import { probeHost } from "#linux/probe-host.ts";
 import { planReadRootFiles, slots } from "#runtime/mod.ts";
 import { until } from "../integration/engine-setup.ts";
 import { type RunOptions, Sandbox } from "../integration/sandbox.ts";
-import { compileAttack, compileWeakened, outcomes } from "./attack-program.fixture.ts";
+import { compileAttack, compileWeakened, endWatcher, outcomes, startWatcher } from "./attack-program.fixture.ts";
 
 const needsRoot = process.getuid?.() !== 0;
 const facts = await probeHost();
@@ -157,6 +158,22 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
     expect(await read(steps.map((step) => (step.op === "report" ? { ...step, dir: NO_SLOT, path: byPath } : step)))).toContain("evil");
   });
 
+  it("exec into a root whose /etc/passwd is a device: the engine, which no device rules bind, does not open it", async () => {
+    const read = async (at: Sandbox) => {
+      const root = at.overlay();
+      mkdirSync(join(root.upper ?? "", "etc"));
+      execFileSync("mknod", [join(root.upper ?? "", "etc/passwd"), "c", "1", "5"]);
+      const { steps } = planReadRootFiles(root, [{ path: "/etc/passwd", tag: 1, max: 100 }], facts);
+      return (await at.helper.call({ steps })).get(1)?.length ?? 0;
+    };
+    expect(await read(box)).toBe(0);
+    const weakened = join(box.dir, "regular/wherry-helper");
+    mkdirSync(join(box.dir, "regular"));
+    compileWeakened(weakened, ["-include", fileURLToPath(new URL("weaken-regular.h", import.meta.url))]);
+    await using weak = await Sandbox.open(facts, "/tmp", weakened);
+    expect(await read(weak)).toBe(100); // of /dev/zero
+  });
+
   it("CVE-2025-52881: a volume over /proc by way of a link of the image does not take what is written to /proc", async () => {
     const root = box.overlay();
     const fake = fresh("fakeproc");
@@ -221,13 +238,16 @@ describe.skipIf(needsRoot)("attacks from within a container", () => {
 
   it("ptrace of the joining process: nothing of an exec can be seen or traced before it is the program", async () => {
     const joining = async (...weaken: Step[]) => {
-      const target = await box.start({ args: ["attack", "watch", "3"] });
+      const target = await startWatcher(box, { args: ["attack", "watch"] });
       // A pause where it has the container's own rights already: the best moment to attack it.
       const pause = child({ op: "hook", path: "/bin/sleep", argv: ["sleep", "1"], envp: [], head: new Uint8Array(), tail: new Uint8Array(), timeout_ms: 0 });
       const joined = box.exec(target, ["true"], { alter: (steps) => before(steps, "exec", ...weaken, pause) });
       if (weaken.length === 0) await joined;
-      else await joined.catch(() => undefined); // it is held by who traces it, and ends with it
-      return outcomes((await target.finish()).stdout);
+      // It may be held by who traces it, and ends with it.
+      else await Promise.race([joined, until(() => target.output().stdout.includes("ptrace"))]).catch(() => undefined);
+      const seen = await endWatcher(target);
+      await joined.catch(() => undefined);
+      return seen;
     };
     expect(await joining()).toEqual({ seen: "ok", end: "" });
     expect(await joining(child({ op: "prctl", option: PR.SET_DUMPABLE, arg: 1n }))).toMatchObject({

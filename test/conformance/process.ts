@@ -37,6 +37,31 @@ const versionAndRoot: Case[] = [
     check: (lab) => lab.shows("ran", "echo ran", (spec) => set(spec, { unknownToAll: { a: [1] } })),
   },
   {
+    section: "config.md Root",
+    must: "path is required",
+    check: (lab) => lab.refuses((spec) => delete (spec.root as { path?: string }).path),
+  },
+  {
+    section: "config.md Process",
+    must: "without a process there is an error, of start at the latest",
+    check: (lab) => lab.refuses((spec) => delete (spec as { process?: object }).process),
+  },
+  {
+    section: "config.md Valid values",
+    must: "a value of another type is an error",
+    check: (lab) => lab.refuses((spec) => set(spec, { hostname: 7 })),
+  },
+  {
+    section: "config.md Annotations",
+    must: "a key is not empty",
+    check: (lab) => lab.refuses((spec) => set(spec, { annotations: { "": "x" } })),
+  },
+  {
+    section: "config.md Annotations",
+    must: "a value is a string",
+    check: (lab) => lab.refuses((spec) => set(spec, { annotations: { "com.example.number": 7 } })),
+  },
+  {
     section: "config.md Annotations",
     must: "an unknown annotation key is no error",
     check: (lab) => lab.shows("ran", "echo ran", (spec) => set(spec, { annotations: { "com.example.unknown": "x" } })),

@@ -98,6 +98,7 @@ const cgroups: Case[] = [
   limit("memory", "memory.limit_in_bytes", "67108864", { memory: { limit: 67_108_864 } }),
   limit("memory", "memory.soft_limit_in_bytes", "33554432", { memory: { reservation: 33_554_432 } }),
   limit("memory", "memory.memsw.limit_in_bytes", "134217728", { memory: { limit: 67_108_864, swap: 134_217_728 } }),
+  limit("memory", "memory.kmem.tcp.limit_in_bytes", "8388608", { memory: { kernelTCP: 8_388_608 } }),
   limit("memory", "memory.swappiness", "7", { memory: { swappiness: 7 } }),
   limit("memory", "memory.oom_control", /^oom_kill_disable 1$/m, { memory: { limit: 67_108_864, disableOOMKiller: true } }),
   limit("cpu", "cpu.shares", "512", { cpu: { shares: 512 } }),
@@ -141,6 +142,16 @@ const cgroups: Case[] = [
           };
         },
       ),
+  },
+  {
+    section: "config-linux.md Block IO",
+    must: "weightDevice has a weight or a leafWeight",
+    check: (lab) => lab.refuses((spec) => (spec.linux.resources = { blockIO: { weightDevice: [{ major: 7, minor: 0 }] } })),
+  },
+  {
+    section: "config-linux.md RDMA",
+    must: "an entry has hcaHandles or hcaObjects",
+    check: (lab) => lab.refuses((spec) => (spec.linux.resources = { rdma: { mlx5_1: {} } })),
   },
   {
     section: "config-linux.md Unified",

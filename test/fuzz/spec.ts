@@ -6,11 +6,18 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseCreateBody } from "#api/types/container-create.ts";
+import { openCgroups } from "#cgroup/mod.ts";
+import { dropUnsupported, type LimitSupport } from "#cgroup/support.ts";
+import { limitWrites as v1Limits } from "#cgroup/v1/limits.ts";
 import { isEngineError } from "#core/errors.ts";
-import type { OciSpec } from "#core/runtime-spec.ts";
+import type { OciResources, OciSpec } from "#core/runtime-spec.ts";
 import { encodePlan } from "#linux/encode.ts";
-import { buildSpec, planContainer, resolveUser, seccompProgram } from "#runtime/mod.ts";
-import { readBundle } from "../../src/bin/runtime/bundle.ts";
+import type { HostFacts } from "#linux/host-facts.ts";
+import { buildSpec, type PlanInput, planContainer, planExec, resolveUser, seccompFlags, seccompListener, seccompProgram } from "#runtime/mod.ts";
+import { checkProcess, knownCapabilities, possibleAmbient, readBundle } from "../../src/bin/runtime/bundle.ts";
+import { checkHooks, containerHooks } from "../../src/bin/runtime/hooks.ts";
+import { checkProcessShape, checkResourcesShape } from "../../src/bin/runtime/spec-shape.ts";
+import { checkLabels, checkResources, validate } from "../../src/bin/runtime/validate.ts";
 import { exampleFacts } from "../../src/runtime/example.fixture.ts";
 
 const [, , secondsText = "3", seedText = "1", corpus = ""] = process.argv;
@@ -91,13 +98,54 @@ function mutate(value: unknown, depth = 0): unknown {
   return pick(oddities);
 }
 
-const planned = (spec: OciSpec, files: ReadonlySet<string>): void => {
+/** Hosts as far as a spec's fate depends on them: cgroup v2 without LSM, and v1 with all of its controllers, AppArmor and SELinux. */
+const controllers = ["cpu", "cpuset", "memory", "pids", "devices", "blkio", "freezer", "hugetlb", "net_cls", "net_prio", "rdma"];
+const hosts: readonly HostFacts[] = [
+  exampleFacts,
+  {
+    ...exampleFacts,
+    lsm: ["apparmor", "selinux"],
+    cgroup: { mode: "v1", v1: Object.fromEntries(controllers.map((name) => [name, `/absent/${name}`])), v2Controllers: [], own: {}, kill: false },
+  },
+];
+const everything = { memory: true, memoryReservation: true, swap: true, swappiness: true, oomKillDisable: true, kernelMemoryTcp: true, cpuShares: true };
+const everyLimit: LimitSupport = {
+  version: 1,
+  ...everything,
+  ...{ cpuCfs: true, cpuRealtime: true, cpuset: true, pids: true, devices: true, hugetlb: true },
+  ...{ blkioWeight: "weight", blkioWeightDevice: "weight_device", readBps: true, writeBps: true, readIops: true, writeIops: true },
+};
+
+/** Does all of it, whatever is refused on the way; rejects with the first refusal. */
+function each(...stages: readonly (() => unknown)[]): void {
+  let refusal: unknown;
+  for (const stage of stages) {
+    try {
+      stage();
+    } catch (error) {
+      if (!isEngineError(error)) throw error;
+      refusal ??= error;
+    }
+  }
+  if (refusal !== undefined) throw refusal;
+}
+
+/** What becomes of limits on both kinds of cgroups. */
+const limited = (resources: OciResources = {}): void =>
+  each(
+    ...hosts.map((facts) => () => checkResources(resources, facts)),
+    () => v1Limits(dropUnsupported(resources, everyLimit).resources, everyLimit),
+    () => openCgroups(exampleFacts, { parent: "/fuzz" }).plan("", "c0ffee", resources, 5),
+  );
+
+const planned = (spec: OciSpec, files: ReadonlySet<string>, runtime: Partial<PlanInput> = {}): void => {
   const plan = planContainer({
     spec,
     root: { kind: "bind", source: "/b/rootfs", readonly: false },
     facts: exampleFacts,
     cgroup: undefined,
     network: [],
+    ...runtime,
     tty: spec.process.terminal === true,
     seccomp: seccompProgram(spec.linux?.seccomp, exampleFacts),
     attachGate: false,
@@ -110,8 +158,41 @@ const directory = mkdtempSync(join(tmpdir(), "wherry-fuzz-spec-"));
 const targets: Record<string, (value: unknown) => void> = {
   spec: (value) => {
     writeFileSync(join(directory, "config.json"), JSON.stringify(value) ?? "null");
-    planned(readBundle(directory), new Set());
+    const spec = readBundle(directory, () => undefined);
+    const { linux } = spec;
+    const state = { ociVersion: "1.2.0", id: "c0ffee", pid: 0, status: "creating" as const, bundle: directory };
+    each(
+      () => checkHooks(spec),
+      ...hosts.map((facts) => () => validate(spec, facts)),
+      () => limited(linux?.resources),
+      () =>
+        planned(spec, new Set(), {
+          detached: { fifo: "/fifo", preserveFds: 1, listener: seccompListener(linux?.seccomp, state) },
+          hooks: { createContainer: containerHooks(spec, "createContainer", state), startContainer: containerHooks(spec, "startContainer", state) },
+        }),
+    );
   },
+  process: (value) => {
+    const given = checkProcessShape(value);
+    checkProcess(given);
+    const process = possibleAmbient(knownCapabilities(given, () => undefined));
+    each(...hosts.map((facts) => () => checkLabels(process, facts)), () => {
+      const plan = planExec({
+        target: { pid: 2, startTime: 3n },
+        process,
+        namespaces: ["pid", "mount", "user"],
+        facts: exampleFacts,
+        cgroup: { join: [] },
+        tty: process.terminal === true,
+        seccomp: undefined,
+        seccompFlags: seccompFlags(undefined),
+        attachGate: false,
+        userns: true,
+      });
+      encodePlan(plan);
+    });
+  },
+  resources: (value) => limited(checkResourcesShape(value)),
   create: (value) => {
     const { config, hostConfig } = parseCreateBody(value, 40 + random(12));
     const { spec, files } = buildSpec({

@@ -184,7 +184,7 @@ export async function readAll(stream: AsyncIterable<Uint8Array>, framed: boolean
 }
 
 /** Waits until something is true; throws when it does not become so. */
-export async function until(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
   const end = performance.now() + patient(ms);
   while (!(await condition())) {
     if (performance.now() > end) throw new Error("waited in vain");

@@ -8,9 +8,15 @@ import { RuntimeUnderTest, wherryRuntime } from "./oci-runtime.fixture.ts";
 const { cgroup } = await probeHost();
 const missing = process.getuid?.() !== 0 ? "needs root" : existsSync("/bin/busybox") ? undefined : "needs /bin/busybox";
 const systemd = existsSync("/run/systemd/system") && cgroup.mode === "v2";
+const runtime = new RuntimeUnderTest(wherryRuntime);
 
 const drivers = [
-  { name: "cgroupfs", flags: [] as string[], path: (name: string) => `/wherry-oci-test/${name}`, where: (name: string) => `/wherry-oci-test/${name}` },
+  {
+    name: "cgroupfs",
+    flags: [] as string[],
+    path: (name: string) => `${runtime.cgroupParent}/${name}`,
+    where: (name: string) => `${runtime.cgroupParent}/${name}`,
+  },
   {
     name: "systemd",
     flags: ["--systemd-cgroup"],
@@ -21,7 +27,6 @@ const drivers = [
 
 if (missing !== undefined) test.skip(`wherry-runtime and cgroups: ${missing}`, () => undefined);
 else {
-  const runtime = new RuntimeUnderTest(wherryRuntime);
   afterAll(() => runtime.dispose());
 
   for (const { name: driver, flags, path, where } of drivers) {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { patient } from "../patience.ts";
 import { RuntimeUnderTest, wherryRuntime } from "./oci-runtime.fixture.ts";
 
 const has = (name: string) => spawnSync("sh", ["-c", 'command -v "$0"', name]).status === 0;
@@ -18,7 +19,7 @@ describe.skipIf(!able || !has("dockerd") || !has("docker"))("below dockerd", () 
   const lab = new RuntimeUnderTest(wherryRuntime);
   const home = lab.directory;
   let dockerd: ChildProcess;
-  const cli = (...args: string[]) => spawnSync("docker", ["-H", `unix://${home}/sock`, ...args], { encoding: "utf8", timeout: 60_000 });
+  const cli = (...args: string[]) => spawnSync("docker", ["-H", `unix://${home}/sock`, ...args], { encoding: "utf8", timeout: patient(120_000) });
 
   beforeAll(async () => {
     mkdirSync(home);
@@ -55,11 +56,11 @@ describe.skipIf(!able || !has("dockerd") || !has("docker"))("below dockerd", () 
     expect(answer.stderr).toContain('exec: "nonexistent": executable file not found in $PATH');
   });
 
-  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, async () => {
+  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, { timeout: patient(300_000) }, async () => {
     const run = promisify(execFile);
     const outputs = await Promise.all(
       Array.from({ length: AT_ONCE }, (_, i) =>
-        run("docker", ["-H", `unix://${home}/sock`, "run", "--rm", "--network", "none", "bb", "echo", String(i)], { timeout: 110_000 }),
+        run("docker", ["-H", `unix://${home}/sock`, "run", "--rm", "--network", "none", "bb", "echo", String(i)], { timeout: patient(280_000) }),
       ),
     );
     expect(outputs.map(({ stdout }) => stdout.trim())).toEqual(Array.from({ length: AT_ONCE }, (_, i) => String(i)));
@@ -74,7 +75,7 @@ describe.skipIf(!able || !has("dockerd") || !has("docker"))("as a swarm of one n
   const home = lab.directory;
   const socket = `unix://${home}/sock`;
   let dockerd: ChildProcess;
-  const cli = (...args: string[]) => spawnSync("docker", ["-H", socket, ...args], { encoding: "utf8", timeout: 60_000 });
+  const cli = (...args: string[]) => spawnSync("docker", ["-H", socket, ...args], { encoding: "utf8", timeout: patient(120_000) });
   const tasks = () => cli("ps", "-q").stdout.split("\n").filter(Boolean);
   const until = async (holds: () => boolean) => {
     for (let i = 0; i < 300 && !holds(); i++) await sleep(200);
@@ -122,7 +123,7 @@ describe.skipIf(!able || !has("containerd") || !has("ctr"))("below containerd", 
   const home = lab.directory;
   let containerd: ChildProcess;
   const words = (...args: string[]) => ["-a", join(home, "sock"), ...args];
-  const ctr = (...args: string[]) => spawnSync("ctr", words(...args), { encoding: "utf8", timeout: 60_000, cwd: "/" });
+  const ctr = (...args: string[]) => spawnSync("ctr", words(...args), { encoding: "utf8", timeout: patient(120_000), cwd: "/" });
   const flags = ["--rootfs", "--env", "PATH=/bin", "--runc-binary", wherryRuntime];
   let rootfs: string;
 
@@ -153,9 +154,9 @@ describe.skipIf(!able || !has("containerd") || !has("ctr"))("below containerd", 
     expect(ctr("container", "rm", "life").status).toBe(0);
   });
 
-  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, async () => {
+  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, { timeout: patient(300_000) }, async () => {
     const run = promisify(execFile);
-    const one = (i: number) => run("ctr", words("run", "--rm", ...flags, rootfs, `n${i}`, "echo", String(i)), { timeout: 110_000, cwd: "/" });
+    const one = (i: number) => run("ctr", words("run", "--rm", ...flags, rootfs, `n${i}`, "echo", String(i)), { timeout: patient(280_000), cwd: "/" });
     const outputs = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => one(i)));
     expect(outputs.map(({ stdout }) => stdout.trim())).toEqual(Array.from({ length: AT_ONCE }, (_, i) => String(i)));
     expect(ctr("container", "ls", "-q").stdout).toBe("");
@@ -168,7 +169,7 @@ describe.skipIf(!able || !has("podman"))("below podman", () => {
   const home = lab.directory;
   const roots = ["--root", join(home, "podman/root"), "--runroot", join(home, "podman/run"), "--storage-driver", "vfs"];
   const words = [...roots, "--runtime", wherryRuntime, "--cgroup-manager", "cgroupfs", "--events-backend", "file"];
-  const podman = (...args: string[]) => spawnSync("podman", [...words, ...args], { encoding: "utf8", timeout: 60_000, cwd: "/" });
+  const podman = (...args: string[]) => spawnSync("podman", [...words, ...args], { encoding: "utf8", timeout: patient(120_000), cwd: "/" });
   // podman's own defaults ask for more than a host without CAP_SYS_RESOURCE may give.
   const limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
   afterAll(() => {
@@ -187,13 +188,13 @@ describe.skipIf(!able || !has("podman"))("below podman", () => {
     expect(podman("rm", "life").status).toBe(0);
   });
 
-  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, async () => {
+  it(`runs ${AT_ONCE} at once, and leaves nothing behind`, { timeout: patient(300_000) }, async () => {
     const rootfs = join(lab.bundle(""), "rootfs");
     const run = promisify(execFile);
     const args = (i: number) => [...words, "run", "--rm", "--network", "none", ...limits, "--rootfs", rootfs, "echo", String(i)];
-    const outputs = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => run("podman", args(i), { timeout: 280_000, cwd: "/" })));
+    const outputs = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => run("podman", args(i), { timeout: patient(280_000), cwd: "/" })));
     expect(outputs.map(({ stdout }) => stdout.trim())).toEqual(Array.from({ length: AT_ONCE }, (_, i) => String(i)));
     expect(podman("ps", "-a", "-q").stdout).toBe("");
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(`${home}/podman/run`);
-  }, 300_000);
+  });
 });

@@ -3,7 +3,6 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { conformance } from "../conformance/suite.ts";
 import { RuntimeUnderTest, wherryRuntime } from "./oci-runtime.fixture.ts";
 import { until } from "./engine-setup.ts";
 import { startWarmDaemon, type WarmDaemon } from "./warm-daemon.fixture.ts";
@@ -106,13 +105,5 @@ describe.skipIf(!able)("wherry-runtime beside a daemon", () => {
     expect(runtime.call(["features"]).code).toBe(0);
     expect(runtime.within(["true"], ["state", "nobody"]).stderr).toContain("does not exist");
     process.env["WHERRY_NODE"] = "/nonexistent/node";
-  });
-
-  // All of it takes a minute: WHERRY_CONFORMANCE=all.
-  it("passes the conformance suite", { timeout: 280_000 }, async () => {
-    process.env["WHERRY_NODE"] = process.execPath;
-    const results = await conformance([wherryRuntime], process.env["WHERRY_CONFORMANCE"] === "all" ? /(?:)/ : /runtime\.md|hook/i);
-    expect(results.length).toBeGreaterThan(5);
-    expect(results.filter(({ outcome }) => outcome === "fail")).toEqual([]);
   });
 });

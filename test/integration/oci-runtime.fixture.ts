@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { OciSpec } from "#core/runtime-spec.ts";
@@ -35,6 +35,11 @@ export class RuntimeUnderTest {
     return join(this.directory, "state");
   }
 
+  /** What its containers' cgroups are below, in every hierarchy. */
+  get cgroupParent(): string {
+    return `/${basename(this.directory)}`;
+  }
+
   id(): string {
     const id = `oci-${randomBytes(4).toString("hex")}`;
     this.#ids.push(id);
@@ -53,7 +58,7 @@ export class RuntimeUnderTest {
     spec.ociVersion = "1.0.2"; // Debian's crun knows no later one
     spec.process.terminal = false;
     spec.process.args = ["sh", "-c", script];
-    if (spec.linux !== undefined) spec.linux.cgroupsPath = `/wherry-oci-test/${randomBytes(4).toString("hex")}`;
+    if (spec.linux !== undefined) spec.linux.cgroupsPath = `${this.cgroupParent}/${randomBytes(4).toString("hex")}`;
     amend(spec);
     writeFileSync(join(bundle, "config.json"), JSON.stringify(spec));
     return bundle;
@@ -119,8 +124,9 @@ export class RuntimeUnderTest {
   dispose(): void {
     for (const id of this.#ids) this.call(["delete", "--force", id]);
     rmSync(this.directory, { recursive: true, force: true });
-    // The parent that the bundles name stays with whoever named it: us. One that is in use is another test's.
-    for (const hierarchy of readdirSync("/sys/fs/cgroup")) spawnSync("rmdir", [join("/sys/fs/cgroup", hierarchy, "wherry-oci-test")], { stdio: "ignore" });
+    // The parent that the bundles name stays with whoever named it: us.
+    for (const hierarchy of ["", ...readdirSync("/sys/fs/cgroup")])
+      spawnSync("rmdir", [join("/sys/fs/cgroup", hierarchy, this.cgroupParent)], { stdio: "ignore" });
   }
 }
 

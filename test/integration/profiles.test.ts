@@ -184,6 +184,12 @@ const cases: Readonly<Record<string, Case>> = {
     shows: String((v2 ? 32 : 96) << 20),
     not: facts.swapAccounting ? false : "no swap accounting",
   },
+  "memory of TCP buffers": {
+    host: { KernelMemoryTCP: 8 << 20 },
+    script: limit("memory/memory.kmem.tcp.limit_in_bytes", ""),
+    shows: String(8 << 20),
+    not: onlyV1("memory/"),
+  },
   "memory-swappiness": { host: { MemorySwappiness: 7 }, script: limit("memory/memory.swappiness", ""), shows: "7", not: onlyV1("memory/") },
   "oom-kill-disable": {
     host: { OomKillDisable: true, Memory: 64 << 20 },

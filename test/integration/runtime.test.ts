@@ -3,11 +3,11 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, it } from "vitest";
 import { planReadRootFiles } from "#runtime/mod.ts";
 import { listHostDevices } from "#linux/devices.ts";
 import { probeHost } from "#linux/probe-host.ts";
+import { until } from "./engine-setup.ts";
 import { Sandbox } from "./sandbox.ts";
 
 const facts = await probeHost();
@@ -18,14 +18,6 @@ afterAll(async () => {
   if (!needsRoot) await box[Symbol.asyncDispose]();
 });
 const sh = (script: string) => ["sh", "-c", script];
-/** Waits at most five seconds for something to become true. */
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 250; i++) {
-    if (await condition()) return;
-    await sleep(20);
-  }
-  throw new Error("it never came true");
-}
 const lines = (text: string) => text.trim().split("\n");
 
 describe.skipIf(needsRoot)("a default container", () => {
@@ -473,8 +465,7 @@ describe.skipIf(needsRoot)("what fails", () => {
 
   it("leaves nothing behind", async () => {
     await expect(box.run({ args: ["/foo"] })).rejects.toThrow();
-    await sleep(50);
-    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(box.dir);
+    await until(() => !readFileSync("/proc/self/mountinfo", "utf8").includes(box.dir));
     expect(await box.cgroups.orphans(new Set())).toEqual([]);
   });
 });

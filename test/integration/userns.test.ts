@@ -167,7 +167,7 @@ describe.skipIf(!able)("user namespaces", () => {
 
   test("exec, stats, cp in both directions, diff, export and commit count ids as the container does", async () => {
     const id = await t.start(sh("echo x > /f; chown 9:8 /f; rm /bin/wget; mkdir /d; echo ready; sleep 60"), {}, auto);
-    for (let tries = 0; tries < 200 && !(await t.logs(id)).out.includes("ready"); tries++) await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(async () => (await t.logs(id)).out.includes("ready"), 20_000);
     const { pid } = t.engine.containers.get(id).state;
     expect(statSync(`/proc/${pid}`).uid).toBe(first(id));
     expect((await t.exec(id, ["sh", "-c", "id -u; stat -c %u:%g /f"])).out).toBe("0\n9:8\n");

@@ -219,7 +219,7 @@ export function cgroupManagerSuite(name: string, { facts, helperPath, controls, 
 
     test("a limit of one process leaves room for that one", async () => {
       const lonely = await run("echo alone; exec sleep 60", { pids: { limit: 1 } });
-      await expect.poll(() => lonely.output()).toContain("alone");
+      await expect.poll(() => lonely.output(), { timeout: patient(10_000) }).toContain("alone");
       expect(await control(lonely.paths, controls.pids)).toBe("1");
       await finish(lonely);
     });

@@ -48,6 +48,7 @@ const resourceFields: { readonly [K in keyof ResourceConfig]-?: Field<ResourceCo
   DeviceRequests: orNull(
     list(object<DeviceRequest>({ Driver: text, Count: int, DeviceIDs: texts, Capabilities: orNull(list(list(text))), Options: orNull(map(text)) })),
   ),
+  KernelMemoryTCP: optional(int),
   MemoryReservation: int,
   MemorySwap: int,
   MemorySwappiness: orNull(int),

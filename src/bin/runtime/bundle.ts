@@ -24,12 +24,15 @@ function readJson(path: string): unknown {
 
 export { readJson };
 
+/** Tells the caller of the runtime, who need not be our own process: a line with its end. */
+export type Warn = (line: string) => void;
+
 const require = (holds: boolean, what: string): void => {
   if (!holds) throw new EngineError("invalid", `config.json: ${what}`);
 };
 
-/** The bundle's spec with absolute paths. EngineError "invalid" or "unsupported" tells what in it cannot be. */
-export function readBundle(bundle: string): OciSpec {
+/** The bundle's spec with absolute paths; `warn` is told what is left out of it. EngineError "invalid" or "unsupported" tells what in it cannot be. */
+export function readBundle(bundle: string, warn: Warn): OciSpec {
   const value = readJson(join(bundle, "config.json"));
   if (!isObject(value)) throw new EngineError("invalid", "config.json: not an object");
   const spec = checkSpecShape(value);
@@ -39,6 +42,7 @@ export function readBundle(bundle: string): OciSpec {
   require(isObject(spec.root) && typeof spec.root.path === "string", "root.path is missing");
   require(isObject(spec.process), "process is missing");
   require(isObject(spec.linux), "linux is missing");
+  require(!Object.keys(spec.annotations ?? {}).includes(""), "an annotation's key is empty");
   checkProcess(spec.process);
   const root = resolve(bundle, spec.root.path);
   requireDirectory(root);
@@ -53,7 +57,7 @@ export function readBundle(bundle: string): OciSpec {
   });
   return {
     ...spec,
-    process: possibleAmbient(knownCapabilities(spec.process)),
+    process: possibleAmbient(knownCapabilities(spec.process, warn)),
     root: { ...spec.root, path: root },
     mounts,
     linux: { ...spec.linux, namespaces: spec.linux?.namespaces ?? [] },
@@ -63,11 +67,11 @@ export function readBundle(bundle: string): OciSpec {
 const capabilitySets = ["bounding", "effective", "inheritable", "permitted", "ambient"] as const;
 
 /** A capability that does not exist is left out and told (config.md "Linux Process"); a set that does not exist is a property that is ignored ("Extensibility"). */
-export function knownCapabilities(process: OciProcess): OciProcess {
+export function knownCapabilities(process: OciProcess, warn: Warn): OciProcess {
   const sets = capabilitySets.map((set) => [set, process.capabilities?.[set] ?? []] as const);
   const unknown = new Set(sets.flatMap(([, names]) => names.filter((name) => !capabilityNames.includes(name))));
   if (unknown.size === 0) return process;
-  globalThis.process.stderr.write(`warning: unknown capabilities are left out: ${[...unknown].join(" ")}\n`);
+  warn(`warning: unknown capabilities are left out: ${[...unknown].join(" ")}\n`);
   return { ...process, capabilities: Object.fromEntries(sets.map(([set, names]) => [set, names.filter((name) => !unknown.has(name))])) };
 }
 

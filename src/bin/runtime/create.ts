@@ -5,7 +5,7 @@ import type { OciSpec } from "#core/runtime-spec.ts";
 import type { Detached } from "#linux/detached-launch.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
 import type { Plan, Step } from "#linux/plan.ts";
-import { planContainer, seccompListener, seccompProgram } from "#runtime/mod.ts";
+import { type DetachedProcess, planContainer, seccompListener, seccompProgram } from "#runtime/mod.ts";
 import type { CgroupPlan } from "#cgroup/mod.ts";
 import { fileBinds, readBundle } from "./bundle.ts";
 import { helperPath, hostFacts, planCgroup, type RuntimeContext } from "./context.ts";
@@ -62,7 +62,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
   const { io, store } = context;
   const id = idOf(flags);
   const bundle = resolve(io.cwd, flagValue(flags, "bundle") ?? ".");
-  const spec = readBundle(bundle);
+  const spec = readBundle(bundle, (line) => io.err(line));
   checkHooks(spec);
   const tty = spec.process.terminal === true;
   const consoleSocket = consoleOf(io, flags, tty, wait);
@@ -79,10 +79,13 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
     made = await planCgroup(spec, id, context);
     const cgroup = made?.plan;
     const base = { id, pid: 0, startTime: "0", bundle, rootfs: spec.root.path, created: new Date().toISOString(), spec };
+    const noKeyring = isSet(flags, "no-new-keyring");
+    const kept = { cgroup: cgroup?.paths, paused: false, ...(noKeyring ? { noKeyring } : {}) };
     const stored = (status: Status, pid: number): OciState => ociState({ ...base, pid }, status);
     // So that `delete --force` finds the cgroup of a creation that was killed half way.
-    store.write({ ...base, cgroup: cgroup?.paths, paused: false });
-    const plan = planFor(spec, { id, facts, cgroup, tty, fifo: store.fifo(id), preserveFds, state: stored("creating", 0) });
+    store.write({ ...base, ...kept });
+    const detached = { fifo: store.fifo(id), preserveFds, noPivot: isSet(flags, "no-pivot"), noKeyring };
+    const plan = planFor(spec, { id, facts, cgroup, tty, detached, state: stored("creating", 0) });
     if (made !== undefined) held = await made.manager.hold?.(made.plan);
     const process = await io.launch({
       helperPath: helperPath(),
@@ -98,7 +101,7 @@ async function createContainer(context: RuntimeContext, flags: Parsed, { wait }:
         await runHooks(spec, "createRuntime", stored("creating", pid));
       },
     });
-    const state: StoredState = { ...base, pid: process.pid, startTime: String(process.startTime), cgroup: cgroup?.paths, paused: false };
+    const state: StoredState = { ...base, ...kept, pid: process.pid, startTime: String(process.startTime) };
     store.write(state);
     writePidFile(absolute(io, flagValue(flags, "pid-file")), process.pid);
     return process;
@@ -118,12 +121,11 @@ interface PlanParts {
   readonly facts: HostFacts;
   readonly cgroup: CgroupPlan | undefined;
   readonly tty: boolean;
-  readonly fifo: string;
-  readonly preserveFds: number;
+  readonly detached: DetachedProcess;
   readonly state: OciState;
 }
 
-function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, state }: PlanParts): Plan {
+function planFor(spec: OciSpec, { id, facts, cgroup, tty, detached, state }: PlanParts): Plan {
   const gate: Step = { op: "engine_gate", where: "host", why: "hooks of the spec run, in the runtime's namespaces", section: "Hooks" };
   const hooked = (spec.hooks?.["prestart"]?.length ?? 0) + (spec.hooks?.["createRuntime"]?.length ?? 0) > 0;
   return planContainer({
@@ -137,11 +139,7 @@ function planFor(spec: OciSpec, { id, facts, cgroup, tty, fifo, preserveFds, sta
     attachGate: false,
     files: fileBinds(spec),
     id,
-    detached: {
-      fifo,
-      preserveFds,
-      listener: seccompListener(spec.linux?.seccomp, withoutPid(state)),
-    },
+    detached: { ...detached, listener: seccompListener(spec.linux?.seccomp, withoutPid(state)) },
     hooks: {
       createContainer: containerHooks(spec, "createContainer", state),
       startContainer: containerHooks(spec, "startContainer", { ...state, status: "created" }),

@@ -1,4 +1,6 @@
 /** `exec`: one more process in a running container. @module */
+import { join } from "node:path";
+import type { CgroupPaths } from "#cgroup/mod.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciProcess } from "#core/runtime-spec.ts";
 import { planExec, seccompFlags, seccompListener, seccompProgram, slots } from "#runtime/mod.ts";
@@ -10,7 +12,7 @@ import { writePidFile } from "./files.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
 import { foreground } from "./foreground.ts";
 import { absolute, requireOwnProcess, type RuntimeIo } from "./io.ts";
-import { ociState } from "./state.ts";
+import { ociState, type StoredState } from "./state.ts";
 import { checkLabels } from "./validate.ts";
 
 export async function exec({ io, store }: RuntimeContext, flags: Parsed): Promise<number> {
@@ -27,6 +29,7 @@ export async function exec({ io, store }: RuntimeContext, flags: Parsed): Promis
   const tty = process.terminal === true;
   const wait = !isSet(flags, "detach");
   const consoleSocket = consoleOf(io, flags, tty, wait);
+  const cgroup = cgroupOf(state, flags.values.get("cgroup") ?? []);
   const namespaces = (state.spec.linux?.namespaces ?? []).map((entry) => entry.type);
   const preserveFds = preservedOf(flags);
   if (preserveFds > 0) requireOwnProcess(io, "descriptors of the caller are handed on");
@@ -36,7 +39,7 @@ export async function exec({ io, store }: RuntimeContext, flags: Parsed): Promis
     process,
     namespaces,
     facts,
-    cgroup: state.cgroup === undefined ? { join: [] } : (await cgroupManager(state)).planJoin(state.cgroup, slots.cgroup),
+    cgroup: cgroup === undefined ? { join: [] } : (await cgroupManager(state)).planJoin(cgroup, slots.cgroup),
     tty,
     seccomp: seccompProgram(state.spec.linux?.seccomp ?? undefined, facts),
     attachGate: false,
@@ -44,7 +47,7 @@ export async function exec({ io, store }: RuntimeContext, flags: Parsed): Promis
     id,
     seccompFlags: seccompFlags(state.spec.linux?.seccomp),
     personality: state.spec.linux?.personality,
-    detached: { preserveFds, listener: seccompListener(state.spec.linux?.seccomp, ociState(state, status)) },
+    detached: { preserveFds, noKeyring: state.noKeyring === true, listener: seccompListener(state.spec.linux?.seccomp, ociState(state, status)) },
   });
   const detached = await io.launch({
     helperPath: helperPath(),
@@ -60,6 +63,25 @@ export async function exec({ io, store }: RuntimeContext, flags: Parsed): Promis
   return wait ? await foreground(detached, io) : 0;
 }
 
+/** The container's cgroup, or below it what `--cgroup [CONTROLLER[,CONTROLLER]:]PATH` names; there must be one. */
+function cgroupOf({ cgroup, id }: StoredState, wanted: readonly string[]): CgroupPaths | undefined {
+  if (wanted.length === 0) return cgroup;
+  if (cgroup === undefined) throw new EngineError("unsupported", `--cgroup: container ${id} has no cgroup`);
+  const dirs = { ...cgroup.dirs };
+  for (const text of wanted) {
+    const [, names, path = ""] = /^(?:([a-z_]+(?:,[a-z_]+)*):)?([^:]*)$/.exec(text) ?? [];
+    if (path.split("/").includes("..")) throw new EngineError("invalid", `--cgroup: "${text}" is not below the container's cgroup`);
+    const controllers = names?.split(",") ?? Object.keys(cgroup.dirs);
+    for (const controller of controllers) {
+      const own = cgroup.dirs[controller];
+      if (own === undefined) throw new EngineError("invalid", `--cgroup: "${text}": the container has no cgroup of a controller ${controller}`);
+      // Controllers that are mounted together have one directory.
+      for (const [each, dir] of Object.entries(cgroup.dirs)) if (dir === own) dirs[each] = join(dir, path);
+    }
+  }
+  return { ...cgroup, dirs };
+}
+
 /** The process as `--process` says, or the container's own with another command. */
 function processOf(io: RuntimeIo, own: OciProcess, flags: Parsed): OciProcess {
   const given = flagValue(flags, "process");
@@ -69,13 +91,14 @@ function processOf(io: RuntimeIo, own: OciProcess, flags: Parsed): OciProcess {
     // Checked below; the planner refuses values itself.
     const process = checkProcessShape(readJson(file));
     checkProcess(process);
-    return possibleAmbient(knownCapabilities(process));
+    return possibleAmbient(knownCapabilities(process, (line) => io.err(line)));
   }
   const args = flags.rest.slice(1);
   if (args.length === 0) throw new EngineError("invalid", "process args cannot be empty");
   const [, uid, gid] = /^(\d+)(?::(\d+))?$/.exec(flagValue(flags, "user") ?? "") ?? [];
   if (flagValue(flags, "user") !== undefined && uid === undefined)
     throw new EngineError("invalid", `--user: UID[:GID] in numbers is expected, not "${flagValue(flags, "user")}"`);
+  const [apparmorProfile, selinuxLabel] = [flagValue(flags, "apparmor"), flagValue(flags, "process-label")];
   const groups = (flags.values.get("additional-gids") ?? []).map(Number);
   const added = flags.values.get("cap") ?? [];
   const capabilities = { ...own.capabilities };
@@ -94,5 +117,7 @@ function processOf(io: RuntimeIo, own: OciProcess, flags: Parsed): OciProcess {
       ...(groups.length === 0 ? {} : { additionalGids: groups }),
     },
     noNewPrivileges: isSet(flags, "no-new-privs") || own.noNewPrivileges === true,
+    ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+    ...(selinuxLabel === undefined ? {} : { selinuxLabel }),
   });
 }

@@ -146,10 +146,7 @@ export const pause = (context: RuntimeContext, flags: Parsed): Promise<number> =
 export const resume = (context: RuntimeContext, flags: Parsed): Promise<number> => freezeOrThaw(context, idOf(flags), false);
 
 export async function list({ io, store }: RuntimeContext, flags: Parsed): Promise<number> {
-  const states = store.ids().map((id) => {
-    const stored = store.read(id);
-    return { ...ociState(stored, store.status(stored)), owner: "root" };
-  });
+  const states = store.all().map((stored) => ({ ...ociState(stored, store.status(stored)), owner: "root" }));
   if (isSet(flags, "quiet")) io.out(states.map(({ id }) => `${id}\n`).join(""));
   else if (flagValue(flags, "format") === "json") io.out(`${JSON.stringify(states.length === 0 ? null : states)}\n`);
   else {

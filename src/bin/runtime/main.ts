@@ -39,6 +39,8 @@ const launchFlags: FlagTable = {
 };
 const updateFlags = [
   "blkio-weight",
+  "cpu-burst",
+  "cpu-idle",
   "cpu-period",
   "cpu-quota",
   "cpu-share",
@@ -50,6 +52,8 @@ const updateFlags = [
   "memory-reservation",
   "memory-swap",
   "pids-limit",
+  "l3-cache-schema",
+  "mem-bw-schema",
 ];
 
 const commands: Readonly<Record<string, Command>> = {
@@ -80,6 +84,9 @@ const commands: Readonly<Record<string, Command>> = {
       "preserve-fds": "value",
       "no-new-privs": "bool",
       "ignore-paused": "bool",
+      "process-label": "value",
+      apparmor: "value",
+      cgroup: "value",
       "no-subreaper": "bool",
     },
     load: async () => (await import("./exec.ts")).exec,
@@ -119,7 +126,7 @@ export async function main(argv: readonly string[], io: RuntimeIo): Promise<numb
     if (isSet(global, "version")) io.out(version());
     else if (isSet(global, "help") || name === undefined || name === "help") io.out(help());
     else {
-      if (isSet(global, "rootless") && flagValue(global, "rootless") !== "auto")
+      if (!["auto", "false"].includes(flagValue(global, "rootless") ?? "auto"))
         throw new EngineError("unsupported", "--rootless is not supported: this runtime needs root");
       if (name === "checkpoint" || name === "restore") throw refused;
       const command = commands[name];

@@ -5,9 +5,11 @@ import type { CgroupStats, Pressure } from "#cgroup/mod.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
 import { readJson } from "./bundle.ts";
-import { cgroupManager, type RuntimeContext } from "./context.ts";
+import { cgroupManager, hostFacts, type RuntimeContext } from "./context.ts";
 import { idOf, isSet, type Parsed, flagValue } from "./flags.ts";
+import { checkResourcesShape } from "./spec-shape.ts";
 import type { StoredState } from "./state.ts";
+import { checkResources } from "./validate.ts";
 
 type Cgroup = NonNullable<StoredState["cgroup"]>;
 
@@ -42,12 +44,16 @@ export async function update({ store }: RuntimeContext, flags: Parsed): Promise<
   const stored = store.read(idOf(flags));
   if (store.status(stored) === "stopped") throw new EngineError("conflict", "container not running");
   const file = flagValue(flags, "resources");
-  const resources = file === undefined ? fromFlags(flags) : (readJson(file) as OciResources);
+  const resources = file === undefined ? fromFlags(flags) : checkResourcesShape(readJson(file));
+  checkResources(resources, await hostFacts());
   await (await cgroupManager(stored)).update(cgroupOf(stored), resources);
   return 0;
 }
 
 function fromFlags(flags: Parsed): OciResources {
+  for (const name of ["l3-cache-schema", "mem-bw-schema"])
+    if (flagValue(flags, name) !== undefined)
+      throw new EngineError("unsupported", `--${name} is not supported: no resctrl filesystem is managed by this runtime (Intel RDT)`);
   const pids = number(flags, "pids-limit");
   const weight = number(flags, "blkio-weight");
   const memory = given<NonNullable<OciResources["memory"]>>({
@@ -59,6 +65,8 @@ function fromFlags(flags: Parsed): OciResources {
     shares: number(flags, "cpu-share"),
     quota: number(flags, "cpu-quota"),
     period: number(flags, "cpu-period"),
+    burst: number(flags, "cpu-burst"),
+    idle: number(flags, "cpu-idle"),
     realtimeRuntime: number(flags, "cpu-rt-runtime"),
     realtimePeriod: number(flags, "cpu-rt-period"),
     cpus: flagValue(flags, "cpuset-cpus"),

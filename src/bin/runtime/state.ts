@@ -20,6 +20,8 @@ export interface StoredState {
   readonly created: string;
   readonly cgroup: CgroupPaths | undefined;
   readonly paused: boolean;
+  /** Made with `--no-new-keyring`; what is executed in it keeps its caller's, too. */
+  readonly noKeyring?: boolean;
   readonly spec: OciSpec;
 }
 
@@ -86,16 +88,23 @@ export class StateStore {
     }
   }
 
-  /** Ids of all containers that are whole. */
-  ids(): string[] {
+  /** All containers, by their ids; one that goes meanwhile (or has no state yet) is none. */
+  all(): StoredState[] {
+    let ids: string[];
     try {
-      return readdirSync(this.root)
-        .filter((id) => exists(join(this.root, id, "state.json")))
-        .sort();
+      ids = readdirSync(this.root).sort();
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return [];
       throw error;
     }
+    return ids.flatMap((id) => {
+      try {
+        return [this.read(id)];
+      } catch (error) {
+        if (error instanceof EngineError && error.code === "not-found") return [];
+        throw error;
+      }
+    });
   }
 
   remove(id: string): void {
@@ -135,7 +144,7 @@ export function isAlive({ pid, startTime }: Pick<StoredState, "pid" | "startTime
 }
 
 /** The state as the spec has it. */
-export function ociState(state: Omit<StoredState, "cgroup" | "paused">, status: Status, pid: number = state.pid): OciState {
+export function ociState(state: Omit<StoredState, "cgroup" | "paused" | "noKeyring">, status: Status, pid: number = state.pid): OciState {
   const annotations = state.spec.annotations;
   return {
     ociVersion: OCI_VERSION,

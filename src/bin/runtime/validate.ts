@@ -75,7 +75,14 @@ function checkSysctl(name: string, { namespaces }: OciLinux): void {
   invalid(needed === undefined || own(needed), `sysctl "${name}" is not allowed in the host's ${needed} namespace`);
 }
 
-function checkResources({ hugepageLimits, network, rdma, unified }: OciResources, { cgroup }: HostFacts): void {
+/** Limits of a new container, and of one that `update` changes. */
+export function checkResources({ blockIO, hugepageLimits, network, rdma, unified }: OciResources, { cgroup }: HostFacts): void {
+  for (const { major, minor, weight, leafWeight } of blockIO?.weightDevice ?? [])
+    invalid(weight !== undefined || leafWeight !== undefined, `blockIO.weightDevice: ${major}:${minor} has neither weight nor leafWeight`);
+  const leaves = [blockIO, ...(blockIO?.weightDevice ?? [])].some((entry) => (entry?.leafWeight ?? 0) !== 0);
+  supported(!leaves, "blockIO.leafWeight is not supported: no kernel since Linux 5.0 has it");
+  for (const [device, { hcaHandles, hcaObjects }] of Object.entries(rdma ?? {}))
+    invalid(hcaHandles !== undefined || hcaObjects !== undefined, `rdma: ${device} has neither hcaHandles nor hcaObjects`);
   const v1 = cgroup.mode === "v1" || cgroup.mode === "hybrid";
   supported(!v1 || Object.keys(unified ?? {}).length === 0, "resources.unified is not supported on this host: its controllers are those of cgroup v1");
   for (const { pageSize } of hugepageLimits ?? []) {

@@ -14,7 +14,7 @@ const write = (controller: string, file: string, value: number | string, why: st
 /** memory, then memory+swap: in a new cgroup both are unlimited, and memory+swap may never be the smaller. */
 export function memoryWrites(memory: OciResources["memory"]): ControlWrite[] {
   if (memory === undefined) return [];
-  const { limit, reservation, swappiness, disableOOMKiller } = memory;
+  const { limit, reservation, kernelTCP, swappiness, disableOOMKiller } = memory;
   // Unlimited memory with a limit on memory+swap would be refused: lift both.
   const swap = limit === -1 && (memory.swap === undefined || memory.swap === 0) ? -1 : memory.swap;
   const writes: ControlWrite[] = [];
@@ -22,6 +22,8 @@ export function memoryWrites(memory: OciResources["memory"]): ControlWrite[] {
   if (swap !== undefined && swap !== 0) writes.push(write("memory", "memory.memsw.limit_in_bytes", swap, "bounds memory and swap together"));
   if (reservation !== undefined && reservation !== 0)
     writes.push(write("memory", "memory.soft_limit_in_bytes", reservation, "is reclaimed down to this when memory is short"));
+  if (kernelTCP !== undefined && kernelTCP !== 0)
+    writes.push(write("memory", "memory.kmem.tcp.limit_in_bytes", kernelTCP, "bounds the buffers of its TCP connections"));
   if (swappiness !== undefined) writes.push(write("memory", "memory.swappiness", swappiness, "how eagerly memory is swapped"));
   if (disableOOMKiller === true) writes.push(write("memory", "memory.oom_control", 1, "processes wait for memory instead of being killed"));
   return writes;
@@ -86,7 +88,8 @@ export function networkWrites(network: OciResources["network"]): ControlWrite[] 
   ];
 }
 
-function otherWrites(resources: OciResources): ControlWrite[] {
+/** Huge pages and RDMA. */
+export function otherWrites(resources: OciResources): ControlWrite[] {
   const writes: ControlWrite[] = [];
   for (const { pageSize, limit } of resources.hugepageLimits ?? [])
     writes.push(write("hugetlb", `hugetlb.${pageSize}.limit_in_bytes`, limit, "bounds huge pages"));

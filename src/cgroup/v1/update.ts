@@ -6,7 +6,7 @@ import { errnoOf } from "#core/errors.ts";
 import type { OciResources } from "#core/runtime-spec.ts";
 import { type ControlWrite, numberIn, readControl, writeControl } from "../control-files.ts";
 import type { LimitSupport } from "../support.ts";
-import { blkioWrites, cpuWrites, deviceWrites, memoryWrites, networkWrites, pidsWrites } from "./limits.ts";
+import { blkioWrites, cpuWrites, deviceWrites, memoryWrites, networkWrites, otherWrites, pidsWrites } from "./limits.ts";
 
 const MEMORY = "memory.limit_in_bytes";
 const MEMORY_AND_SWAP = "memory.memsw.limit_in_bytes";
@@ -48,5 +48,6 @@ export async function updateLimits(dirs: Readonly<Record<string, string>>, resou
     ...pidsWrites(resources.pids),
     ...networkWrites(resources.network),
     ...deviceWrites(resources.devices),
+    ...otherWrites(resources),
   ]);
 }

@@ -208,6 +208,12 @@ describe("device program", () => {
     );
   });
 
+  test("a rule's type is a, b or c; Go's clients may write a as nothing", () => {
+    const rule = (type: string) => [{ allow: false, type: type as "a" }]; // what a spec may hold
+    expect(devicePolicy(rule(""))).toEqual(devicePolicy(rule("a")));
+    expect(() => devicePolicy(rule("x"))).toThrow('invalid device type "x"');
+  });
+
   test("bytes of a small one", () => {
     const program = compileDeviceProgram(devicePolicy([{ allow: false }, { allow: true, type: "c", major: 1, minor: 3, access: "rw" }]));
     expect(Buffer.from(program).toString("hex").match(/.{16}/g)).toEqual([

@@ -16,6 +16,7 @@ const harmless: ReadonlySet<string> = new Set<keyof HostConfig>([
   "CpuQuota",
   "CpusetCpus",
   "CpusetMems",
+  "KernelMemoryTCP",
   "MemoryReservation",
   "MemorySwap",
   "MemorySwappiness",
