@@ -393,10 +393,10 @@ static void answer_flush(uint32_t id, bool sync) {
 
 static int describe(const char *path) {
   bool descend;
-  if (!T.guarded) return answer_named(&T.out, T.root, path, strcmp(path, ".") ? path : "", &descend);
+  if (!T.guarded) return answer_named(&T.out, T.root, path, strcmp(path, ".") ? path : "", false, &descend);
   int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return -1;
-  int result = answer_opened(&T.out, fd, T.fds, strcmp(path, ".") ? path : "", &descend), saved = errno;
+  int result = answer_opened(&T.out, fd, T.fds, strcmp(path, ".") ? path : "", false, &descend), saved = errno;
   close(fd);
   return errno = saved, result;
 }
@@ -420,8 +420,9 @@ static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
   char asked[TREE_PATH] = ""; /* the walk's entries are told under the path that was asked for */
   struct reader copy = *r;
   struct str whole;
-  if (op == T_WALK && read_u32(&copy, &number) == 0 && read_str(&copy, &whole) == 0 && whole.n < sizeof asked) strcpy(asked, whole.p);
-  if (take_number(r, &number) || (op == T_WALK && take_path(r, &path))) {
+  bool begins = op == T_WALK || op == T_LIST;
+  if (begins && read_u32(&copy, &number) == 0 && read_str(&copy, &whole) == 0 && whole.n < sizeof asked) strcpy(asked, whole.p);
+  if (take_number(r, &number) || (begins && take_path(r, &path))) {
     send_error(id, op, errno, path);
     return;
   }
@@ -434,7 +435,7 @@ static void answer_walk(uint32_t id, uint8_t op, struct reader *r) {
     send_plain(T_OK, id);
     return;
   }
-  if (op == T_WALK) *walk = walk_open(asked, T.guarded ? path : asked, T.guarded ? T.fds : -1);
+  if (begins) *walk = walk_open(asked, T.guarded ? path : asked, op == T_LIST, T.guarded ? T.fds : -1);
   begin_answer();
   answer_u8(&T.out, 0);
   int result = *walk ? walk_next(*walk, &T.out) : (errno = EBADF, -1);
@@ -496,7 +497,7 @@ static void answer_read(uint32_t id, uint8_t op, struct reader *r) {
   ssize_t n = -1;
   size_t most = 0;
   /* What the file is and what it holds come from one descriptor: the path may lead elsewhere the next moment. */
-  if (*fd >= 0 && (op != T_READ || answer_opened(&T.out, *fd, T.fds, path, &descend) == 0)) {
+  if (*fd >= 0 && (op != T_READ || answer_opened(&T.out, *fd, T.fds, path, false, &descend) == 0)) {
     most = TREE_OUT - T.out.n;
     if (most > 2 * TREE_BATCH) most = 2 * TREE_BATCH;
     n = read_full(*fd, T.out.data + T.out.n, most);
@@ -528,6 +529,7 @@ static void take_frame(uint8_t op, uint32_t id, struct reader r) {
       answer_lstat(id, &r);
       break;
     case T_WALK:
+    case T_LIST:
     case T_WALK_NEXT:
     case T_WALK_END:
       answer_walk(id, op, &r);

@@ -34,6 +34,7 @@ enum tree_op {
   T_READ = 26,
   T_READ_NEXT = 27,
   T_READ_END = 28,
+  T_LIST = 29,
   T_OK = 64,
   T_ERROR = 65,
   T_DATA_OUT = 66,
@@ -63,12 +64,14 @@ int remove_tree(const char *path);
 
 /* walk.c */
 struct walk;
-/* Appends what `name` in the directory `dir` is, under the given path. 0, or -1 with errno. The working directory is changed to `dir`. */
-int answer_named(struct answer *a, int dir, const char *name, const char *path, bool *descend);
+/* Appends what `name` in the directory `dir` is, under the given path. 0, or -1 with errno. `brief`: without xattrs and the number of blocks, else the
+ * working directory is changed to `dir`. */
+int answer_named(struct answer *a, int dir, const char *name, const char *path, bool brief, bool *descend);
 /* The same of what a descriptor (O_PATH will do) is open on; `fds` is /proc/self/fd, and the working directory afterwards. */
-int answer_opened(struct answer *a, int fd, int fds, const char *path, bool *descend);
-/* `name`: where it is below the root, or (guarded: with `fds`, else -1) below the working directory, where mounts are crossed. */
-struct walk *walk_open(const char *path, const char *name, int fds);
+int answer_opened(struct answer *a, int fd, int fds, const char *path, bool brief, bool *descend);
+/* `name`: where it is below the root, or (guarded: with `fds`, else -1) below the working directory, where mounts are crossed. `list`: the entry and, when
+ * it is a directory, what is in it, each in brief. */
+struct walk *walk_open(const char *path, const char *name, bool list, int fds);
 /* Whether the descriptor's filesystem is the kernel's own: nothing in it is a container's file. */
 bool is_kernel_filesystem(int fd);
 /* Appends entries until the batch is full; 1 when the walk has ended, 0 when there is more, -1 with errno. */

@@ -85,7 +85,7 @@ static int answer_xattrs(struct answer *a, const char *name, bool follow) {
 
 static uint64_t ns(const struct statx_timestamp *t) { return (uint64_t)t->tv_sec * 1000000000u + t->tv_nsec; }
 
-static void answer_stat(struct answer *a, const struct statx *st, const char *path, const char *target, size_t target_length) {
+static void answer_stat(struct answer *a, const struct statx *st, bool with_blocks, const char *path, const char *target, size_t target_length) {
   answer_u8(a, type_of(st->stx_mode));
   answer_u32(a, st->stx_mode & 07777);
   answer_u32(a, st->stx_uid);
@@ -98,36 +98,37 @@ static void answer_stat(struct answer *a, const struct statx *st, const char *pa
   answer_u32(a, st->stx_nlink);
   answer_u32(a, st->stx_rdev_major);
   answer_u32(a, st->stx_rdev_minor);
-  answer_u64(a, st->stx_blocks);
+  answer_u64(a, with_blocks ? st->stx_blocks : 0);
   answer_bytes(a, path, strlen(path));
   answer_bytes(a, target, target_length);
 }
 
-int answer_named(struct answer *a, int dir, const char *name, const char *path, bool *descend) {
+int answer_named(struct answer *a, int dir, const char *name, const char *path, bool brief, bool *descend) {
   struct statx st;
   char target[TREE_PATH];
   ssize_t target_length = 0;
-  /* lgetxattr(2) knows no directory descriptor. */
-  if (fchdir(dir) < 0) return -1;
-  if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) < 0) return -1;
-  if (S_ISLNK(st.stx_mode) && (target_length = readlink(name, target, sizeof target)) < 0) return -1;
+  if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st) < 0) return -1;
+  if (S_ISLNK(st.stx_mode) && (target_length = readlinkat(dir, name, target, sizeof target)) < 0) return -1;
   *descend = S_ISDIR(st.stx_mode) && !(st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
-  answer_stat(a, &st, path, target, (size_t)target_length);
-  if (answer_xattrs(a, name, false) < 0) return -1;
+  answer_stat(a, &st, !brief, path, target, (size_t)target_length);
+  if (brief) answer_u32(a, 0);
+  /* lgetxattr(2) knows no directory descriptor. */
+  else if (fchdir(dir) < 0 || answer_xattrs(a, name, false) < 0) return -1;
   return a->full ? (errno = E2BIG, -1) : 0;
 }
 
-int answer_opened(struct answer *a, int fd, int fds, const char *path, bool *descend) {
+int answer_opened(struct answer *a, int fd, int fds, const char *path, bool brief, bool *descend) {
   struct statx st;
   char target[TREE_PATH], self[24];
   ssize_t target_length = 0;
   if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st) < 0) return -1;
   if (S_ISLNK(st.stx_mode) && (target_length = readlinkat(fd, "", target, sizeof target)) < 0) return -1;
   *descend = S_ISDIR(st.stx_mode);
-  answer_stat(a, &st, path, target, (size_t)target_length);
+  answer_stat(a, &st, !brief, path, target, (size_t)target_length);
   /* fgetxattr(2) takes no O_PATH descriptor. */
   *put_decimal(self, (uint64_t)fd) = 0;
-  if (fchdir(fds) < 0 || answer_xattrs(a, self, true) < 0) return -1;
+  if (brief) answer_u32(a, 0);
+  else if (fchdir(fds) < 0 || answer_xattrs(a, self, true) < 0) return -1;
   return a->full ? (errno = E2BIG, -1) : 0;
 }
 
@@ -144,6 +145,7 @@ struct walk {
   struct level *levels;
   size_t depth, capacity;
   bool started;
+  bool list; /* only what is in the first directory, in brief */
   int fds; /* -1 = not guarded */
   char path[TREE_PATH], name[TREE_PATH];
 };
@@ -210,11 +212,12 @@ static int push(struct walk *walk, int at, const char *name) {
   return read_names(level);
 }
 
-struct walk *walk_open(const char *path, const char *name, int fds) {
+struct walk *walk_open(const char *path, const char *name, bool list, int fds) {
   struct walk *walk = calloc(1, sizeof *walk);
   if (!walk) return NULL;
   strcpy(walk->path, path);
   strcpy(walk->name, name);
+  walk->list = list;
   walk->fds = fds;
   return walk;
 }
@@ -240,9 +243,10 @@ static int visit_named(struct walk *walk, struct answer *a, int dir, const char 
   enum { DIRECTORY = 2 };
   bool descend;
   size_t before = a->n;
-  if (answer_named(a, dir, name, walk->path, &descend) < 0) return -1;
+  if (answer_named(a, dir, name, walk->path, walk->list, &descend) < 0) return -1;
   /* What was asked for may itself be where something is mounted. */
   if (walk->depth == 0 && a->data[before] == DIRECTORY) descend = true;
+  else if (walk->list) descend = false;
   return descend ? push(walk, dir, name) : 0;
 }
 
@@ -251,8 +255,8 @@ static int visit_opened(struct walk *walk, struct answer *a, int dir, const char
   bool descend;
   int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return -1;
-  int result = answer_opened(a, fd, walk->fds, walk->path, &descend);
-  if (result == 0 && descend) result = push(walk, fd, ".");
+  int result = answer_opened(a, fd, walk->fds, walk->path, walk->list, &descend);
+  if (result == 0 && descend && !(walk->list && walk->depth > 0)) result = push(walk, fd, ".");
   int saved = errno;
   close(fd);
   return errno = saved, result;

@@ -10,7 +10,9 @@ import { SyncedTree } from "#build/solver/synced-tree.ts";
 import { TarTree } from "#build/solver/tar-tree.ts";
 import { isArchive } from "#build/solver/unpack.ts";
 import { EngineError } from "#core/errors.ts";
+import type { Helper } from "#linux/helper.ts";
 import type { BuildState } from "./build-state.ts";
+import type { EngineContext } from "./context.ts";
 import { fetchGit, parseGitUrl } from "./git-source.ts";
 import { LocalFiles } from "./local-files.ts";
 import type { BuildOptions, NamedContextSource, SentContext } from "./mod.ts";
@@ -25,14 +27,16 @@ export interface MainContext {
 /** The contexts of one build; disposing closes what was opened of them. */
 export class BuildContexts implements AsyncDisposable {
   readonly #state: Pick<BuildState, "sent">;
+  readonly #helper: Pick<Helper, "openTree">;
   readonly #folder: string;
   readonly #signal: AbortSignal;
   readonly #undo: (() => Promise<unknown>)[] = [];
   #count = 0;
 
   /** `folder`: the build's own. */
-  constructor(state: Pick<BuildState, "sent">, folder: string, signal: AbortSignal) {
-    this.#state = state;
+  constructor({ builds, helper }: Pick<EngineContext, "builds" | "helper">, folder: string, signal: AbortSignal) {
+    this.#state = builds;
+    this.#helper = helper;
     this.#folder = folder;
     this.#signal = signal;
   }
@@ -49,7 +53,7 @@ export class BuildContexts implements AsyncDisposable {
       case "directory": {
         const { path, dockerfile } = given.directory;
         const ignore = IgnoreRules.parse(given.directory.ignore);
-        return { dockerfile: parseDockerfile(dockerfile, name), ignore, context: this.#lazily(() => this.#sent(localFiles(path), ignore.patterns)) };
+        return { dockerfile: parseDockerfile(dockerfile, name), ignore, context: this.#lazily(() => this.#sent(this.#localFiles(path), ignore.patterns)) };
       }
       case "tar":
         return this.#ofTree(await this.#archive(given.stream), given.dockerfile, name);
@@ -93,11 +97,11 @@ export class BuildContexts implements AsyncDisposable {
 
   #open(source: Exclude<NamedContextSource, { kind: "image" }>): Promise<SourceTree> {
     if (source.kind === "url") return this.#remote(source.url);
-    return this.#sent(source.kind === "sent" ? source.files : localFiles(source.path), []);
+    return this.#sent(source.kind === "sent" ? source.files : this.#localFiles(source.path), []);
   }
 
   async #sent({ key, open }: SentContext, exclude: readonly string[]): Promise<SyncedTree> {
-    const { files, release } = await this.#state.sent.acquire(key);
+    const { files, release } = this.#state.sent.acquire(key);
     this.#undo.push(release);
     const sender = await open(exclude, this.#signal);
     this.#undo.push(async () => sender[Symbol.asyncDispose]());
@@ -112,7 +116,7 @@ export class BuildContexts implements AsyncDisposable {
   async git(url: string, keepGitDir: boolean): Promise<{ readonly tree: SyncedTree; readonly commit: string }> {
     const to = join(this.#folder, `git-${this.#count++}`);
     const { path, commit } = await fetchGit(parseGitUrl(url), to, keepGitDir, this.#signal);
-    const tree = await this.#sent({ key: undefined, open: async (rules, signal) => new LocalFiles(path, rules, signal) }, []);
+    const tree = await this.#sent({ key: undefined, open: this.#localFiles(path).open }, []);
     return { tree, commit };
   }
 
@@ -127,6 +131,10 @@ export class BuildContexts implements AsyncDisposable {
     return this.#archive(fetched.stream);
   }
 
+  #localFiles(path: string): SentContext {
+    return { key: JSON.stringify(["local", path]), open: async (exclude, signal) => new LocalFiles(this.#helper.openTree(path), exclude, signal) };
+  }
+
   /** What an URL gives is a context when it is an archive, and else a Dockerfile. */
   async #fetched(
     url: string,
@@ -135,10 +143,6 @@ export class BuildContexts implements AsyncDisposable {
     if (await isArchive(tree, entry)) return { kind: "archive", stream: tree.read(entry.path) };
     return { kind: "text", text: await textOfFile(tree, entry, url) };
   }
-}
-
-function localFiles(path: string): SentContext {
-  return { key: JSON.stringify(["local", path]), open: async (exclude, signal) => new LocalFiles(path, exclude, signal) };
 }
 
 /** What can be looked at before its ignore file is known. */

@@ -111,7 +111,7 @@ async function solveIn(
   report: Parameters<Builds["build"]>[1],
   signal: AbortSignal,
 ): Promise<BuildResult> {
-  await using contexts = new BuildContexts(ctx.builds, folder, signal);
+  await using contexts = new BuildContexts(ctx, folder, signal);
   await using imports = new ImportedCaches(options.cacheFrom, { ctx, options, report, signal });
   await using agents = new AgentSockets(ctx.builds.runtimeDir, options.sshAgent);
   const { dockerfile, ignore, context } = await contexts.main(options);

@@ -58,7 +58,12 @@ async function toRegistry(reference: string, mode: CacheTo["mode"], exporting: E
   return descriptor;
 }
 
-async function toPlace(place: BlobPlace, mode: CacheTo["mode"], exporting: Exporting): Promise<Descriptor> {
+function toPlace(place: BlobPlace, mode: CacheTo["mode"], exporting: Exporting): Promise<Descriptor> {
+  const work = () => putInPlace(place, mode, exporting);
+  return place.collecting === undefined ? work() : place.collecting(work);
+}
+
+async function putInPlace(place: BlobPlace, mode: CacheTo["mode"], exporting: Exporting): Promise<Descriptor> {
   const { signal } = exporting;
   const writer: LayerTarget["writer"] = {
     has: (digest) => place.size(digest),

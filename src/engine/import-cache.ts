@@ -8,18 +8,19 @@ import { type ChainID, chainOf, type DiffID, digestOf, type Digest } from "#core
 import { EngineError, isEngineError } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
 import { isObject, parseJson } from "#core/json.ts";
-import { configTypes, maxManifestBytes, parseManifest } from "#core/manifest.ts";
+import { configTypes, maxManifestBytes } from "#core/manifest.ts";
 import { parseReference, withDefaultTag } from "#core/reference.ts";
-import { chooseManifest, maxConfigBytes, parseImageConfig, parsePlatform } from "#image/mod.ts";
+import { maxConfigBytes, parseImageConfig, parsePlatform } from "#image/mod.ts";
 import type { RegistrySession } from "#registry/mod.ts";
 import type { EngineContext } from "./context.ts";
+import { type ManifestBytes, manifestOf } from "./image-manifest.ts";
 import { LayoutDirectory } from "./layout-directory.ts";
 import type { BlobPlace, BuildOptions, CacheFrom } from "./mod.ts";
 import { fetchLayers } from "./pull-layers.ts";
 
 /** What is read of where a cache lies. */
 interface Reader {
-  manifest(digest: Digest | undefined): Promise<{ readonly bytes: Uint8Array; readonly mediaType: string | undefined; readonly digest: Digest }>;
+  manifest(digest: Digest | undefined): Promise<ManifestBytes>;
   /** A small blob, verified. */
   small(blob: Descriptor, maxBytes: number): Promise<Uint8Array>;
   size(digest: Digest): Promise<number | undefined>;
@@ -150,16 +151,15 @@ function inlineCache(config: Uint8Array, what: string): ReturnType<typeof parseC
 }
 
 async function described(name: string, reader: Reader, { options }: Asking): Promise<Opened> {
-  let top = await reader.manifest(undefined);
-  let parsed = parseManifest(top.bytes, top.mediaType, `manifest ${top.digest}`);
-  if (parsed.kind === "index") {
-    if (parsed.manifests.some(isOfBuildKit)) throw ofBuildKit();
-    const { digest } = chooseManifest(parsed.manifests, options.platform === "" ? undefined : parsePlatform(options.platform));
-    top = await reader.manifest(digest);
-    parsed = parseManifest(top.bytes, top.mediaType, `manifest ${digest}`);
-    if (parsed.kind === "index") throw new EngineError("unsupported", `manifest ${digest} is an index within an index`);
-  }
-  const { config, layers } = parsed;
+  const { manifest } = await manifestOf(await reader.manifest(undefined), {
+    platform: options.platform === "" ? undefined : parsePlatform(options.platform),
+    fetch: (digest) => reader.manifest(digest),
+    nameOf: (digest) => `manifest ${digest}`,
+    onIndex: (manifests) => {
+      if (manifests.some(isOfBuildKit)) throw ofBuildKit();
+    },
+  });
+  const { config, layers } = manifest;
   if (isOfBuildKit(config)) throw ofBuildKit();
   if (config.mediaType === cacheConfigType) {
     const cache = parseCache(parseJson(await reader.small(config, maxDescriptionBytes), "the cache's description"), "the cache's description");

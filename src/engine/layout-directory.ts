@@ -2,6 +2,7 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BlobStore } from "#content/blob-store.ts";
+import { collectLayout, LayoutRun } from "./layout-garbage.ts";
 import { type Digest, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
@@ -16,6 +17,7 @@ export class LayoutDirectory implements BlobPlace {
   readonly name: string;
   readonly #wanted: string;
   readonly #blobs: BlobStore;
+  #run: LayoutRun | undefined;
 
   /** `path`: absolute. `wanted`: a tag of its index, or a digest. */
   constructor(path: string, wanted: string) {
@@ -27,12 +29,27 @@ export class LayoutDirectory implements BlobPlace {
   async manifest(): Promise<Digest | undefined> {
     if (isDigest(this.#wanted)) return this.#wanted;
     const found = (await this.#index()).find((entry) => tagOf(entry) === this.#wanted);
-    const digest = found === undefined ? "" : (new JsonFields(found, `an entry of ${this.#path("index.json")}`).text("digest") ?? "");
-    return isDigest(digest) ? digest : undefined;
+    return found === undefined ? undefined : digestIn(found, this.#path("index.json"));
   }
 
   async size(digest: Digest): Promise<number | undefined> {
+    // First it is kept, then it is there.
+    await this.#run?.keep(digest);
     return this.#blobs.size(digest);
+  }
+
+  async collecting<T>(work: () => Promise<T>): Promise<T> {
+    await this.#makeDirectories();
+    try {
+      await using run = await LayoutRun.begin(this.name);
+      this.#run = run;
+      const result = await work();
+      const named = async () => (await this.#index()).map((entry) => digestIn(entry, this.#path("index.json")));
+      await collectLayout(this.name, run, { named, read: (digest) => this.#blobs.read(digest, maxManifestBytes) });
+      return result;
+    } finally {
+      this.#run = undefined;
+    }
   }
 
   async *read(digest: Digest): AsyncIterable<Uint8Array> {
@@ -40,11 +57,7 @@ export class LayoutDirectory implements BlobPlace {
   }
 
   async put(content: AsyncIterable<Uint8Array> | Uint8Array, signal: AbortSignal | undefined): Promise<{ readonly digest: Digest; readonly size: number }> {
-    try {
-      for (const name of ["blobs/sha256", "ingest"]) await mkdir(this.#path(name), { recursive: true });
-    } catch (error) {
-      throw asStorageError(error, `making ${this.name}`);
-    }
+    await this.#makeDirectories();
     return this.#blobs.write(content, undefined, signal);
   }
 
@@ -53,6 +66,14 @@ export class LayoutDirectory implements BlobPlace {
     const manifests = [...others, { mediaType, digest, size, annotations: { [tagAnnotation]: this.#wanted } }];
     await this.#replace("oci-layout", { imageLayoutVersion: "1.0.0" });
     await this.#replace("index.json", { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests });
+  }
+
+  async #makeDirectories(): Promise<void> {
+    try {
+      for (const name of ["blobs/sha256", "ingest"]) await mkdir(this.#path(name), { recursive: true });
+    } catch (error) {
+      throw asStorageError(error, `making ${this.name}`);
+    }
   }
 
   #path(name: string): string {
@@ -81,6 +102,11 @@ export class LayoutDirectory implements BlobPlace {
       throw asStorageError(error, `writing ${path}`);
     }
   }
+}
+
+function digestIn(entry: unknown, path: string): Digest | undefined {
+  const digest = new JsonFields(entry, `an entry of ${path}`).text("digest") ?? "";
+  return isDigest(digest) ? digest : undefined;
 }
 
 function tagOf(entry: unknown): string | undefined {

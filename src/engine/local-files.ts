@@ -1,46 +1,58 @@
 /** A directory of this host as a build's context: walked by each build, read only where a file is new or has changed. @module */
-import { randomUUID } from "node:crypto";
-import { constants, lstatSync } from "node:fs";
-import { lstat, open, readdir, readlink } from "node:fs/promises";
+import { createHash, randomUUID } from "node:crypto";
 import { IgnoreRules } from "#build/frontend/ignore-file.ts";
 import type { FileSender, SentEntry } from "#build/solver/synced-tree.ts";
-import { EngineError, errnoOf } from "#core/errors.ts";
-import { deviceNumbers, fileType } from "#core/file-stat.ts";
-import { backingFilesystem } from "#unionfs/backing-filesystem.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
+import type { ListedTree } from "#linux/file-tree.ts";
+import type { PackedEntries } from "#linux/tree-wire.ts";
+import { toBytes } from "#unionfs/bytes.ts";
 
-/** So many files are looked at, and read, at once. */
+/** So many directories are listed, and files read, at once. */
 const atOnce = 32;
-/** Filesystems of a disk of this host, or of its memory: to look at a file there takes microseconds, to have a thread do it takes the daemon's thread several times as long. */
-const quickFilesystems: ReadonlySet<string> = new Set(["extfs", "xfs", "btrfs", "tmpfs", "overlayfs", "f2fs", "zfs"]);
-/** So long the daemon looks at files before others have their turn. */
-const sliceMs = 3;
-/** Files are read in pieces of so many bytes. */
-const pieceBytes = 1024 * 1024;
+/** Clocks of filesystems go in steps of some milliseconds: a change within one step shows no other time. */
+const clockStepMs = 50;
 
-type BigStats = Awaited<ReturnType<typeof statOf>>;
+interface Walked {
+  /** What each directory has, by its path. */
+  readonly directories: ReadonlyMap<string, readonly PackedEntries[]>;
+  readonly stamp: string | undefined;
+}
 
-const statOf = (path: Buffer) => lstat(path, { bigint: true });
-const statNow = (path: Buffer) => lstatSync(path, { bigint: true });
-
-/** Sends what lies below `root`, an absolute path, without what the rules leave out. Links are sent as links. */
+/**
+ * Sends what lies below a directory, without what the rules leave out. Links are sent as links. A file worker looks at the files: it is in the directory as its root, so that no link which
+ * is put there meanwhile leads elsewhere, and a filesystem that keeps it waiting keeps nobody else.
+ */
 export class LocalFiles implements FileSender {
-  readonly #root: Buffer;
+  readonly #tree: Promise<ListedTree>;
   readonly #rules: IgnoreRules;
   readonly #signal: AbortSignal;
-  readonly #paths: (Buffer | undefined)[] = [];
-  readonly #links = new Map<string, string>();
-  /** Devices whose files are looked at at once; others (network filesystems) may keep one waiting. */
-  readonly #quick = new Map<bigint, boolean>();
-  #sliceEnd = 0;
+  /** Nothing that has changed after this is taken for settled; ms since 1970. */
+  readonly #settledMs = Date.now() - clockStepMs;
+  readonly #paths: string[] = [];
+  #walked: Promise<Walked> | undefined;
 
-  constructor(root: string, ignore: readonly string[], signal: AbortSignal) {
-    this.#root = Buffer.from(root);
+  /** `tree`: of the directory; closed with this. */
+  constructor(tree: Promise<ListedTree>, ignore: readonly string[], signal: AbortSignal) {
+    this.#tree = tree.catch(failed);
+    this.#tree.catch(() => undefined); // whoever asks first is told
     this.#rules = IgnoreRules.of(ignore);
     this.#signal = signal;
   }
 
+  async stamp(): Promise<string | undefined> {
+    return (await this.#walk()).stamp;
+  }
+
   async *entries(): AsyncIterable<SentEntry> {
-    yield* this.#below(this.#root, "", await statOf(this.#root).catch(failed("lstat", this.#root)));
+    const { directories } = await this.#walk();
+    const links = new Map<string, string>();
+    for (const [entries, at] of below(directories, "")) {
+      // A directory that is ignored is only there for what is in it and is not: then it is made.
+      if (this.#ignores(entries, at)) continue;
+      const entry = this.#entry(entries, at, links);
+      this.#paths.push(entry.path);
+      yield entry;
+    }
   }
 
   async contents(numbers: readonly number[], take: Parameters<FileSender["contents"]>[1]): Promise<void> {
@@ -51,103 +63,133 @@ export class LocalFiles implements FileSender {
     await Promise.all(Array.from({ length: atOnce }, worker));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {}
-
-  async *#below(directory: Buffer, name: string, { dev }: BigStats): AsyncIterable<SentEntry> {
-    if (this.#signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: this.#signal.reason });
-    const names = (await readdir(directory, { encoding: "buffer" }).catch(failed("open", directory))).sort(Buffer.compare);
-    for (let at = 0; at < names.length; at += atOnce) {
-      const paths = names.slice(at, at + atOnce).map((child) => Buffer.concat([directory, Buffer.from("/"), child]));
-      const stats = await this.#stats(paths, directory, dev);
-      for (const [i, stat] of stats.entries()) {
-        const [path, child] = [paths[i]!, names[at + i]!.toString("latin1")]; // as long as the list of stats
-        const type = fileType(stat);
-        const below = name === "" ? child : `${name}/${child}`;
-        if (type === undefined) continue;
-        const ignored = !this.#rules.empty && this.#rules.ignores(Buffer.from(below, "latin1").toString("utf8"));
-        if (ignored && !(type === "dir" && this.#rules.hasExceptions)) continue;
-        // A directory that is ignored is only there for what is in it and is not: then it is made.
-        if (!ignored) yield await this.#entry(path, below, type, stat);
-        if (type === "dir") yield* this.#below(path, below, stat);
-      }
-    }
+  async [Symbol.asyncDispose](): Promise<void> {
+    const tree = await this.#tree.catch(() => undefined);
+    await tree?.close();
   }
 
-  async #stats(paths: readonly Buffer[], directory: Buffer, dev: bigint): Promise<BigStats[]> {
-    let quick = this.#quick.get(dev);
-    if (quick === undefined) {
-      quick = quickFilesystems.has(await backingFilesystem(directory).catch(failed("statfs", directory)));
-      this.#quick.set(dev, quick);
-    }
-    if (!quick) return Promise.all(paths.map((path) => statOf(path).catch(failed("lstat", path))));
-    if (performance.now() > this.#sliceEnd) {
-      await new Promise(setImmediate);
-      this.#sliceEnd = performance.now() + sliceMs;
-    }
-    return paths.map((path) => {
-      try {
-        return statNow(path);
-      } catch (error) {
-        return failed("lstat", path)(error);
-      }
-    });
+  #walk(): Promise<Walked> {
+    return (this.#walked ??= this.#list());
   }
 
-  async #entry(path: Buffer, name: string, type: SentEntry["type"], stat: BigStats): Promise<SentEntry> {
-    this.#paths.push(path);
-    const { rdev, dev, ino, nlink, size, mtimeNs } = stat;
-    const key = type !== "dir" && nlink > 1n ? `${dev}:${ino}` : undefined;
-    const first = key === undefined ? undefined : this.#links.get(key);
-    if (key !== undefined && first === undefined) this.#links.set(key, name);
+  async #list(): Promise<Walked> {
+    const directories = new Map<string, readonly PackedEntries[]>();
+    const hash = createHash("sha256");
+    let isSettled = true;
+    // Thousands of files: nothing is made for each.
+    const look = (entries: PackedEntries, next: string[]) => {
+      let from = entries.start;
+      for (let at = from; at < entries.data.length; ) {
+        const after = entries.after(at);
+        const type = entries.type(at);
+        const isIgnored = this.#ignores(entries, at);
+        if (type === "dir" && (!isIgnored || this.#rules.hasExceptions)) next.push(entries.path(at));
+        if (isIgnored) {
+          hash.update(entries.data.subarray(from, at));
+          from = after;
+        } else if (type === "file" && entries.ctimeMs(at) > this.#settledMs) isSettled = false;
+        at = after;
+      }
+      hash.update(entries.data.subarray(from));
+    };
+    for (let level = [""]; level.length > 0; ) {
+      const next: string[] = [];
+      for (let from = 0; from < level.length; from += atOnce) {
+        const paths = level.slice(from, from + atOnce);
+        const lists = await this.#lists(paths);
+        for (const [i, list] of lists.entries()) {
+          directories.set(paths[i]!, list); // as long as the list of lists
+          for (const entries of list) look(entries, next);
+        }
+      }
+      level = next;
+    }
+    return { directories, stamp: isSettled ? hash.digest("hex") : undefined };
+  }
+
+  async #lists(paths: readonly string[]): Promise<(readonly PackedEntries[])[]> {
+    this.#throwIfCancelled();
+    const tree = await this.#tree;
+    return Promise.all(
+      paths.map((path) =>
+        tree.list(toBytes(path)).catch((error: unknown) => {
+          // It has gone since its directory was listed.
+          if (path !== "" && isEngineError(error) && error.details["errno"] === "ENOENT") return [];
+          return failed(error);
+        }),
+      ),
+    );
+  }
+
+  #ignores(entries: PackedEntries, at: number): boolean {
+    return !this.#rules.empty && this.#rules.ignores(Buffer.from(entries.path(at), "latin1").toString("utf8"));
+  }
+
+  #entry(entries: PackedEntries, at: number, links: Map<string, string>): SentEntry {
+    const path = entries.path(at);
+    const type = entries.type(at);
+    const key = type !== "dir" && entries.number(at, "nlink") > 1 ? entries.inode(at) : undefined;
+    const first = key === undefined ? undefined : links.get(key);
+    if (key !== undefined && first === undefined) links.set(key, path);
     return {
-      path: name,
+      path,
       type,
-      mode: Number(stat.mode) & 0o7777,
-      uid: Number(stat.uid),
-      gid: Number(stat.gid),
-      size: type === "file" ? Number(size) : 0,
-      mtimeNs,
-      target: type === "symlink" ? (await readlink(path, { encoding: "buffer" }).catch(failed("readlink", path))).toString("latin1") : "",
-      ...deviceNumbers(rdev),
+      mode: entries.number(at, "mode"),
+      uid: entries.number(at, "uid"),
+      gid: entries.number(at, "gid"),
+      size: type === "file" ? entries.size(at) : 0,
+      mtimeNs: entries.mtimeNs(at),
+      target: type === "symlink" ? entries.target(at) : "",
+      major: entries.number(at, "major"),
+      minor: entries.number(at, "minor"),
       xattrs: [],
-      version: versionOf(stat),
+      version: this.#version(entries, at),
       ...(type === "file" && first !== undefined ? { sameAs: first } : {}),
     };
   }
 
+  /** Nobody can set the time of a change (ctime), so no write goes unseen; what was changed just now is read again by the next build. */
+  #version(entries: PackedEntries, at: number): string {
+    const version = entries.version(at).toString("base64");
+    return entries.ctimeMs(at) > this.#settledMs ? `${version} ${randomUUID()}` : version;
+  }
+
   async #send(number: number, take: Parameters<FileSender["contents"]>[1]): Promise<void> {
-    if (this.#signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: this.#signal.reason });
+    this.#throwIfCancelled();
     const path = this.#paths[number];
     if (path === undefined) throw new EngineError("internal", `there is no entry ${number} in the context`);
-    // What was a file a moment ago may be a link or a pipe by now.
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-    await using file = await open(path, flags).catch(failed("open", path));
-    const stat = await file.stat();
-    if (!stat.isFile()) throw new EngineError("invalid", `${path.toString()} has become something else than a file while it was read: build again`);
-    const { size } = stat;
-    // One byte more than the file has, to see its end.
-    const buffer = Buffer.allocUnsafe(Math.min(size + 1, pieceBytes));
-    for (;;) {
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, -1).catch(failed("read", path));
-      if (bytesRead === 0) break;
-      await take(number, buffer.subarray(0, bytesRead));
-      if (bytesRead < buffer.length) break;
+    const tree = await this.#tree;
+    const file = await tree.readFile(toBytes(path)).catch((error: unknown) => {
+      const errno = isEngineError(error) ? error.details["errno"] : undefined;
+      if (errno === "EINVAL" || errno === "EISDIR" || errno === "ELOOP")
+        throw new EngineError("invalid", `${toBytes(path).toString()} has become something else than a file while it was read: build again`, { cause: error });
+      return failed(error);
+    });
+    try {
+      for await (const piece of file.data) await take(number, piece);
+    } catch (error) {
+      return failed(error);
+    } finally {
+      await file.close();
     }
     await take(number, undefined);
   }
+
+  #throwIfCancelled(): void {
+    if (this.#signal.aborted) throw new EngineError("cancelled", "the build was cancelled", { cause: this.#signal.reason });
+  }
 }
 
-/** Clocks of filesystems go in steps of some milliseconds: a change within one step shows no other time. */
-const clockStepNs = 50_000_000n;
-
-/** Nobody can set the time of a change (ctime), so no write goes unseen; what was changed just now is read again by the next build. */
-function versionOf({ size, mtimeNs, ctimeNs, dev, ino }: BigStats): string {
-  const settled = BigInt(Date.now()) * 1_000_000n - ctimeNs > clockStepNs;
-  return `${size} ${mtimeNs} ${ctimeNs} ${dev}:${ino}${settled ? "" : ` ${randomUUID()}`}`;
+/** In the order of a walk. */
+function* below(directories: ReadonlyMap<string, readonly PackedEntries[]>, path: string): Iterable<[PackedEntries, number]> {
+  for (const entries of directories.get(path) ?? [])
+    for (let at = entries.start; at < entries.data.length; at = entries.after(at)) {
+      yield [entries, at];
+      if (entries.type(at) === "dir") yield* below(directories, entries.path(at));
+    }
 }
 
-function failed(what: string, path: Buffer): (error: unknown) => never {
-  return (error) => {
-    throw new EngineError("invalid", `reading the build context: ${what} ${path.toString()}: ${errnoOf(error) ?? String(error)}`, { cause: error });
-  };
+function failed(error: unknown): never {
+  if (!isEngineError(error, "kernel")) throw error;
+  throw new EngineError("invalid", `reading the build context: ${error.message}`, { cause: error, details: error.details });
 }

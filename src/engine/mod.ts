@@ -360,6 +360,8 @@ export interface BlobPlace {
   read(digest: Digest, signal: AbortSignal): AsyncIterable<Uint8Array>;
   put(content: AsyncIterable<Uint8Array> | Uint8Array, signal: AbortSignal | undefined): Promise<{ readonly digest: Digest; readonly size: number }>;
   setManifest(manifest: Descriptor): Promise<void>;
+  /** Puts an export together: what `work` puts, or finds to be there, stays until it has ended, whatever others do; afterwards what no manifest names goes. Absent: nothing ever goes. */
+  collecting?<T>(work: () => Promise<T>): Promise<T>;
 }
 
 /** A directory of this host, which the engine reads itself. */

@@ -1,12 +1,13 @@
 /** `pull`: manifest, config, and then all missing layers at once, unpacked bottom first while they arrive. @module */
-import type { ChainID, Digest } from "#core/digest.ts";
+import type { ChainID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
-import { configTypes, type ImageManifest, parseManifest } from "#core/manifest.ts";
+import { configTypes, type ImageManifest } from "#core/manifest.ts";
 import { familiarString, formatReference, parseReference, type Reference, repositoryOf, withDefaultTag } from "#core/reference.ts";
-import { chooseManifest, maxConfigBytes, parseImageConfig, type ParsedConfig, parsePlatform, platformRank, printPlatform } from "#image/mod.ts";
-import type { FetchedManifest, RegistrySession } from "#registry/mod.ts";
+import { maxConfigBytes, parseImageConfig, type ParsedConfig, parsePlatform, platformRank, printPlatform } from "#image/mod.ts";
+import type { RegistrySession } from "#registry/mod.ts";
 import type { EngineContext } from "./context.ts";
+import { manifestOf } from "./image-manifest.ts";
 import type { PullEvent, PullRequest } from "./mod.ts";
 import { pullLayers } from "./pull-layers.ts";
 
@@ -51,7 +52,11 @@ async function pullOne(pulling: Pulling, reference: Reference, platform: ReturnT
   const wanted = reference.digest ?? reference.tag ?? "latest";
   const top = await session.manifest(reference.path, wanted);
   onEvent({ kind: "begin", path: reference.path, tag: wanted });
-  const { fetched, manifest } = await imageManifest(pulling, reference, top, platform);
+  const { fetched, manifest } = await manifestOf(top, {
+    platform,
+    fetch: (digest) => session.manifest(reference.path, digest),
+    nameOf: (digest) => `manifest ${digest} of ${familiarString(reference)}`,
+  });
   const config = await fetchConfig(pulling, reference, manifest);
   if (platform !== undefined && platformRank({ ...config.config, variant: config.config.variant }, platform) === 0) {
     throw new EngineError(
@@ -79,27 +84,6 @@ async function againIfStale(work: () => Promise<void>): Promise<void> {
     if (!isEngineError(error, "corrupt") || error.details["resumed"] !== true) throw error;
     await work();
   }
-}
-
-/** From an index to the image of the platform. */
-async function imageManifest(
-  { session }: Pulling,
-  reference: Reference,
-  top: FetchedManifest,
-  platform: ReturnType<typeof parsePlatform> | undefined,
-): Promise<{ readonly fetched: FetchedManifest; readonly manifest: ImageManifest }> {
-  let fetched = top;
-  const what = (digest: Digest) => `manifest ${digest} of ${familiarString(reference)}`;
-  let parsed = parseManifest(fetched.bytes, fetched.mediaType, what(fetched.digest));
-  // An index of indexes is allowed, and of no use: one level is what docker takes.
-  if (parsed.kind === "index") {
-    const chosen = chooseManifest(parsed.manifests, platform);
-    fetched = await session.manifest(reference.path, chosen.digest);
-    if (fetched.bytes.length !== chosen.size) throw new EngineError("corrupt", `${what(chosen.digest)} has ${fetched.bytes.length} bytes, not ${chosen.size}`);
-    parsed = parseManifest(fetched.bytes, fetched.mediaType, what(fetched.digest));
-  }
-  if (parsed.kind === "index") throw new EngineError("unsupported", `${what(fetched.digest)} is an index within an index`);
-  return { fetched, manifest: parsed };
 }
 
 async function fetchConfig({ session }: Pulling, reference: Reference, { config, layers }: ImageManifest): Promise<ParsedConfig> {

@@ -5,8 +5,8 @@
 import { connect, type Socket } from "node:net";
 import { EngineError } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { Bytes, FileMeta, OpenedFile, TreePath, TreeStat, WorkerTree } from "./file-tree.ts";
-import { EntryReader, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
+import type { Bytes, FileMeta, ListedTree, OpenedFile, TreePath, TreeStat } from "./file-tree.ts";
+import { EntryReader, PackedEntries, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
 import { FrameParser, Writer } from "./wire.ts";
 
 /** Send what has been collected when it is this long, or at the end of the event loop's turn. */
@@ -19,7 +19,7 @@ const SPARE = 4;
 const AHEAD = 3;
 
 /** Connects to the worker that listens for us at this path. */
-export function connectTree(socketPath: string, root: string, pid: number): Promise<WorkerTree> {
+export function connectTree(socketPath: string, root: string, pid: number): Promise<ListedTree> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path: socketPath });
     socket.once("error", (cause) => reject(new EngineError("internal", `the file worker cannot be reached: ${cause.message}`, { cause })));
@@ -46,7 +46,7 @@ interface Waiting {
   reject(error: EngineError): void;
 }
 
-class TreeClient implements WorkerTree {
+class TreeClient implements ListedTree {
   readonly #socket: Socket;
   readonly #root: string;
   readonly #pid: number;
@@ -310,6 +310,17 @@ class TreeClient implements WorkerTree {
       const reader = new EntryReader(batch, 1);
       while (!reader.done) yield reader.next();
     }
+  }
+
+  async list(path: TreePath): Promise<readonly PackedEntries[]> {
+    const batches = await this.#begin({ first: T.LIST, next: T.WALK_NEXT, end: T.WALK_END }, path);
+    const lists: PackedEntries[] = [];
+    for await (const batch of batches.all()) {
+      const entries = new PackedEntries(batch, 1);
+      // The first of all is what was asked for.
+      lists.push(lists.length === 0 ? new PackedEntries(batch, entries.after(1)) : entries);
+    }
+    return lists;
   }
 
   async readFile(path: TreePath): Promise<OpenedFile> {

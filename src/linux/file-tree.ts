@@ -5,6 +5,7 @@
  * Operations are pipelined: each method resolves when it was *accepted* (back-pressure), errors surface at the next call or at {@link FileTree.flush}.
  * @module
  */
+import type { PackedEntries } from "./tree-wire.ts";
 
 export type Bytes = Uint8Array;
 export type TreePath = string | Bytes;
@@ -92,4 +93,10 @@ export interface FileTree {
 export interface WorkerTree extends FileTree {
   /** A path that leads into the tree from this process, until the tree is closed: also into one that is mounted nowhere. @see proc_pid_root(5) */
   directory(): Promise<string>;
+}
+
+/** A tree as the worker itself tells it. */
+export interface ListedTree extends WorkerTree {
+  /** What is in a directory in byte order, in brief: without xattrs and blocks. Nothing of what is no directory (any more). Some 60 may be asked for at once. */
+  list(path: TreePath): Promise<readonly PackedEntries[]>;
 }

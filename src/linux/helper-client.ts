@@ -10,7 +10,7 @@ import { EngineError } from "#core/errors.ts";
 import { encodePlan } from "./encode.ts";
 import { encodeLaunch } from "./encode-launch.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { WorkerTree } from "./file-tree.ts";
+import type { ListedTree } from "./file-tree.ts";
 import { connectTree } from "./file-tree-client.ts";
 import { type Helper, type LaunchRequest, type MonitorLink, PlanError, type Reports } from "./helper.ts";
 import { HelperProcess, type Listener } from "./helper-process.ts";
@@ -219,7 +219,7 @@ class HelperClient implements Helper {
     return this.#keep(link);
   }
 
-  async openTree(root: string, plan?: Plan): Promise<WorkerTree> {
+  async openTree(root: string, plan?: Plan): Promise<ListedTree> {
     const helper = await this.process();
     const socketPath = join(this.#options.execRoot, `tree-${randomBytes(8).toString("hex")}.sock`);
     const w = new Writer(256);

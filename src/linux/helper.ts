@@ -4,7 +4,7 @@
  */
 import type { NameHandler } from "./name-sockets.ts";
 import type { Plan } from "./plan.ts";
-import type { WorkerTree } from "./file-tree.ts";
+import type { ListedTree } from "./file-tree.ts";
 
 /** How the monitor holds the container's standard streams. */
 export interface LaunchStdio {
@@ -118,7 +118,7 @@ export interface Helper {
    * (`x/.` is what the link x leads to); walks cross mounts, but the kernel's own filesystems (proc, sysfs, …) look empty. Missing parents are an
    * error. Rejects with {@link PlanError}.
    */
-  openTree(root: string, plan?: Plan): Promise<WorkerTree>;
+  openTree(root: string, plan?: Plan): Promise<ListedTree>;
   /** The helper's program, which has further roles: a FUSE server. */
   readonly program: string;
   /** Lets stub clients' descriptors arrive: path of the socket that `wherry` sends them to, with a token. */

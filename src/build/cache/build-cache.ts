@@ -5,7 +5,7 @@ import { type ChainID, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 import { keyOf } from "./inputs.ts";
-import { type CacheRecord, Hidden, type Inputs, type StepInputs } from "./record.ts";
+import { type CacheRecord, type FilePrints, Hidden, type Inputs, type StepInputs } from "./record.ts";
 
 export interface BuildCacheOptions {
   /** Directory of the cache; made when it is not there. */
@@ -26,8 +26,13 @@ export interface PruneOptions {
   readonly match?: (record: CacheRecord) => boolean;
 }
 
+const recordSuffix = ".json";
+/** Version 1 had every file among the inputs. */
+const recordVersion = 2;
+const printsSuffix = ".files";
+
 /**
- * Results of steps by key: a file for each below `root`, all in memory. A record is a promise about a layer of the layer store; {@link chains} names the layers that must stay for it.
+ * Results of steps by key: a file for each below `root`, all in memory; beside it what stands for each file that the step copies, which is read only to tell what has changed. A record is a promise about a layer of the layer store; {@link chains} names the layers that must stay for it.
  */
 export class BuildCache {
   readonly #options: BuildCacheOptions;
@@ -47,13 +52,15 @@ export class BuildCache {
     const records = join(options.root, "records");
     await mkdir(records, { recursive: true, mode: 0o700 });
     const cache = new BuildCache(options, await secretOf(options.root));
-    for (const name of await readdir(records)) {
+    const names = await readdir(records);
+    for (const name of names.filter((each) => each.endsWith(recordSuffix))) {
       const path = join(records, name);
-      const record = name.endsWith(".json") ? await readRecord(path).catch((error: unknown) => cache.#broken(path, error)) : undefined;
-      // Half-written ones are of a crash.
-      if (record === undefined) await rm(path, { force: true });
-      else cache.#records.set(record.key, record);
+      const record = await readRecord(path).catch((error: unknown) => cache.#broken(path, error));
+      if (record !== undefined) cache.#records.set(record.key, record);
     }
+    // What is of no record, or half-written, a crash has left.
+    const known = new Set([...cache.#records.keys()].flatMap((key) => [`${key}${recordSuffix}`, `${key}${printsSuffix}`]));
+    for (const name of names) if (!known.has(name)) await rm(join(records, name), { force: true });
     return cache;
   }
 
@@ -74,15 +81,30 @@ export class BuildCache {
     return found;
   }
 
-  async store(record: Omit<CacheRecord, "key" | "usedAtMs" | "uses">): Promise<void> {
-    await this.#save({ ...record, key: keyOf(record.inputs), usedAtMs: Date.now(), uses: 0 });
+  /** `prints`: what its input `files` stands for. */
+  async store(record: Omit<CacheRecord, "key" | "usedAtMs" | "uses">, prints?: FilePrints): Promise<void> {
+    const key = keyOf(record.inputs);
+    // Without them one is only told less: first they, then the record.
+    if (prints !== undefined) await this.#inOrder(() => this.#write(this.#path(key, printsSuffix), Object.fromEntries(prints)));
+    await this.#save({ ...record, key, usedAtMs: Date.now(), uses: 0 });
+  }
+
+  /** undefined: they were not kept. */
+  async printsOf({ key }: CacheRecord): Promise<FilePrints | undefined> {
+    const path = this.#path(key, printsSuffix);
+    try {
+      return new Map(Object.entries(new JsonFields({ prints: parseJson(await readFile(path), path) }, path).map("prints") ?? {}));
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT" || isEngineError(error, "corrupt")) return undefined;
+      throw error;
+    }
   }
 
   /** A step was answered with it. */
   noteUse(record: CacheRecord): void {
     const used = { ...record, usedAtMs: Date.now(), uses: record.uses + 1 };
     this.#records.set(record.key, used);
-    // Only for the order in which records go: losing it loses nothing else. That it was used at all is written down once, when is the file's time: a record may list thousands of files.
+    // Only for the order in which records go: losing it loses nothing else. That it was used at all is written down once, when is the file's time.
     const noted = record.uses === 0 ? this.#save(used) : this.#inOrder(() => utimes(this.#path(record.key), used.usedAtMs / 1000, used.usedAtMs / 1000));
     noted.catch((error: Error) => {
       if (errnoOf(error) !== "ENOENT") this.#options.log("warn", `noting the use of a build step: ${error.message}`);
@@ -91,7 +113,10 @@ export class BuildCache {
 
   async forget(record: CacheRecord): Promise<void> {
     this.#records.delete(record.key);
-    await this.#inOrder(() => rm(this.#path(record.key), { force: true }));
+    await this.#inOrder(async () => {
+      await rm(this.#path(record.key), { force: true });
+      await rm(this.#path(record.key, printsSuffix), { force: true });
+    });
   }
 
   records(): readonly CacheRecord[] {
@@ -154,17 +179,18 @@ export class BuildCache {
     return layer !== undefined && this.records().some(({ inputs }) => inputs["parent"] === layer.chainId);
   }
 
-  #path(key: string): string {
-    return join(this.#options.root, "records", `${key}.json`);
+  #path(key: string, suffix = recordSuffix): string {
+    return join(this.#options.root, "records", `${key}${suffix}`);
   }
 
   #save(record: CacheRecord): Promise<void> {
     this.#records.set(record.key, record);
-    return this.#inOrder(async () => {
-      const path = this.#path(record.key);
-      await writeFile(`${path}.tmp`, JSON.stringify({ version: 1, ...record }), { mode: 0o600 });
-      await rename(`${path}.tmp`, path);
-    });
+    return this.#inOrder(() => this.#write(this.#path(record.key), { version: recordVersion, ...record }));
+  }
+
+  async #write(path: string, value: unknown): Promise<void> {
+    await writeFile(`${path}.tmp`, JSON.stringify(value), { mode: 0o600 });
+    await rename(`${path}.tmp`, path);
   }
 
   #inOrder<T>(work: () => Promise<T>): Promise<T> {
@@ -189,7 +215,7 @@ async function readRecord(path: string): Promise<CacheRecord> {
   const fields = new JsonFields(parseJson(await readFile(path), path), path);
   const layer = fields.object("layer");
   const [diffId, chainId] = [layer?.text("diffId") ?? "", layer?.text("chainId") ?? ""];
-  if (fields.number("version") !== 1 || (layer !== undefined && (!isDigest(diffId) || !isDigest(chainId))))
+  if (fields.number("version") !== recordVersion || (layer !== undefined && (!isDigest(diffId) || !isDigest(chainId))))
     throw new EngineError("corrupt", "it is of another version");
   const inputs = fields.map("inputs") ?? {};
   return {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Inputs } from "./record.ts";
+import type { FilePrints, Inputs } from "./record.ts";
 
 /** The key of a step with these inputs. */
 export function keyOf(inputs: Inputs): string {
@@ -8,25 +8,39 @@ export function keyOf(inputs: Inputs): string {
   return hash.digest("hex");
 }
 
+/** Stands for all of the files; their order is the caller's. */
+export function digestOfPrints(prints: FilePrints): string {
+  const hash = createHash("sha256");
+  for (const [name, print] of prints) hash.update(`${JSON.stringify(name)}:${JSON.stringify(print)}\n`);
+  return hash.digest("hex");
+}
+
 /** Names that are shown of files that differ. */
 const maxShown = 3;
 
+/** What a step is, or was, made of. `prints`: of the files among it. */
+export interface Compared {
+  readonly inputs: Inputs;
+  readonly prints: FilePrints | undefined;
+}
+
 /** Why a step with the inputs `now` is not the one that `before` belonged to, for people. */
-export function explainMiss(before: Inputs | undefined, now: Inputs): string {
+export function explainMiss(before: Compared | undefined, now: Compared): string {
   if (before === undefined) return "no such step is in the cache";
-  const names = [...new Set([...Object.keys(before), ...Object.keys(now)])].sort();
-  const different = names.filter((name) => before[name] !== now[name]);
-  const files = different.filter((name) => name.startsWith("file "));
-  const others = different.filter((name) => !name.startsWith("file "));
-  const reasons = others.map((name) => {
-    if (name === "parent") return "the step before it has another result";
-    return `${name} ${before[name] === undefined ? "is new" : now[name] === undefined ? "is gone" : "changed"}`;
-  });
-  if (files.length > 0) {
-    const total = Object.keys(now).filter((name) => name.startsWith("file ")).length;
-    const shown = files.slice(0, maxShown).map((name) => `${name.slice(5)}${before[name] === undefined ? " (new)" : now[name] === undefined ? " (gone)" : ""}`);
-    reasons.push(`${files.length} of ${total} files changed: ${shown.join(", ")}${files.length > maxShown ? ", …" : ""}`);
-  }
+  const names = [...new Set([...Object.keys(before.inputs), ...Object.keys(now.inputs)])].sort();
+  const reasons = names
+    .filter((name) => before.inputs[name] !== now.inputs[name])
+    .map((name) => {
+      if (name === "parent") return "the step before it has another result";
+      if (name === "files" && before.prints !== undefined && now.prints !== undefined) return explainFiles(before.prints, now.prints);
+      return `${name} ${before.inputs[name] === undefined ? "is new" : now.inputs[name] === undefined ? "is gone" : "changed"}`;
+    });
   // The step before is named last: what is the step's own is what one looks for.
   return reasons.sort((a, b) => Number(a.startsWith("the step before")) - Number(b.startsWith("the step before"))).join("; ") || "its layer is gone";
+}
+
+function explainFiles(before: FilePrints, now: FilePrints): string {
+  const different = [...new Set([...before.keys(), ...now.keys()])].sort().filter((name) => before.get(name) !== now.get(name));
+  const shown = different.slice(0, maxShown).map((name) => `${name}${before.has(name) ? (now.has(name) ? "" : " (gone)") : " (new)"}`);
+  return `${different.length} of ${now.size} files changed: ${shown.join(", ")}${different.length > maxShown ? ", …" : ""}`;
 }

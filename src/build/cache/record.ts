@@ -1,7 +1,10 @@
 import type { ChainID, DiffID } from "#core/digest.ts";
 
-/** What a step was made of, by name: `parent`, `command`, `env PATH`, `file src/a.ts` → a digest of it. */
+/** What a step was made of, by name: `parent`, `command`, `env PATH` → a digest of it. The files that it copies are one of them: `files`, a digest of their {@link FilePrints}. */
 export type Inputs = Readonly<Record<string, string>>;
+
+/** Files by name → what counts of each. Read only to tell which of them have changed. */
+export type FilePrints = ReadonlyMap<string, string>;
 
 /** A value that may be told to nobody: of a build argument, a variable, a secret. */
 export class Hidden {

@@ -74,11 +74,16 @@ function newDirectory(path: ByteString, mtimeNs: bigint): SourceEntry {
   return { path, type: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, mtimeNs, target: "", major: 0, minor: 0, xattrs: [] };
 }
 
-function changed(entry: SourceEntry, { owner, mode, clampNs }: CopyChanges): SourceEntry {
+function modeOf(entry: SourceEntry, { mode }: Pick<CopyChanges, "mode">): number {
+  return mode === undefined || entry.type === "symlink" ? entry.mode : mode(entry.mode, entry.type === "dir");
+}
+
+function changed(entry: SourceEntry, changes: CopyChanges): SourceEntry {
+  const { owner, clampNs } = changes;
   return {
     ...entry,
     ...owner,
-    mode: mode === undefined || entry.type === "symlink" ? entry.mode : mode(entry.mode, entry.type === "dir"),
+    mode: modeOf(entry, changes),
     mtimeNs: clampNs !== undefined && entry.mtimeNs > clampNs ? clampNs : entry.mtimeNs,
   };
 }
@@ -86,11 +91,15 @@ function changed(entry: SourceEntry, { owner, mode, clampNs }: CopyChanges): Sou
 /** What of a selected file goes into a step's key, under its name: everything but its times. */
 export async function fingerprint({ entry, tree }: Selected, changes: CopyChanges, isDirectoryRoot: boolean): Promise<string> {
   if (isDirectoryRoot) return "dir";
-  const { type, mode, uid, gid, target, major, minor, xattrs, inode } = changed(entry, changes);
+  const { type, target, major, minor, xattrs, inode } = entry;
+  const { uid, gid } = changes.owner ?? entry;
+  const mode = modeOf(entry, changes);
   const content =
     type === "file" ? await tree.digest(entry.path) : type === "symlink" ? target : type === "char" || type === "block" ? `${major}:${minor}` : "";
+  const plain = `${type} ${mode.toString(8)} ${uid}:${gid} ${content}`;
+  if (xattrs.length === 0 && inode === undefined) return plain;
   const attributes = xattrs.map(({ name, value }) => `${name}=${Buffer.from(value).toString("base64")}`).sort();
-  return [type, mode.toString(8), `${uid}:${gid}`, content, ...attributes, ...(inode === undefined ? [] : [`inode ${inode}`])].join(" ");
+  return [plain, ...attributes, ...(inode === undefined ? [] : [`inode ${inode}`])].join(" ");
 }
 
 /** A name that a layer's tar uses for what is gone: a file of that name cannot be stored. @throws EngineError "invalid" */

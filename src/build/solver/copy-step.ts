@@ -6,14 +6,15 @@ import type { ChainID } from "#core/digest.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import { toBytes, toByteString } from "#unionfs/bytes.ts";
 import type { CopyOperation } from "../graph/operation.ts";
-import type { Inputs } from "../cache/record.ts";
+import { digestOfPrints } from "../cache/inputs.ts";
+import type { FilePrints, Inputs } from "../cache/record.ts";
 import type { BuildHost, Layer } from "./host.ts";
 import { type CopyChanges, findDestination, fingerprint, layerTar, placeFiles } from "./copy-layer.ts";
 import { download } from "./download.ts";
 import { parseChmod } from "./file-mode.ts";
 import { inlineName, inlineTree } from "./memory-tree.ts";
 import { type Selection, selectFiles } from "./select-files.ts";
-import { type ByteString, type SourceTree, textOf } from "./source-tree.ts";
+import { type ByteString, type KnownAnswers, type SourceTree, textOf } from "./source-tree.ts";
 import { isArchive, unpackedEntries } from "./unpack.ts";
 
 /** Lists of files that are longer are summed up by directory in a record. */
@@ -22,6 +23,8 @@ const maxListedFiles = 20_000;
 /** A copy whose files are known; nothing is made yet. */
 export interface PreparedCopy {
   readonly inputs: Inputs;
+  /** What the input `files` stands for. */
+  readonly prints: FilePrints;
   readonly selections: readonly Selection[];
   readonly changes: CopyChanges;
 }
@@ -67,9 +70,32 @@ async function checkedOut(
   return selection!; // of what is no pattern there is one
 }
 
-export async function prepareCopy(operation: CopyOperation, { host, parent, tree, clampNs, signal }: CopyContext): Promise<PreparedCopy> {
-  const owner = operation.chown === undefined ? (operation.from === undefined ? { uid: 0, gid: 0 } : undefined) : await host.owner(parent, operation.chown);
-  const changes: CopyChanges = { owner, clampNs, mode: operation.chmod === undefined ? undefined : parseChmod(operation.chmod) };
+async function changesOf(
+  { chown, chmod, from }: CopyOperation,
+  { host, parent, clampNs }: Pick<CopyContext, "host" | "parent" | "clampNs">,
+): Promise<CopyChanges> {
+  const owner = chown === undefined ? (from === undefined ? { uid: 0, gid: 0 } : undefined) : await host.owner(parent, chown);
+  return { owner, clampNs, mode: chmod === undefined ? undefined : parseChmod(chmod) };
+}
+
+/** The inputs as {@link prepareCopy} would find them, where an earlier build has looked at the same files for the same copy: good to ask the cache, not to copy with. */
+export async function knownCopy(operation: CopyOperation, context: CopyContext): Promise<Inputs | undefined> {
+  const known = await answersFor(operation, context);
+  return known?.get(questionOf(operation, await changesOf(operation, context)));
+}
+
+/** What downloads give is asked for each time. */
+async function answersFor(operation: CopyOperation, { tree }: Pick<CopyContext, "tree">): Promise<KnownAnswers | undefined> {
+  return operation.sources.every(({ kind }) => kind === "path") ? (await tree(operation)).tree.known : undefined;
+}
+
+function questionOf(operation: CopyOperation, { owner, clampNs }: CopyChanges): string {
+  return JSON.stringify(["copy", operation, owner ?? "", String(clampNs ?? "")]);
+}
+
+export async function prepareCopy(operation: CopyOperation, context: CopyContext): Promise<PreparedCopy> {
+  const { host, tree, signal } = context;
+  const changes = await changesOf(operation, context);
   const selections: Selection[] = [];
   for (const source of operation.sources) {
     if (source.kind === "inline") {
@@ -89,7 +115,9 @@ export async function prepareCopy(operation: CopyOperation, { host, parent, tree
       "invalid",
       `When using ${operation.add ? "ADD" : "COPY"} with more than one source file, the destination must be a directory and end with a /`,
     );
-  return { selections, changes, inputs: await copyInputs(operation, selections, changes) };
+  const prepared = await copyInputs(operation, selections, changes);
+  (await answersFor(operation, context))?.set(questionOf(operation, changes), prepared.inputs);
+  return { ...prepared, selections, changes };
 }
 
 function notFound(pattern: string, what: string): EngineError {
@@ -101,7 +129,7 @@ function notFound(pattern: string, what: string): EngineError {
   return new EngineError("invalid", `COPY failed: stat ${pattern}: file does not exist in ${what}`);
 }
 
-async function copyInputs(operation: CopyOperation, selections: readonly Selection[], changes: CopyChanges): Promise<Inputs> {
+async function copyInputs(operation: CopyOperation, selections: readonly Selection[], changes: CopyChanges): Promise<Pick<PreparedCopy, "inputs" | "prints">> {
   const { destination, intoDirectory, link, add } = operation;
   const inputs: Record<string, string> = { operation: add ? "add" : "copy", destination: `${destination}${intoDirectory ? "/" : ""}`, link: String(link) };
   if (changes.clampNs !== undefined) inputs["SOURCE_DATE_EPOCH"] = String(changes.clampNs);
@@ -110,12 +138,13 @@ async function copyInputs(operation: CopyOperation, selections: readonly Selecti
   await fetchAll(selections);
   for (const [i, { isDirectory, unpack, files: selected }] of selections.entries()) {
     inputs[`source ${i}`] = unpack === true ? "archive" : isDirectory ? "directory" : "file";
-    for (const file of selected) files.set(`file ${textOf(file.name)}`, await fingerprint(file, changes, file.name === ""));
+    for (const file of selected) files.set(textOf(file.name), await fingerprint(file, changes, file.name === ""));
   }
-  return { ...inputs, ...(files.size > maxListedFiles ? byDirectory(files) : Object.fromEntries(files)) };
+  const prints = files.size > maxListedFiles ? byDirectory(files) : files;
+  return { prints, inputs: { ...inputs, files: digestOfPrints(prints) } };
 }
 
-async function fetchAll(selections: readonly Selection[]): Promise<void> {
+export async function fetchAll(selections: readonly Selection[]): Promise<void> {
   const wanted = new Map<SourceTree, ByteString[]>();
   for (const { entry, tree } of selections.flatMap(({ files }) => files)) {
     if (entry.type !== "file") continue;
@@ -126,15 +155,15 @@ async function fetchAll(selections: readonly Selection[]): Promise<void> {
   for (const [tree, paths] of wanted) await tree.want?.(paths);
 }
 
-function byDirectory(files: ReadonlyMap<string, string>): Record<string, string> {
+function byDirectory(files: FilePrints): FilePrints {
   const hashes = new Map<string, ReturnType<typeof createHash>>();
   for (const [name, print] of files) {
-    const directory = `${name.slice(0, name.lastIndexOf("/") + 1) || "file "}*`;
+    const directory = `${name.slice(0, name.lastIndexOf("/") + 1)}*`;
     const hash = hashes.get(directory) ?? createHash("sha256");
     hash.update(`${JSON.stringify(name)}:${JSON.stringify(print)}\n`);
     hashes.set(directory, hash);
   }
-  return Object.fromEntries(Array.from(hashes, ([directory, hash]) => [directory, hash.digest("hex")]));
+  return new Map(Array.from(hashes, ([directory, hash]) => [directory, hash.digest("hex")]));
 }
 
 /** Makes the layer. undefined: it would be empty. */

@@ -5,11 +5,12 @@ import { dirname, join } from "node:path";
 import { EngineError } from "#core/errors.ts";
 import type { MountFlag } from "../frontend/instruction.ts";
 import type { RunOperation } from "../graph/operation.ts";
-import { Hidden, type StepInputs } from "../cache/record.ts";
+import { Hidden, type Inputs, type StepInputs } from "../cache/record.ts";
 import type { RunMount } from "./host.ts";
 import type { BuildRequest } from "./build-request.ts";
 import type { CacheMounts } from "./cache-mounts.ts";
 import { fingerprint } from "./copy-layer.ts";
+import { fetchAll } from "./copy-step.ts";
 import { selectFiles } from "./select-files.ts";
 import { resolveWithin, type SourceTree, pathOf } from "./source-tree.ts";
 import { materialize } from "./materialize.ts";
@@ -17,7 +18,12 @@ import { materialize } from "./materialize.ts";
 /** The tree that a mount's `from` means. */
 export type TreeOf = (from: string | undefined) => Promise<{ readonly tree: SourceTree; readonly what: string }>;
 
-export async function runInputs(operation: RunOperation, request: Pick<BuildRequest, "secret">, treeOf: TreeOf): Promise<StepInputs> {
+/** `mayKnow`: what an earlier build has found out of the same files serves. That is good to ask the cache, not to run with. */
+export async function runInputs(
+  operation: RunOperation,
+  request: Pick<BuildRequest, "secret">,
+  { treeOf, mayKnow }: { readonly treeOf: TreeOf; readonly mayKnow: boolean },
+): Promise<StepInputs> {
   const { argv, env, argNames, user, workdir, network, mounts, script } = operation;
   const inputs: Record<string, string | Hidden> = {
     operation: "run",
@@ -32,28 +38,39 @@ export async function runInputs(operation: RunOperation, request: Pick<BuildRequ
     const name = pair.slice(0, at);
     inputs[`${argNames.includes(name) ? "ARG" : "ENV"} ${name}`] = new Hidden(pair.slice(at + 1));
   }
-  for (const mount of mounts) Object.assign(inputs, await mountInputs(mount, request, treeOf));
+  for (const mount of mounts) Object.assign(inputs, await mountInputs(mount, request), mount.type === "bind" ? await boundFiles(mount, treeOf, mayKnow) : {});
   return inputs;
 }
 
-async function mountInputs(mount: MountFlag, { secret }: Pick<BuildRequest, "secret">, treeOf: TreeOf): Promise<StepInputs> {
-  const { type, target, id, required: _required, ...rest } = mount;
-  const name = `mount ${type} ${target ?? id ?? ""}`;
+function nameOf({ type, target, id }: MountFlag): string {
+  return `mount ${type} ${target ?? id ?? ""}`;
+}
+
+async function mountInputs(mount: MountFlag, { secret }: Pick<BuildRequest, "secret">): Promise<StepInputs> {
+  const { type, target: _target, id, required: _required, ...rest } = mount;
+  const name = nameOf(mount);
   const inputs: Record<string, string | Hidden> = { [name]: JSON.stringify({ ...rest, id }) };
   if (type === "secret") {
     const content = await secret(id ?? "");
     inputs[`${name} content`] = content === undefined ? "none" : new Hidden(content);
   }
-  if (type === "bind") {
-    const { tree, what } = await treeOf(mount.from);
-    const missing = (pattern: string) => new EngineError("invalid", `failed to compute cache key: ${pattern} not found in ${what}`);
-    const changes = { owner: undefined, mode: undefined, clampNs: undefined };
-    for (const { files } of await selectFiles(tree, mount.source === "" ? "/" : mount.source, { parents: false, exclude: [], missing })) {
-      const hash = createHash("sha256");
-      for (const file of files) hash.update(`${JSON.stringify(file.name)}:${await fingerprint(file, changes, file.name === "")}\n`);
-      inputs[`${name} files`] = hash.digest("hex");
-    }
-  }
+  return inputs;
+}
+
+async function boundFiles(mount: MountFlag, treeOf: TreeOf, mayKnow: boolean): Promise<Inputs> {
+  const { tree, what } = await treeOf(mount.from);
+  const question = JSON.stringify(["mount", nameOf(mount), mount.source]);
+  const known = mayKnow ? tree.known?.get(question) : undefined;
+  if (known !== undefined) return known;
+  const missing = (pattern: string) => new EngineError("invalid", `failed to compute cache key: ${pattern} not found in ${what}`);
+  const changes = { owner: undefined, mode: undefined, clampNs: undefined };
+  const selections = await selectFiles(tree, mount.source === "" ? "/" : mount.source, { parents: false, exclude: [], missing });
+  await fetchAll(selections);
+  const hash = createHash("sha256");
+  for (const { files } of selections)
+    for (const file of files) hash.update(`${JSON.stringify(file.name)}:${await fingerprint(file, changes, file.name === "")}\n`);
+  const inputs = { [`${nameOf(mount)} files`]: hash.digest("hex") };
+  tree.known?.set(question, inputs);
   return inputs;
 }
 

@@ -5,7 +5,7 @@ import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 import { asStorageError } from "#core/storage-error.ts";
 import { isZero } from "#unionfs/zeros.ts";
-import type { ByteString } from "./source-tree.ts";
+import type { ByteString, KnownAnswers } from "./source-tree.ts";
 
 /** Where a file's content lies, and its digest. */
 export interface StoredContent {
@@ -18,12 +18,20 @@ export interface StoredContent {
   readonly sha256: string;
 }
 
+interface Loaded {
+  readonly file: FileHandle;
+  readonly known: ReadonlyMap<ByteString, StoredContent>;
+}
+
 interface Block {
   readonly start: number;
   readonly bytes: Buffer;
 }
 
 const blockBytes = 1024 * 1024;
+
+/** So many states of directories are remembered, with the answers of all Dockerfiles that were built from each. */
+const maxStates = 64;
 
 /** What no build needs may take this much, or as much as what is needed, before all of it goes. Bytes. */
 const maxGarbage = 64 * 1024 * 1024;
@@ -34,36 +42,49 @@ const maxGarbage = 64 * 1024 * 1024;
  */
 export class SentFiles {
   readonly #directory: string;
-  readonly #file: FileHandle;
-  readonly #known: ReadonlyMap<ByteString, StoredContent>;
+  readonly answers: (stamp: string) => KnownAnswers;
+  readonly #before: Promise<unknown> | undefined;
   readonly #used = new Map<ByteString, StoredContent>();
-  #end: number;
+  #loading: Promise<void> | undefined;
+  #loaded: Loaded | undefined;
+  #end = 0;
   #block: Block | undefined;
   users = 0;
 
-  private constructor(directory: string, file: FileHandle, known: ReadonlyMap<ByteString, StoredContent>, end: number) {
+  /** `answers`: what is known of a state of the directory. `before`: builds that are about to write their index down. */
+  constructor(directory: string, answers: (stamp: string) => KnownAnswers, before?: Promise<unknown>) {
     this.#directory = directory;
-    this.#file = file;
-    this.#known = known;
-    this.#end = end;
+    this.answers = answers;
+    this.#before = before;
   }
 
-  static async open(directory: string): Promise<SentFiles> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const known = await readIndex(join(directory, "index.json"));
-    const path = join(directory, "contents");
-    const file = await open(path, known === undefined ? "w+" : "r+", 0o600);
-    const end = known === undefined ? 0 : Math.max(0, ...Array.from(known.values(), ({ offset, size }) => offset + size));
+  /** Before anything is asked for, or comes. */
+  load(): Promise<void> {
+    return (this.#loading ??= this.#load());
+  }
+
+  async #load(): Promise<void> {
+    await this.#before;
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const known = await readIndex(join(this.#directory, "index.json"));
+    const file = await open(join(this.#directory, "contents"), known === undefined ? "w+" : "r+", 0o600);
+    let end = 0;
+    for (const { offset, size } of known?.values() ?? []) end = Math.max(end, offset + size);
     // An index without its contents is worth nothing.
-    const whole = (await file.stat()).size >= end;
-    await file.truncate(whole ? end : 0);
-    if (!whole) return new SentFiles(directory, file, new Map(), 0);
-    return new SentFiles(directory, file, known ?? new Map(), end);
+    const isWhole = (await file.stat()).size >= end;
+    this.#end = isWhole ? end : 0;
+    await file.truncate(this.#end);
+    this.#loaded = { file, known: (isWhole ? known : undefined) ?? new Map() };
+  }
+
+  get #contents(): Loaded {
+    if (this.#loaded === undefined) throw new EngineError("internal", "a context's files are asked for before they are loaded");
+    return this.#loaded;
   }
 
   /** The content of that version of a file, if it is here. */
   find(path: ByteString, version: string): StoredContent | undefined {
-    const found = this.#used.get(path) ?? this.#known.get(path);
+    const found = this.#used.get(path) ?? this.#contents.known.get(path);
     if (found?.version !== version) return undefined;
     this.#used.set(path, found);
     return found;
@@ -84,7 +105,7 @@ export class SentFiles {
         this.#block = undefined;
         // Zeros stay a hole, of which a disk image has many.
         if (isZero(piece)) return;
-        await this.#file.write(piece, 0, piece.byteLength, position).catch((error: unknown) => {
+        await this.#contents.file.write(piece, 0, piece.byteLength, position).catch((error: unknown) => {
           throw asStorageError(error, "receiving the build context");
         });
       },
@@ -113,7 +134,7 @@ export class SentFiles {
     const last = this.#block;
     if (last !== undefined && position >= last.start && position < last.start + last.bytes.length) return last;
     const buffer = Buffer.allocUnsafe(blockBytes);
-    const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, position);
+    const { bytesRead } = await this.#contents.file.read(buffer, 0, buffer.length, position);
     const block = { start: position, bytes: buffer.subarray(0, bytesRead) };
     this.#block = block;
     return block;
@@ -121,23 +142,30 @@ export class SentFiles {
 
   /** A hole at the end is part of the file, too. */
   async #reach(end: number): Promise<void> {
-    if ((await this.#file.stat()).size < end) await this.#file.truncate(end);
+    const { file } = this.#contents;
+    if ((await file.stat()).size < end) await file.truncate(end);
   }
 
   /** What was used is what the next build may find. */
   async close(): Promise<void> {
-    await this.#file.close();
+    const path = join(this.#directory, "index.json");
+    const touch = async () => {
+      const now = new Date();
+      await utimes(path, now, now).catch((error: unknown) => {
+        if (errnoOf(error) !== "ENOENT") throw error;
+      });
+    };
+    await this.#loading?.catch(() => undefined);
+    // Nobody has asked for any of them: all are as they were, and used just now.
+    if (this.#loaded === undefined) return touch();
+    const { file, known } = this.#loaded;
+    await file.close();
     const needed = [...this.#used.values()].reduce((sum, { size }) => sum + size, 0);
     if (this.#end - needed > Math.max(needed, maxGarbage)) {
       await rm(this.#directory, { recursive: true, force: true });
       return;
     }
-    const path = join(this.#directory, "index.json");
-    if (this.#known.size > 0 && this.#used.size === this.#known.size && [...this.#used].every(([name, content]) => this.#known.get(name) === content)) {
-      // As it is, and used just now.
-      const now = new Date();
-      return utimes(path, now, now);
-    }
+    if (known.size > 0 && this.#used.size === known.size && [...this.#used].every(([name, content]) => known.get(name) === content)) return touch();
     const files = Array.from(this.#used, ([name, { version, offset, size, sha256 }]) => ({ name, version, offset, size, sha256 }));
     await writeFile(`${path}.tmp`, JSON.stringify({ version: 1, files }), { mode: 0o600 });
     await rename(`${path}.tmp`, path);
@@ -177,7 +205,10 @@ async function readIndex(path: string): Promise<Map<ByteString, StoredContent> |
 export class SentDirectories {
   readonly #root: string;
   readonly #maxBytes: number;
-  readonly #open = new Map<string, Promise<SentFiles>>();
+  readonly #open = new Map<string, SentFiles>();
+  readonly #closing = new Map<string, Promise<unknown>>();
+  /** By directory and state; those used last are last. */
+  readonly #answers = new Map<string, KnownAnswers>();
 
   /** `maxBytes`: the least recently used go beyond that, when nobody uses them. */
   constructor(root: string, maxBytes: number) {
@@ -186,23 +217,35 @@ export class SentDirectories {
   }
 
   /** `key`: how the client calls the directory; undefined: what it sends is of no use later. */
-  async acquire(key: string | undefined): Promise<{ readonly files: SentFiles; release(): Promise<void> }> {
+  acquire(key: string | undefined): { readonly files: SentFiles; release(): Promise<void> } {
     const name = key === undefined ? `once-${randomBytes(8).toString("hex")}` : createHash("sha256").update(key).digest("hex").slice(0, 32);
-    const opening = this.#open.get(name) ?? SentFiles.open(join(this.#root, name));
-    this.#open.set(name, opening);
-    const files = await opening.catch((error: unknown) => {
-      this.#open.delete(name);
-      throw error;
-    });
+    const files = this.#open.get(name) ?? new SentFiles(join(this.#root, name), (stamp) => this.#answersOf(`${name} ${stamp}`), this.#closing.get(name));
+    this.#open.set(name, files);
     files.users++;
     const release = async () => {
       if (--files.users > 0) return;
       this.#open.delete(name);
-      await files.close();
+      const closed = files.close();
+      const settled = closed.catch(() => undefined); // its own caller learns of it
+      this.#closing.set(name, settled);
+      await closed.finally(() => {
+        if (this.#closing.get(name) === settled) this.#closing.delete(name);
+      });
       if (key === undefined) await rm(join(this.#root, name), { recursive: true, force: true });
       else await this.#makeRoom();
     };
     return { files, release };
+  }
+
+  #answersOf(state: string): KnownAnswers {
+    const answers = this.#answers.get(state) ?? new Map();
+    this.#answers.delete(state);
+    this.#answers.set(state, answers);
+    for (const oldest of this.#answers.keys()) {
+      if (this.#answers.size <= maxStates) break;
+      this.#answers.delete(oldest);
+    }
+    return answers;
   }
 
   /** Removes what nobody uses now. */
@@ -226,7 +269,7 @@ export class SentDirectories {
       throw error;
     });
     for (const name of names) {
-      if (this.#open.has(name)) continue;
+      if (this.#open.has(name) || this.#closing.has(name)) continue;
       const [contents, index] = await Promise.all(["contents", "index.json"].map((file) => stat(join(this.#root, name, file)).catch(() => undefined)));
       // Without an index it is what a crash has left.
       found.push({ name, size: contents?.size ?? 0, usedAtMs: index?.mtimeMs ?? 0 });

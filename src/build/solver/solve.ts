@@ -6,7 +6,7 @@ import { availableParallelism } from "node:os";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { explainMiss } from "../cache/inputs.ts";
 import { portableKey } from "../cache/portable.ts";
-import type { Inputs, StepInputs } from "../cache/record.ts";
+import type { FilePrints, Inputs, StepInputs } from "../cache/record.ts";
 import { checkArg } from "../frontend/lint.ts";
 import { parseError } from "../frontend/parse-error.ts";
 import { globalArgValues, type Stage, targetStage } from "../frontend/stages.ts";
@@ -17,7 +17,7 @@ import { proxyVariables } from "../graph/scope.ts";
 import { stageGraph, type StageNode } from "../graph/stage-graph.ts";
 import type { Step } from "../graph/step.ts";
 import type { Builder, BuildRequest, BuildResult, SolvedStep } from "./build-request.ts";
-import { performCopy, performWorkdir, prepareCopy } from "./copy-step.ts";
+import { knownCopy, performCopy, performWorkdir, prepareCopy } from "./copy-step.ts";
 import type { Layer } from "./host.ts";
 import { configOf, emptyState, imageIdOf, type ImageState, squashed, stateOf, withStep } from "./image-state.ts";
 import { Slots } from "#core/slots.ts";
@@ -44,6 +44,16 @@ interface Hit {
 
 /** Build arguments that say something to the builder itself. */
 const idleArgs: ReadonlySet<string> = new Set(["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE", checkArg]);
+
+/** What a step depends on, and how it is done. */
+interface Work {
+  readonly inputs: StepInputs;
+  /** What the input `files` stands for. */
+  readonly prints?: FilePrints;
+  /** Found out by an earlier build, not by this one: good to ask the cache, not to perform. */
+  readonly isKnown: boolean;
+  readonly perform: () => Promise<Layer | undefined>;
+}
 
 interface StageBase {
   readonly state: ImageState;
@@ -271,25 +281,38 @@ class Solver implements AsyncDisposable {
     const { cache } = this.#builder;
     const { report, sourceDateEpoch } = this.#request;
     const why = this.#whyUncached(ref);
-    const work = await this.#prepare(step, state, ref);
-    const stepInputs = { ...work.inputs, ...(sourceDateEpoch === undefined ? {} : { SOURCE_DATE_EPOCH: String(sourceDateEpoch) }) };
-    const inputs = cache.concealed(stepInputs);
+    let work = await this.#prepare(step, state, ref, why === undefined);
+    let inputs = cache.concealed(work.inputs);
     const text = ref.text;
-    const hit = why === undefined ? ((await this.#cached(inputs)) ?? (await this.#imported(stepInputs, state, ref))) : undefined;
+    let hit = why === undefined ? await this.#cached(inputs) : undefined;
+    if (hit === undefined && work.isKnown) {
+      work = await this.#prepare(step, state, ref, false);
+      inputs = cache.concealed(work.inputs);
+      hit = await this.#cached(inputs);
+    }
+    if (why === undefined) hit ??= await this.#imported(work.inputs, state, ref);
+    const { inputs: stepInputs, prints } = work;
     if (hit !== undefined) {
       report({ kind: "cached", step: ref, ...(hit.from === undefined ? {} : { from: hit.from }) });
-      if (hit.from !== undefined) await cache.store({ inputs, layer: hit.layer, created: hit.created, text });
+      if (hit.from !== undefined) await cache.store({ inputs, layer: hit.layer, created: hit.created, text }, prints);
       return { inputs: stepInputs, layer: hit.layer, created: hit.created };
     }
-    if (step.operation !== undefined) report({ kind: "miss", step: ref, why: why ?? explainMiss(cache.nearest(text)?.inputs, inputs) });
+    if (step.operation !== undefined) report({ kind: "miss", step: ref, why: why ?? (await this.#whyMissed(text, inputs, prints)) });
     const layer = await this.#slots.run(() => {
       this.#throwIfCancelled();
       return work.perform();
     });
     if (layer !== undefined) await this.#keep(layer);
     const created = createdNow(sourceDateEpoch);
-    await cache.store({ inputs, layer, created, text });
+    await cache.store({ inputs, layer, created, text }, prints);
     return { inputs: stepInputs, layer, created };
+  }
+
+  async #whyMissed(text: string, inputs: Inputs, prints: FilePrints | undefined): Promise<string> {
+    const { cache } = this.#builder;
+    const nearest = cache.nearest(text);
+    const before = nearest === undefined ? undefined : { inputs: nearest.inputs, prints: prints === undefined ? undefined : await cache.printsOf(nearest) };
+    return explainMiss(before, { inputs, prints });
   }
 
   /** As a step of its own: a cached build gives the same image. */
@@ -366,42 +389,51 @@ class Solver implements AsyncDisposable {
     return undefined;
   }
 
-  /** What a step depends on, and how it is done. */
-  async #prepare(step: Step, state: ImageState, ref: StepRef): Promise<{ readonly inputs: StepInputs; readonly perform: () => Promise<Layer | undefined> }> {
+  async #prepare(step: Step, state: ImageState, ref: StepRef, mayKnow: boolean): Promise<Work> {
+    const { sourceDateEpoch } = this.#request;
+    const epoch = sourceDateEpoch === undefined ? {} : { SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
     const parent = state.chainId;
     const { operation } = step;
     if (operation === undefined) {
       // The settings before and the instruction: their time in the history is the same when they are.
       return {
-        inputs: { operation: "settings", image: imageIdOf(state), by: step.createdBy ?? "", after: imageIdOf({ ...state, settings: step.settings }) },
+        inputs: { operation: "settings", image: imageIdOf(state), by: step.createdBy ?? "", after: imageIdOf({ ...state, settings: step.settings }), ...epoch },
+        isKnown: false,
         perform: async () => undefined,
       };
     }
     const common = { parent: parent ?? "scratch", platform: `${state.platform.os}/${state.platform.architecture}/${state.platform.variant ?? ""}` };
-    const { inputs, perform } = await this.#prepareOperation(operation, state, step, ref);
-    return { inputs: { ...inputs, ...common }, perform };
+    const work = await this.#prepareOperation(operation, state, { step, ref, mayKnow });
+    return { ...work, inputs: { ...work.inputs, ...common, ...epoch } };
   }
 
   async #prepareOperation(
     operation: Operation,
     state: ImageState,
-    step: Step,
-    ref: StepRef,
-  ): Promise<{ readonly inputs: StepInputs; readonly perform: () => Promise<Layer | undefined> }> {
+    { step, ref, mayKnow }: { readonly step: Step; readonly ref: StepRef; readonly mayKnow: boolean },
+  ): Promise<Work> {
     const { host } = this.#builder;
     const parent = state.chainId;
     const clampNs = this.#clampNs();
     switch (operation.kind) {
       case "workdir":
-        return { inputs: { operation: "workdir", path: operation.path }, perform: () => performWorkdir(operation.path, host, parent, clampNs) };
+        return {
+          inputs: { operation: "workdir", path: operation.path },
+          isKnown: false,
+          perform: () => performWorkdir(operation.path, host, parent, clampNs),
+        };
       case "copy": {
         const tree = (copy: CopyOperation) => this.#tree(copy.from);
-        const prepared = await prepareCopy(operation, { host, parent, tree, clampNs, signal: this.#abort.signal });
-        return { inputs: prepared.inputs, perform: () => performCopy(operation, prepared, host, parent, this.#abort.signal) };
+        const context = { host, parent, tree, clampNs, signal: this.#abort.signal };
+        const known = mayKnow ? await knownCopy(operation, context) : undefined;
+        if (known !== undefined) return { inputs: known, isKnown: true, perform: performUnread };
+        const prepared = await prepareCopy(operation, context);
+        const { inputs, prints } = prepared;
+        return { inputs, prints, isKnown: false, perform: () => performCopy(operation, prepared, host, parent, this.#abort.signal) };
       }
       case "run": {
-        const inputs = await runInputs(operation, this.#request, (from) => this.#tree(from));
-        return { inputs, perform: () => this.#run(operation, state, step, ref) };
+        const inputs = await runInputs(operation, this.#request, { treeOf: (from) => this.#tree(from), mayKnow });
+        return { inputs, isKnown: mayKnow && operation.mounts.some(({ type }) => type === "bind"), perform: () => this.#run(operation, state, step, ref) };
       }
     }
   }
@@ -500,4 +532,9 @@ class Solver implements AsyncDisposable {
     const named = this.#nodes.findLast(({ stage }) => stage.name === from.toLowerCase())?.stage;
     return named ?? (/^[0-9]+$/.test(from) ? stages[Number(from)] : undefined);
   }
+}
+
+/** Nobody performs what is only known. */
+async function performUnread(): Promise<never> {
+  throw new EngineError("internal", "a step was to be performed whose files were not looked at");
 }

@@ -1,6 +1,7 @@
 import { EngineError } from "#core/errors.ts";
 import { type ByteString, baseOf, joinPath, parentOf, printable } from "#unionfs/bytes.ts";
 import type { Xattr } from "#unionfs/tar/entry.ts";
+import type { Inputs } from "../cache/record.ts";
 
 /** A file or directory that can be copied. */
 export interface SourceEntry {
@@ -34,7 +35,12 @@ export interface SourceTree extends AsyncDisposable {
   digest(path: ByteString): Promise<string>;
   /** Files that will be asked for: a tree that has to fetch them fetches them together. */
   want?(paths: readonly ByteString[]): Promise<void>;
+  /** What earlier builds have found out about a tree that was, file for file, this one. undefined: whether there was one is not known. */
+  readonly known?: KnownAnswers;
 }
+
+/** Inputs that were made of the tree's files, by the question that they answer: a text that says all that the answer depends on besides the tree. */
+export type KnownAnswers = Map<string, Inputs>;
 
 /** As many links as Linux follows. */
 const maxLinks = 40;

@@ -58,7 +58,7 @@ describe("a context that is sent", () => {
   let count = 0;
   /** One build: what it reads of `paths`, and what it had to ask for. */
   const build = async (directories: SentDirectories, sender: FakeSender, paths: readonly string[], key: string | undefined = "key") => {
-    const { files, release } = await directories.acquire(key);
+    const { files, release } = directories.acquire(key);
     try {
       const tree = await SyncedTree.receive(sender, files);
       await tree.want(paths);

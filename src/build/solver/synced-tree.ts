@@ -2,7 +2,7 @@ import { EngineError } from "#core/errors.ts";
 import { printable } from "#unionfs/bytes.ts";
 import { isOverlayXattr } from "#unionfs/overlay-format.ts";
 import type { SentFiles, StoredContent } from "./sent-files.ts";
-import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
+import type { ByteString, KnownAnswers, SourceEntry, SourceTree } from "./source-tree.ts";
 import { emptyDirectory, maxEntries, pathInside, TreeIndex } from "./tree-index.ts";
 
 /** An entry as its owner describes it; what it says is not believed yet. */
@@ -15,8 +15,10 @@ export type SentEntry = Omit<SourceEntry, "inode"> & {
 
 /** Whoever has the files of a context and sends what is asked for. */
 export interface FileSender extends AsyncDisposable {
-  /** All of them, in the order of a walk. To be read to its end first. */
+  /** All of them, in the order of a walk. To be read to its end before contents are asked for. */
   entries(): AsyncIterable<SentEntry>;
+  /** A digest of all that {@link entries} tells, without having to tell it. undefined: a file may still change without a trace. Absent: all that can be done is to read them. */
+  stamp?(): Promise<string | undefined>;
   /** Contents of entries by their number (from 0), in pieces of whatever order; without a piece: the end of one. Resolves when all have ended. */
   contents(numbers: readonly number[], take: (number: number, piece: Uint8Array | undefined) => Promise<void>): Promise<void>;
 }
@@ -34,34 +36,37 @@ interface Node extends SourceEntry {
 export class SyncedTree implements SourceTree {
   readonly #sender: FileSender;
   readonly #files: SentFiles;
-  readonly #index: TreeIndex<Node>;
+  readonly known?: KnownAnswers;
+  readonly #read: () => Promise<TreeIndex<Node>>;
+  #index: Promise<TreeIndex<Node>> | undefined;
   readonly #coming = new Map<ByteString, Promise<void>>();
 
-  private constructor(sender: FileSender, files: SentFiles, index = new TreeIndex<Node>(emptyDirectory)) {
+  private constructor(sender: FileSender, files: SentFiles, read: () => Promise<TreeIndex<Node>>, known?: KnownAnswers) {
     this.#sender = sender;
     this.#files = files;
-    this.#index = index;
+    this.#read = read;
+    if (known !== undefined) this.known = known;
   }
 
-  /** @throws EngineError "invalid" for names that lead out of it */
+  /** A sender that has a {@link FileSender.stamp} need not tell its entries before somebody asks for one. @throws EngineError "invalid" for names that lead out of it */
   static async receive(sender: FileSender, files: SentFiles): Promise<SyncedTree> {
-    const tree = new SyncedTree(sender, files);
-    let number = 0;
-    for await (const entry of sender.entries()) tree.#add(entry, number++);
+    const stamp = await sender.stamp?.();
+    const tree = new SyncedTree(sender, files, () => indexOf(sender, files), stamp === undefined ? undefined : files.answers(stamp));
+    if (sender.stamp === undefined) await tree.#entries();
     return tree;
   }
 
   /** Without the entries that `ignores` names. */
   filtered(ignores: (path: ByteString) => boolean): SyncedTree {
-    return new SyncedTree(this.#sender, this.#files, this.#index.filtered(ignores));
+    return new SyncedTree(this.#sender, this.#files, async () => (await this.#entries()).filtered(ignores));
   }
 
   async lstat(path: ByteString): Promise<SourceEntry | undefined> {
-    return this.#index.get(path);
+    return (await this.#entries()).get(path);
   }
 
   async *walk(path: ByteString): AsyncIterable<SourceEntry> {
-    yield* this.#index.below(path);
+    yield* (await this.#entries()).below(path);
   }
 
   async *read(path: ByteString): AsyncIterable<Uint8Array> {
@@ -76,8 +81,9 @@ export class SyncedTree implements SourceTree {
   async want(paths: readonly ByteString[]): Promise<void> {
     const missing = new Map<number, Node>();
     const waiting = new Set<Promise<void>>();
+    const index = await this.#entries();
     for (const path of paths) {
-      const node = this.#fileAt(path);
+      const node = fileAt(index, path);
       const coming = this.#coming.get(node.inode ?? path);
       if (coming !== undefined) waiting.add(coming);
       else if (node.number !== undefined && this.#files.find(node.inode ?? path, versionOf(node)) === undefined) missing.set(node.number, node);
@@ -110,39 +116,51 @@ export class SyncedTree implements SourceTree {
   }
 
   async #content(path: ByteString): Promise<StoredContent> {
-    const node = this.#fileAt(path);
+    const node = fileAt(await this.#entries(), path);
     await this.want([path]);
     const found = this.#files.find(node.inode ?? path, versionOf(node));
     if (found === undefined) throw new EngineError("internal", `the content of ${printable(path)} has not come`);
     return found;
   }
 
-  #fileAt(path: ByteString): Node {
-    const node = this.#index.get(path);
-    if (node?.type !== "file") throw new EngineError("internal", `${printable(path)} is no file of the context`);
-    return node;
+  #entries(): Promise<TreeIndex<Node>> {
+    return (this.#index ??= this.#read());
   }
+}
 
-  #add({ sameAs, ...entry }: SentEntry, number: number): void {
-    if (this.#index.size > maxEntries) throw new EngineError("unsupported", `the build context has more than ${maxEntries} entries`);
-    const path = pathInside(entry.path);
-    if (path === "") {
-      if (entry.type !== "dir") throw new EngineError("invalid", "the build context's root is not a directory");
-      return;
-    }
-    const node: Node = { ...entry, path, number, xattrs: entry.xattrs.filter(({ name }) => !isOverlayXattr(name)) };
-    if (sameAs === undefined) {
-      this.#index.put(node);
-      // What the client still has stays, whether this build wants it or not.
-      if (node.type === "file") this.#files.find(path, versionOf(node));
-      return;
-    }
-    const target = this.#index.get(pathInside(sameAs, entry.path));
-    if (target?.type !== "file")
-      throw new EngineError("invalid", `"${printable(path)}" is a hard link to "${printable(sameAs)}", which is not in the build context before it`);
-    this.#index.put({ ...target, inode: target.inode ?? target.path });
-    this.#index.put({ ...target, path, inode: target.inode ?? target.path });
+async function indexOf(sender: FileSender, files: SentFiles): Promise<TreeIndex<Node>> {
+  await files.load();
+  const index = new TreeIndex<Node>(emptyDirectory);
+  let number = 0;
+  for await (const entry of sender.entries()) add(index, files, entry, number++);
+  return index;
+}
+
+function fileAt(index: TreeIndex<Node>, path: ByteString): Node {
+  const node = index.get(path);
+  if (node?.type !== "file") throw new EngineError("internal", `${printable(path)} is no file of the context`);
+  return node;
+}
+
+function add(index: TreeIndex<Node>, files: SentFiles, { sameAs, ...entry }: SentEntry, number: number): void {
+  if (index.size > maxEntries) throw new EngineError("unsupported", `the build context has more than ${maxEntries} entries`);
+  const path = pathInside(entry.path);
+  if (path === "") {
+    if (entry.type !== "dir") throw new EngineError("invalid", "the build context's root is not a directory");
+    return;
   }
+  if (sameAs === undefined) {
+    const node: Node = { ...entry, path, number, xattrs: entry.xattrs.filter(({ name }) => !isOverlayXattr(name)) };
+    index.put(node);
+    // What the client still has stays, whether this build wants it or not.
+    if (node.type === "file") files.find(path, versionOf(node));
+    return;
+  }
+  const target = index.get(pathInside(sameAs, entry.path));
+  if (target?.type !== "file")
+    throw new EngineError("invalid", `"${printable(path)}" is a hard link to "${printable(sameAs)}", which is not in the build context before it`);
+  index.put({ ...target, inode: target.inode ?? target.path });
+  index.put({ ...target, path, inode: target.inode ?? target.path });
 }
 
 function versionOf({ size, mtimeNs, version }: Node): string {

@@ -3,7 +3,6 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { EngineError } from "#core/errors.ts";
 import type { Engine, SolvedBuild } from "#engine/mod.ts";
-import { exportsOf } from "./caches.ts";
 import { type Bytes, duplexOf } from "./client-services.ts";
 import { outputsOf, putOut } from "./outputs.ts";
 import { failureOf } from "./failures.ts";
@@ -80,7 +79,7 @@ async function solve(state: BuildKitState, request: SolveRequest, { signal: gone
   try {
     // Before the work: what cannot be put out is not worth building.
     const outputs = outputsOf(request);
-    exportsOf(job.exports);
+    void job.caches;
     const result = request.Frontend === "" ? await returnedBy(job) : await solveFrontend(state, job, request.Frontend, request.FrontendAttrs);
     if (result === undefined) return { ExporterResponse: {} };
     return { ExporterResponse: await putOut(state.engine, job, outputs, result) };

@@ -2,7 +2,6 @@
 import { randomBytes } from "node:crypto";
 import type { SolvedBuild } from "#engine/mod.ts";
 import { EngineError } from "#core/errors.ts";
-import { exportsOf } from "./caches.ts";
 import type { Job } from "./jobs.ts";
 import { type Attributes, buildOptions } from "./options.ts";
 import type { BuildKitState } from "./state.ts";
@@ -14,7 +13,7 @@ export async function solveFrontend({ engine }: BuildKitState, job: Job, fronten
   if (!frontends.includes(frontend))
     throw new EngineError("unsupported", `the frontend ${frontend} is not supported: this engine builds Dockerfiles (dockerfile.v0)`);
   const options = await buildOptions(attributes, await job.session(), job.progress, job.signal);
-  const solved = await engine.builds.solve({ ...options, inlineCache: exportsOf(job.exports).inlineCache }, (event) => job.progress.report(event), job.signal);
+  const solved = await engine.builds.solve({ ...options, inlineCache: job.caches.inlineCache }, (event) => job.progress.report(event), job.signal);
   if (solved.unusedArgs.length > 0)
     job.progress.report({ kind: "warning", step: undefined, text: `One or more build-args [${solved.unusedArgs.join(" ")}] were not consumed` });
   return solved;

@@ -1,6 +1,7 @@
 import type { CacheEntry } from "#api/types/build-cache.ts";
 import { EngineError } from "#core/errors.ts";
 import type { SolvedBuild } from "#engine/mod.ts";
+import { exportsOf } from "./caches.ts";
 import { Progress } from "./progress.ts";
 import type { Session } from "./sessions.ts";
 
@@ -23,14 +24,14 @@ export class Job {
   readonly results: Map<string, SolvedBuild> = new Map();
   readonly returned: Promise<Returned>;
   readonly signal: AbortSignal;
-  /** Where the cache of its steps goes. */
-  readonly exports: readonly CacheEntry[];
   readonly finish: (returned: Returned) => void;
+  readonly #exports: readonly CacheEntry[];
+  #caches: ReturnType<typeof exportsOf> | undefined;
 
   constructor(ref: string, session: () => Promise<Session | undefined>, exports: readonly CacheEntry[], signal: AbortSignal) {
     this.progress = new Progress(ref);
     this.session = session;
-    this.exports = exports;
+    this.#exports = exports;
     this.signal = signal;
     let settle: (returned: Returned) => void = () => undefined;
     this.returned = new Promise((resolve, reject) => {
@@ -42,6 +43,11 @@ export class Job {
     this.finish = settle;
     // Whoever waits for it sees it; it may be that nobody does.
     this.returned.catch(() => undefined);
+  }
+
+  /** Where the cache of its steps goes. @throws EngineError for what is no place for one */
+  get caches(): ReturnType<typeof exportsOf> {
+    return (this.#caches ??= exportsOf(this.#exports));
   }
 
   async end(): Promise<void> {

@@ -2,7 +2,7 @@
 import { EngineError } from "#core/errors.ts";
 import { parseReference } from "#core/reference.ts";
 import type { Engine, SolvedBuild } from "#engine/mod.ts";
-import { atClient, exportsOf } from "./caches.ts";
+import { atClient } from "./caches.ts";
 import { credentialsOf } from "./client-services.ts";
 import type { SolveRequest } from "./gen/control_pb.ts";
 import type { Job } from "./jobs.ts";
@@ -64,7 +64,7 @@ export async function putOut(engine: Engine, job: Job, outputs: readonly Output[
       () => send(kind, names, built, target),
     );
   }
-  for (const to of exportsOf(job.exports).cacheTo) {
+  for (const to of job.caches.cacheTo) {
     const manifest = await built.exportCache(atClient(to, await job.session()));
     if (manifest !== undefined) response["cache.manifest"] = JSON.stringify(manifest);
   }
