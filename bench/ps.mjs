@@ -1,4 +1,5 @@
 /** `ps` and `inspect` with few and with many containers: docker's client against both engines, and the bare API beneath it. @module */
+import { Agent, request } from "node:http";
 import { alternate } from "./measure.mjs";
 import { api, run } from "./peers.mjs";
 
@@ -13,6 +14,24 @@ async function fill(engine, made, count) {
     if (reply.status !== 201) throw new Error(`${engine.name}: ${reply.status}: ${reply.body}`);
   };
   for (let next = made; next < count; next += atOnce) await Promise.all(Array.from({ length: Math.min(atOnce, count - next) }, (_, i) => one(next + i)));
+}
+
+/** The calls of one command of docker's client: a connection of its own, what the daemon is, the question. */
+async function likeDocker(engine, path) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const call = (method, url) =>
+    new Promise((resolve, reject) => {
+      const asked = request({ socketPath: engine.socket, method, path: url, agent }, (response) => {
+        response
+          .on("end", () => (response.statusCode === 200 ? resolve() : reject(new Error(`${engine.name}: ${method} ${url}: ${response.statusCode}`))))
+          .resume();
+      });
+      asked.on("error", reject);
+      asked.end();
+    });
+  await call("HEAD", "/_ping");
+  await call("GET", path);
+  agent.destroy();
 }
 
 /** Tables of `{title, rows}`; the first engine is ours. */
@@ -34,6 +53,8 @@ export async function measureLists(engines, runs) {
     };
     await measure("API: GET /containers/json?all=1", (engine) => ok(engine, "/v1.41/containers/json?all=1"));
     await measure("API: GET /containers/{id}/json", (engine) => ok(engine, `/v1.41/containers/ps-${count - 1}/json`));
+    await measure("API: a new connection, HEAD /_ping, GET /containers/json?all=1", (engine) => likeDocker(engine, "/v1.41/containers/json?all=1"));
+    await measure("API: a new connection, HEAD /_ping, GET /containers/{id}/json", (engine) => likeDocker(engine, `/v1.41/containers/ps-${count - 1}/json`));
     if (withDocker) {
       await measure("docker ps -a", (engine) => docker(engine, "ps", "-a"));
       await measure("docker inspect, one", (engine) => docker(engine, "inspect", `ps-${count - 1}`));

@@ -119,14 +119,19 @@ static void decode_launch(struct reader r) {
 }
 
 /* A log line is made of whatever a container prints. */
-static void escape(const uint8_t *data, size_t size) {
+static void escape_as(const uint8_t *data, size_t size, bool exact) {
   char *out = malloc(6 * size + 1);
   if (!out) abort();
-  char *end = json_escape(out, data, size);
+  char *end = json_escape(out, data, size, exact);
   if ((size_t)(end - out) > 6 * size) abort();
   for (char *p = out; p < end; p++)
     if ((uint8_t)*p < 0x20 || *p == '<') abort();
   free(out);
+}
+
+static void escape(const uint8_t *data, size_t size) {
+  escape_as(data, size, false);
+  escape_as(data, size, true);
 }
 
 /* A name server's sockets are open to the container, its frames come from the engine: both send these bytes, and what goes on must be frames. */

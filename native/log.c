@@ -12,7 +12,7 @@ static struct {
   int fd;
   uint64_t size, max_bytes;
   uint32_t max_files;
-  bool hold;
+  bool hold, exact;
   uint16_t n_attrs;
   char path[1024], attrs[MAX_ATTRS + 1];
   size_t n; /* bytes in out */
@@ -40,6 +40,7 @@ int log_open(const struct launch *l) {
   L.max_bytes = l->log_max_bytes;
   L.max_files = l->log_max_files;
   L.hold = l->log_flags & LOG_HOLD;
+  L.exact = l->log_flags & LOG_EXACT;
   open_file(0);
   return L.fd < 0 ? -1 : 0;
 }
@@ -146,7 +147,7 @@ static inline bool is_plain(uint8_t c) {
 
 static const char hex[] = "0123456789abcdef";
 
-char *json_escape(char *to, const uint8_t *p, size_t n) {
+char *json_escape(char *to, const uint8_t *p, size_t n, bool exact) {
   const uint8_t *end = p + n;
   while (p < end) {
     const uint8_t *start = p;
@@ -171,7 +172,9 @@ char *json_escape(char *to, const uint8_t *p, size_t n) {
     }
     size_t length = rune_length(p, (size_t)(end - p));
     if (length == 0) {
-      memcpy(to, "\\ufffd", 6);
+      memcpy(to, exact ? "\\udc" : "\\uff", 4); /* 80 to ff: the code points that no text has */
+      to[4] = exact ? hex[c >> 4] : 'f';
+      to[5] = exact ? hex[c & 15] : 'd';
       to += 6;
       p++;
     } else if (length == 3 && p[0] == 0xe2 && p[1] == 0x80 && (p[2] & 0xfe) == 0xa8) { /* U+2028, U+2029 */
@@ -201,7 +204,7 @@ static void put_escaped(const uint8_t *p, size_t n) {
         if (p[at] >= 0xc0 && at + rune_length(p + at, n - at) > part) part = at;
         break;
       }
-    char *end = json_escape(out + L.n, p, part);
+    char *end = json_escape(out + L.n, p, part, L.exact);
     L.size += (uint64_t)(end - (out + L.n));
     L.n = (size_t)(end - out);
     p += part;

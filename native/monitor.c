@@ -443,7 +443,7 @@ static size_t format_exit(char *to) {
       continue;
     }
     *p++ = '"';
-    p = json_escape(p, text, (size_t)n);
+    p = json_escape(p, text, (size_t)n, false);
     *p++ = '"';
   }
   p = stpcpy(p, "]}\n");

@@ -33,7 +33,7 @@ enum {
   L_DIRECT_STDERR = 64,
   L_LOG = 128,
 };
-enum { LOG_HOLD = 1 }; /* log flags */
+enum { LOG_HOLD = 1, LOG_EXACT = 2 }; /* log flags */
 
 /* A launch's header, decoded; strings lie in the frame. */
 struct launch {
@@ -80,7 +80,7 @@ bool log_held(void);
 /* A rotated file has been compressed beside the log (PATH.gz.tmp): u64 inode of the original, which it replaces. 0 or an errno. */
 int log_packed(struct reader payload);
 /* Escapes bytes as Go's json-file does; at most 6 bytes for each. Returns the end. */
-char *json_escape(char *to, const uint8_t *from, size_t n);
+char *json_escape(char *to, const uint8_t *from, size_t n, bool exact);
 
 /* --- client.c: attach and control connections, and the stub's descriptors */
 struct queue {

@@ -1,10 +1,12 @@
 #!/usr/bin/env node
-// `npm run soak [-- --minutes 60] [--workers 4] [--json FILE]`: mixed calls against a daemon of its own, and what the daemon holds meanwhile: memory,
-// descriptors, processes. Fails when the last third holds more than the first third after the warm-up. Needs root and a build.
+// `npm run soak [-- --minutes 60] [--workers 4] [--pause 0] [--json FILE]`: mixed calls against a daemon of its own, and what the daemon holds
+// meanwhile: memory, descriptors, processes. `--pause` is how many milliseconds each worker thinks between two jobs, so that a machine that does other
+// things as well is not taken whole. Fails when the last third holds more than the first third after the warm-up. Needs root and a build.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { median, pssKiB, table } from "../bench/measure.mjs";
 import { api, startWherry } from "../bench/peers.mjs";
@@ -14,11 +16,12 @@ const option = (name, fallback) => {
   return i < 0 ? fallback : process.argv[i + 1];
 };
 if (process.argv.includes("--help")) {
-  console.log("npm run soak -- [--minutes 60] [--workers 4] [--json FILE]");
+  console.log("npm run soak -- [--minutes 60] [--workers 4] [--pause MILLISECONDS] [--json FILE]");
   process.exit(0);
 }
 const minutes = Number(option("minutes", "60"));
 const workers = Number(option("workers", "4"));
+const pause = Number(option("pause", "0"));
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist");
 const base = mkdtempSync(join(tmpdir(), "wherry-soak-"));
 const engine = await startWherry(dist, base, process.pid.toString(36));
@@ -124,6 +127,7 @@ async function worker(number) {
     const name = names[(n + number) % names.length];
     await jobs[name](number, n);
     counts[name] = (counts[name] ?? 0) + 1;
+    if (pause > 0) await sleep(pause);
   }
 }
 
@@ -150,14 +154,21 @@ function sample(from) {
   };
 }
 
+const columns = ["minute", "jobs", "RSS MiB", "PSS MiB", "fds", "processes"];
+const row = (s) => [s.minute.toFixed(1), String(s.calls), s.rssMiB.toFixed(1), s.pssMiB.toFixed(1), String(s.fds), String(s.processes)];
+
 let failed = false;
 try {
   await engine.cli(["image", "bootstrap", "busybox"]);
   await engine.cli(["run", "--rm", "busybox", "true"]); // the default network is there
   const from = Date.now();
   const samples = [];
+  console.log(columns.join("  "));
   const every = Math.max(2000, (minutes * 60_000) / 60);
-  const timer = setInterval(() => samples.push(sample(from)), every);
+  const timer = setInterval(() => {
+    samples.push(sample(from));
+    if (samples.length % 5 === 0) console.log(row(samples.at(-1)).join("  "));
+  }, every);
   const ending = setTimeout(() => {
     stop = true;
   }, minutes * 60_000);
@@ -168,12 +179,7 @@ try {
     clearTimeout(ending);
     stop = true;
   }
-  console.log(
-    table([
-      ["minute", "jobs", "RSS MiB", "PSS MiB", "fds", "processes"],
-      ...samples.map((s) => [s.minute.toFixed(1), String(s.calls), s.rssMiB.toFixed(1), s.pssMiB.toFixed(1), String(s.fds), String(s.processes)]),
-    ]),
-  );
+  console.log(table([columns, ...samples.map(row)]));
   console.log(table([["job", "done"], ...Object.entries(counts).map(([name, n]) => [name, String(n)])]));
   // A quarter to warm up; then the beginning is held against the end.
   const warm = samples.slice(Math.floor(samples.length / 4));

@@ -527,8 +527,8 @@ export interface Engine {
     /** Removes what carries a session's label. */
     end(id: string): Promise<void>;
   };
-  /** The same engine over nothing, for its `containers` only: see rehearsal.ts. */
-  rehearsal(): Promise<{ readonly engine: Engine } & AsyncDisposable>;
+  /** The same engine over nothing, for its `containers` only: see rehearsal.ts. `directory` is its own, and goes with it. */
+  rehearsal(): Promise<{ readonly engine: Engine; readonly directory: string } & AsyncDisposable>;
   /** Stops serving; containers go on. */
   close(): Promise<void>;
 }

@@ -280,7 +280,8 @@ function engineOf(ctx: EngineContext, opened: (() => Promise<unknown>)[], { swee
     },
     rehearsal: async () => {
       const rehearsal = await openRehearsal(ctx);
-      return { engine: engineOf(rehearsal, [], { sweepSessions: false }), [Symbol.asyncDispose]: () => rehearsal[Symbol.asyncDispose]() };
+      const { directory } = rehearsal;
+      return { engine: engineOf(rehearsal, [], { sweepSessions: false }), directory, [Symbol.asyncDispose]: () => rehearsal[Symbol.asyncDispose]() };
     },
     close: async () => {
       if (ctx.closing) return;

@@ -44,7 +44,7 @@ const image: Image = {
 };
 
 /** A context for `run --rm --network none`; `dispose` removes its directory. */
-export async function openRehearsal(real: EngineContext): Promise<EngineContext & AsyncDisposable> {
+export async function openRehearsal(real: EngineContext): Promise<EngineContext & { readonly directory: string } & AsyncDisposable> {
   const directory = join(real.options.execRoot, "rehearsal");
   const records = new RecordStore(directory);
   await rm(directory, { recursive: true, force: true }); // of one that a crash has ended
@@ -73,6 +73,7 @@ export async function openRehearsal(real: EngineContext): Promise<EngineContext 
   };
   return {
     ...ctx,
+    directory,
     async [Symbol.asyncDispose]() {
       await background.idle();
       await rm(directory, { recursive: true, force: true });

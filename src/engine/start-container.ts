@@ -276,14 +276,15 @@ function launchPlan(
   return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
 }
 
-/** In blocking mode a file is not thrown away before its lines are delivered. */
+/** In blocking mode a file is not thrown away before its lines are delivered. Bytes that are no text are lost in json-file, as docker loses them, and nowhere else. */
 function logOf(record: Container["record"]): Pick<LaunchRequest["stdio"], "log"> {
   const { LogConfig: config } = record.hostConfig;
   const plan = planLog(config);
   if (record.logPath === "" || plan === undefined) return {};
   const delivery = planDelivery(config);
   const hold = delivery !== undefined && delivery.dropAboveBytes === undefined && plan.maxBytes > 0 && plan.maxFiles > 1;
-  return { log: { path: record.logPath, maxBytes: plan.maxBytes, maxFiles: plan.maxFiles, attrs: attrsJson(record, config), hold } };
+  const { maxBytes, maxFiles } = plan;
+  return { log: { path: record.logPath, maxBytes, maxFiles, attrs: attrsJson(record, config), hold, exact: config.Type !== "json-file" } };
 }
 
 /** Where the root filesystem is. */

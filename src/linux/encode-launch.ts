@@ -18,7 +18,7 @@ export function encodeLaunch(w: Writer, { stdio, socketPath, exitPath, pidPath, 
   w.str(log?.path ?? "");
   w.u64(BigInt(log?.maxBytes ?? 0));
   w.u32(log?.maxFiles ?? 1);
-  w.u8(log?.hold === true ? 1 : 0);
+  w.u8((log?.hold === true ? 1 : 0) | (log?.exact === true ? 2 : 0));
   w.str(log?.attrs ?? "");
   w.strs(exitReports);
 }

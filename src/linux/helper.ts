@@ -28,6 +28,8 @@ export interface LaunchStdio {
     readonly attrs?: string;
     /** A file is thrown away only when its write permission has been taken: until then the container's output waits. */
     readonly hold?: boolean;
+    /** A byte that is no UTF-8 is written as U+DC80 to U+DCFF, which no text has; without, as docker does, U+FFFD stands for all of them. */
+    readonly exact?: boolean;
   };
   /** Number of attach connections that must have been made before `attach_gate` lets the child go on. */
   readonly attachGate: number;

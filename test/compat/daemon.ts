@@ -68,6 +68,8 @@ export interface DaemonOptions {
   /** False: clients speak to the daemon itself, and replies are not held against docker's description of them. For clients that are no HTTP. */
   readonly checked?: boolean;
   readonly args?: readonly string[];
+  /** A program with its arguments that becomes the daemon, elsewhere: `nsenter …`. */
+  readonly enter?: readonly string[];
 }
 
 export class TestDaemon {
@@ -83,6 +85,7 @@ export class TestDaemon {
   readonly bridge: string;
   readonly cgroupParent: string;
   readonly #args: readonly string[];
+  readonly #enter: readonly string[];
   readonly #ownBase: boolean;
   #child: ChildProcess | undefined;
   #checks: CheckedSocket | undefined;
@@ -101,6 +104,7 @@ export class TestDaemon {
     this.bridge = `wht${this.id}`;
     this.cgroupParent = `/wherry-test-${this.id}`;
     this.#args = options.args ?? [];
+    this.#enter = options.enter ?? [];
   }
 
   /** Pid of the Node process. */
@@ -122,23 +126,22 @@ export class TestDaemon {
     await this.#endChecks();
     const from = performance.now();
     const log = openSync(this.logPath, "a");
-    const child = spawn(
+    const [program, ...args] = [
+      ...this.#enter,
       wherrydPath,
-      [
-        "--data-root",
-        this.dataRoot,
-        "--exec-root",
-        this.execRoot,
-        "--host",
-        `unix://${this.directSocket}`,
-        "--bridge",
-        this.bridge,
-        "--cgroup-parent",
-        this.cgroupParent,
-        ...this.#args,
-      ],
-      { env: cleanEnv(), stdio: ["ignore", log, log] },
-    );
+      "--data-root",
+      this.dataRoot,
+      "--exec-root",
+      this.execRoot,
+      "--host",
+      `unix://${this.directSocket}`,
+      "--bridge",
+      this.bridge,
+      "--cgroup-parent",
+      this.cgroupParent,
+      ...this.#args,
+    ] as [string, ...string[]];
+    const child = spawn(program, args, { env: cleanEnv(), stdio: ["ignore", log, log] });
     closeSync(log);
     this.#child = child;
     for (;;) {

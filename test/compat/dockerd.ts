@@ -14,11 +14,16 @@ export class Dockerd {
   #process: ChildProcess | undefined;
 
   readonly #args: readonly string[];
+  readonly #enter: readonly string[];
 
-  /** `work`: an existing directory for its roots, socket and pid file. `args`: what it may do to the host's network; by default nothing. */
-  constructor(work: string, args: readonly string[] = ["--bridge", "none", "--iptables=false"]) {
+  /**
+   * `work`: an existing directory for its roots, socket and pid file. `args`: what it may do to the host's network; by default nothing. `enter`: a program with its
+   * arguments that becomes the daemon, elsewhere.
+   */
+  constructor(work: string, args: readonly string[] = ["--bridge", "none", "--iptables=false"], enter: readonly string[] = []) {
     this.#work = work;
     this.#args = args;
+    this.#enter = enter;
     this.#socket = join(work, "docker.sock");
     this.host = `unix://${this.#socket}`;
   }
@@ -26,7 +31,8 @@ export class Dockerd {
   async start(): Promise<void> {
     const roots = ["data-root", "exec-root"].flatMap((root) => [`--${root}`, join(this.#work, `dockerd-${root}`)]);
     const args = [...roots, "--pidfile", join(this.#work, "pid"), "-H", this.host, ...this.#args];
-    this.#process = spawn("dockerd", args, { stdio: "ignore", env: cleanEnv() });
+    const [program, ...rest] = [...this.#enter, "dockerd", ...args] as [string, ...string[]];
+    this.#process = spawn(program, rest, { stdio: "ignore", env: cleanEnv() });
     await eventually(
       () =>
         httpCall(this.#socket, "GET", "/_ping").then(

@@ -143,9 +143,10 @@ describe.skipIf(process.getuid?.() !== 0)("log drivers", () => {
         { stream: "stdout", timeNs: 1n, log: Buffer.from("part") },
       ]);
       await until(() => service.got.length === 2);
-      expect(service.got[0]).toBe(
-        `MESSAGE=hello\nPRIORITY=3\nSYSLOG_TIMESTAMP=1970-01-01T00:00:00.000000001Z\nCONTAINER_ID=aaaaaaaaaaaa\nCONTAINER_ID_FULL=${source.id}\n` +
-          "CONTAINER_NAME=web\nCONTAINER_TAG=t\nIMAGE_NAME=busybox\nSYSLOG_IDENTIFIER=t\nCOM_X_Y\n\x03\0\0\0\0\0\0\x001\n2\n",
+      expect(service.got[0]?.replace(/(?<=EPOCH=)[0-9a-f]{64}/, "<random>")).toBe(
+        "MESSAGE=hello\nPRIORITY=3\nSYSLOG_TIMESTAMP=1970-01-01T00:00:00.000000001Z\nCONTAINER_LOG_ORDINAL=1\nCONTAINER_ID=aaaaaaaaaaaa\n" +
+          `CONTAINER_ID_FULL=${source.id}\nCONTAINER_NAME=web\nCONTAINER_TAG=t\nIMAGE_NAME=busybox\nSYSLOG_IDENTIFIER=t\nCONTAINER_LOG_EPOCH=<random>\n` +
+          "COM_X_Y\n\x03\0\0\0\0\0\0\x001\n2\n",
       );
       expect(service.got[1]).toContain("MESSAGE=part\nPRIORITY=6\n");
       expect(service.got[1]).toContain("CONTAINER_PARTIAL_MESSAGE=true\n");
@@ -226,6 +227,26 @@ describe.skipIf(process.getuid?.() !== 0)("log drivers", () => {
     for (const part of [`app.${name}`, `container_name`, `/${name}`, "\xa4team\xa3sea", "\xa5STAGE\xa4prod", "\xa6source\xa6stdout", `container_id\xd9@${id}`])
       expect(text.includes(part) || text.includes(part.replace("\xd9@", "\xda\0@"))).toBe(true);
     expect(text).not.toContain("other");
+  });
+
+  test("fluentd: the parts of a long line tell which they are; bytes that are no text arrive as they were", async () => {
+    await using service = new Receiver();
+    const port = await service.listen();
+    const id = await sh("head -c 20000 /dev/zero | tr '\\0' x; printf '\\377\\n'; echo short", "fluentd", {
+      "fluentd-address": `127.0.0.1:${port}`,
+      tag: "<tag>",
+    });
+    await ended(id);
+    await until(() => service.text.includes("short"));
+    const messages = service.bytes.toString("latin1").split("<tag>").slice(1);
+    const said = (key: string) => messages.map((message) => new RegExp(`${key}(?:[\\xa0-\\xbf]|\\xda\\0@)([0-9a-z]+)`).exec(message)?.[1]);
+    expect(said("partial_ordinal")).toEqual(["1", "2", undefined]);
+    expect(said("partial_last")).toEqual(["false", "true", undefined]);
+    expect(said("partial_message")).toEqual(["true", "true", undefined]);
+    const [first, second, none] = said("partial_id");
+    expect(second).toBe(first);
+    expect([first?.length, none]).toEqual([64, undefined]);
+    expect(messages[1]).toContain("x\xff");
   });
 
   test("fluentd: after so many tries a batch is given up, where that is asked for", async () => {

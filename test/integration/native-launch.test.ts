@@ -273,6 +273,15 @@ describe("the log", () => {
     expect(lines.slice(4)).toEqual([""]);
   });
 
+  it("can keep bytes that are no text, each as a code point that no text has", async () => {
+    const container = await lab.launch({
+      argv: ["sh", "-c", "printf '\\303\\251\\377\\300\\200\\303\\n'"],
+      stdio: { log: { path: join(lab.directory, "exact.log"), maxBytes: 0, maxFiles: 1, exact: true } },
+    });
+    await container.link.exited;
+    expect(readFileSync(join(lab.directory, "exact.log"), "utf8")).toContain('{"log":"\u00e9\\udcff\\udcc0\\udc80\\udcc3\\n"');
+  });
+
   it("splits long lines at 16 KiB, all parts with one time", async () => {
     const container = await lab.launch({
       argv: ["sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; head -c 16384 /dev/zero | tr '\\0' y; echo; echo z"],

@@ -82,6 +82,14 @@ const simple = new Map([
   [0x66, 0x0c],
 ]);
 
+/** UTF-8; half of a surrogate pair, U+DC80 to U+DCFF, stands for a byte that is none (the monitor's flag "exact"). */
+function bytesOf(text: string): Buffer {
+  const parts = text.split(/([\udc80-\udcff])/u);
+  return parts.length === 1
+    ? Buffer.from(text)
+    : Buffer.concat(parts.map((part, i) => (i % 2 === 0 ? Buffer.from(part) : Buffer.of(part.charCodeAt(0) & 0xff))));
+}
+
 /** JSON string escapes → bytes, in place (the result is never longer). */
 function unescapeBytes(buffer: Buffer, start: number, end: number): Uint8Array | undefined {
   let from = buffer.indexOf(BACKSLASH, start);
@@ -107,7 +115,7 @@ function unescapeBytes(buffer: Buffer, start: number, end: number): Uint8Array |
         .toString("latin1", from, stop)
         .replace(/\\u([0-9a-fA-F]{4})/g, (_escape, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
       if (text.includes("\\u")) return undefined;
-      to += buffer.write(text, to, "utf8");
+      to += bytesOf(text).copy(buffer, to);
       from = stop;
     } else return undefined;
   }
@@ -124,7 +132,7 @@ function decodeAny(text: string): LogEntry | undefined {
   }
   const { log, stream, time, attrs } = (value ?? {}) as { log?: unknown; stream?: unknown; time?: unknown; attrs?: Readonly<Record<string, string>> };
   if (typeof log !== "string" || (stream !== "stdout" && stream !== "stderr") || typeof time !== "string") return undefined;
-  const entry = new Entry(stream, Buffer.from(log), Buffer.from(time, "latin1"), 0, time.length);
+  const entry = new Entry(stream, bytesOf(log), Buffer.from(time, "latin1"), 0, time.length);
   if (typeof attrs === "object" && attrs !== null) entry.attrs = attrs;
   return entry;
 }

@@ -24,9 +24,10 @@ async function texts(query: Partial<LogQuery> = {}, ended?: Promise<unknown>): P
   return out;
 }
 
-test("a line is decoded as JSON.parse does, whatever it holds", () => {
+test("a line is decoded as JSON.parse does, whatever text it holds", () => {
   fc.assert(
-    fc.property(fc.string({ unit: "binary" }), fc.constantFrom("stdout", "stderr"), (log, stream) => {
+    fc.property(fc.string({ unit: "grapheme-ascii" }), fc.string({ unit: "binary" }), fc.constantFrom("stdout", "stderr"), (begin, any, stream) => {
+      const log = begin + Buffer.from(any).toString();
       const text = JSON.stringify({ log, stream, time: "2024-05-01T10:00:00.123456789Z" });
       const bytes = Buffer.from(`xx${text}yy`);
       const entry = decodeLine(bytes, 2, bytes.length - 2);
@@ -40,6 +41,15 @@ test("a line is decoded as JSON.parse does, whatever it holds", () => {
 test("escapes in their \\u form, surrogate pairs among them", () => {
   const bytes = Buffer.from('{"log":"\\u003cb\\u003e \\ud83d\\ude00\\n","stream":"stdout","time":"2024-05-01T10:00:00Z"}');
   expect(Buffer.from(decodeLine(bytes, 0, bytes.length)?.log ?? []).toString()).toBe("<b> 😀\n");
+});
+
+test("bytes that are no text come back as they were", () => {
+  for (const order of ['{"log":"LOG","stream":"stdout","time":"2024-05-01T10:00:00Z"}', '{"stream":"stdout","log":"LOG","time":"2024-05-01T10:00:00Z"}']) {
+    const bytes = Buffer.from(order.replace("LOG", "é\\udcff\\u0001\\udc80😀\\n"));
+    expect(Buffer.from(decodeLine(bytes, 0, bytes.length)?.log ?? [])).toEqual(
+      Buffer.concat([Buffer.from("é"), Buffer.of(0xff, 1, 0x80), Buffer.from("😀\n")]),
+    );
+  }
 });
 
 test("other fields and another order are read too; what is no entry is not", () => {

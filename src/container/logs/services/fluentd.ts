@@ -10,7 +10,7 @@ import { Connection, type Peer } from "./connection.ts";
 import { type FluentdTuning, fluentdTuning } from "./fluentd-tuning.ts";
 import { EventTime, pack } from "./msgpack.ts";
 import type { LogService, LogSource } from "./mod.ts";
-import { textOf } from "./text.ts";
+import { type LinePart, lineParts, type OpenLines, textOf } from "./text.ts";
 
 /** @throws EngineError "invalid" */
 export function parseFluentdAddress(text: string | undefined): Peer {
@@ -31,6 +31,7 @@ export class Fluentd implements LogService {
   readonly #connection: Connection;
   readonly #acknowledged: boolean;
   readonly #tuning: FluentdTuning;
+  #open: OpenLines = {};
   readonly retry: { readonly firstMs: number; readonly times: number };
 
   constructor(source: LogSource) {
@@ -49,24 +50,25 @@ export class Fluentd implements LogService {
 
   async send(entries: readonly LogEntry[], signal: AbortSignal): Promise<void> {
     const chunk = this.#acknowledged ? randomBytes(16).toString("base64") : undefined;
-    const messages = entries.map((entry, index) => this.#message(entry, index === entries.length - 1 ? chunk : undefined));
+    const { parts, open } = lineParts(this.#source.id, entries, this.#open);
+    const messages = entries.map((entry, index) => this.#message(entry, parts[index], index === entries.length - 1 ? chunk : undefined));
     if (this.#tuning.reconnectMs !== undefined) this.#connection.renew(this.#tuning.reconnectMs);
     const socket = await this.#connection.write(Buffer.concat(messages), signal);
     if (chunk !== undefined) await acknowledged(socket, chunk, { signal, timeoutMs: this.#tuning.readTimeoutMs });
+    this.#open = open;
   }
 
   /** `[tag, time, record]`, the last of a batch with `{chunk}`: the service answers in order. */
-  #message(entry: LogEntry, chunk: string | undefined): Uint8Array {
+  #message(entry: LogEntry, part: LinePart | undefined, chunk: string | undefined): Uint8Array {
     const { tag, id, name, extra, options } = this.#source;
-    const { text, partial } = textOf(entry);
     const time = on(options["fluentd-sub-second-precision"]) ? new EventTime(entry.timeNs) : Number(entry.timeNs / 1_000_000_000n);
     const record = {
       container_id: id,
       container_name: `/${name}`,
       source: entry.stream,
-      log: Buffer.from(text).toString(),
+      log: textOf(entry).text,
       ...extra,
-      ...(partial ? { partial_message: "true" } : {}),
+      ...(part && { partial_message: "true", partial_id: part.id, partial_ordinal: String(part.ordinal), partial_last: String(part.last) }),
     };
     return pack(chunk === undefined ? [tag, time, record] : [tag, time, record, { chunk }]);
   }

@@ -3,13 +3,14 @@
  * @see https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
  * @module
  */
+import { randomBytes } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { rfc3339Nano } from "#core/clock.ts";
 import type { Helper } from "#linux/helper.ts";
 import type { LogEntry } from "../../mod.ts";
 import { sendDatagrams } from "./datagrams.ts";
 import type { LogService, LogSource } from "./mod.ts";
-import { textOf } from "./text.ts";
+import { type LinePart, lineParts, type OpenLines, textOf } from "./text.ts";
 
 const defaultSocket = "/run/systemd/journal/socket";
 
@@ -17,11 +18,16 @@ export class Journald implements LogService {
   readonly #helper: Pick<Helper, "call">;
   readonly #socket: string;
   readonly #fixed: readonly Uint8Array[];
+  readonly #id: string;
+  #open: OpenLines = {};
+  /** Entries that have been sent. */
+  #sent = 0;
 
   constructor(source: LogSource, helper: Pick<Helper, "call">, socket: string = defaultSocket) {
     this.#helper = helper;
     this.#socket = socket;
     const { id, name, tag, imageName, extra } = source;
+    this.#id = id;
     const fields = {
       CONTAINER_ID: id.slice(0, 12),
       CONTAINER_ID_FULL: id,
@@ -29,6 +35,7 @@ export class Journald implements LogService {
       CONTAINER_TAG: tag,
       IMAGE_NAME: imageName,
       SYSLOG_IDENTIFIER: tag,
+      CONTAINER_LOG_EPOCH: randomBytes(32).toString("hex"), // in which CONTAINER_LOG_ORDINAL counts
       ...Object.fromEntries(Object.entries(extra).map(([key, value]) => [fieldName(key), value])),
     };
     this.#fixed = Object.entries(fields).map(([key, value]) => field(key, Buffer.from(value)));
@@ -40,21 +47,28 @@ export class Journald implements LogService {
     });
   }
 
-  send(entries: readonly LogEntry[]): Promise<void> {
-    return sendDatagrams(
+  async send(entries: readonly LogEntry[]): Promise<void> {
+    const { parts, open } = lineParts(this.#id, entries, this.#open);
+    await sendDatagrams(
       this.#helper,
       this.#socket,
-      entries.map((entry) => this.#datagram(entry)),
+      entries.map((entry, index) => this.#datagram(entry, parts[index], this.#sent + index + 1)),
     );
+    this.#open = open; // not before it is sent: what is sent again is counted as it was
+    this.#sent += entries.length;
   }
 
-  #datagram(entry: LogEntry): Uint8Array {
-    const { text, partial } = textOf(entry);
+  #datagram(entry: LogEntry, part: LinePart | undefined, ordinal: number): Uint8Array {
+    const fields = {
+      PRIORITY: entry.stream === "stderr" ? "3" : "6",
+      SYSLOG_TIMESTAMP: rfc3339Nano(entry.timeNs),
+      CONTAINER_LOG_ORDINAL: String(ordinal),
+      ...(part && { CONTAINER_PARTIAL_ID: part.id, CONTAINER_PARTIAL_ORDINAL: String(part.ordinal), CONTAINER_PARTIAL_LAST: String(part.last) }),
+      ...(part?.last === false && { CONTAINER_PARTIAL_MESSAGE: "true" }),
+    };
     return Buffer.concat([
-      field("MESSAGE", text),
-      field("PRIORITY", Buffer.from(entry.stream === "stderr" ? "3" : "6")),
-      field("SYSLOG_TIMESTAMP", Buffer.from(rfc3339Nano(entry.timeNs))),
-      ...(partial ? [field("CONTAINER_PARTIAL_MESSAGE", Buffer.from("true"))] : []),
+      field("MESSAGE", textOf(entry).text),
+      ...Object.entries(fields).map(([name, value]) => field(name, Buffer.from(value))),
       ...this.#fixed,
     ]);
   }

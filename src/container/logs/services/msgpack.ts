@@ -8,7 +8,8 @@ export class EventTime {
   }
 }
 
-export type Packable = string | number | EventTime | readonly Packable[] | { readonly [key: string]: Packable };
+/** Bytes are packed as a string: what a container writes need not be text. */
+export type Packable = string | Uint8Array | number | EventTime | readonly Packable[] | { readonly [key: string]: Packable };
 
 export function pack(value: Packable): Buffer {
   const parts: Uint8Array[] = [];
@@ -18,8 +19,8 @@ export function pack(value: Packable): Buffer {
 
 /** Numbers are whole and not negative. */
 function write(value: Packable, to: Uint8Array[]): void {
-  if (typeof value === "string") {
-    const bytes = Buffer.from(value);
+  if (typeof value === "string" || value instanceof Uint8Array) {
+    const bytes = typeof value === "string" ? Buffer.from(value) : value;
     to.push(head(bytes.length, { fix: 0xa0, below: 32, u16: 0xda, u32: 0xdb }), bytes);
   } else if (typeof value === "number") {
     if (value < 128) to.push(Buffer.of(value));
