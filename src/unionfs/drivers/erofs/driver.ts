@@ -87,7 +87,7 @@ export async function tryImage(root: string, helper: Helper, { form, loop, attac
     for await (const _chunk of layer.keep(oneBlock())) {
       // Only kept.
     }
-    const path = Buffer.from("file");
+    const path = "file";
     const meta = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 0n };
     if (!layer.tree.placeFile(path, { size: 512, offset: 0, sparse: undefined }, meta)) {
       await layer.tree.openFile(path);
