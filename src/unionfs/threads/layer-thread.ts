@@ -1,6 +1,6 @@
 /** A thread's side: decompresses files that may still grow, or compresses layers, and checks the plain bytes; one job after the other. @module */
 import { createHash } from "node:crypto";
-import { open } from "node:fs/promises";
+import { closeSync, openSync, readSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { MessagePort } from "node:worker_threads";
@@ -24,11 +24,11 @@ const garbageBytes = 4 * 1024 * 1024;
 /** How often a job that passes no pieces says how far it is. A message wakes another thread. */
 const tellBytes = 2 * 1024 * 1024;
 
-/** A collection of what is young, well under a millisecond. */
-function collector(): () => void {
+/** Collections: of what is young, well under a millisecond; and of all, some 10 ms. */
+function collector(): (type: "minor" | "major") => void {
   setFlagsFromString("--expose-gc");
-  const gc = runInNewContext("gc") as (options: { readonly type: "minor" }) => void; // V8's own function
-  return () => gc({ type: "minor" });
+  const gc = runInNewContext("gc") as (options: { readonly type: "minor" | "major" }) => void; // V8's own function
+  return (type) => gc({ type });
 }
 
 /** Serves the client at the other end of `port` until the thread is ended. */
@@ -88,7 +88,7 @@ type Waits = (ring: SharedRing, isOver: () => boolean) => Promise<void>;
 interface Thread {
   readonly ring: SharedRing;
   readonly waits: Waits;
-  readonly collect: () => void;
+  readonly collect: ReturnType<typeof collector>;
   /** lstat in the layers below. */
   readonly lookBelow: (path: ByteString) => Promise<TreeStat | undefined>;
   readonly answer: (answer: ThreadAnswer) => void;
@@ -137,7 +137,7 @@ async function take(thread: Thread, job: TakeJob): Promise<void> {
   } catch (error) {
     thread.answer({ kind: "failed", ...failureOf(error, path) });
   } finally {
-    thread.collect();
+    thread.collect("major");
   }
 }
 
@@ -175,7 +175,7 @@ async function* telling(
     if (ring.cancelled) throw cancelled();
     garbage += piece.byteLength;
     if (garbage > garbageBytes) {
-      collect();
+      collect("minor");
       garbage = 0;
     }
     if (progress.consumed - told >= tellBytes) {
@@ -208,7 +208,7 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
     for await (const piece of pieces) {
       garbage += piece.byteLength;
       if (garbage > garbageBytes) {
-        collect();
+        collect("minor");
         garbage = 0;
       }
       for (let at = 0; at < piece.byteLength; ) {
@@ -232,19 +232,25 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
 async function* growing(path: string, ring: SharedRing, waits: Waits, progress: { consumed: number }): AsyncIterable<Uint8Array> {
   await waits(ring, () => ring.received > 0 || ring.whole);
   if (ring.received === 0) return;
-  await using file = await open(path, "r");
-  for (;;) {
-    if (ring.cancelled) throw cancelled();
-    const available = ring.received - progress.consumed;
-    if (available <= 0) {
-      if (ring.whole) return;
-      await waits(ring, () => ring.received > progress.consumed || ring.whole);
-      continue;
+  const file = openSync(path, "r");
+  try {
+    for (;;) {
+      if (ring.cancelled) throw cancelled();
+      const available = ring.received - progress.consumed;
+      if (available <= 0) {
+        if (ring.whole) return;
+        await waits(ring, () => ring.received > progress.consumed || ring.whole);
+        continue;
+      }
+      // At once: to have another thread do it, and be told, takes longer than the reading.
+      const buffer = Buffer.allocUnsafe(Math.min(readBytes, available));
+      const bytesRead = readSync(file, buffer, 0, buffer.length, progress.consumed);
+      if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
+      progress.consumed += bytesRead;
+      yield buffer.subarray(0, bytesRead);
     }
-    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(Math.min(readBytes, available)), { position: progress.consumed });
-    if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
-    progress.consumed += bytesRead;
-    yield buffer.subarray(0, bytesRead);
+  } finally {
+    closeSync(file);
   }
 }
 
