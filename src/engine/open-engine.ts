@@ -148,13 +148,13 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   opened.push(() => networks.close());
   opened.push(async () => driver.close?.());
   const layers = await openLayerStore({ driver, root: dataRoot, helper });
-  const images = await openImageStore({ root: dataRoot, content, layers, log });
   const registries = new Registries(options.registry ?? defaultRegistryConfig(process.env), options.clock);
   const { cache, maxDownloads } = registries.config;
   const kept = cache === undefined ? undefined : await CacheStore.open(cache);
   const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), maxDownloads, kept);
   const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.js"), availableParallelism());
   opened.push(() => layerThreads.close());
+  const images = await openImageStore({ root: dataRoot, content, layers, log, threads: layerThreads });
   const imageIndex = new ImageIndex(images);
   const registry = new ContainerRegistry();
   const budget = new StorageBudget({

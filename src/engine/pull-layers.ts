@@ -7,6 +7,7 @@ import { isForeign } from "#core/manifest.ts";
 import type { Reference } from "#core/reference.ts";
 import type { ParsedConfig } from "#image/mod.ts";
 import type { Download, RegistrySession } from "#registry/mod.ts";
+import type { ArchiveFile, ArchiveLimit } from "#unionfs/archive-file.ts";
 import type { Pulling } from "./pull-image.ts";
 
 /** A layer that is not here. */
@@ -87,26 +88,20 @@ async function applyLayer({ ctx, onEvent, signal }: Fetching, { descriptor, diff
   // Asked for before anything is waited for: whoever this layer may have to wait for has asked before.
   using turn = ctx.layerThreads.turn();
   const below = parent === undefined ? undefined : ctx.applying.running(parent);
-  const limit = await unpackLimit(ctx, descriptor.size);
-  const plain = turn.inflate(download, { expected: diffId, signal, onConsumed: reportExtraction(download, descriptor, onEvent) });
-  const tar = bounded(plain, limit, descriptor);
+  const limit = await unpackLimit(ctx, descriptor);
+  // Not compressed: what arrived is the layer's very archive. It is waited for, and taken over where the driver keeps archives.
+  const plain = descriptor.digest === diffId && ctx.layers.driver.receive !== undefined;
   try {
-    await ctx.layers.apply(parent, tar, {
+    if (plain) await download.whole;
+    const archive: ArchiveFile = { file: download, plain, verified: plain, limit, turn, onConsumed: reportExtraction(download, descriptor, onEvent) };
+    await ctx.layers.apply(parent, archive, {
       expected: diffId,
-      verified: true,
       ...(below === undefined ? {} : { below }),
-      // Not compressed: what arrived is the layer's very archive. It is waited for, and taken over where the driver keeps archives.
-      ...(descriptor.digest === diffId && ctx.layers.driver.receive !== undefined ? { file: await whole(download) } : {}),
       ...(signal === undefined ? {} : { signal }),
     });
   } catch (error) {
     throw await truerError(error, download, descriptor);
   }
-}
-
-async function whole(download: Download): Promise<string> {
-  await download.whole;
-  return download.path;
 }
 
 /** What was wrong with the bytes came first; that they could not be unpacked is a consequence. */
@@ -173,18 +168,8 @@ function reportExtraction(download: Download, { digest, size }: Descriptor, onEv
 const bombRatio = 500;
 
 /** How large a layer of so many compressed bytes may become. */
-async function unpackLimit({ options, registries }: Pulling["ctx"], compressedBytes: number): Promise<number> {
+async function unpackLimit({ options, registries }: Pulling["ctx"], { digest, size }: Descriptor): Promise<ArchiveLimit> {
   const { bavail, bsize } = await statfs(options.dataRoot);
-  return Math.min(Math.max(registries.config.maxUnpackedBytes, compressedBytes * bombRatio), bavail * bsize);
-}
-
-async function* bounded(tar: AsyncIterable<Uint8Array>, limit: number, { digest, size }: Descriptor): AsyncIterable<Uint8Array> {
-  let bytes = 0;
-  for await (const chunk of tar) {
-    bytes += chunk.byteLength;
-    if (bytes > limit) {
-      throw new EngineError("storage", `layer ${digest} unpacks ${size} bytes to more than ${limit}: it does not fit on the disk, or is made to fill it`);
-    }
-    yield chunk;
-  }
+  const bytes = Math.min(Math.max(registries.config.maxUnpackedBytes, size * bombRatio), bavail * bsize);
+  return { bytes, message: `layer ${digest} unpacks ${size} bytes to more than ${bytes}: it does not fit on the disk, or is made to fill it` };
 }

@@ -7,9 +7,10 @@ import { EngineError } from "#core/errors.ts";
 import type { ImageConfigJson } from "#core/image-spec.ts";
 import { familiarString, formatReference, parseAnyReference, withDefaultTag } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
+import type { LayerThreads } from "#unionfs/threads/layer-threads.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { ArchiveImage } from "./archive/archive-image.ts";
-import { applyLayers, readArchive } from "./archive/load.ts";
+import { applyLayers, type LoadTarget, readArchive } from "./archive/load.ts";
 import { Receiving } from "./archive/receiving.ts";
 import { saveArchive } from "./archive/save.ts";
 import { spoolArchive } from "./archive/spool.ts";
@@ -28,30 +29,34 @@ export interface ImageStoreOptions {
   readonly content: ContentStore;
   readonly layers: LayerStore;
   readonly log: Log;
+  /** They take in the layers of archives; without them the caller's thread does. */
+  readonly threads?: LayerThreads;
 }
 
 /** Opens the images of a data root: each is read once, when it or all of them are asked for, and answered from memory afterwards. */
-export async function openImageStore({ root, content, layers, log }: ImageStoreOptions): Promise<ImageStore> {
+export async function openImageStore({ root, content, layers, log, threads }: ImageStoreOptions): Promise<ImageStore> {
   const directory = join(root, "image");
   const catalog = new ImageCatalog(await ImageDatabase.open(directory), content, layers, log);
   const receiving = await Receiving.open(join(directory, "ingest"));
-  return new FileImageStore(catalog, receiving, layers, log);
+  return new FileImageStore(catalog, receiving, { layers, threads }, log);
 }
 
 class FileImageStore implements ImageStore {
   readonly #catalog: ImageCatalog;
   readonly #receiving: Receiving;
   readonly #layers: LayerStore;
+  readonly #threads: LayerThreads | undefined;
   readonly #log: Log;
   /** Layers that loads in progress count on. */
   readonly #expected = new Map<symbol, readonly ChainID[]>();
   #pruning: Promise<void> = Promise.resolve();
   readonly #keepers: (() => Iterable<ChainID>)[] = [];
 
-  constructor(catalog: ImageCatalog, receiving: Receiving, layers: LayerStore, log: Log) {
+  constructor(catalog: ImageCatalog, receiving: Receiving, { layers, threads }: LoadTarget, log: Log) {
     this.#catalog = catalog;
     this.#receiving = receiving;
     this.#layers = layers;
+    this.#threads = threads;
     this.#log = log;
   }
 
@@ -123,7 +128,7 @@ class FileImageStore implements ImageStore {
     const chains = images.flatMap((image) => image.config.chainIds);
     await this.#holding(chains, async () => {
       await makeRoom?.(await this.#newBytes(images));
-      for (const image of images) await applyLayers(image, this.#layers, onEvent, signal);
+      for (const image of images) await applyLayers(image, { layers: this.#layers, threads: this.#threads }, onEvent, signal);
       // Before the disk is waited for: what has no name any more need not be written.
       await spool[Symbol.asyncDispose]();
       const before = new Map(images.flatMap(({ names }) => names).map((name) => [name, this.#catalog.lookup(formatReference(name))]));

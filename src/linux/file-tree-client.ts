@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import { EngineError } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { Bytes, FileMeta, ListedTree, OpenedFile, TreePath, TreeStat } from "./file-tree.ts";
+import type { Bytes, FileMeta, ListedTree, OpenedFile, TreeAddress, TreePath, TreeStat } from "./file-tree.ts";
 import { EntryReader, PackedEntries, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
 import { FrameParser, Writer } from "./wire.ts";
 
@@ -18,8 +18,8 @@ const SPARE = 4;
 /** Batches of a walk or read that are under way while the caller works on one. */
 const AHEAD = 3;
 
-/** Connects to the worker that listens for us at this path. */
-export function connectTree(socketPath: string, root: string, pid: number): Promise<ListedTree> {
+/** Connects to a worker that listens for us. */
+export function connectTree({ socketPath, root, pid }: TreeAddress): Promise<ListedTree> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path: socketPath });
     socket.once("error", (cause) => reject(new EngineError("internal", `the file worker cannot be reached: ${cause.message}`, { cause })));

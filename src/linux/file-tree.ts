@@ -89,6 +89,14 @@ export interface FileTree {
   close(): Promise<void>;
 }
 
+/** Where a worker waits for its one client; it can be told to another thread. */
+export interface TreeAddress {
+  readonly socketPath: string;
+  /** The tree's name in messages. */
+  readonly root: string;
+  readonly pid: number;
+}
+
 /** Real files, by a worker process. */
 export interface WorkerTree extends FileTree {
   /** A path that leads into the tree from this process, until the tree is closed: also into one that is mounted nowhere. @see proc_pid_root(5) */

@@ -10,7 +10,7 @@ import { EngineError } from "#core/errors.ts";
 import { encodePlan } from "./encode.ts";
 import { encodeLaunch } from "./encode-launch.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { ListedTree } from "./file-tree.ts";
+import type { ListedTree, TreeAddress } from "./file-tree.ts";
 import { connectTree } from "./file-tree-client.ts";
 import { type Helper, type LaunchRequest, type MonitorLink, PlanError, type Reports } from "./helper.ts";
 import { HelperProcess, type Listener } from "./helper-process.ts";
@@ -220,6 +220,10 @@ class HelperClient implements Helper {
   }
 
   async openTree(root: string, plan?: Plan): Promise<ListedTree> {
+    return connectTree(await this.startTree(root, plan));
+  }
+
+  async startTree(root: string, plan?: Plan): Promise<TreeAddress> {
     const helper = await this.process();
     const socketPath = join(this.#options.execRoot, `tree-${randomBytes(8).toString("hex")}.sock`);
     const w = new Writer(256);
@@ -241,7 +245,7 @@ class HelperClient implements Helper {
       },
       lost: () => fail(helperGone()),
     }));
-    return connectTree(socketPath, root, pid);
+    return { socketPath, root, pid };
   }
 
   async close(): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import type { NameHandler } from "./name-sockets.ts";
 import type { Plan } from "./plan.ts";
-import type { ListedTree } from "./file-tree.ts";
+import type { ListedTree, TreeAddress } from "./file-tree.ts";
 
 /** How the monitor holds the container's standard streams. */
 export interface LaunchStdio {
@@ -121,6 +121,8 @@ export interface Helper {
    * error. Rejects with {@link PlanError}.
    */
   openTree(root: string, plan?: Plan): Promise<ListedTree>;
+  /** Starts a tree's worker, for somebody in this process who connects to it by `connectTree`: once, and within half a minute. */
+  startTree(root: string): Promise<TreeAddress>;
   /** The helper's program, which has further roles: a FUSE server. */
   readonly program: string;
   /** Lets stub clients' descriptors arrive: path of the socket that `wherry` sends them to, with a token. */

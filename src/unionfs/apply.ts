@@ -14,7 +14,7 @@ import type { TarIndexWriter } from "./tar-index.ts";
 /** A tree that can take a file's content from where it lies in the archive. False = it wants it written. */
 export interface PlacingTree extends FileTree {
   placeFile?(
-    path: Uint8Array,
+    path: ByteString,
     file: { readonly size: number; readonly offset: number; readonly sparse: readonly Extent[] | undefined },
     meta: FileMeta,
   ): boolean;
@@ -70,7 +70,11 @@ export async function applyTar(source: AsyncIterable<Uint8Array>, options: Apply
   });
   const unpacker = new Unpacker(options, reader);
   try {
-    for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) await unpacker.add(entry);
+    for (;;) {
+      const entry = reader.nextReady() ?? (await reader.next());
+      if (entry === undefined) break;
+      if (!unpacker.addReady(entry)) await unpacker.add(entry);
+    }
     await unpacker.finish();
   } catch (error) {
     await reader.close();
@@ -112,8 +116,33 @@ class Unpacker {
     this.#reader = reader;
   }
 
-  async add(entry: TarEntry): Promise<void> {
+  /**
+   * Adds a file where nothing has been yet, in a directory that is there, whose content stays where it lies in the archive: nothing of it has to be waited for. False: nothing was done, {@link add} sees to it.
+   */
+  addReady(entry: TarEntry): boolean {
+    if (entry.type !== "file" || this.#tree.placeFile === undefined || this.#options.whiteouts !== "overlay") return false;
+    try {
+      const name = parseLayerName(entry.name);
+      if (name.kind !== "path" || name.path === "") return false;
+      const { path } = name;
+      const parent = this.#model.directory(parentOf(path));
+      if (parent === undefined || parent.children.has(baseOf(path))) return false;
+      if (!this.#tree.placeFile(path, { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, metaOf(entry))) return false;
+      this.#touched.add(parentOf(path));
+      this.#model.set(path, { kind: "file", content: { bytes: entry.size }, record: undefined });
+    } catch (error) {
+      throw unpackError(error, entry.name);
+    }
+    this.#count();
+    return true;
+  }
+
+  #count(): void {
     if (++this.#entries > maxEntries) throw new EngineError("unsupported", `the layer has more than ${maxEntries} entries`);
+  }
+
+  async add(entry: TarEntry): Promise<void> {
+    this.#count();
     try {
       const name = parseLayerName(entry.name);
       if (name.kind === "path") await this.#addPath(entry, name.path);
@@ -205,7 +234,7 @@ class Unpacker {
   }
 
   async #writeFile(entry: TarEntry, path: ByteString): Promise<number | undefined> {
-    if (this.#tree.placeFile?.(toBytes(path), { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, metaOf(entry)) === true) return undefined;
+    if (this.#tree.placeFile?.(path, { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, metaOf(entry)) === true) return undefined;
     const record = entry.storedSize > 0 ? this.#options.index?.file(path, entry.storedSize, entry.sparse) : undefined;
     await this.#tree.openFile(toBytes(path), entry.sparse === undefined ? entry.size : 0);
     if (entry.sparse === undefined) {

@@ -1,4 +1,4 @@
-import { type ByteString, joinPath, parentOf, printable } from "./bytes.ts";
+import { baseOf, type ByteString, joinPath, parentOf, printable } from "./bytes.ts";
 import { refused } from "./layer-names.ts";
 
 /** A file's content as the layer counts it: hard links share one. */
@@ -34,9 +34,26 @@ const maxLinks = 40;
  */
 export class LayerModel {
   readonly root: DirNode = dirNode(false);
+  /** Where the last one was: entries of a directory come one after the other. */
+  #lastPath: ByteString = "";
+  #last: DirNode = this.root;
+
+  /** The directory at a path of real directories; undefined when there is none. */
+  directory(path: ByteString): DirNode | undefined {
+    if (path === this.#lastPath) return this.#last;
+    const node = this.#walk(path);
+    if (node?.kind !== "dir") return undefined;
+    this.#lastPath = path;
+    this.#last = node;
+    return node;
+  }
 
   /** The node at a path of real directories. */
   get(path: ByteString): LayerNode | undefined {
+    return path === "" ? this.root : this.directory(parentOf(path))?.children.get(baseOf(path));
+  }
+
+  #walk(path: ByteString): LayerNode | undefined {
     let node: LayerNode | undefined = this.root;
     if (path === "") return node;
     for (const part of path.split("/")) {
@@ -47,10 +64,16 @@ export class LayerModel {
   }
 
   set(path: ByteString, node: LayerNode): void {
-    const parent = this.get(parentOf(path));
+    const parent = this.directory(parentOf(path));
     // Callers make the parents first.
-    if (parent?.kind !== "dir") throw new Error(`no directory for ${printable(path)}`);
-    parent.children.set(path.slice(path.lastIndexOf("/") + 1), node);
+    if (parent === undefined) throw new Error(`no directory for ${printable(path)}`);
+    const name = baseOf(path);
+    if (parent.children.has(name)) {
+      // It may be what the last directory was, or lay in.
+      this.#lastPath = "";
+      this.#last = this.root;
+    }
+    parent.children.set(name, node);
   }
 
   /**
@@ -59,7 +82,7 @@ export class LayerModel {
    */
   resolveDirectory(path: ByteString, entry: ByteString): ByteString {
     // Without a link on the way, which is nearly always, the answer is the question.
-    if (this.#isPlain(path)) return path;
+    if (path === this.#lastPath || this.#isPlain(path)) return path;
     let at: ByteString = "";
     const rest = path.split("/").reverse();
     for (let links = 0; rest.length > 0; ) {

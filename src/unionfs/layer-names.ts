@@ -19,8 +19,13 @@ export function refused(name: ByteString, why: string): EngineError {
   return new EngineError("corrupt", `archive entry "${printable(name)}" ${why}`, { details: { entry: printable(name) } });
 }
 
+/** Names of which nothing has to be taken away: no component that begins with a dot, and none that is empty. */
+const plain = /^(?:[^./][^/]*\/)*[^./][^/]*$/;
+const maxComponent = 255;
+
 /** Parses a member's name; EngineError when it has a `..` component or cannot be a path. A leading slash is dropped, as docker and GNU tar do. */
 export function parseLayerName(name: ByteString): LayerName {
+  if (name.length <= maxComponent && plain.test(name)) return { kind: "path", path: name };
   const path = cleanPath(name, name);
   const parts = path.split("/");
   const last = parts.pop() ?? "";
@@ -38,11 +43,11 @@ export function parseLayerName(name: ByteString): LayerName {
 /** Without leading, trailing and doubled slashes and `.` components. `entry` is the member that is at fault. */
 export function cleanPath(path: ByteString, entry: ByteString): ByteString {
   // Most names are clean but for a "./" in front or a slash behind.
-  const plain = path.startsWith("./") ? path.slice(2) : path;
-  const parts = plain.split("/").filter((part) => part !== "" && part !== ".");
+  const bare = path.startsWith("./") ? path.slice(2) : path;
+  const parts = bare.split("/").filter((part) => part !== "" && part !== ".");
   for (const part of parts) {
     if (part === "..") throw refused(entry, path === entry ? 'has a ".." in its name' : `has a ".." in its target "${printable(path)}"`);
-    if (part.length > 255) throw refused(entry, `has a component of ${part.length} bytes; at most 255 are possible`);
+    if (part.length > maxComponent) throw refused(entry, `has a component of ${part.length} bytes; at most ${maxComponent} are possible`);
   }
   return parts.join("/");
 }

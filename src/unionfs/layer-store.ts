@@ -1,19 +1,22 @@
 import { createHash, randomBytes } from "node:crypto";
-import { copyFile, link, mkdir, stat } from "node:fs/promises";
+import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { type ChainID, chainOf, type DiffID } from "#core/digest.ts";
-import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
-import { type AppliedTar, applyTar } from "./apply.ts";
-import { type ByteString, toBytes, toByteString } from "./bytes.ts";
+import type { AppliedTar } from "./apply.ts";
+import { type ArchiveLimit, isArchiveFile, limited } from "./archive-file.ts";
+import { type ByteString, toByteString } from "./bytes.ts";
 import { commitLayer } from "./commit-layer.ts";
+import { ErofsReceiver } from "./erofs/receiver.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
 import { type LayerSource, readLayer, rebuildTar } from "./layer-tar.ts";
-import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } from "./mod.ts";
-import { withPathBelow } from "./open-below.ts";
+import type { Change, LayerInput, LayerStore, RootMount, StorageDriver } from "./mod.ts";
+import { takeIntoImage, takeIntoTree } from "./take-layer.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
+import { decompress } from "./tar/decompress.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layeredEntries, layerEntries, listChanges, type TreeChange, treeEntries, upperChanges } from "./tree-changes.ts";
 import { directoriesOf, hasImages, openCommonTree, openLayers, openRoot, openUnion, topLayer } from "./trees.ts";
@@ -69,7 +72,7 @@ class Layers implements LayerStore {
     await this.#removeLayers(layers.filter((chain) => this.#records.get(chain) === undefined));
   }
 
-  async apply(parent: ChainID | undefined, tar: Readable | AsyncIterable<Uint8Array>, options: ApplyOptions = {}): Promise<Applied> {
+  async apply(parent: ChainID | undefined, tar: LayerInput, options: ApplyOptions = {}): Promise<Applied> {
     // Where a layer is the same whatever it lies on, nothing but what is looked up there waits for it.
     const apart = options.below !== undefined && this.driver.layersApart === true;
     const below = options.below ?? Promise.resolve();
@@ -174,74 +177,33 @@ class Layers implements LayerStore {
     }
   }
 
-  async #unpack({ key, directory, lower }: Unpacking, tar: AsyncIterable<Uint8Array>, options: ApplyOptions): Promise<AppliedTar> {
-    const receiver = await this.driver.receive?.(key);
-    if (receiver !== undefined) return this.#receive(receiver, { key, directory, lower }, tar, options);
+  /** Takes the archive in: a file by a thread, where one has a turn for it and the layer can be filled by paths. */
+  async #unpack({ key, directory, lower }: Unpacking, input: LayerInput, { expected, signal, onProgress }: ApplyOptions): Promise<AppliedTar> {
+    const look = (path: ByteString) => lower.lookup(path);
+    const options = { record: directory, lower: look, expected, signal, onProgress };
+    const image = await this.driver.receive?.(key);
+    if (image !== undefined) {
+      if (isArchiveFile(input) && input.turn !== undefined)
+        return input.turn.take(input, { place: async () => ({ kind: "image", ...image }), record: directory, lower: look, expected, signal });
+      const receiver = new ErofsReceiver(image);
+      if (isArchiveFile(input) && input.plain) return takeIntoImage(receiver, await receiver.adopt(input.file.path), { ...options, verified: input.verified });
+      const { pieces, verified } = piecesOf(input, { expected, signal });
+      return takeIntoImage(receiver, receiver.keep(pieces), { ...options, verified });
+    }
     const { root, whiteouts } = await this.driver.applyTarget(key);
+    if (isArchiveFile(input) && input.turn !== undefined && root.kind === "bind" && root.owners === undefined) {
+      const place = async () => ({ kind: "tree", worker: await this.#helper.startTree(root.source), directory: root.source, whiteouts }) as const;
+      return input.turn.take(input, { place, record: directory, lower: look, expected, signal });
+    }
     await using tree = closing(await openRoot(this.#helper, root));
-    const dir = root.kind === "bind" ? root.source : await tree.tree.directory();
-    const index = new TarIndexWriter(join(directory, "tar-index.gz"));
-    try {
-      const applied = await applyTar(tar, {
-        tree: tree.tree,
-        whiteouts,
-        lower: (path) => lower.lookup(path),
-        index,
-        keep: (path, number) => keepContent(dir, path, join(directory, "superseded"), number),
-        digestKnown: options.expected !== undefined,
-        diffId: options.file === undefined && options.verified !== true ? undefined : options.expected,
-        signal: options.signal,
-        onProgress: options.onProgress,
-      });
-      await index.finish();
-      return applied;
-    } catch (error) {
-      await index.discard();
-      throw error;
-    }
-  }
-
-  /** For a driver whose layers are images: nothing is unpacked. Where it does not keep the archive, its index is ours. */
-  async #receive(
-    receiver: ArchiveReceiver,
-    { directory, lower }: Unpacking,
-    tar: AsyncIterable<Uint8Array>,
-    { expected, file, verified: isVerified, signal, onProgress }: ApplyOptions,
-  ): Promise<AppliedTar> {
-    const aside = join(directory, "superseded");
-    const index = receiver.keepsArchive ? undefined : new TarIndexWriter(join(directory, "tar-index.gz"));
-    try {
-      const applied = await applyTar(file === undefined ? receiver.keep(tar) : await receiver.adopt(file), {
-        tree: receiver.tree,
-        whiteouts: "overlay",
-        lower: (path) => lower.lookup(path),
-        ...(index === undefined
-          ? {}
-          : {
-              index,
-              keep: async (path: ByteString, number: number) => {
-                await mkdir(aside, { recursive: true, mode: 0o700 });
-                await receiver.superseded(toBytes(path), join(aside, String(number)));
-              },
-            }),
-        digestKnown: expected !== undefined,
-        diffId: file === undefined && isVerified !== true ? undefined : expected,
-        signal,
-        onProgress,
-      });
-      await receiver.finish();
-      await index?.finish();
-      return applied;
-    } catch (error) {
-      await index?.discard();
-      throw error;
-    } finally {
-      await receiver.close();
-    }
+    const { pieces, verified } = piecesOf(input, { expected, signal });
+    const target = { tree: tree.tree, directory: root.kind === "bind" ? root.source : await tree.tree.directory(), whiteouts };
+    return takeIntoTree(target, pieces, { ...options, verified });
   }
 
   /** The chain is here already: only checks that the stream is what it says. */
-  async #readOnly(chain: ChainID, tar: AsyncIterable<Uint8Array>, { expected, signal, onProgress }: ApplyOptions): Promise<Applied> {
+  async #readOnly(chain: ChainID, input: LayerInput, { expected, signal, onProgress }: ApplyOptions): Promise<Applied> {
+    const tar = piecesOf(input, { expected, signal }).pieces;
     const hash = createHash("sha256");
     let bytes = 0;
     for await (const chunk of tar) {
@@ -488,17 +450,18 @@ function closing<T extends FileTree>(tree: T): AsyncDisposable & { readonly tree
   return { tree, [Symbol.asyncDispose]: () => tree.close() };
 }
 
-/** Puts the content that is about to be replaced aside: as a second name of the file, or as a copy where that is impossible, or where the layer has further names of it (they would show one link too many). */
-async function keepContent(dir: string, path: ByteString, aside: string, number: number): Promise<void> {
-  const target = join(aside, String(number));
-  await mkdir(aside, { recursive: true, mode: 0o700 });
-  await withPathBelow(dir, toBytes(path), async (source) => {
-    try {
-      if ((await stat(source)).nlink > 1) return await copyFile(source, target);
-      await link(source, target);
-    } catch (error) {
-      if (errnoOf(error) !== "EXDEV" && errnoOf(error) !== "EMLINK") throw error;
-      await copyFile(source, target);
-    }
-  });
+/** An archive's plain bytes. `verified`: they fail in their end unless they are what is expected. */
+function piecesOf(
+  input: LayerInput,
+  { expected, signal }: { readonly expected: DiffID | undefined; readonly signal: AbortSignal | undefined },
+): { readonly pieces: AsyncIterable<Uint8Array>; readonly verified?: boolean | undefined } {
+  if (!isArchiveFile(input)) return { pieces: input };
+  const { file, turn, limit, onConsumed, plain, verified } = input;
+  if (turn === undefined || expected === undefined)
+    return { pieces: limitedBy(limit, decompress(createReadStream(file.path, { highWaterMark: 1024 * 1024 }))), verified: plain && verified };
+  return { pieces: limitedBy(limit, turn.inflate(file, { expected, signal, ...(onConsumed === undefined ? {} : { onConsumed }) })), verified: true };
+}
+
+function limitedBy(limit: ArchiveLimit | undefined, pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  return limit === undefined ? pieces : limited(pieces, limit);
 }

@@ -8,7 +8,8 @@ import type { ChainID, DiffID } from "#core/digest.ts";
 import type { IdMappings } from "#core/id-mappings.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
-import type { PlacingTree } from "./apply.ts";
+import type { ArchiveFile } from "./archive-file.ts";
+import type { ErofsForm } from "./erofs/metadata-tree.ts";
 import type { LayerSource } from "./layer-tar.ts";
 
 /** A root filesystem as data: what the planner has to mount. `owners`: its files have the ids that these maps give (a private copy, see {@link SnapshotOptions}). */
@@ -52,22 +53,14 @@ export type RootMount =
       readonly owners?: IdMappings;
     };
 
-/** Takes a layer in that becomes an image. */
-export interface ArchiveReceiver {
-  /** Where the tree of the layer is built. */
-  readonly tree: PlacingTree;
-  /** Passes the archive on and keeps it. */
-  keep(tar: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
-  /** Takes a file over as the archive, and gives its bytes. */
-  adopt(path: string): Promise<AsyncIterable<Uint8Array>>;
-  /** Else the archive is not kept: contents are, and what an archive has besides is the caller's to keep. */
-  readonly keepsArchive: boolean;
-  /** Copies the content of a file of the tree to `target`, before it is replaced. Only where no archive is kept. */
-  superseded(path: Uint8Array, target: string): Promise<void>;
-  /** The archive has ended and the tree is whole. */
-  finish(): Promise<void>;
-  close(): Promise<void>;
+/** Where a layer that is an image is made, and in which form. */
+export interface ImagePlace {
+  readonly directory: string;
+  readonly form: ErofsForm;
 }
+
+/** An archive: its plain bytes, or a file, maybe compressed, that a thread may read. */
+export type LayerInput = Readable | AsyncIterable<Uint8Array> | ArchiveFile;
 
 export interface DriverCapabilities {
   readonly nativeDiff: boolean;
@@ -120,7 +113,7 @@ export interface StorageDriver {
   /** A directory, or a filesystem of its own, into which a layer's tar is applied before commit, and how whiteouts are written there. */
   applyTarget(key: string): Promise<{ readonly root: RootMount; readonly whiteouts: "overlay" | "delete" }>;
   /** Drivers whose layers are images take the archive here, instead of {@link applyTarget}; whiteouts are overlay's. */
-  receive?(key: string): Promise<ArchiveReceiver>;
+  receive?(key: string): Promise<ImagePlace>;
   /** The archive that was kept: its file; undefined = it is made again of the layer's files. */
   archive?(chain: ChainID): string | undefined;
   /** The directory of a layer that is an image. */
@@ -156,18 +149,14 @@ export interface ApplyProgress {
 export interface LayerStore {
   readonly driver: StorageDriver;
   /**
-   * Applies an uncompressed tar on `parent`. Verifies `expected` when given (EngineError "corrupt", nothing stored). Returns what it was. Does nothing but read when the chain exists.
+   * Applies a tar on `parent`. Verifies `expected` when given (EngineError "corrupt", nothing stored). Returns what it was. Does nothing but read when the chain exists.
    * Layers of one image may be applied at once: see `below`. The caller {@link hold}s them.
    */
   apply(
     parent: ChainID | undefined,
-    tar: Readable | AsyncIterable<Uint8Array>,
+    tar: LayerInput,
     options?: {
       readonly expected?: DiffID;
-      /** The archive as a file, whose digest is known to be `expected`; it may be taken over instead of reading `tar`. */
-      readonly file?: string;
-      /** `tar` itself fails in its end unless it was `expected`: it need not be hashed once more. */
-      readonly verified?: boolean;
       /** `parent` is still being applied: resolves when it is here. Where the driver allows it ({@link StorageDriver.layersApart}), the layer is unpacked meanwhile; when this rejects, so does the call. */
       readonly below?: Promise<unknown>;
       readonly signal?: AbortSignal;

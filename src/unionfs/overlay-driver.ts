@@ -11,9 +11,9 @@ import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { exists, isLink, type LayerDirectory, type LayerNote, openLayerDirectory, rmdirIfThere } from "./layer-directory.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import type { ErofsForm } from "./erofs/metadata-tree.ts";
-import { archiveFile, type ErofsFiles, ErofsReceiver, erofsFiles, erofsLayer } from "./erofs/receiver.ts";
+import { archiveFile, type ErofsFiles, erofsFiles, erofsLayer } from "./erofs/receiver.ts";
 import { MergedChains, mergedFile } from "./erofs/merged-chains.ts";
-import type { ArchiveReceiver, DriverCapabilities, RootMount, SnapshotOptions, StorageDriver } from "./mod.ts";
+import type { ImagePlace, DriverCapabilities, RootMount, SnapshotOptions, StorageDriver } from "./mod.ts";
 import { shiftedTree } from "./shifted-tree.ts";
 import { openLayers, openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
@@ -121,7 +121,7 @@ class OverlayDriver implements StorageDriver {
   readonly defaultSizeBytes?: number;
   readonly layersApart: boolean;
   readonly layersAreUppers: boolean;
-  readonly receive?: (key: string) => Promise<ArchiveReceiver>;
+  readonly receive?: (key: string) => Promise<ImagePlace>;
   readonly archive?: (chain: ChainID) => string | undefined;
   readonly imageDirectory?: (chain: ChainID) => string;
 
@@ -143,7 +143,7 @@ class OverlayDriver implements StorageDriver {
     );
     this.receive = async (key) => {
       this.#directory.snapshot(key);
-      return new ErofsReceiver(this.#directory.path(key), images.form);
+      return { directory: this.#directory.path(key), form: images.form };
     };
     this.imageDirectory = (chain) => this.#directory.path(this.#known(chain));
     this.archive = (chain) =>

@@ -1,12 +1,14 @@
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { Slots } from "#core/slots.ts";
+import type { DiffID } from "#core/digest.ts";
+import type { ArchiveFile } from "#unionfs/archive-file.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
-import { decompress } from "#unionfs/tar/decompress.ts";
+import type { LayerThreads, LayerTurn } from "#unionfs/threads/layer-threads.ts";
 import type { LoadEvent } from "../mod.ts";
 import type { ArchiveImage } from "./archive-image.ts";
 import { readDockerArchive } from "./docker-archive.ts";
 import { readOciLayout } from "./oci-layout.ts";
-import { type SpooledArchive, type SpooledFile, streamSpooled } from "./spool.ts";
+import type { SpooledArchive, SpooledFile } from "./spool.ts";
 
 /** Progress is told each time so many bytes have been read, as docker does. */
 const progressStep = 512 * 1024;
@@ -23,6 +25,12 @@ export async function readArchive(archive: SpooledArchive): Promise<ArchiveImage
   });
 }
 
+/** Where layers go, and the threads that take them in. */
+export interface LoadTarget {
+  readonly layers: LayerStore;
+  readonly threads: LayerThreads | undefined;
+}
+
 /** How many layers of an image are unpacked at once: what files take to be made is waiting in part. */
 const layersAtOnce = 3;
 
@@ -32,12 +40,12 @@ const layersAtOnce = 3;
  */
 export async function applyLayers(
   image: ArchiveImage,
-  layers: LayerStore,
+  target: LoadTarget,
   onEvent: (event: LoadEvent) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const abort = new AbortController();
-  const loading: Loading = { image, layers, onEvent, signal: signal === undefined ? abort.signal : AbortSignal.any([signal, abort.signal]) };
+  const loading: Loading = { ...target, image, onEvent, signal: signal === undefined ? abort.signal : AbortSignal.any([signal, abort.signal]) };
   const slots = new Slots(layersAtOnce);
   let failure: { readonly error: unknown } | undefined;
   let below: Promise<void> = Promise.resolve();
@@ -56,28 +64,37 @@ export async function applyLayers(
   if (failure !== undefined) throw failure.error;
 }
 
-interface Loading {
+interface Loading extends LoadTarget {
   readonly image: ArchiveImage;
-  readonly layers: LayerStore;
   readonly onEvent: (event: LoadEvent) => void;
   readonly signal: AbortSignal;
 }
 
-async function applyLayer({ image, layers, onEvent, signal }: Loading, i: number, below: Promise<void>): Promise<void> {
+async function applyLayer({ image, layers, threads, onEvent, signal }: Loading, i: number, below: Promise<void>): Promise<void> {
+  // Asked for before anything is waited for: whoever this layer may have to wait for has asked before.
+  using turn = threads?.turn();
   const file = image.layers[i]!;
   const expected = image.config.diffIds[i]!;
   const report = (await layers.has(image.config.chainIds[i]!)) ? undefined : reporter(expected, file, onEvent);
   try {
-    await layers.apply(image.config.chainIds[i - 1], decompress(streamSpooled(file, report)), {
-      expected,
-      below,
-      // Not compressed: the file is the layer's very archive.
-      ...(file.digest === expected ? { file: file.path } : {}),
-      signal,
-    });
+    await layers.apply(image.config.chainIds[i - 1], archiveFile(file, expected, turn, report), { expected, below, signal });
   } catch (error) {
     throw layerError(error, i, file);
   }
+}
+
+function archiveFile(file: SpooledFile, expected: DiffID, turn: LayerTurn | undefined, onConsumed: ((bytes: number) => void) | undefined): ArchiveFile {
+  const { path, size, digest, claimed } = file;
+  // Its name is one of the digests that it would have to have.
+  if (digest === undefined && claimed !== undefined && claimed !== expected)
+    throw new EngineError("corrupt", `it is not compressed, and named by the digest ${claimed}, but the image expects ${expected}`);
+  return {
+    file: { path, received: size, whole: Promise.resolve(), onProgress: () => undefined },
+    plain: digest === undefined || digest === expected,
+    verified: digest === expected,
+    turn,
+    onConsumed,
+  };
 }
 
 function reporter(id: string, file: SpooledFile, onEvent: (event: LoadEvent) => void): (bytes: number) => void {

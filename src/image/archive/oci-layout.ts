@@ -83,10 +83,11 @@ async function readIndex(file: SpooledFile, what: string): Promise<Descriptor[]>
   return (fields.list("manifests") ?? []).map((item, i) => parseDescriptor(item, `entry ${i} of ${what}`));
 }
 
-/** The blob's file; its digest was verified as it arrived, under a name made of it. */
+/** The blob's file; its digest was verified as it arrived, under a name made of it, or is when it is taken in as a layer. */
 function blobFile(archive: SpooledArchive, blob: Descriptor, what: string): SpooledFile {
   const file = archive.get(blobPath(blob.digest), what);
-  if (file.digest !== blob.digest) throw new EngineError("corrupt", `${what} in the archive has the digest ${file.digest}, expected ${blob.digest}`);
+  const digest = file.digest ?? file.claimed;
+  if (digest !== blob.digest) throw new EngineError("corrupt", `${what} in the archive has the digest ${digest}, expected ${blob.digest}`);
   if (file.size !== blob.size) throw new EngineError("corrupt", `${what} in the archive has ${file.size} bytes, expected ${blob.size}`);
   return file;
 }

@@ -1,5 +1,4 @@
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createHash, type Hash } from "node:crypto";
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, isDigest } from "#core/digest.ts";
@@ -20,7 +19,10 @@ export interface SpooledFile {
   readonly path: string;
   /** Bytes. */
   readonly size: number;
-  readonly digest: Digest;
+  /** Undefined of what is an uncompressed tar: whoever takes it in as a layer computes it. */
+  readonly digest: Digest | undefined;
+  /** The digest that its name claims (`blobs/sha256/…`). A file that has been hashed has it. */
+  readonly claimed: Digest | undefined;
 }
 
 /**
@@ -71,7 +73,7 @@ export class SpooledArchive {
   }
 }
 
-/** Reads the whole archive into `directory`, which exists. Digests in names (`blobs/sha256/…`) are verified. */
+/** Reads the whole archive into `directory`, which exists. Digests in names (`blobs/sha256/…`) are verified, but for those of uncompressed tars. */
 export async function spoolArchive(source: AsyncIterable<Uint8Array>, directory: string, signal: AbortSignal | undefined): Promise<SpooledArchive> {
   const archive = new SpooledArchive();
   const reader = new TarReader(decompress(source));
@@ -94,16 +96,6 @@ export async function spoolArchive(source: AsyncIterable<Uint8Array>, directory:
 export async function readSpooled(file: SpooledFile, max: number): Promise<Uint8Array> {
   if (file.size > max) throw new EngineError("invalid", `"${file.name}" in the archive has ${file.size} bytes; at most ${max} are accepted`);
   return readFile(file.path);
-}
-
-/** Contents of any file; `onRead` is told how far it is, in bytes. */
-export async function* streamSpooled(file: SpooledFile, onRead?: (bytes: number) => void): AsyncGenerator<Uint8Array, void, undefined> {
-  let bytes = 0;
-  for await (const chunk of createReadStream(file.path, { highWaterMark: 1024 * 1024 })) {
-    bytes += (chunk as Buffer).length;
-    onRead?.(bytes);
-    yield chunk as Buffer;
-  }
 }
 
 async function takeEntry(entry: TarEntry, reader: TarReader, archive: SpooledArchive, path: string, signal: AbortSignal | undefined): Promise<void> {
@@ -132,7 +124,7 @@ async function takeEntry(entry: TarEntry, reader: TarReader, archive: SpooledArc
 }
 
 async function takeFile(name: string, reader: TarReader, path: string, signal: AbortSignal | undefined): Promise<SpooledFile> {
-  const hash = createHash("sha256");
+  let hash: Hash | undefined;
   let size = 0;
   const file = await onDisk(open(path, "wx", 0o600));
   try {
@@ -141,14 +133,21 @@ async function takeFile(name: string, reader: TarReader, path: string, signal: A
       // The write is under way while the digest is taken.
       const written = writeAll(file, piece);
       written.catch(() => undefined);
-      hash.update(piece);
+      if (size === 0 && !isTar(piece)) hash = createHash("sha256");
+      hash?.update(piece);
       size += piece.byteLength;
       await written;
     }
   } finally {
     await file.close();
   }
-  return { name, path, size, digest: `sha256:${hash.digest("hex")}` };
+  if (size === 0) hash = createHash("sha256");
+  return { name, path, size, digest: hash === undefined ? undefined : `sha256:${hash.digest("hex")}`, claimed: claimedBy(name) };
+}
+
+/** True for the beginning of a tar as all but the oldest programs write it. Of a first piece that is too short to tell, false. */
+function isTar(piece: Uint8Array): boolean {
+  return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).toString("latin1", 257, 262) === "ustar";
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
@@ -163,14 +162,16 @@ async function onDisk<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-/** OCI blobs, and docker's own since version 25, are named by their digests. */
-function verifyName(file: SpooledFile): void {
-  const match = /^blobs\/([a-z0-9]+)\/([^/]+)$/.exec(file.name);
-  if (match === null) return;
-  const claimed = `${match[1]}:${match[2]}`;
-  // Other algorithms are refused where such a blob is asked for.
-  if (isDigest(claimed) && claimed !== file.digest)
-    throw new EngineError("corrupt", `"${file.name}" in the archive has the digest ${file.digest}: it is damaged`);
+/** OCI blobs, and docker's own since version 25, are named by their digests. Other algorithms are refused where such a blob is asked for. */
+function claimedBy(name: string): Digest | undefined {
+  const match = /^blobs\/([a-z0-9]+)\/([^/]+)$/.exec(name);
+  const claimed = match === null ? "" : `${match[1]}:${match[2]}`;
+  return isDigest(claimed) ? claimed : undefined;
+}
+
+function verifyName({ name, digest, claimed }: SpooledFile): void {
+  if (claimed !== undefined && digest !== undefined && claimed !== digest)
+    throw new EngineError("corrupt", `"${name}" in the archive has the digest ${digest}: it is damaged`);
 }
 
 /** Path in the archive, without `.`, doubled and outer slashes. Names that lead out are refused; `blame` is the entry to name then. */

@@ -183,7 +183,7 @@ class ImageBuilder {
     image.writeUInt16LE(1 | (layout << 1), offset);
     image.writeUInt16LE(xattrs.length === 0 ? 0 : (xattrs.length - 12) / 4 + 1, offset + 2);
     image.writeUInt16LE(S_IFMT[node.kind] | (meta.mode & 0o7777), offset + 4);
-    image.writeBigUInt64LE(BigInt(node.kind === "file" ? node.size : laid.size), offset + 8);
+    writeLong(image, node.kind === "file" ? node.size : laid.size, offset + 8);
     let union = laid.block;
     if (node.kind === "file" && chunked) union = CHUNK_INDEXES | node.chunks.bits;
     else if (node.kind === "char" || node.kind === "block") union = encodeDevice(node.major, node.minor);
@@ -227,7 +227,7 @@ class ImageBuilder {
         const name = names[n]!;
         const target = name === "." ? laid : name === ".." ? laid.parent : this.#laid.get(children.get(name)!)!;
         const entry = at + (n - first) * DIRENT_SIZE;
-        image.writeBigUInt64LE(BigInt(target.offset / NID_UNIT), entry);
+        writeLong(image, target.offset / NID_UNIT, entry);
         image.writeUInt16LE(nameAt, entry + 8);
         image.writeUInt8(FILE_TYPE[target.node.kind], entry + 10);
         image.write(name, at + nameAt, "latin1");
@@ -254,6 +254,12 @@ class ImageBuilder {
   }
 }
 
+/** An unsigned number of 64 bits, of which a double holds 53. */
+function writeLong(image: Buffer, value: number, at: number): void {
+  image.writeUInt32LE(value % 2 ** 32, at);
+  image.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+}
+
 /** Where a file's table of chunks is, when its inode and attributes end at `offset`. */
 export function chunkTable(offset: number): number {
   return Math.ceil(offset / 8) * 8;
@@ -266,7 +272,7 @@ function encodeDevice(major: number, minor: number): number {
 
 /** Names sorted by their bytes, with `.` and `..` where they belong, cut into blocks. */
 function layDirectory(children: ReadonlyMap<ByteString, ErofsNode>, blockSize: number): DirLayout {
-  const names = [".", "..", ...children.keys()].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  const names = [".", "..", ...children.keys()].sort(); // by characters, which are bytes
   const starts = [0];
   let used = 0;
   for (const [i, name] of names.entries()) {

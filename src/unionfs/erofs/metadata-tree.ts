@@ -1,7 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { EngineError } from "#core/errors.ts";
 import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "#linux/file-tree.ts";
-import { baseOf, type ByteString, parentOf, printable, toByteString } from "../bytes.ts";
+import { baseOf, type ByteString, parentOf, printable, toByteString, toBytes } from "../bytes.ts";
 import type { Extent } from "../tar/entry.ts";
 import { MAX_CHUNK_BITS, NULL_BLOCK } from "./format.ts";
 import { buildImage, type Chunks, type ErofsNode, type InodeMeta } from "./image.ts";
@@ -52,6 +52,9 @@ export class MetadataTree implements FileTree {
   readonly #openSpill: () => Promise<FileHandle>;
   readonly #form: ErofsForm;
   readonly #blockSize: number;
+  /** Where something was put last: a directory's own come one after the other. */
+  #lastPath: ByteString = "";
+  #last: ErofsNode & { kind: "dir" } = this.#root;
   #spill: FileHandle | undefined;
   #spillEnd = 0;
   #file: OpenFile | undefined;
@@ -97,14 +100,14 @@ export class MetadataTree implements FileTree {
   }
 
   /** False when the content must be written ({@link openFile} …) because its runs do not lie on blocks. */
-  placeFile(path: TreePath, file: PlacedFile, meta: FileMeta): boolean {
+  placeFile(path: ByteString, file: PlacedFile, meta: FileMeta): boolean {
     if (!this.#form.archive) return false;
     const chunks =
       file.sparse === undefined
         ? contiguous(file.size, this.#blockSize, tarDevice, file.offset)
         : sparseChunks(file.size, this.#blockSize, file.offset, file.sparse);
     if (chunks === undefined) return false;
-    this.#put(path, { kind: "file", meta: metaOf(meta), size: file.size, chunks });
+    this.#putAt(path, { kind: "file", meta: metaOf(meta), size: file.size, chunks });
     return true;
   }
 
@@ -173,6 +176,7 @@ export class MetadataTree implements FileTree {
   async remove(path: TreePath): Promise<void> {
     const at = text(path);
     const parent = this.#get(parentOf(at));
+    this.#forgetLast();
     if (parent?.kind === "dir") parent.children.delete(baseOf(at));
   }
 
@@ -219,8 +223,11 @@ export class MetadataTree implements FileTree {
   }
 
   #get(path: TreePath): ErofsNode | undefined {
+    return this.#at(text(path));
+  }
+
+  #at(at: ByteString): ErofsNode | undefined {
     let node: ErofsNode | undefined = this.#root;
-    const at = text(path);
     if (at === "") return node;
     for (const part of at.split("/")) {
       if (node?.kind !== "dir") return undefined;
@@ -230,10 +237,27 @@ export class MetadataTree implements FileTree {
   }
 
   #put(path: TreePath, node: ErofsNode): void {
-    const at = text(path);
-    const parent = this.#get(parentOf(at));
-    if (parent?.kind !== "dir") throw notThere("create", path);
-    parent.children.set(baseOf(at), node);
+    this.#putAt(text(path), node);
+  }
+
+  #putAt(path: ByteString, node: ErofsNode): void {
+    const above = parentOf(path);
+    const parent = above === this.#lastPath ? this.#last : this.#at(above);
+    if (parent?.kind !== "dir") throw notThere("create", toBytes(path));
+    const name = baseOf(path);
+    if (parent.children.has(name)) this.#forgetLast();
+    else this.#remember(above, parent);
+    parent.children.set(name, node);
+  }
+
+  #remember(path: ByteString, directory: ErofsNode & { kind: "dir" }): void {
+    this.#lastPath = path;
+    this.#last = directory;
+  }
+
+  /** What it was, or lay in, may be gone. */
+  #forgetLast(): void {
+    this.#remember("", this.#root);
   }
 }
 
@@ -253,6 +277,7 @@ function notThere(op: string, path: TreePath): EngineError {
 function contiguous(size: number, blockSize: number, device: number, offset: number): Chunks {
   let bits = 0;
   while (bits < MAX_CHUNK_BITS && blockSize * 2 ** bits < size) bits++;
+  if (size > 0 && blockSize * 2 ** bits >= size) return { bits, device, blocks: [offset / blockSize] };
   const chunkBlocks = 2 ** bits;
   return { bits, device, blocks: Array.from({ length: Math.ceil(size / (blockSize * chunkBlocks)) }, (_, i) => offset / blockSize + i * chunkBlocks) };
 }

@@ -18,7 +18,7 @@ afterAll(() => rmSync(base, { recursive: true, force: true }));
 async function receive(name: string, form: ErofsForm, archive: Buffer): Promise<string> {
   const directory = join(base, name);
   await mkdir(directory);
-  const receiver = new ErofsReceiver(directory, form);
+  const receiver = new ErofsReceiver({ directory: directory, form: form });
   await applyTar(receiver.keep(chunked(archive, 1000)), { tree: receiver.tree, whiteouts: "overlay" });
   await receiver.finish();
   await receiver.close();

@@ -1,11 +1,12 @@
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream, existsSync, writeSync } from "node:fs";
 import { copyFile, type FileHandle, link, open, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "#core/errors.ts";
 import type { LayerImage } from "#linux/layer-image.ts";
 import { asStorageError } from "#core/storage-error.ts";
-import type { ArchiveReceiver } from "../mod.ts";
-import { type ErofsForm, MetadataTree } from "./metadata-tree.ts";
+import { filePieces } from "../archive-file.ts";
+import type { ImagePlace } from "../mod.ts";
+import { MetadataTree } from "./metadata-tree.ts";
 
 /** A layer's archive as it came in, the image that points into it, and the sparse files that it could not point to. */
 export const archiveFile = "layer.tar";
@@ -15,19 +16,25 @@ export const spillFile = "sparse.data";
 export const contentsFile = "layer.data";
 
 /** Takes a layer into `directory` as {@link imageFile} and {@link archiveFile} (rarely with {@link spillFile}) or {@link contentsFile}. */
-export class ErofsReceiver implements ArchiveReceiver {
+export class ErofsReceiver {
+  /** Where the tree of the layer is built. */
   readonly tree: MetadataTree;
+  /** Else the archive is not kept: contents are, and what an archive has besides is the caller's to keep. */
   readonly keepsArchive: boolean;
+  readonly #blocking: boolean;
   readonly #directory: string;
   #archive: FileHandle | undefined;
   #bytes = 0;
 
-  constructor(directory: string, form: ErofsForm) {
+  /** `blocking`: in a thread that has nothing else to do than to wait for the disk. */
+  constructor({ directory, form }: ImagePlace, { blocking = false }: { readonly blocking?: boolean } = {}) {
     this.#directory = directory;
+    this.#blocking = blocking;
     this.keepsArchive = form.archive;
     this.tree = new MetadataTree(form, () => open(join(directory, form.archive ? spillFile : contentsFile), "wx+", 0o600));
   }
 
+  /** Passes the archive on and keeps it. */
   async *keep(tar: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
     if (!this.keepsArchive) return yield* tar;
     const archive = await open(join(this.#directory, archiveFile), "wx", 0o600);
@@ -36,9 +43,13 @@ export class ErofsReceiver implements ArchiveReceiver {
     let pending: Promise<void> = Promise.resolve();
     try {
       for await (const chunk of tar) {
-        await pending;
-        pending = writeAll(archive, chunk, this.#bytes);
-        pending.catch(() => undefined);
+        if (this.#blocking) {
+          writeAllNow(archive.fd, chunk, this.#bytes);
+        } else {
+          await pending;
+          pending = writeAll(archive, chunk, this.#bytes);
+          pending.catch(() => undefined);
+        }
         this.#bytes += chunk.byteLength;
         yield chunk;
       }
@@ -47,8 +58,9 @@ export class ErofsReceiver implements ArchiveReceiver {
     }
   }
 
+  /** Takes a file over as the archive, and gives its bytes. */
   async adopt(path: string): Promise<AsyncIterable<Uint8Array>> {
-    if (!this.keepsArchive) return createReadStream(path, { highWaterMark: 1024 * 1024 });
+    if (!this.keepsArchive) return this.#read(path);
     const target = join(this.#directory, archiveFile);
     try {
       await link(path, target);
@@ -57,9 +69,14 @@ export class ErofsReceiver implements ArchiveReceiver {
       await copyFile(path, target);
     }
     this.#bytes = (await stat(target)).size;
-    return createReadStream(target, { highWaterMark: 1024 * 1024 });
+    return this.#read(target);
   }
 
+  #read(path: string): AsyncIterable<Uint8Array> {
+    return this.#blocking ? eachOf(filePieces(path)) : createReadStream(path, { highWaterMark: 1024 * 1024 });
+  }
+
+  /** The archive has ended and the tree is whole. */
   async finish(): Promise<void> {
     const image = await this.tree.image(this.#bytes);
     try {
@@ -69,6 +86,7 @@ export class ErofsReceiver implements ArchiveReceiver {
     }
   }
 
+  /** Copies the content of a file of the tree to `target`, before it is replaced. Only where no archive is kept. */
   async superseded(path: Uint8Array, target: string): Promise<void> {
     await this.tree.copyContent(path, target);
   }
@@ -76,6 +94,18 @@ export class ErofsReceiver implements ArchiveReceiver {
   async close(): Promise<void> {
     await this.tree.close();
     await this.#archive?.close();
+  }
+}
+
+async function* eachOf<T>(items: Iterable<T>): AsyncGenerator<T, void> {
+  yield* items;
+}
+
+function writeAllNow(file: number, chunk: Uint8Array, position: number): void {
+  try {
+    for (let done = 0; done < chunk.byteLength; ) done += writeSync(file, chunk, done, chunk.byteLength - done, position + done);
+  } catch (error) {
+    throw asStorageError(error, "keeping a layer's archive");
   }
 }
 

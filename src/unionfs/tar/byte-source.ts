@@ -15,6 +15,24 @@ export class ByteSource {
     this.#source = source[Symbol.asyncIterator]();
   }
 
+  /** Bytes that are here and wait for nothing. */
+  get ready(): number {
+    return this.#chunk.length - this.#at;
+  }
+
+  /** The `length` bytes that begin `ahead` bytes from here; all of them are {@link ready}. They stay to be taken. */
+  peek(ahead: number, length: number): Buffer {
+    return this.#chunk.subarray(this.#at + ahead, this.#at + ahead + length);
+  }
+
+  /** Takes `length` bytes that are {@link ready}. */
+  takeReady(length: number): Buffer {
+    const bytes = this.#chunk.subarray(this.#at, this.#at + length);
+    this.#at += length;
+    this.#position += length;
+    return bytes;
+  }
+
   /** Up to `max` bytes, at least one; undefined at the end. Never copied. */
   async piece(max: number): Promise<Buffer | undefined> {
     if (this.#at === this.#chunk.length && !(await this.#fill())) return undefined;
@@ -26,12 +44,7 @@ export class ByteSource {
 
   /** `length` bytes in one buffer; fewer when the stream ends. */
   async take(length: number): Promise<Buffer> {
-    if (this.#chunk.length - this.#at >= length) {
-      const whole = this.#chunk.subarray(this.#at, this.#at + length);
-      this.#at += length;
-      this.#position += length;
-      return whole;
-    }
+    if (this.ready >= length) return this.takeReady(length);
     const pieces: Buffer[] = [];
     for (let missing = length; missing > 0; ) {
       const piece = await this.piece(missing);

@@ -79,10 +79,13 @@ async function* withHead(head: Buffer, rest: AsyncIterator<Uint8Array> | undefin
   }
 }
 
+/** Each piece is one call of another thread, and to wake that costs some 0.1 ms. */
+const pieceBytes = 1024 * 1024;
+
 /** gunzip in libuv's thread pool; several members in a row are one stream. */
 async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   // The loop below sees every error that the pipeline ends with.
-  const plain = pipeline(Readable.from(source, { objectMode: false }), createGunzip({ chunkSize: 256 * 1024 }), () => undefined);
+  const plain = pipeline(Readable.from(source, { objectMode: false }), createGunzip({ chunkSize: pieceBytes }), () => undefined);
   try {
     for await (const chunk of plain) yield chunk as Buffer;
   } catch (error) {

@@ -49,6 +49,7 @@ export function parseHeader(block: Buffer, where: () => string): RawHeader {
 
 /** A field of bytes that ends at the first NUL, or fills its place. */
 export function text(block: Buffer, offset: number, length: number): ByteString {
+  if (block[offset] === 0) return "";
   const end = block.indexOf(0, offset);
   return block.toString("latin1", offset, end < 0 || end > offset + length ? offset + length : end);
 }
@@ -78,18 +79,18 @@ function parseBase256(field: Buffer): number | undefined {
   return Number.isSafeInteger(small) ? small : undefined;
 }
 
+const checksumAt = 148;
+
 function checksumHolds(block: Buffer): boolean {
-  const expected = parseNumber(block, 148, 8);
-  let unsigned = 8 * 0x20;
-  let high = 0;
-  for (let i = 0; i < blockSize; i++) {
-    if (i >= 148 && i < 156) continue;
-    const byte = block[i]!;
-    unsigned += byte;
-    if (byte >= 0x80) high++;
-  }
+  const expected = parseNumber(block, checksumAt, 8);
+  // The field itself counts as spaces.
+  let sum = 8 * 0x20;
+  for (let i = 0; i < checksumAt; i++) sum += block[i]!;
+  for (let i = checksumAt + 8; i < blockSize; i++) sum += block[i]!;
+  if (expected === sum) return true;
   // Old tars summed signed characters.
-  return expected === unsigned || expected === unsigned - 256 * high;
+  for (let i = 0; i < blockSize; i++) if (block[i]! >= 0x80 && (i < checksumAt || i >= checksumAt + 8)) sum -= 256;
+  return expected === sum;
 }
 
 function prefixOf(block: Buffer): ByteString {

@@ -19,11 +19,30 @@ export interface TarReaderOptions {
   readonly allowMissingEnd?: boolean;
 }
 
+/** Types of headers that describe the next member. */
+const headersOfNext = "xgXLK";
+/** And those of members that more blocks than one describe. */
+const extendedTypes = `${headersOfNext}S`;
+
 /** What extended headers have said about the next member. */
 interface Extended {
   pax: PaxRecords;
   longName: ByteString | undefined;
   longLink: ByteString | undefined;
+}
+
+const nothingExtended: Extended = { pax: [], longName: undefined, longLink: undefined };
+
+/** A member, before it is known which of it is holes. */
+interface Member {
+  readonly name: ByteString;
+  readonly type: TarType;
+  readonly isFile: boolean;
+  /** Bytes in the archive. */
+  readonly stored: number;
+  readonly header: RawHeader;
+  readonly pax: PaxFields;
+  readonly extended: Extended;
 }
 
 const types: Readonly<Record<string, TarType>> = {
@@ -57,6 +76,27 @@ export class TarReader {
   constructor(source: AsyncIterable<Uint8Array>, options: TarReaderOptions = {}) {
     this.#source = new ByteSource(source);
     this.#options = options;
+  }
+
+  /**
+   * The next member where nothing has to be waited for or looked up: its header is here and no further ones describe it, as of nearly all members. undefined = nothing was taken, {@link next} sees to it.
+   */
+  nextReady(): TarEntry | undefined {
+    const before = this.#data + this.#padding;
+    if (this.#source.ready < before + blockSize) return undefined;
+    const block = this.#source.peek(before, blockSize);
+    if (block[0] === 0 || extendedTypes.includes(String.fromCharCode(block[156]!))) return undefined;
+    const header = parseHeader(block, this.#where);
+    const pax = this.#globals.length === 0 ? noPax : readPax(this.#globals, header);
+    if (pax.sparseSize !== undefined) return undefined;
+    if (this.#options.onMeta === undefined) {
+      this.#source.takeReady(before + blockSize);
+    } else {
+      if (before > 0) this.#options.onMeta(this.#source.takeReady(before));
+      this.#options.onMeta(this.#source.takeReady(blockSize));
+    }
+    const member = this.#member(header, pax, nothingExtended);
+    return this.#described(member, undefined);
   }
 
   /** The next member; what is left of the one before is skipped. undefined = the end, and the stream has been read to its end. */
@@ -154,7 +194,7 @@ export class TarReader {
   /** True when the header was one that describes the next. */
   async #readExtended(header: RawHeader, extended: Extended): Promise<boolean> {
     const { typeflag } = header;
-    if (!"xgXLK".includes(typeflag)) return false;
+    if (!headersOfNext.includes(typeflag)) return false;
     const limit = typeflag === "L" || typeflag === "K" ? maxName : maxPaxBytes;
     if (header.size < 0 || header.size > limit) throw corrupt(`extended header ${this.#where()} has ${header.size} bytes; at most ${limit} are accepted`);
     const body = await this.#takeAll(header.size);
@@ -168,6 +208,14 @@ export class TarReader {
 
   async #entry(header: RawHeader, block: Buffer, extended: Extended): Promise<TarEntry> {
     const pax = readPax(this.#globals.length === 0 ? extended.pax : [...this.#globals, ...extended.pax], header);
+    const member = this.#member(header, pax, extended);
+    const sparse = member.isFile ? await this.#sparse(header, block, pax, member.name) : undefined;
+    if (sparse !== undefined) checkExtents(sparse.extents, sparse.size, this.#data, member.name);
+    return this.#described(member, sparse);
+  }
+
+  /** Checks what the header says; its data is what comes next. */
+  #member(header: RawHeader, pax: PaxFields, extended: Extended): Member {
     const name = checkName(extended.longName ?? pax.sparseName ?? pax.path ?? header.name, "name");
     this.#last = name;
     const type = types[header.typeflag];
@@ -180,11 +228,16 @@ export class TarReader {
     const stored = isFile || header.typeflag === "D" ? Math.max(size, 0) : 0;
     this.#data = stored;
     this.#padding = paddingAfter(stored);
-    const sparse = isFile ? await this.#sparse(header, block, pax, name) : undefined;
-    if (sparse !== undefined) checkExtents(sparse.extents, sparse.size, this.#data, name);
+    return { name, type: isDirectory ? "dir" : type, isFile, stored, header, pax, extended };
+  }
+
+  #described(
+    { name, type, isFile, stored, header, pax, extended }: Member,
+    sparse: { readonly size: number; readonly extents: readonly Extent[] } | undefined,
+  ): TarEntry {
     return {
       name,
-      type: isDirectory ? "dir" : type,
+      type,
       linkname: type === "link" || type === "symlink" ? checkName(extended.longLink ?? pax.linkpath ?? header.linkname, `target of "${printable(name)}"`) : "",
       mode: header.mode & 0o7777,
       uid: checkId(pax.uid ?? header.uid, name),
@@ -196,7 +249,7 @@ export class TarReader {
       major: header.major,
       minor: header.minor,
       xattrs: pax.xattrs,
-      ...(sparse === undefined ? {} : { sparse: sparse.extents }),
+      ...(sparse === undefined ? undefined : { sparse: sparse.extents }),
     };
   }
 

@@ -1,24 +1,34 @@
 /** A thread's side: decompresses files that may still grow, or compresses layers, and checks the plain bytes; one job after the other. @module */
 import { createHash } from "node:crypto";
-import { open } from "node:fs/promises";
+import { closeSync, openSync, readSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { MessagePort } from "node:worker_threads";
-import { EngineError, errnoOf } from "#core/errors.ts";
+import { EngineError } from "#core/errors.ts";
+import type { TreeStat } from "#linux/file-tree.ts";
+import { connectTree } from "#linux/file-tree-client.ts";
+import type { AppliedTar } from "../apply.ts";
+import { limited } from "../archive-file.ts";
+import type { ByteString } from "../bytes.ts";
+import { ErofsReceiver } from "../erofs/receiver.ts";
 import { type LayerSource, readLayer } from "../layer-tar.ts";
+import { takeIntoImage, takeIntoTree } from "../take-layer.ts";
 import { compress, memberNow } from "../tar/compress.ts";
 import { decompress } from "../tar/decompress.ts";
-import { SharedRing, slotBytes, slotCount, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
+import { errorOf, failureOf, SharedRing, slotBytes, slotCount, type TakeJob, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
 const readBytes = 256 * 1024;
 /** zlib's pieces are garbage as soon as they are copied, but V8 sees small objects only and lets some 30 MiB of them lie: it is told after so many bytes. */
 const garbageBytes = 4 * 1024 * 1024;
 
-/** A collection of what is young, well under a millisecond. */
-function collector(): () => void {
+/** How often a job that passes no pieces says how far it is. A message wakes another thread. */
+const tellBytes = 2 * 1024 * 1024;
+
+/** Collections: of what is young, well under a millisecond; and of all, some 10 ms. */
+function collector(): (type: "minor" | "major") => void {
   setFlagsFromString("--expose-gc");
-  const gc = runInNewContext("gc") as (options: { readonly type: "minor" }) => void; // V8's own function
-  return () => gc({ type: "minor" });
+  const gc = runInNewContext("gc") as (options: { readonly type: "minor" | "major" }) => void; // V8's own function
+  return (type) => gc({ type });
 }
 
 /** Serves the client at the other end of `port` until the thread is ended. */
@@ -26,6 +36,10 @@ export function serveLayerThread(port: MessagePort): void {
   const collect = collector();
   // A job may wait for more of its file and for room at the same time.
   let waiting: (() => void)[] = [];
+  const looks = new Map<
+    number,
+    { readonly ring: SharedRing; readonly resolve: (stat: TreeStat | undefined) => void; readonly reject: (error: Error) => void }
+  >();
   const waits = (ring: SharedRing, isOver: () => boolean) =>
     new Promise<void>((resolve) => {
       const look = () => {
@@ -35,16 +49,37 @@ export function serveLayerThread(port: MessagePort): void {
       };
       look();
     });
-  port.on("message", (request: ThreadRequest) => {
-    if (request.kind === "wake") {
-      const woken = waiting;
-      waiting = [];
-      for (const look of woken) look();
-      return;
-    }
-    const thread: Thread = { ring: new SharedRing(request.memory), waits, collect, answer: (answer) => port.postMessage(answer) };
+  const wake = () => {
+    const woken = waiting;
+    waiting = [];
+    for (const look of woken) look();
+    for (const [number, { ring, reject }] of looks)
+      if (ring.cancelled) {
+        looks.delete(number);
+        reject(cancelled());
+      }
+  };
+  const begin = (request: Exclude<ThreadRequest, { kind: "wake" | "found" }>) => {
+    const ring = new SharedRing(request.memory);
+    let number = 0;
+    const lookBelow = (path: ByteString) =>
+      new Promise<TreeStat | undefined>((resolve, reject) => {
+        if (ring.cancelled) return reject(cancelled());
+        looks.set(number, { ring, resolve, reject });
+        port.postMessage({ kind: "look", number: number++, path } satisfies ThreadAnswer);
+      });
+    const thread: Thread = { ring, waits, collect, lookBelow, answer: (answer) => port.postMessage(answer) };
     if (request.kind === "inflate") void work(thread, inflated(thread, request), request.path);
-    else void work(thread, compressed(request.source), `layer ${request.source.diffId}`);
+    else if (request.kind === "compress") void work(thread, compressed(request.source), `layer ${request.source.diffId}`);
+    else void take(thread, request.job);
+  };
+  port.on("message", (request: ThreadRequest) => {
+    if (request.kind === "wake") return wake();
+    if (request.kind !== "found") return begin(request);
+    const look = looks.get(request.number);
+    looks.delete(request.number);
+    if (request.failure === undefined) look?.resolve(request.stat);
+    else look?.reject(errorOf(request.failure));
   });
 }
 
@@ -53,7 +88,9 @@ type Waits = (ring: SharedRing, isOver: () => boolean) => Promise<void>;
 interface Thread {
   readonly ring: SharedRing;
   readonly waits: Waits;
-  readonly collect: () => void;
+  readonly collect: ReturnType<typeof collector>;
+  /** lstat in the layers below. */
+  readonly lookBelow: (path: ByteString) => Promise<TreeStat | undefined>;
   readonly answer: (answer: ThreadAnswer) => void;
 }
 
@@ -90,6 +127,73 @@ function compressed(source: LayerSource): Output {
   return { pieces: compress(plain, memberNow), progress };
 }
 
+/** Takes a layer's archive in, and says how it has ended. */
+async function take(thread: Thread, job: TakeJob): Promise<void> {
+  const { path, expected } = job;
+  try {
+    const applied = await taken(thread, job);
+    if (expected !== undefined && applied.diffId !== expected) throw new EngineError("corrupt", `layer has the digest ${applied.diffId}, expected ${expected}`);
+    thread.answer({ kind: "taken", applied });
+  } catch (error) {
+    thread.answer({ kind: "failed", ...failureOf(error, path) });
+  } finally {
+    thread.collect("major");
+  }
+}
+
+async function taken(thread: Thread, { path, plain, verified, expected, limit, place, record }: TakeJob): Promise<AppliedTar> {
+  const { ring, waits } = thread;
+  const options = { record, lower: thread.lookBelow, expected, verified: plain && verified };
+  const progress = { consumed: 0 };
+  const told = (pieces: AsyncIterable<Uint8Array>) => telling(thread, pieces, progress);
+  const plainBytes = () => {
+    const pieces = told(decompress(growing(path, ring, waits, progress)));
+    return limit === undefined ? pieces : limited(pieces, limit);
+  };
+  if (place.kind === "image") {
+    const receiver = new ErofsReceiver(place, { blocking: true });
+    if (plain) return takeIntoImage(receiver, counted(told(await receiver.adopt(path)), progress), options);
+    return takeIntoImage(receiver, receiver.keep(plainBytes()), options);
+  }
+  const tree = await connectTree(place.worker);
+  try {
+    return await takeIntoTree({ tree, directory: place.directory, whiteouts: place.whiteouts }, plainBytes(), options);
+  } finally {
+    await tree.close();
+  }
+}
+
+/** Tells how much has been read, stops when nobody wants it any more, and has garbage collected. */
+async function* telling(
+  { ring, collect, answer }: Thread,
+  pieces: AsyncIterable<Uint8Array>,
+  progress: { readonly consumed: number },
+): AsyncGenerator<Uint8Array, void> {
+  let garbage = 0;
+  let told = 0;
+  for await (const piece of pieces) {
+    if (ring.cancelled) throw cancelled();
+    garbage += piece.byteLength;
+    if (garbage > garbageBytes) {
+      collect("minor");
+      garbage = 0;
+    }
+    if (progress.consumed - told >= tellBytes) {
+      told = progress.consumed;
+      answer({ kind: "consumed", consumed: told });
+    }
+    yield piece;
+  }
+  answer({ kind: "consumed", consumed: progress.consumed });
+}
+
+async function* counted(pieces: AsyncIterable<Uint8Array>, progress: { consumed: number }): AsyncGenerator<Uint8Array, void> {
+  for await (const piece of pieces) {
+    progress.consumed += piece.byteLength;
+    yield piece;
+  }
+}
+
 /** Passes a job's pieces through the ring, and says how it has ended. */
 async function work({ ring, waits, collect, answer }: Thread, { pieces, progress }: Output, what: string): Promise<void> {
   try {
@@ -104,7 +208,7 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
     for await (const piece of pieces) {
       garbage += piece.byteLength;
       if (garbage > garbageBytes) {
-        collect();
+        collect("minor");
         garbage = 0;
       }
       for (let at = 0; at < piece.byteLength; ) {
@@ -120,8 +224,7 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
     if (filled > 0) send();
     answer({ kind: "end" });
   } catch (error) {
-    const known = error instanceof EngineError ? error : new EngineError("internal", `reading ${what}: ${errnoOf(error) ?? String(error)}`);
-    answer({ kind: "failed", code: known.code, message: known.message, hint: known.hint });
+    answer({ kind: "failed", ...failureOf(error, what) });
   }
 }
 
@@ -129,19 +232,25 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
 async function* growing(path: string, ring: SharedRing, waits: Waits, progress: { consumed: number }): AsyncIterable<Uint8Array> {
   await waits(ring, () => ring.received > 0 || ring.whole);
   if (ring.received === 0) return;
-  await using file = await open(path, "r");
-  for (;;) {
-    if (ring.cancelled) throw cancelled();
-    const available = ring.received - progress.consumed;
-    if (available <= 0) {
-      if (ring.whole) return;
-      await waits(ring, () => ring.received > progress.consumed || ring.whole);
-      continue;
+  const file = openSync(path, "r");
+  try {
+    for (;;) {
+      if (ring.cancelled) throw cancelled();
+      const available = ring.received - progress.consumed;
+      if (available <= 0) {
+        if (ring.whole) return;
+        await waits(ring, () => ring.received > progress.consumed || ring.whole);
+        continue;
+      }
+      // At once: to have another thread do it, and be told, takes longer than the reading.
+      const buffer = Buffer.allocUnsafe(Math.min(readBytes, available));
+      const bytesRead = readSync(file, buffer, 0, buffer.length, progress.consumed);
+      if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
+      progress.consumed += bytesRead;
+      yield buffer.subarray(0, bytesRead);
     }
-    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(Math.min(readBytes, available)), { position: progress.consumed });
-    if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
-    progress.consumed += bytesRead;
-    yield buffer.subarray(0, bytesRead);
+  } finally {
+    closeSync(file);
   }
 }
 

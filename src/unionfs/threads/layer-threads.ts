@@ -1,10 +1,13 @@
 /** The client's side: as many threads as there are cores decompress, compress and hash layers; one that has had nothing to do for a while is ended. @module */
 import { Worker } from "node:worker_threads";
 import type { DiffID } from "#core/digest.ts";
-import { EngineError, type ErrorCode } from "#core/errors.ts";
+import { EngineError } from "#core/errors.ts";
 import { Slots } from "#core/slots.ts";
+import type { AppliedTar } from "../apply.ts";
+import type { ArchiveFile } from "../archive-file.ts";
 import type { LayerSource } from "../layer-tar.ts";
-import { SharedRing, slotCount, type ThreadAnswer, type ThreadRequest, wakeBytes, wakeSlots } from "./shared-ring.ts";
+import type { TakeOptions } from "../take-layer.ts";
+import { errorOf, failureOf, type LayerPlace, SharedRing, slotCount, type ThreadAnswer, type ThreadRequest, wakeBytes, wakeSlots } from "./shared-ring.ts";
 
 /** A file that somebody is still writing. */
 export interface GrowingFile {
@@ -37,10 +40,26 @@ export interface LayerTurn extends Disposable {
   inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void>;
   /** A layer's archive, compressed; once, and with pieces as above. @throws EngineError corrupt (the layer is not what it was), cancelled */
   compress(source: LayerSource, options: JobOptions): AsyncGenerator<Uint8Array, void>;
+  /**
+   * Takes a layer's archive in, all of it in the thread: bytes are read, decompressed, hashed, parsed and kept there. Once.
+   * @throws EngineError as {@link inflate} does, and what keeping or unpacking it fails with
+   */
+  take(archive: ArchiveFile, options: TakeTurn): Promise<AppliedTar>;
+}
+
+export interface TakeTurn extends Pick<TakeOptions, "record" | "lower" | "expected" | "signal"> {
+  /** Asked for when the turn has come. */
+  readonly place: () => Promise<LayerPlace>;
 }
 
 /** A thread holds some 10 MiB, and takes 0.1 s of CPU time to start and to load its code. */
 const idleMs = 30_000;
+
+/** Resolves when the turn has come; and ends it. */
+interface Turn {
+  readonly slot: Promise<unknown>;
+  readonly release: () => void;
+}
 
 export class LayerThreads {
   readonly #program: string;
@@ -66,40 +85,64 @@ export class LayerThreads {
     const turn = { slot, release };
     return {
       inflate: (file, options) =>
-        this.#work(turn, (worker) => {
+        this.#passing(turn, (worker) => {
           const job = new Job(worker, options);
           job.follow(file);
           job.begin({ kind: "inflate", path: file.path, expected: options.expected, memory: job.memory });
           return job;
         }),
       compress: (source, options) =>
-        this.#work(turn, (worker) => {
+        this.#passing(turn, (worker) => {
           const job = new Job(worker, options);
           job.begin({ kind: "compress", source, memory: job.memory });
           return job;
         }),
+      take: (archive, options) => this.#take(turn, archive, options),
       [Symbol.dispose]: release,
     };
   }
 
-  async *#work(
-    { slot, release }: { readonly slot: Promise<unknown>; readonly release: () => void },
-    begin: (worker: Worker) => Job,
-  ): AsyncGenerator<Uint8Array, void> {
-    await slot;
+  async *#passing(turn: Turn, begin: (worker: Worker) => Job): AsyncGenerator<Uint8Array, void> {
+    await turn.slot;
     try {
       const worker = this.#takeWorker();
       const job = begin(worker);
       try {
         yield* job.pieces();
       } finally {
-        // A thread that is not known to have ended its job is of no use to the next.
-        if (await job.end()) this.#keep(worker);
-        else await worker.terminate();
+        await this.#giveBack(worker, job);
       }
     } finally {
-      release();
+      turn.release();
     }
+  }
+
+  async #take(
+    turn: Turn,
+    { file, plain, verified = false, limit, onConsumed }: ArchiveFile,
+    { place, record, lower, expected, signal }: TakeTurn,
+  ): Promise<AppliedTar> {
+    await turn.slot;
+    try {
+      const worker = this.#takeWorker();
+      const job = new Job(worker, { signal, ...(onConsumed === undefined ? {} : { onConsumed }) }, SharedRing.withoutSlots());
+      try {
+        job.throwIfOver();
+        job.follow(file);
+        job.begin({ kind: "take", job: { path: file.path, plain, verified, expected, limit, place: await place(), record }, memory: job.memory });
+        return await job.taken(lower);
+      } finally {
+        await this.#giveBack(worker, job);
+      }
+    } finally {
+      turn.release();
+    }
+  }
+
+  /** A thread that is not known to have ended its job is of no use to the next. */
+  async #giveBack(worker: Worker, job: Job): Promise<void> {
+    if (await job.end()) this.#keep(worker);
+    else await worker.terminate();
   }
 
   /** Ends the threads that have nothing to do. */
@@ -133,22 +176,25 @@ export class LayerThreads {
   }
 }
 
+const lastWords: ReadonlySet<ThreadAnswer["kind"]> = new Set(["taken", "end", "failed"]);
+
 /** One layer in one thread. */
 class Job {
   readonly #worker: Worker;
   readonly #options: JobOptions;
-  readonly #ring = new SharedRing();
+  readonly #ring: SharedRing;
   readonly #answers: ThreadAnswer[] = [];
   #failure: { readonly error: unknown } | undefined;
-  /** The thread has said its last word. */
-  #over = false;
+  /** The thread has said its last word, or has not been asked yet. */
+  #over = true;
   #wake: (() => void) | undefined;
   #open = true;
   readonly #listeners: { readonly message: (answer: ThreadAnswer) => void; readonly error: (error: Error) => void; readonly exit: () => void };
   readonly #abort = () => this.#fail(new EngineError("cancelled", "context canceled", { cause: this.#options.signal?.reason }));
 
-  constructor(worker: Worker, options: JobOptions) {
+  constructor(worker: Worker, options: JobOptions, ring: SharedRing = new SharedRing()) {
     this.#worker = worker;
+    this.#ring = ring;
     this.#options = options;
     const lost = (cause?: Error) => {
       this.#over = true;
@@ -156,7 +202,7 @@ class Job {
     };
     this.#listeners = {
       message: (answer) => {
-        if (answer.kind !== "piece") this.#over = true;
+        if (lastWords.has(answer.kind)) this.#over = true;
         this.#answers.push(answer);
         this.#notify();
       },
@@ -191,8 +237,34 @@ class Job {
     );
   }
 
+  throwIfOver(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
   begin(request: ThreadRequest): void {
+    this.#over = false;
     this.#worker.postMessage(request);
+  }
+
+  /** What a layer was that the thread has taken in; it may ask for what is below. */
+  async taken(lower: TakeOptions["lower"]): Promise<AppliedTar> {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      const answer = this.#answers.shift();
+      if (answer === undefined) await new Promise<void>((resolve) => (this.#wake = resolve));
+      else if (answer.kind === "failed") throw errorOf(answer);
+      else if (answer.kind === "consumed") this.#options.onConsumed?.(answer.consumed);
+      else if (answer.kind === "look") void this.#look(answer, lower);
+      else if (answer.kind === "taken") return answer.applied;
+    }
+  }
+
+  async #look({ number, path }: Extract<ThreadAnswer, { kind: "look" }>, lower: TakeOptions["lower"]): Promise<void> {
+    const found = await lower(path).then(
+      (stat) => ({ stat }),
+      (error: unknown) => ({ stat: undefined, failure: failureOf(error, "the layers below") }),
+    );
+    if (this.#open) this.#worker.postMessage({ kind: "found", number, ...found } satisfies ThreadRequest);
   }
 
   async *pieces(): AsyncGenerator<Uint8Array, void> {
@@ -203,8 +275,8 @@ class Job {
         await new Promise<void>((resolve) => (this.#wake = resolve));
         continue;
       }
-      if (answer.kind === "failed") throw failureOf(answer);
-      if (answer.kind === "end") return;
+      if (answer.kind === "failed") throw errorOf(answer);
+      if (answer.kind !== "piece") return;
       this.#options.onConsumed?.(answer.consumed);
       yield this.#ring.slot(number, answer.length);
       // The one before: somebody may still be writing this one.
@@ -241,9 +313,4 @@ class Job {
     if (!this.#open && !always) return;
     if (this.#ring.takeWait() || always) this.#worker.postMessage({ kind: "wake" } satisfies ThreadRequest);
   }
-}
-
-function failureOf({ code, message, hint }: Extract<ThreadAnswer, { kind: "failed" }>): EngineError {
-  // Written by our own thread, out of an EngineError.
-  return new EngineError(code as ErrorCode, message, hint === undefined ? {} : { hint });
 }

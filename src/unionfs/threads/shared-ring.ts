@@ -4,7 +4,13 @@
  * @module
  */
 import type { DiffID } from "#core/digest.ts";
+import { EngineError, type ErrorCode, errnoOf } from "#core/errors.ts";
+import type { TreeAddress, TreeStat } from "#linux/file-tree.ts";
+import type { AppliedTar } from "../apply.ts";
+import type { ArchiveLimit } from "../archive-file.ts";
+import type { ByteString } from "../bytes.ts";
 import type { LayerSource } from "../layer-tar.ts";
+import type { ImagePlace } from "../mod.ts";
 
 /** Bytes of one piece, and pieces on their way. To wake another thread costs some 0.1 ms: pieces are large, and a thread that had to wait is woken for several. */
 export const slotBytes: number = 512 * 1024;
@@ -24,6 +30,11 @@ export class SharedRing {
   constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(index.count * 8 + slotBytes * slotCount)) {
     this.memory = memory;
     this.#numbers = new BigInt64Array(memory, 0, index.count);
+  }
+
+  /** For a job that passes no pieces: the numbers alone. */
+  static withoutSlots(): SharedRing {
+    return new SharedRing(new SharedArrayBuffer(index.count * 8));
   }
 
   /** The bytes of the piece with this number, counted from 0. */
@@ -75,11 +86,57 @@ export class SharedRing {
 /** To the thread. */
 export type ThreadRequest =
   | { readonly kind: "inflate"; readonly path: string; readonly expected: DiffID; readonly memory: SharedArrayBuffer }
+  | { readonly kind: "take"; readonly job: TakeJob; readonly memory: SharedArrayBuffer }
+  /** The answer to a {@link ThreadAnswer} "look": what is there, or why nobody can tell. */
+  | { readonly kind: "found"; readonly number: number; readonly stat: TreeStat | undefined; readonly failure?: Failure }
   | { readonly kind: "compress"; readonly source: LayerSource; readonly memory: SharedArrayBuffer }
   | { readonly kind: "wake" };
 
-/** From the thread: a piece is in the next slot; all has been read, and the plain bytes were what they should be; or it went wrong. `consumed`: bytes of the input so far. */
+/** A layer's archive, and where it goes. */
+export interface TakeJob {
+  readonly path: string;
+  /** @see ArchiveFile */
+  readonly plain: boolean;
+  readonly verified: boolean;
+  readonly expected: DiffID | undefined;
+  readonly limit: ArchiveLimit | undefined;
+  readonly place: LayerPlace;
+  /** The directory of the layer's record. */
+  readonly record: string;
+}
+
+/** Where a layer is made: an image and its archive, or a tree of files, whose worker the thread connects to. */
+export type LayerPlace =
+  | ({ readonly kind: "image" } & ImagePlace)
+  | { readonly kind: "tree"; readonly worker: TreeAddress; readonly directory: string; readonly whiteouts: "overlay" | "delete" };
+
+/** An EngineError. */
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly details: EngineError["details"];
+}
+
+/** From the thread. `consumed`: bytes of the input so far. */
 export type ThreadAnswer =
+  /** A piece is in the next slot. */
   | { readonly kind: "piece"; readonly length: number; readonly consumed: number }
+  | { readonly kind: "consumed"; readonly consumed: number }
+  /** What is there in the layers below? */
+  | { readonly kind: "look"; readonly number: number; readonly path: ByteString }
+  | { readonly kind: "taken"; readonly applied: AppliedTar }
+  /** All has been read, and the plain bytes were what they should be. */
   | { readonly kind: "end" }
-  | { readonly kind: "failed"; readonly code: string; readonly message: string; readonly hint: string | undefined };
+  | ({ readonly kind: "failed" } & Failure);
+
+export function failureOf(error: unknown, what: string): Failure {
+  const known = error instanceof EngineError ? error : new EngineError("internal", `reading ${what}: ${errnoOf(error) ?? String(error)}`);
+  const { code, message, hint, details } = known;
+  return { code, message, hint, details };
+}
+
+export function errorOf({ code, message, hint, details }: Failure): EngineError {
+  // Made by failureOf, of an EngineError.
+  return new EngineError(code as ErrorCode, message, { details, ...(hint === undefined ? {} : { hint }) });
+}

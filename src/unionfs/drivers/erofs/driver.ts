@@ -81,13 +81,13 @@ async function findImageKind(root: string, helper: Helper): Promise<ImageKind | 
 /** Mounts a layer of one file in this way, with an overlay on it; the error of what the kernel refused. */
 export async function tryImage(root: string, helper: Helper, { form, loop, attach }: ImageKind): Promise<PlanError | undefined> {
   const directory = await mkdtemp(join(root, "tmp-probe-"));
-  const layer = new ErofsReceiver(directory, form);
+  const layer = new ErofsReceiver({ directory, form });
   try {
     for (const name of ["lower", "upper", "work", "mnt"]) await mkdir(join(directory, name));
     for await (const _chunk of layer.keep(oneBlock())) {
       // Only kept.
     }
-    const path = Buffer.from("file");
+    const path = "file";
     const meta = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 0n };
     if (!layer.tree.placeFile(path, { size: 512, offset: 0, sparse: undefined }, meta)) {
       await layer.tree.openFile(path);
