@@ -3,6 +3,7 @@
  * @module
  */
 import type { MonitorLink } from "#linux/helper.ts";
+import { beyondCode } from "./exit-reason.ts";
 import type { ContainerRecord, ContainerState } from "./mod.ts";
 import { Mutex } from "./mutex.ts";
 
@@ -10,7 +11,7 @@ import { Mutex } from "./mutex.ts";
 export interface WaitResult {
   readonly exitCode: number;
   readonly error?: string;
-  /** Of an end that the exit code does not explain: the memory ran out. */
+  /** Of an end that the exit code does not explain: a signal and who sent it, memory that ran out. */
   readonly reason?: string;
 }
 
@@ -95,9 +96,10 @@ export class Container {
 
   /** Without the error of a start: whoever started it has been told. */
   #settle(waiters: Set<Waiter>): void {
-    const { exitCode, oomKilled, reason, refused } = this.record.state;
+    const { exitCode, error } = this.record.state;
+    const reason = error === "" ? beyondCode(this.record.state.reason, exitCode) : undefined;
     const all = [...waiters];
     waiters.clear();
-    for (const waiter of all) waiter({ exitCode, ...(oomKilled || refused !== undefined ? { reason } : {}) });
+    for (const waiter of all) waiter({ exitCode, ...(reason === undefined ? {} : { reason }) });
   }
 }

@@ -35,6 +35,11 @@ export function exitReason(exit: {
   return `${ending(exit)}${refused.length === 0 ? "" : `; seccomp refused ${refused.join(", ")}`}`;
 }
 
+/** Why it ended, for who has the exit code already: undefined when that says it all. */
+export function beyondCode(reason: string, exitCode: number): string | undefined {
+  return reason === "" || reason === `exited ${exitCode}` ? undefined : reason;
+}
+
 function ending(exit: Parameters<typeof exitReason>[0]): string {
   if (exit.oomKilled && exit.signal === constants.signals.SIGKILL)
     return exit.memoryLimit > 0

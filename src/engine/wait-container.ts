@@ -1,5 +1,6 @@
 /** `wait`: for an end or a removal. @module */
 import type { Container, WaitResult } from "#container/container.ts";
+import { beyondCode } from "#container/exit-reason.ts";
 import { healthCheckOf } from "#container/health/health-check.ts";
 import { isActive, isRunning } from "#container/state.ts";
 import { EngineError } from "#core/errors.ts";
@@ -9,9 +10,10 @@ import type { WaitCondition } from "./mod.ts";
 export function waitContainer(ctx: EngineContext, name: string, condition: WaitCondition, signal?: AbortSignal): Promise<WaitResult> {
   const container = ctx.registry.get(name);
   if (condition === "healthy") return waitHealthy(container, signal);
-  const { exitCode, error, oomKilled, reason, refused } = container.state;
+  const { exitCode, error } = container.state;
+  const reason = beyondCode(container.state.reason, exitCode);
   if (condition === "not-running" && !isActive(container.state))
-    return Promise.resolve({ exitCode, ...(error === "" ? {} : { error }), ...(oomKilled || refused !== undefined ? { reason } : {}) });
+    return Promise.resolve({ exitCode, ...(error === "" ? {} : { error }), ...(reason === undefined ? {} : { reason }) });
   return new Promise((resolve, reject) => {
     const cancelled = () => {
       stop();

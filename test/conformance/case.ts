@@ -84,9 +84,9 @@ export class Lab extends RuntimeUnderTest {
     return JSON.parse(stdout) as Record<string, unknown>;
   }
 
-  /** Waits (at most 5 s) until it holds. */
+  /** Waits (at most 20 s) until it holds. */
   until(holds: () => boolean, what: string): void {
-    for (let i = 0; i < 250; i++) {
+    for (let i = 0; i < 1000; i++) {
       if (holds()) return;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
     }

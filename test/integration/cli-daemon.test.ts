@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TestDaemon, wherryPath, whyNot } from "../compat/daemon.ts";
 import { busyboxArchive } from "../compat/images.ts";
@@ -113,6 +114,16 @@ describe.skipIf(reason !== undefined)(`the CLI in Node${reason ? ` (skipped: ${r
     expect(await call(["run", "--rm", "--network", "none", "busybox", "nosuch"])).toMatchObject({ code: 127 });
     expect(await call(["run", "--rm", "--network", "none", "busybox", "/etc"])).toMatchObject({ code: 126 });
     expect((await call(["ps", "-aq"])).stdout).toBe("");
+  });
+
+  it("run: one line says why it ended, when the code does not; inspect keeps it", async () => {
+    const oom = await call(["run", "--name", "hungry", "-m", "24m", "--network", "none", "busybox", "sh", "-c", "exec tail /dev/zero"]);
+    expect(oom).toEqual({ code: 137, stdout: "", stderr: "wherry: out of memory: limit 24 MiB, used 24 MiB\n" });
+    expect((await call(["inspect", "-f", "{{.State.OOMKilled}} {{.State.Reason}}", "hungry"])).stdout).toBe("true out of memory: limit 24 MiB, used 24 MiB\n");
+    await call(["rm", "hungry"]);
+    const killing = call(["run", "--rm", "--name", "stubborn", "--network", "none", "busybox", "sleep", "600"]);
+    while ((await call(["kill", "stubborn"])).code !== 0) await sleep(100);
+    expect(await killing).toEqual({ code: 137, stdout: "", stderr: "wherry: killed by SIGKILL (wherry kill)\n" });
   });
 
   it("20 MB both ways are byte-exact", async () => {

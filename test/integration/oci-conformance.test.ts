@@ -19,6 +19,13 @@ it.skipIf(!able)("passes what runc or crun passes, and fails nothing", { timeout
     const [script, json] = [fileURLToPath(new URL("../../scripts/conformance.mjs", import.meta.url)), join(directory, "results.json")];
     const { stdout: table, stderr } = await promisify(execFile)(process.execPath, [script, "--json", json], { maxBuffer: 1 << 24 });
     for (const [, name, why] of stderr.matchAll(/^(\S+): left out: (.*)$/gm)) console.warn(`skipped: conformance is not compared with ${name}: ${why}`);
+    // The sums; all of it stands in the message of a failure.
+    console.log(
+      table
+        .split("\n")
+        .filter((line) => /^( +wherry|(pass|fail|skipped) )/.test(line))
+        .join("\n"),
+    );
     const {
       "wherry (no daemon)": cold = [],
       "wherry (warm daemon)": warm = [],

@@ -87,6 +87,17 @@ describe.skipIf(!able)("wherry-runtime beside a daemon", () => {
     expect(runtime.left()).toEqual([]);
   });
 
+  it("tells warnings to the caller, who need not look for them in the daemon's output", () => {
+    const bundle = runtime.bundle("echo ran", (spec) => {
+      spec.process.capabilities = { bounding: ["CAP_FLY"] };
+    });
+    expect(runtime.call(["run", "--bundle", bundle, runtime.id()])).toEqual({
+      code: 0,
+      stdout: "ran\n",
+      stderr: "warning: unknown capabilities are left out: CAP_FLY\n",
+    });
+  });
+
   it("passes the caller's signals on", async () => {
     const id = runtime.id();
     const bundle = runtime.bundle("trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done");
