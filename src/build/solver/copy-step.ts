@@ -13,8 +13,9 @@ import { type CopyChanges, findDestination, fingerprint, layerTar, placeFiles } 
 import { download } from "./download.ts";
 import { parseChmod } from "./file-mode.ts";
 import { inlineName, inlineTree } from "./memory-tree.ts";
+import type { KnownAnswers } from "./known-states.ts";
 import { type Selection, selectFiles } from "./select-files.ts";
-import { type ByteString, type KnownAnswers, type SourceTree, textOf } from "./source-tree.ts";
+import { type ByteString, type SourceTree, textOf } from "./source-tree.ts";
 import { isArchive, unpackedEntries } from "./unpack.ts";
 
 /** Lists of files that are longer are summed up by directory in a record. */

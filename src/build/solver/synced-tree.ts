@@ -2,7 +2,8 @@ import { EngineError } from "#core/errors.ts";
 import { printable } from "#unionfs/bytes.ts";
 import { isOverlayXattr } from "#unionfs/overlay-format.ts";
 import type { SentFiles, StoredContent } from "./sent-files.ts";
-import type { ByteString, KnownAnswers, SourceEntry, SourceTree } from "./source-tree.ts";
+import type { KnownAnswers } from "./known-states.ts";
+import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
 import { emptyDirectory, maxEntries, pathInside, TreeIndex } from "./tree-index.ts";
 
 /** An entry as its owner describes it; what it says is not believed yet. */
