@@ -2,12 +2,12 @@
  * What the build cache may answer, and what it must not (root). Each case builds twice with one thing changed in between, and says which steps may have come from the cache.
  */
 import { spawn } from "node:child_process";
-import { chmodSync, readdirSync, renameSync, statSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { contextsIn, enginesToBuildOn, putFiles } from "./building.ts";
 import { TestDaemon, wherryPath, whyNot } from "./daemon.ts";
-import { cleanEnv, eventually, type Result, run } from "./run.ts";
+import { cleanEnv, eventually, ok, type Result, run } from "./run.ts";
 
 const reason = whyNot();
 if (reason) console.warn(`build-cache: skipped: ${reason}`);
@@ -160,7 +160,33 @@ describe.skipIf(reason !== undefined)(`the build cache${reason ? ` (skipped: ${r
     expect((await wherry("run", "--rm", "secret", "ls", "-A", "/run")).stdout).toBe("");
   });
 
-  test("another base, another platform of it, and --no-cache", async () => {
+  test("another platform", async () => {
+    const folder = context({ Dockerfile: "FROM scratch\nCOPY in /in\n", in: "1" });
+    await build(folder);
+    expect(await build(folder, "--platform", "linux/s390x")).toEqual(["platform changed"]);
+    expect(await build(folder, "--platform", "linux/s390x")).toEqual(["hit"]);
+    expect(await build(folder)).toEqual(["hit"]);
+  });
+
+  test("the order in which a tar has the files, and in which arguments are given, is no input", async () => {
+    const folder = context({
+      Dockerfile: "FROM busybox\nARG A\nARG B\nCOPY . /all\nRUN echo $A $B\n",
+      "d/one": "1",
+      "d/two": "2",
+      z: "z",
+    });
+    const archive = join(work, "ordered.tar");
+    const ofTar = async (names: readonly string[], ...args: string[]) => {
+      await ok(["tar", "-C", folder, "--no-recursion", "-cf", archive, ...names]);
+      const built = await run([wherryPath, "build", "--network", "none", "--progress", "plain", "--explain-cache", ...args, "-"], { env, input: readFileSync(archive) });
+      if (built.code !== 0) throw new Error(built.stderr);
+      return built.stderr.match(/CACHED$|not cached: .*$/gm);
+    };
+    await ofTar(["Dockerfile", "d", "d/one", "d/two", "z"], "--build-arg", "A=1", "--build-arg", "B=2");
+    expect(await ofTar(["z", "d/two", "d", "d/one", "Dockerfile"], "--build-arg", "B=2", "--build-arg", "A=1")).toEqual(["CACHED", "CACHED"]);
+  });
+
+  test("another base, and --no-cache", async () => {
     const base = context({ Dockerfile: "FROM busybox\nRUN echo one >/one\n" });
     await build(base, "-t", "base");
     const folder = context({ Dockerfile: "FROM base\nRUN cat /one >/two\n" });
@@ -203,7 +229,7 @@ describe.skipIf(reason !== undefined)(`the build cache${reason ? ` (skipped: ${r
   });
 
   test("a daemon that is killed in the middle of a step leaves nothing of it", async () => {
-    const folder = context({ Dockerfile: "FROM busybox\nRUN echo kept >/kept\nRUN sleep 60\n" });
+    const folder = context({ Dockerfile: "FROM busybox\nRUN echo kept >/kept\nRUN sleep 1000\n" });
     const building = wherry("build", folder);
     await stepRuns();
     await daemon.kill("SIGKILL");
@@ -216,7 +242,7 @@ describe.skipIf(reason !== undefined)(`the build cache${reason ? ` (skipped: ${r
   });
 
   test("who goes away while a step runs ends it", async () => {
-    const folder = context({ Dockerfile: "FROM busybox\nRUN sleep 61\n" });
+    const folder = context({ Dockerfile: "FROM busybox\nRUN sleep 1000\n" });
     const client = spawn(wherryPath, ["build", folder], { env: cleanEnv(env), stdio: "ignore" });
     await stepRuns();
     client.kill("SIGKILL");
