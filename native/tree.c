@@ -605,14 +605,14 @@ static void close_door(struct door *door) {
   close(door->directory);
 }
 
-/* Takes the engine's one connection. The socket's name is gone before the tree is touched. */
+/* Takes the engine's one connection. The socket's name is gone before the tree is touched. Where the helper has ended, nobody comes any more. */
 static int accept_engine(struct door *door) {
   int fd = -1;
   for (;;) {
-    struct pollfd poll_fd = {door->listener, POLLIN, 0};
-    int ready = poll(&poll_fd, 1, ACCEPT_MS);
+    struct pollfd fds[2] = {{door->listener, POLLIN, 0}, {RELAY, 0, 0}};
+    int ready = poll(fds, 2, ACCEPT_MS);
     if (ready < 0 && errno == EINTR) continue;
-    if (ready <= 0) break;
+    if (ready <= 0 || (fds[0].revents == 0 && fds[1].revents != 0)) break;
     fd = accept4(door->listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0 && peer_is_trusted(fd, NULL)) break;
     if (fd >= 0) close(fd);

@@ -120,7 +120,7 @@ async function solveIn(
   for (const warning of warnings) report({ kind: "lint", step: undefined, url: ruleUrl(warning.rule), ...warning });
   if (error !== undefined) throw new EngineError("invalid", error, { hint: warnings.map(({ detail, line }) => `line ${line}: ${detail}`).join("; ") });
   return await solve(
-    { host: hostOf(ctx, folder, options.credentials, contexts), cache: ctx.builds.cache, caches: ctx.builds.mounts },
+    { host: hostOf(ctx, folder, options.credentials, contexts), cache: ctx.builds.cache, caches: ctx.builds.mounts, known: ctx.builds.known },
     {
       dockerfile,
       context,

@@ -2,6 +2,7 @@ import { mkdir, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { BuildCache } from "#build/cache/build-cache.ts";
 import { CacheMounts } from "#build/solver/cache-mounts.ts";
+import { KnownStates } from "#build/solver/known-states.ts";
 import { SentDirectories } from "#build/solver/sent-files.ts";
 import type { ImageStore } from "#image/mod.ts";
 import type { EngineOptions } from "./mod.ts";
@@ -11,6 +12,8 @@ export interface BuildState {
   readonly cache: BuildCache;
   readonly mounts: CacheMounts;
   readonly sent: SentDirectories;
+  /** Of contexts and chains of layers. */
+  readonly known: KnownStates;
   /** Containers of steps under way: no prune takes one between its end and its layer. */
   readonly steps: Set<string>;
   /** On the data root's filesystem. Emptied at each start of the engine. */
@@ -34,6 +37,7 @@ export async function openBuilds({
   }
   const { blocks, bsize } = await statfs(root);
   const budget = budgetBytes ?? Math.floor((blocks * bsize) / 10);
+  const known = new KnownStates();
   const cache = await BuildCache.open({
     root: join(root, "cache"),
     log,
@@ -44,7 +48,8 @@ export async function openBuilds({
   return {
     cache,
     mounts: await CacheMounts.open(join(root, "mounts"), join(root, "scratch")),
-    sent: new SentDirectories(join(root, "sent"), budget),
+    sent: new SentDirectories(join(root, "sent"), budget, known),
+    known,
     steps: new Set(),
     workDir,
     runtimeDir,

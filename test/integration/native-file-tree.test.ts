@@ -3,11 +3,11 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, 
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { isEngineError } from "#core/errors.ts";
-import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
+import type { FileMeta, ListedTree, TreeStat } from "#linux/file-tree.ts";
 import { Lab, until } from "./native-fixture.ts";
 
 let lab: Lab;
-let tree: FileTree;
+let tree: ListedTree;
 let at: string;
 let count = 0;
 beforeAll(async () => {
@@ -307,6 +307,78 @@ describe("errors", () => {
 
   it("a directory that does not exist cannot be opened", async () => {
     await expect(lab.helper.openTree(join(at, "none"))).rejects.toMatchObject({ details: { errno: "ENOENT" } });
+  });
+});
+
+describe("listing", () => {
+  it("tells what is in one directory in brief, as a walk tells it", async () => {
+    await tree.mkdir("d", meta(0o750, { uid: 7, gid: 8 }));
+    await write("d/b", "text", meta(0o4711, { uid: 0xfffffffe, xattrs: [xattr] }));
+    await tree.link("d/c", "d/b");
+    await tree.symlink("d/a", "some/where", meta(0o777));
+    await tree.mkdir("d/sub", meta(0o700));
+    await write("d/sub/deeper", "x");
+    await tree.mknod("d/z", "char", 1, 3, meta(0o600));
+    await tree.flush();
+    const told = (await tree.list("d")).flatMap((entries) => {
+      const all = [];
+      for (let at = entries.start; at < entries.data.length; at = entries.after(at)) {
+        const number = (name: Parameters<typeof entries.number>[1]) => entries.number(at, name);
+        all.push({
+          path: entries.path(at),
+          type: entries.type(at),
+          size: entries.size(at),
+          mtimeNs: entries.mtimeNs(at),
+          target: entries.target(at),
+          inode: entries.inode(at),
+          ctimeMs: Math.round(entries.ctimeMs(at)),
+          ids: [number("mode"), number("uid"), number("gid"), number("nlink"), number("major"), number("minor")],
+        });
+      }
+      return all;
+    });
+    const walked = (await collect("d")).filter(({ path }) => /^d\/[^/]*$/.test(path.toString()));
+    expect(told.map(({ path, type }) => `${type} ${path}`)).toEqual(["symlink d/a", "file d/b", "file d/c", "dir d/sub", "char d/z"]);
+    expect(told).toMatchObject(
+      walked.map((stat) => ({
+        path: stat.path.toString(),
+        type: stat.type,
+        size: stat.size,
+        mtimeNs: stat.mtimeNs,
+        target: stat.target?.toString() ?? "",
+        ctimeMs: Math.round(Number(stat.ctimeNs / 1000n) / 1000),
+        ids: [stat.mode, stat.uid, stat.gid, stat.nlink, stat.major, stat.minor],
+      })),
+    );
+    expect(told[1]!.inode).toBe(told[2]!.inode);
+    expect(told[1]!.inode).not.toBe(told[0]!.inode);
+  });
+
+  it("tells the root, an empty directory, and nothing of what is none", async () => {
+    await tree.mkdir("empty", meta(0o755));
+    await write("file", "");
+    await tree.symlink("link", "empty", meta(0o777));
+    await tree.flush();
+    const names = async (path: string) =>
+      (await tree.list(path)).flatMap((entries) => {
+        const all: string[] = [];
+        for (let at = entries.start; at < entries.data.length; at = entries.after(at)) all.push(entries.path(at));
+        return all;
+      });
+    expect(await names("")).toEqual(["empty", "file", "link"]);
+    for (const path of ["empty", "file", "link"]) expect(await names(path)).toEqual([]);
+    await expect(tree.list("missing")).rejects.toMatchObject({ details: { errno: "ENOENT", op: "list" } });
+    await expect(tree.list("../x")).rejects.toMatchObject({ details: { errno: "EXDEV" } });
+  });
+
+  it("gives a directory of thousands in several pieces", async () => {
+    const names = Array.from({ length: 3000 }, (_, i) => `file-${String(i).padStart(5, "0")}`);
+    for (const name of names) writeFileSync(join(at, name), "");
+    const lists = await tree.list("");
+    expect(lists.length).toBeGreaterThan(1);
+    const seen: string[] = [];
+    for (const entries of lists) for (let each = entries.start; each < entries.data.length; each = entries.after(each)) seen.push(entries.path(each));
+    expect(seen).toEqual(names);
   });
 });
 

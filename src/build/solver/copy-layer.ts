@@ -79,13 +79,12 @@ function modeOf(entry: SourceEntry, { mode }: Pick<CopyChanges, "mode">): number
 }
 
 function changed(entry: SourceEntry, changes: CopyChanges): SourceEntry {
-  const { owner, clampNs } = changes;
-  return {
-    ...entry,
-    ...owner,
-    mode: modeOf(entry, changes),
-    mtimeNs: clampNs !== undefined && entry.mtimeNs > clampNs ? clampNs : entry.mtimeNs,
-  };
+  const { uid, gid } = changes.owner ?? entry;
+  const mode = modeOf(entry, changes);
+  const mtimeNs = changes.clampNs !== undefined && entry.mtimeNs > changes.clampNs ? changes.clampNs : entry.mtimeNs;
+  // Of a hundred thousand files most are as they are.
+  if (uid === entry.uid && gid === entry.gid && mode === entry.mode && mtimeNs === entry.mtimeNs) return entry;
+  return { ...entry, uid, gid, mode, mtimeNs };
 }
 
 /** What of a selected file goes into a step's key, under its name: everything but its times. */

@@ -13,8 +13,9 @@ import { type CopyChanges, findDestination, fingerprint, layerTar, placeFiles } 
 import { download } from "./download.ts";
 import { parseChmod } from "./file-mode.ts";
 import { inlineName, inlineTree } from "./memory-tree.ts";
+import type { KnownAnswers } from "./known-states.ts";
 import { type Selection, selectFiles } from "./select-files.ts";
-import { type ByteString, type KnownAnswers, type SourceTree, textOf } from "./source-tree.ts";
+import { type ByteString, type SourceTree, textOf } from "./source-tree.ts";
 import { isArchive, unpackedEntries } from "./unpack.ts";
 
 /** Lists of files that are longer are summed up by directory in a record. */
@@ -134,14 +135,14 @@ async function copyInputs(operation: CopyOperation, selections: readonly Selecti
   const inputs: Record<string, string> = { operation: add ? "add" : "copy", destination: `${destination}${intoDirectory ? "/" : ""}`, link: String(link) };
   if (changes.clampNs !== undefined) inputs["SOURCE_DATE_EPOCH"] = String(changes.clampNs);
   if (changes.owner !== undefined) inputs["owner"] = `${changes.owner.uid}:${changes.owner.gid}`;
-  const files = new Map<string, string>();
   await fetchAll(selections);
+  const prints = new Prints(selections.reduce((sum, { files }) => sum + files.length, 0));
   for (const [i, { isDirectory, unpack, files: selected }] of selections.entries()) {
     inputs[`source ${i}`] = unpack === true ? "archive" : isDirectory ? "directory" : "file";
-    for (const file of selected) files.set(textOf(file.name), await fingerprint(file, changes, file.name === ""));
+    for (const file of selected) prints.add(textOf(file.name), await fingerprint(file, changes, file.name === ""));
   }
-  const prints = files.size > maxListedFiles ? byDirectory(files) : files;
-  return { prints, inputs: { ...inputs, files: digestOfPrints(prints) } };
+  const all = prints.all();
+  return { prints: all, inputs: { ...inputs, files: digestOfPrints(all) } };
 }
 
 export async function fetchAll(selections: readonly Selection[]): Promise<void> {
@@ -155,15 +156,29 @@ export async function fetchAll(selections: readonly Selection[]): Promise<void> 
   for (const [tree, paths] of wanted) await tree.want?.(paths);
 }
 
-function byDirectory(files: FilePrints): FilePrints {
-  const hashes = new Map<string, ReturnType<typeof createHash>>();
-  for (const [name, print] of files) {
-    const directory = `${name.slice(0, name.lastIndexOf("/") + 1)}*`;
-    const hash = hashes.get(directory) ?? createHash("sha256");
-    hash.update(`${JSON.stringify(name)}:${JSON.stringify(print)}\n`);
-    hashes.set(directory, hash);
+/** Collects what stands for files: each, or their directories when they are too many. */
+class Prints {
+  readonly #files = new Map<string, string>();
+  readonly #directories: Map<string, ReturnType<typeof createHash>> | undefined;
+
+  constructor(count: number) {
+    this.#directories = count > maxListedFiles ? new Map() : undefined;
   }
-  return new Map(Array.from(hashes, ([directory, hash]) => [directory, hash.digest("hex")]));
+
+  add(name: string, print: string): void {
+    if (this.#directories === undefined) {
+      this.#files.set(name, print);
+      return;
+    }
+    const directory = `${name.slice(0, name.lastIndexOf("/") + 1)}*`;
+    const hash = this.#directories.get(directory) ?? createHash("sha256");
+    hash.update(`${JSON.stringify(name)}:${JSON.stringify(print)}\n`);
+    this.#directories.set(directory, hash);
+  }
+
+  all(): FilePrints {
+    return this.#directories === undefined ? this.#files : new Map(Array.from(this.#directories, ([name, hash]) => [name, hash.digest("hex")]));
+  }
 }
 
 /** Makes the layer. undefined: it would be empty. */

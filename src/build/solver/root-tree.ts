@@ -1,27 +1,35 @@
 import { createHash } from "node:crypto";
 import type { FileTree, TreeStat } from "#linux/file-tree.ts";
 import { toByteString, toBytes } from "#unionfs/bytes.ts";
+import type { KnownAnswers } from "./known-states.ts";
 import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
 
-/** The root of a stage or image as a source. Closes the tree with itself. */
-export function rootTree(tree: FileTree): SourceTree {
+/** The root of a stage or image as a source: opened when a file of it is asked for, and closed with itself. */
+export function rootTree(open: () => Promise<FileTree>, known: KnownAnswers): SourceTree {
+  let opened: Promise<FileTree> | undefined;
+  const tree = () => (opened ??= open());
+  const dataOf = async (path: ByteString) => (await (await tree()).readFile(toBytes(path))).data;
   return {
+    known,
     lstat: async (path) => {
-      const stat = await tree.lstat(toBytes(path));
+      const stat = await (await tree()).lstat(toBytes(path));
       return stat === undefined ? undefined : entryOf(path, stat);
     },
     async *walk(path) {
-      for await (const stat of tree.walk(toBytes(path))) yield entryOf(toByteString(stat.path), stat);
+      for await (const stat of (await tree()).walk(toBytes(path))) yield entryOf(toByteString(stat.path), stat);
     },
     async *read(path) {
-      yield* (await tree.readFile(toBytes(path))).data;
+      yield* await dataOf(path);
     },
     digest: async (path) => {
       const hash = createHash("sha256");
-      for await (const chunk of (await tree.readFile(toBytes(path))).data) hash.update(chunk);
+      for await (const chunk of await dataOf(path)) hash.update(chunk);
       return hash.digest("hex");
     },
-    [Symbol.asyncDispose]: () => tree.close(),
+    [Symbol.asyncDispose]: async () => {
+      const open = await opened?.catch(() => undefined); // who asked was told
+      await open?.close();
+    },
   };
 }
 

@@ -5,7 +5,8 @@ import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import { JsonFields, parseJson } from "#core/json.ts";
 import { asStorageError } from "#core/storage-error.ts";
 import { isZero } from "#unionfs/zeros.ts";
-import type { ByteString, KnownAnswers } from "./source-tree.ts";
+import type { KnownAnswers, KnownStates } from "./known-states.ts";
+import type { ByteString } from "./source-tree.ts";
 
 /** Where a file's content lies, and its digest. */
 export interface StoredContent {
@@ -29,9 +30,6 @@ interface Block {
 }
 
 const blockBytes = 1024 * 1024;
-
-/** So many states of directories are remembered, with the answers of all Dockerfiles that were built from each. */
-const maxStates = 64;
 
 /** What no build needs may take this much, or as much as what is needed, before all of it goes. Bytes. */
 const maxGarbage = 64 * 1024 * 1024;
@@ -207,11 +205,11 @@ export class SentDirectories {
   readonly #maxBytes: number;
   readonly #open = new Map<string, SentFiles>();
   readonly #closing = new Map<string, Promise<unknown>>();
-  /** By directory and state; those used last are last. */
-  readonly #answers = new Map<string, KnownAnswers>();
+  readonly #states: KnownStates;
 
   /** `maxBytes`: the least recently used go beyond that, when nobody uses them. */
-  constructor(root: string, maxBytes: number) {
+  constructor(root: string, maxBytes: number, states: KnownStates) {
+    this.#states = states;
     this.#root = root;
     this.#maxBytes = maxBytes;
   }
@@ -219,7 +217,7 @@ export class SentDirectories {
   /** `key`: how the client calls the directory; undefined: what it sends is of no use later. */
   acquire(key: string | undefined): { readonly files: SentFiles; release(): Promise<void> } {
     const name = key === undefined ? `once-${randomBytes(8).toString("hex")}` : createHash("sha256").update(key).digest("hex").slice(0, 32);
-    const files = this.#open.get(name) ?? new SentFiles(join(this.#root, name), (stamp) => this.#answersOf(`${name} ${stamp}`), this.#closing.get(name));
+    const files = this.#open.get(name) ?? new SentFiles(join(this.#root, name), (stamp) => this.#states.of(`${name} ${stamp}`), this.#closing.get(name));
     this.#open.set(name, files);
     files.users++;
     const release = async () => {
@@ -235,17 +233,6 @@ export class SentDirectories {
       else await this.#makeRoom();
     };
     return { files, release };
-  }
-
-  #answersOf(state: string): KnownAnswers {
-    const answers = this.#answers.get(state) ?? new Map();
-    this.#answers.delete(state);
-    this.#answers.set(state, answers);
-    for (const oldest of this.#answers.keys()) {
-      if (this.#answers.size <= maxStates) break;
-      this.#answers.delete(oldest);
-    }
-    return answers;
   }
 
   /** Removes what nobody uses now. */

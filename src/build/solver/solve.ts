@@ -3,6 +3,7 @@
  * @module
  */
 import { availableParallelism } from "node:os";
+import type { ChainID } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { explainMiss } from "../cache/inputs.ts";
 import { portableKey } from "../cache/portable.ts";
@@ -21,6 +22,7 @@ import { knownCopy, performCopy, performWorkdir, prepareCopy } from "./copy-step
 import type { Layer } from "./host.ts";
 import { configOf, emptyState, imageIdOf, type ImageState, squashed, stateOf, withStep } from "./image-state.ts";
 import { Slots } from "#core/slots.ts";
+import type { KnownStates } from "./known-states.ts";
 import { reportTask, type StepRef } from "./progress.ts";
 import { rootTree } from "./root-tree.ts";
 import { openMounts, runInputs } from "./run-step.ts";
@@ -28,6 +30,11 @@ import type { SourceTree } from "./source-tree.ts";
 import { emptyTree } from "./memory-tree.ts";
 import type { CacheMounts } from "./cache-mounts.ts";
 import { createdNow } from "./source-date.ts";
+
+interface SolverParts extends Builder {
+  readonly caches: CacheMounts;
+  readonly known: KnownStates;
+}
 
 /** A stage that has been built. */
 interface Built {
@@ -67,13 +74,13 @@ interface OpenTree {
 }
 
 /** @throws EngineError: "invalid" for the file and its sources, "cancelled"; of a command that failed, "invalid" with `details.exitCode` */
-export async function solve(builder: Builder & { readonly caches: CacheMounts }, request: BuildRequest): Promise<BuildResult> {
+export async function solve(builder: SolverParts, request: BuildRequest): Promise<BuildResult> {
   await using solver = new Solver(builder, request);
   return await solver.run();
 }
 
 class Solver implements AsyncDisposable {
-  readonly #builder: Builder & { readonly caches: CacheMounts };
+  readonly #builder: SolverParts;
   readonly #request: BuildRequest;
   readonly #abort = new AbortController();
   readonly #stages = new Map<number, Promise<Built>>();
@@ -90,7 +97,7 @@ class Solver implements AsyncDisposable {
   #firstNumbers = new Map<number, number>();
   #total = 0;
 
-  constructor(builder: Builder & { readonly caches: CacheMounts }, request: BuildRequest) {
+  constructor(builder: SolverParts, request: BuildRequest) {
     this.#builder = builder;
     this.#request = request;
     const cancel = () => this.#abort.abort(request.signal.reason);
@@ -522,10 +529,15 @@ class Solver implements AsyncDisposable {
     const stage = this.#stageNamed(from, dockerfile.stages);
     if (named === undefined && stage !== undefined) {
       const { state } = await this.#stage(stage.index);
-      return { tree: state.chainId === undefined ? emptyTree() : rootTree(await host.openRoot(state.chainId)), what: `stage ${from}` };
+      return { tree: this.#rootOf(state.chainId), what: `stage ${from}` };
     }
     const image = await host.image(named?.reference ?? from, { platform: "", pull, signal: this.#abort.signal, onStatus: () => undefined });
-    return { tree: image.chainId === undefined ? emptyTree() : rootTree(await host.openRoot(image.chainId)), what: `image ${from}` };
+    return { tree: this.#rootOf(image.chainId), what: `image ${from}` };
+  }
+
+  #rootOf(chainId: ChainID | undefined): SourceTree {
+    const { host, known } = this.#builder;
+    return chainId === undefined ? emptyTree() : rootTree(() => host.openRoot(chainId), known.of(chainId));
   }
 
   #stageNamed(from: string, stages: readonly Stage[]): Stage | undefined {

@@ -1,7 +1,7 @@
 import { EngineError } from "#core/errors.ts";
 import { type ByteString, baseOf, joinPath, parentOf, printable } from "#unionfs/bytes.ts";
 import type { Xattr } from "#unionfs/tar/entry.ts";
-import type { Inputs } from "../cache/record.ts";
+import type { KnownAnswers } from "./known-states.ts";
 
 /** A file or directory that can be copied. */
 export interface SourceEntry {
@@ -38,9 +38,6 @@ export interface SourceTree extends AsyncDisposable {
   /** What earlier builds have found out about a tree that was, file for file, this one. undefined: whether there was one is not known. */
   readonly known?: KnownAnswers;
 }
-
-/** Inputs that were made of the tree's files, by the question that they answer: a text that says all that the answer depends on besides the tree. */
-export type KnownAnswers = Map<string, Inputs>;
 
 /** As many links as Linux follows. */
 const maxLinks = 40;

@@ -2,6 +2,7 @@ import { appendFile, mkdtemp, readdir, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KnownStates } from "./known-states.ts";
 import { SentDirectories } from "./sent-files.ts";
 import { type FileSender, type SentEntry, SyncedTree } from "./synced-tree.ts";
 
@@ -67,7 +68,7 @@ describe("a context that is sent", () => {
       await release();
     }
   };
-  const fresh = (maxBytes = 1 << 30) => new SentDirectories(join(root, String(++count)), maxBytes);
+  const fresh = (maxBytes = 1 << 30) => new SentDirectories(join(root, String(++count)), maxBytes, new KnownStates());
 
   it("asks for what is wanted, once; the next build for what is changed", async () => {
     const directories = fresh();
@@ -83,9 +84,66 @@ describe("a context that is sent", () => {
     expect(await readdir(join(root, String(count)))).toEqual([]);
   });
 
+  it("what is known of a state is known as long as it lasts, and without asking for an entry", async () => {
+    const directories = fresh();
+    let told = 0;
+    class Stamped extends FakeSender {
+      readonly #stamp: string | undefined;
+      constructor(stamp: string | undefined) {
+        super([file("a", "x")]);
+        this.#stamp = stamp;
+      }
+      override async *entries(): AsyncIterable<SentEntry> {
+        told++;
+        yield* super.entries();
+      }
+      async stamp(): Promise<string | undefined> {
+        return this.#stamp;
+      }
+    }
+    const open = async (stamp: string | undefined, key = "key") => {
+      const { files, release } = directories.acquire(key);
+      return { tree: await SyncedTree.receive(new Stamped(stamp), files), release };
+    };
+    const first = await open("one");
+    first.tree.known?.set("question", { answer: "1" });
+    expect([told, await textOf(first.tree, "a"), told]).toEqual([0, "x", 1]);
+    await first.release();
+    const again = await open("one");
+    expect([again.tree.known?.get("question"), told]).toEqual([{ answer: "1" }, 1]);
+    // Nothing was asked for: what lies there stays.
+    await again.release();
+    const sender = new FakeSender([file("a", "x")]);
+    await build(directories, sender, ["a"]);
+    expect(sender.asked).toEqual([]);
+    for (const [stamp, key] of [
+      ["two", "key"],
+      ["one", "another directory"],
+    ] as const) {
+      const other = await open(stamp, key);
+      expect(other.tree.known?.size).toBe(0);
+      await other.release();
+    }
+    const unsettled = await open(undefined);
+    expect(unsettled.tree.known).toBeUndefined();
+    await unsettled.release();
+  });
+
+  it("a build that begins while another writes its index down finds what that one has kept", async () => {
+    const directories = fresh();
+    const first = directories.acquire("key");
+    const tree = await SyncedTree.receive(new FakeSender([file("a", "first")]), first.files);
+    await tree.want(["a"]);
+    const released = first.release();
+    const second = new FakeSender([file("a", "first"), file("b", "second")]);
+    expect(await build(directories, second, ["a", "b"])).toEqual(["first", "second"]);
+    expect(second.asked).toEqual([1]);
+    await released;
+  });
+
   it("two names of one file have one content", async () => {
     const sender = new FakeSender([file("a", "shared"), { ...plain, path: "b", type: "file", size: 0, mtimeNs: 1n, sameAs: "a" }]);
-    const { files, release } = await fresh().acquire(undefined);
+    const { files, release } = fresh().acquire(undefined);
     const tree = await SyncedTree.receive(sender, files);
     expect(await textOf(tree, "b")).toBe("shared");
     expect((await tree.lstat("a"))?.inode).toBe((await tree.lstat("b"))?.inode);

@@ -1,9 +1,9 @@
 import { EngineError } from "#core/errors.ts";
 import { printable } from "#unionfs/bytes.ts";
-import { isOverlayXattr } from "#unionfs/overlay-format.ts";
-import type { SentFiles, StoredContent } from "./sent-files.ts";
-import type { ByteString, KnownAnswers, SourceEntry, SourceTree } from "./source-tree.ts";
-import { emptyDirectory, maxEntries, pathInside, TreeIndex } from "./tree-index.ts";
+import type { IncomingContent, SentFiles, StoredContent } from "./sent-files.ts";
+import type { KnownAnswers } from "./known-states.ts";
+import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
+import { emptyDirectory, maxEntries, pathInside, TreeIndex, withoutOverlay } from "./tree-index.ts";
 
 /** An entry as its owner describes it; what it says is not believed yet. */
 export type SentEntry = Omit<SourceEntry, "inode"> & {
@@ -89,8 +89,11 @@ export class SyncedTree implements SourceTree {
       else if (node.number !== undefined && this.#files.find(node.inode ?? path, versionOf(node)) === undefined) missing.set(node.number, node);
     }
     if (missing.size > 0) {
-      const fetching = this.#fetch(missing);
-      for (const node of missing.values()) this.#coming.set(node.inode ?? node.path, fetching);
+      const names = Array.from(missing.values(), (node) => node.inode ?? node.path);
+      const fetching = this.#fetch(missing).finally(() => {
+        for (const name of names) this.#coming.delete(name);
+      });
+      for (const name of names) this.#coming.set(name, fetching);
       waiting.add(fetching);
     }
     await Promise.all(waiting);
@@ -101,15 +104,21 @@ export class SyncedTree implements SourceTree {
   }
 
   async #fetch(missing: ReadonlyMap<number, Node>): Promise<void> {
-    const begun = new Map(Array.from(missing, ([number, node]) => [number, this.#files.begin(node.inode ?? node.path, versionOf(node), node.size)]));
+    const begun = new Map<number, IncomingContent>();
     await this.#sender.contents([...missing.keys()], async (number, piece) => {
-      const content = begun.get(number)!; // they are what was asked for
+      const node = missing.get(number)!; // they are what was asked for
+      const content = begun.get(number) ?? this.#files.begin(node.inode ?? node.path, versionOf(node), node.size);
       try {
-        if (piece === undefined) await content.end();
-        else await content.write(piece);
+        if (piece === undefined) {
+          begun.delete(number);
+          await content.end();
+        } else {
+          begun.set(number, content);
+          await content.write(piece);
+        }
       } catch (error) {
         if (error instanceof EngineError && error.code === "invalid")
-          throw new EngineError("invalid", `"${printable(missing.get(number)!.path)}": ${error.message}`, { cause: error });
+          throw new EngineError("invalid", `"${printable(node.path)}": ${error.message}`, { cause: error });
         throw error;
       }
     });
@@ -150,7 +159,7 @@ function add(index: TreeIndex<Node>, files: SentFiles, { sameAs, ...entry }: Sen
     return;
   }
   if (sameAs === undefined) {
-    const node: Node = { ...entry, path, number, xattrs: entry.xattrs.filter(({ name }) => !isOverlayXattr(name)) };
+    const node: Node = { ...entry, path, number, xattrs: withoutOverlay(entry.xattrs) };
     index.put(node);
     // What the client still has stays, whether this build wants it or not.
     if (node.type === "file") files.find(path, versionOf(node));

@@ -6,10 +6,9 @@ import { asStorageError } from "#core/storage-error.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { TarEntry } from "#unionfs/tar/entry.ts";
 import { TarReader } from "#unionfs/tar/reader.ts";
-import { isOverlayXattr } from "#unionfs/overlay-format.ts";
 import { printable } from "#unionfs/bytes.ts";
 import type { ByteString, SourceEntry, SourceTree } from "./source-tree.ts";
-import { emptyDirectory, maxEntries, pathInside, TreeIndex } from "./tree-index.ts";
+import { emptyDirectory, maxEntries, pathInside, TreeIndex, withoutOverlay } from "./tree-index.ts";
 
 interface Node extends SourceEntry {
   /** undefined: it is no file. */
@@ -143,7 +142,7 @@ function nodeOf(
   { type, size, target }: Pick<Node, "type" | "size" | "target">,
   data: Node["data"],
 ): Node {
-  return { path, type, mode, uid, gid, size, mtimeNs, target, major, minor, xattrs: xattrs.filter(({ name }) => !isOverlayXattr(name)), data };
+  return { path, type, mode, uid, gid, size, mtimeNs, target, major, minor, xattrs: withoutOverlay(xattrs), data };
 }
 
 async function hashOf(entry: TarEntry, reader: TarReader): Promise<string> {

@@ -1,5 +1,6 @@
 import { EngineError } from "#core/errors.ts";
 import { printable } from "#unionfs/bytes.ts";
+import { isOverlayXattr } from "#unionfs/overlay-format.ts";
 import { type ByteString, joinPath, parentOf, type SourceEntry } from "./source-tree.ts";
 
 /** Entries of one context; each takes some hundred bytes of memory. */
@@ -71,6 +72,13 @@ export class TreeIndex<T extends SourceEntry> {
 
 export function emptyDirectory(path: ByteString): SourceEntry {
   return { path, type: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, mtimeNs: 0n, target: "", major: 0, minor: 0, xattrs: [] };
+}
+
+const none: SourceEntry["xattrs"] = [];
+
+/** What a context's files may bring along: nothing that overlayfs would take for its own. Most have none: they share one list. */
+export function withoutOverlay(xattrs: SourceEntry["xattrs"]): SourceEntry["xattrs"] {
+  return xattrs.length === 0 ? none : xattrs.filter(({ name }) => !isOverlayXattr(name));
 }
 
 /** A name that came from outside, without dots and doubled slashes. @throws EngineError "invalid" for one that leads out of the context; `of`: the entry that has it */
