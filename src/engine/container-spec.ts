@@ -119,8 +119,8 @@ export function joinedProcesses(ctx: EngineContext, host: HostConfig): NonNullab
         "conflict",
         `cannot join ${what} of a ${other.state.status === "restarting" ? "restarting" : "non running"} container: ${other.id}`,
       );
-    if (what === "IPC" && !["shareable", "private", ""].includes(other.record.hostConfig.IpcMode))
-      throw new EngineError("conflict", `container ${other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+    if (what === "IPC" && !["shareable", ""].includes(other.record.hostConfig.IpcMode))
+      throw new EngineError("conflict", `can't join IPC of container ${other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
     return other.state.pid;
   };
   const [pid, ipc, network] = [pidOf(host.PidMode, "PID namespace"), pidOf(host.IpcMode, "IPC"), pidOf(host.NetworkMode, "network namespace")];

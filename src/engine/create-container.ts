@@ -5,6 +5,7 @@
 import { mkdir, realpath, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import type { Container } from "#container/container.ts";
 import type { ContainerRecord, MountPoint } from "#container/mod.ts";
 import { openLogService } from "#container/logs/services/mod.ts";
 import { planLog } from "#container/logs/log-drivers.ts";
@@ -139,7 +140,7 @@ export async function draftContainer(
   const egress = hostConfig.WherryEgress ?? (label === undefined ? undefined : [label]);
   if (egress !== undefined) await takeEgress(ctx, egress, hostConfig);
   await checkUserSpaceNetwork(hostConfig, networkingConfig);
-  const wanted = wantedMounts(config, hostConfig, (from) => ctx.registry.get(from).record.mounts);
+  const wanted = wantedMounts(config, hostConfig, (from) => otherContainer(ctx, from).record.mounts);
   nameHost(ctx, id, config, hostConfig);
   const appArmorProfile = appArmorProfileOf(hostConfig, ctx.facts, ctx.appArmorDefault);
   if (ctx.selinux !== undefined) refuseSystemDirectories(wanted);
@@ -433,11 +434,18 @@ function logConfigOf(ctx: EngineContext, { Type: asked, Config: own }: LogConfig
   return { Type: type, Config: type === daemons ? { ...ctx.options.defaultLogOpts, ...own } : own };
 }
 
+/** @throws EngineError "invalid", not "not-found": docker's client would take the image for what is missing, and pull it. */
+function otherContainer(ctx: EngineContext, name: string): Container {
+  const found = ctx.registry.find(name);
+  if (found === undefined) throw new EngineError("invalid", `No such container: ${name}`);
+  return found;
+}
+
 /** `container:NAME` → `container:ID`, which a rename does not break. */
 function resolveContainerModes(ctx: EngineContext, host: HostConfig): void {
   const resolve = (mode: string) => {
     const name = /^container:(.+)$/.exec(mode)?.[1];
-    return name === undefined ? mode : `container:${ctx.registry.get(name).id}`;
+    return name === undefined ? mode : `container:${otherContainer(ctx, name).id}`;
   };
   host.NetworkMode = resolve(host.NetworkMode);
   host.PidMode = resolve(host.PidMode);

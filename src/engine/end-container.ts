@@ -20,6 +20,7 @@ import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { unmountSources } from "./host-mounts.ts";
 import { endHealthChecks } from "./health-check.ts";
 import { removeEnded } from "./remove-container.ts";
+import { tellEndOfUse } from "./use-events.ts";
 
 /** What is known of an end when the monitor was lost with it. */
 const LOST_CODE = 255;
@@ -94,6 +95,7 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
   if (oomKilled && !record.state.oomKilled) publishContainerEvent(ctx, container, "oom");
   if (refused.length > 0) publishContainerEvent(ctx, container, "seccomp", { refused: refused.join(",") });
   publishContainerEvent(ctx, container, "die", { exitCode: String(exit.code), execDuration: String(ranNs / 1_000_000_000n) });
+  tellEndOfUse(ctx, ended);
   if (record.hostConfig.AutoRemove && !container.removing) {
     await removeEnded(ctx, container, () => free(ctx, ended));
     return;

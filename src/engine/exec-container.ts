@@ -29,7 +29,7 @@ export async function createExec(ctx: EngineContext, name: string, config: ExecR
   if (config.Cmd.length === 0) throw new EngineError("invalid", "No exec command specified");
   const record: ExecRecord = { id: newId(), containerId: container.id, config, running: false, exitCode: null, pid: 0, openStdin: config.AttachStdin };
   ctx.execs.add(record, container);
-  publishContainerEvent(ctx, container, `exec_create: ${config.Cmd.join(" ")}`, { execID: record.id });
+  publishContainerEvent(ctx, container, `exec_create: ${commandText(config.Cmd)}`, { execID: record.id });
   return record.id;
 }
 
@@ -57,12 +57,17 @@ export function runUnlisted(
   const record: ExecRecord = { id: newId(), containerId: container.id, config, running: false, exitCode: null, pid: 0, openStdin: false };
   const exec = newExec(record, container);
   exec.started = true;
-  publishContainerEvent(ctx, container, `exec_create: ${cmd.join(" ")}`, { execID: record.id });
+  publishContainerEvent(ctx, container, `exec_create: ${commandText(cmd)}`, { execID: record.id });
   const stream = ctx.attaches.add(record.id, { stdin: false, stdout: true, stderr: true, stream: true, logs: false, detachKeys: new Uint8Array() });
   const pending = ctx.attaches.take(record.id);
   const started = start(ctx, exec, false, pending, { detach: false, tty: false });
   started.catch(() => endAll(pending));
   return { exec, stream, started };
+}
+
+/** As docker puts it together: there is a space behind a program without arguments, too. */
+function commandText([program = "", ...args]: readonly string[]): string {
+  return `${program} ${args.join(" ")}`;
 }
 
 function requireRunning(container: Container, name: string): void {
@@ -129,7 +134,7 @@ async function start(
     const link = await launchExec(ctx, exec, tty, pending, options);
     exec.link = link;
     exec.record = { ...exec.record, running: true, pid: link.pid };
-    publishContainerEvent(ctx, container, `exec_start: ${record.config.Cmd.join(" ")}`, { execID: record.id });
+    publishContainerEvent(ctx, container, `exec_start: ${commandText(record.config.Cmd)}`, { execID: record.id });
     watchExec(ctx, exec, link);
   } catch (error) {
     const failure = asExecError(error);

@@ -137,7 +137,8 @@ export function parseBind(spec: string, volumeDriver: string): WantedMount {
   }
   if (options.propagation !== undefined) throw badMount("propagation is for bind mounts only");
   if (options.idmap !== undefined) throw badMount("idmap is for bind mounts only: a volume's owners are always those of the container");
-  return volumeMount(destination, source, { driver: volumeDriver, readonly: options.readonly, mode, noCopy: options.noCopy });
+  const shown = mode === "" && source !== "" && (volumeDriver === "" || volumeDriver === "local") ? "z" : mode; // as docker shows it
+  return volumeMount(destination, source, { driver: volumeDriver, readonly: options.readonly, mode: shown, noCopy: options.noCopy });
 }
 
 interface BindOptions {

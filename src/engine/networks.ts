@@ -1,4 +1,5 @@
 /** The networks, with filters and events. @module */
+import { isRunning } from "#container/state.ts";
 import { EngineError } from "#core/errors.ts";
 import type { NetworkRecord } from "#network/mod.ts";
 import type { EngineContext } from "./context.ts";
@@ -45,7 +46,8 @@ export function networksOf(ctx: EngineContext): Engine["networks"] {
     connect: async (network, name, endpoint) => {
       const container = ctx.registry.get(name);
       await connect(ctx, networks.get(network), container, endpoint);
-      publish("connect", networks.get(network), { container: container.id });
+      // Of one that does not run its start will tell.
+      if (isRunning(container.state)) publish("connect", networks.get(network), { container: container.id });
     },
     disconnect: async (network, name, force) => {
       const record = networks.get(network);

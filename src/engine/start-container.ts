@@ -20,6 +20,7 @@ import { hostsFile, planContainerFiles, writeAnew } from "./container-files.ts";
 import { afterEnd, afterStart, planHooksOf, withHooks, writeBundle } from "./container-hooks.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
+import { tellUse } from "./use-events.ts";
 import { watchExit } from "./end-container.ts";
 import { mountSources, unmountSources } from "./host-mounts.ts";
 import { keepLog, requireLogService } from "./keep-log.ts";
@@ -78,6 +79,7 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
     `telling those with a link to ${container.record.name}`,
     refreshLinkers(ctx, container, (record) => hostsFile(ctx, record, record.endpoints)),
   );
+  tellUse(ctx, container.record);
   publishContainerEvent(ctx, container, "start");
   watchExit(ctx, container, link);
 }

@@ -108,8 +108,13 @@ async function send(ctx: EngineContext, container: Container, signal: number, by
   const ends = signal === SIGKILL || signal === SIGTERM || signal === stopSignal;
   container.sentBy = { signal, by };
   if (ends) container.set({ manuallyStopped: true });
-  if (!(await link.kill(signal))) return false;
-  publishContainerEvent(ctx, container, "kill", { signal: String(signal) });
+  // Under the mutex, for which the end of the container waits too: nobody hears of its death before he hears of the signal.
+  const sent = await container.mutex.run(async () => {
+    if (!(await link.kill(signal))) return false;
+    publishContainerEvent(ctx, container, "kill", { signal: String(signal) });
+    return true;
+  });
+  if (!sent) return false;
   if (ends && record.state.status === "paused" && record.cgroup !== undefined) await thawForSignal(ctx, record.cgroup);
   return true;
 }

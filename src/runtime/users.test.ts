@@ -32,16 +32,16 @@ describe("resolveUser", () => {
   });
 
   it("takes a uid that is in no file", () => {
-    expect(resolve("4000")).toEqual({ uid: 4000, gid: 0, additionalGids: [], home: "/" });
-    expect(resolveUser("4000:5000", "", "")).toEqual({ uid: 4000, gid: 5000, additionalGids: [], home: "/" });
-    expect(resolveUser("", "", "")).toEqual({ uid: 0, gid: 0, additionalGids: [], home: "/" });
+    expect(resolve("4000")).toEqual({ uid: 4000, gid: 0, additionalGids: [0], home: "/" });
+    expect(resolveUser("4000:5000", "", "")).toEqual({ uid: 4000, gid: 5000, additionalGids: [5000], home: "/" });
+    expect(resolveUser("", "", "")).toEqual({ uid: 0, gid: 0, additionalGids: [0], home: "/" });
   });
 
   it("replaces the memberships by a group that is asked for", () => {
-    expect(resolve("www-data:staff")).toEqual({ uid: 33, gid: 50, additionalGids: [], home: "/var/www" });
+    expect(resolve("www-data:staff")).toEqual({ uid: 33, gid: 50, additionalGids: [50], home: "/var/www" });
     expect(resolve("33:50")).toEqual(resolve("www-data:staff"));
-    expect(resolve("www-data:9999")).toEqual({ uid: 33, gid: 9999, additionalGids: [], home: "/var/www" });
-    expect(resolve(":staff")).toEqual({ uid: 0, gid: 50, additionalGids: [], home: "/root" });
+    expect(resolve("www-data:9999")).toEqual({ uid: 33, gid: 9999, additionalGids: [9999], home: "/var/www" });
+    expect(resolve(":staff")).toEqual({ uid: 0, gid: 50, additionalGids: [50], home: "/root" });
   });
 
   it("prefers a name that looks like a number", () => expect(resolve("1234").uid).toBe(777));

@@ -8,7 +8,7 @@ import { EngineError } from "#core/errors.ts";
 export interface ResolvedUser {
   readonly uid: number;
   readonly gid: number;
-  /** Supplementary groups; the primary group is first as soon as there is any (CVE-2022-36109). */
+  /** Supplementary groups, the primary group first: a program with the set-group-ID bit must not get rid of it (CVE-2022-36109). */
   readonly additionalGids: readonly number[];
   /** From passwd; "/" when the user is not in it. */
   readonly home: string;
@@ -75,12 +75,11 @@ export function resolveUser(spec: string, passwd: string, group: string, groupAd
   const gid = primary ?? inRange(entry?.gid ?? 0);
   // A group that was asked for replaces the user's own ones.
   const memberships = groupPart === "" && entry !== undefined ? groups.filter((g) => g.members.includes(entry.name)).map((g) => inRange(g.gid)) : [];
-  const added = groupAdd.map((name) => findGroup(name, groups, () => `Unable to find group ${name}`));
-  const supplementary = [...memberships, ...added];
+  const added = groupAdd.map((name) => findGroup(name, groups, () => `Unable to find group ${name}: no matching entries in group file`));
   return {
     uid,
     gid,
-    additionalGids: supplementary.length === 0 ? [] : [...new Set([gid, ...supplementary])],
+    additionalGids: [...new Set([gid, ...memberships, ...added])],
     home: entry?.home || "/",
   };
 }

@@ -49,7 +49,10 @@ export const filterKeys: Readonly<
   pruneBuilds: ["description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for"],
 };
 
-/** Throws EngineError invalid for JSON that is neither form, and for keys outside `known`. */
+/** Filters whose values are yes or no. */
+const truths = ["dangling", "is-task"];
+
+/** Throws EngineError invalid for JSON that is neither form, for keys outside `known`, and for a truth value that is none. */
 export function parseFilters(text: string, known: readonly string[]): Filters {
   if (text === "") return {};
   const bad = (why: string) => new EngineError("invalid", `invalid filter: ${why}`);
@@ -66,6 +69,7 @@ export function parseFilters(text: string, known: readonly string[]): Filters {
     if (!known.includes(key)) throw new EngineError("invalid", `invalid filter '${key}'`);
     result[key] = filterValues(key, given, bad);
   }
+  for (const key of truths) filterFlag(result, key);
   return result;
 }
 
