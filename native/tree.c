@@ -218,9 +218,9 @@ static int make_dir(const char *path, const struct meta *meta) {
   return set_dir_meta(path, meta);
 }
 
-static int open_file(const char *path, const char *asked) {
+static int open_file(const char *path, const char *asked, mode_t mode) {
   if (T.file >= 0) return errno = EBUSY, -1;
-  for (int attempt = 0; (T.file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0; attempt++)
+  for (int attempt = 0; (T.file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)) < 0; attempt++)
     if (!cleared(path, attempt)) return -1;
   snprintf(T.file_path, sizeof T.file_path, "%s", asked);
   T.hole_at_end = false;
@@ -244,10 +244,8 @@ static void drop_file(void) {
   T.file = -1;
 }
 
-static int close_file(const struct meta *meta) {
-  if (T.file < 0) return errno = EBADF, -1;
-  int result = T.hole_at_end ? ftruncate(T.file, lseek(T.file, 0, SEEK_CUR)) : 0;
-  if (result == 0) result = set_meta_fd(T.file, meta);
+/* Ends the open file, whose metadata were set with this result. */
+static int end_file(int result) {
   int fd = T.file;
   T.file = -1;
   /* close(2) is where a network filesystem tells that there was no room. */
@@ -255,6 +253,29 @@ static int close_file(const struct meta *meta) {
   if (close(fd) < 0 && result == 0) return -1;
   errno = saved;
   return result;
+}
+
+static int close_file(const struct meta *meta) {
+  if (T.file < 0) return errno = EBADF, -1;
+  int result = T.hole_at_end ? ftruncate(T.file, lseek(T.file, 0, SEEK_CUR)) : 0;
+  return end_file(result == 0 ? set_meta_fd(T.file, meta) : result);
+}
+
+/* A file that we have made: each change of its metadata is a transaction of the filesystem, and most need only that of the time. */
+static int set_new_meta(int fd, const struct meta *meta) {
+  struct timespec times[2] = {mtime_of(meta), mtime_of(meta)};
+  struct stat st;
+  if (fstat(fd, &st) < 0) return -1;
+  bool owned = st.st_uid == meta->uid && st.st_gid == meta->gid;
+  if (!owned && fchown(fd, meta->uid, meta->gid) < 0) return -1;
+  if ((!owned || (st.st_mode & 07777) != (meta->mode & 07777)) && fchmod(fd, meta->mode & 07777) < 0) return -1;
+  return set_xattrs(fd, NULL, false, meta) < 0 ? -1 : futimens(fd, times);
+}
+
+static int make_file(const char *path, const char *asked, const struct meta *meta, struct reader *data) {
+  if (open_file(path, asked, meta->mode & 0777) < 0) return -1;
+  int result = write_all(T.file, data->at, left(data));
+  return end_file(result == 0 ? set_new_meta(T.file, meta) : result);
 }
 
 static int make_symlink(const char *path, const char *target, const struct meta *meta) {
@@ -345,7 +366,9 @@ static int change(uint8_t op, struct reader *r, const char **path) {
     case T_EXPECT:
       return read_u8(r, &type) || finished(r) ? (errno = EBADMSG, -1) : expect(name, type);
     case T_OPEN:
-      return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : open_file(name, *path);
+      return read_u64(r, &number) || finished(r) ? (errno = EBADMSG, -1) : open_file(name, *path, 0600);
+    case T_FILE:
+      return take_meta(r, &meta) ? -1 : make_file(name, *path, &meta, r);
     case T_SYMLINK:
       return read_str(r, &text) ? (errno = EBADMSG, -1) : take_meta(r, &meta) || finished(r) ? -1 : make_symlink(name, text.p, &meta);
     case T_LINK:

@@ -25,6 +25,7 @@ enum tree_op {
   T_ENSURE = 13,
   T_EXPECT = 14,
   T_DIRMETA = 15,
+  T_FILE = 16,
   T_FLUSH = 20,
   T_SYNC = 21,
   T_LSTAT = 22,

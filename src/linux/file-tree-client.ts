@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import { EngineError } from "#core/errors.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
-import type { Bytes, FileMeta, ListedTree, OpenedFile, TreeAddress, TreePath, TreeStat } from "./file-tree.ts";
+import { type Bytes, type FileMeta, type ListedTree, type OpenedFile, type TreeAddress, type TreePath, type TreeStat, wholeFileBytes } from "./file-tree.ts";
 import { EntryReader, PackedEntries, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
 import { FrameParser, Writer } from "./wire.ts";
 
@@ -192,6 +192,19 @@ class TreeClient implements ListedTree {
       w.str(path);
       writeMeta(w, meta);
     });
+  }
+  wholeFile(path: TreePath, data: Bytes, meta: FileMeta): boolean {
+    if (this.#failure !== undefined || data.length > wholeFileBytes || this.#socket.writableNeedDrain) return false;
+    this.#put(
+      T.FILE,
+      (w) => {
+        w.str(path);
+        writeMeta(w, meta);
+        w.raw(data);
+      },
+      path,
+    );
+    return true;
   }
   openFile(path: TreePath, size: number): Promise<void> {
     return this.#change(T.OPEN, path, (w) => {

@@ -51,9 +51,14 @@ export interface OpenedFile {
   close(): Promise<void>;
 }
 
+/** Bytes that {@link FileTree.wholeFile} takes. */
+export const wholeFileBytes: number = 256 * 1024;
+
 export interface FileTree {
   /** mkdir, or set the metadata of an existing directory; replaces a non-directory. */
   mkdir(path: TreePath, meta: FileMeta): Promise<void>;
+  /** A whole new file, of {@link wholeFileBytes} at most, where nothing has to be waited for. False: nothing was done; {@link openFile} does it, or says what is wrong. */
+  wholeFile?(path: TreePath, data: Bytes, meta: FileMeta): boolean;
   /** Creates (replacing whatever non-directory tree was there) and opens a file for {@link writeData}. Hard size up front allows preallocation; 0 if unknown. */
   openFile(path: TreePath, size: number): Promise<void>;
   /** Appends to the open file. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { DiffID, Digest } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
-import type { FileMeta, FileTree, TreeStat } from "#linux/file-tree.ts";
+import { type FileMeta, type FileTree, type TreeStat, wholeFileBytes } from "#linux/file-tree.ts";
 import { type ByteString, baseOf, joinPath, parentOf, printable, toByteString, toBytes } from "./bytes.ts";
 import { type Content, type DirNode, dirNode, LayerModel, type LayerNode, pathsBelow } from "./layer-model.ts";
 import { cleanPath, parseLayerName, refused } from "./layer-names.ts";
@@ -117,24 +117,37 @@ class Unpacker {
   }
 
   /**
-   * Adds a file where nothing has been yet, in a directory that is there, whose content stays where it lies in the archive: nothing of it has to be waited for. False: nothing was done, {@link add} sees to it.
+   * Adds a file where nothing has been yet, in a directory that is there, when nothing has to be waited for: its content stays where it lies in the archive, or is here. Nearly all members of
+   * layers are such. False: nothing was done, {@link add} sees to it.
    */
   addReady(entry: TarEntry): boolean {
-    if (entry.type !== "file" || this.#tree.placeFile === undefined || this.#options.whiteouts !== "overlay") return false;
+    if (entry.type !== "file" || this.#options.whiteouts !== "overlay" || this.#options.index?.isBlocked === true) return false;
     try {
       const name = parseLayerName(entry.name);
       if (name.kind !== "path" || name.path === "") return false;
       const { path } = name;
       const parent = this.#model.directory(parentOf(path));
       if (parent === undefined || parent.children.has(baseOf(path))) return false;
-      if (!this.#tree.placeFile(path, { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, metaOf(entry))) return false;
+      const placed = this.#placeReady(entry, path);
+      if (placed === undefined) return false;
       this.#touched.add(parentOf(path));
-      this.#model.set(path, { kind: "file", content: { bytes: entry.size }, record: undefined });
+      this.#model.set(path, { kind: "file", content: { bytes: entry.size }, record: placed.record });
     } catch (error) {
       throw unpackError(error, entry.name);
     }
     this.#count();
     return true;
+  }
+
+  #placeReady(entry: TarEntry, path: ByteString): { readonly record: number | undefined } | undefined {
+    const meta = metaOf(entry);
+    if (this.#tree.placeFile !== undefined)
+      return this.#tree.placeFile(path, { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, meta) ? { record: undefined } : undefined;
+    if (this.#tree.wholeFile === undefined || entry.sparse !== undefined || entry.size > wholeFileBytes) return undefined;
+    const data = this.#reader.peekReady();
+    if (data === undefined || !this.#tree.wholeFile(toBytes(path), data, meta)) return undefined;
+    this.#reader.takeReady();
+    return { record: entry.size > 0 ? this.#options.index?.file(path, entry.size, undefined) : undefined };
   }
 
   #count(): void {

@@ -198,7 +198,7 @@ class Layers implements LayerStore {
     await using tree = closing(await openRoot(this.#helper, root));
     const { pieces, verified } = piecesOf(input, { expected, signal });
     const target = { tree: tree.tree, directory: root.kind === "bind" ? root.source : await tree.tree.directory(), whiteouts };
-    return takeIntoTree(target, pieces, { ...options, verified });
+    return await takeIntoTree(target, pieces, { ...options, verified });
   }
 
   /** The chain is here already: only checks that the stream is what it says. */

@@ -68,6 +68,11 @@ export class TarIndexWriter {
     return this.#files++;
   }
 
+  /** {@link drained} has to be waited for. */
+  get isBlocked(): boolean {
+    return this.#blocked;
+  }
+
   /** Resolves when more may be written without the compressor falling behind. */
   async drained(): Promise<void> {
     if (!this.#blocked) return;

@@ -1,12 +1,21 @@
 /** Layers are decompressed and hashed in threads, while their files grow, and compressed. */
-import { appendFile, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { digestOf } from "#core/digest.ts";
-import { type GrowingFile, LayerThreads } from "#unionfs/threads/layer-threads.ts";
+import { EngineError } from "#core/errors.ts";
+import type { TreeStat } from "#linux/file-tree.ts";
+import { startHelper } from "#linux/helper-client.ts";
+import type { Helper } from "#linux/helper.ts";
+import { inArchive } from "#unionfs/erofs/metadata-tree.ts";
+import { archiveFile, ErofsReceiver, imageFile } from "#unionfs/erofs/receiver.ts";
+import { takeIntoImage } from "#unionfs/take-layer.ts";
+import { readLayer } from "#unionfs/layer-tar.ts";
+import { chunked, pax, tar } from "#unionfs/testing/tar-builder.ts";
+import { type GrowingFile, LayerThreads, type TakeTurn } from "#unionfs/threads/layer-threads.ts";
 import { slotBytes, slotCount } from "#unionfs/threads/shared-ring.ts";
 
 const program = join(import.meta.dirname, "../../dist/layer-thread.js");
@@ -126,5 +135,151 @@ describe("layer threads", () => {
     for (let round = 0; round < 3; round++)
       for await (const piece of threads.turn().inflate(await there(gzipSync(plain)), { expected })) if (piece.length > 0) break;
     expect((await collect(threads.turn().inflate(await there(gzipSync(plain)), { expected }))).equals(plain)).toBe(true);
+  });
+});
+
+/** Files shorter and longer than a piece that is passed on, links, a directory that is only implied, and an attribute. */
+const layer = tar(
+  { name: "d/", typeflag: "5", mode: 0o750 },
+  ...Array.from({ length: 300 }, (_, i) => ({ name: `d/f${i}`, data: randomBytes(i * 37), mode: 0o4755, uid: i, mtime: 1_000_000 + i })),
+  { name: "d/large", data: randomBytes(1_500_000) },
+  { name: "d/link", typeflag: "1", linkname: "d/large" },
+  { name: "d/soft", typeflag: "2", linkname: "large" },
+  pax({ "SCHILY.xattr.user.x": "y" }),
+  { name: "implied/below/file", data: "text" },
+  // What a later member replaces is kept for the archive to be made again.
+  { name: "d/f7", data: "replaced" },
+);
+const digest = digestOf(layer);
+
+describe("layers taken in by threads", () => {
+  let helper: Helper;
+  beforeAll(async () => {
+    helper = await startHelper({ helperPath: join(import.meta.dirname, "../../dist/bin/wherry-helper"), execRoot: directory, log: () => undefined });
+  });
+  afterAll(() => helper.close());
+
+  const below: TreeStat = {
+    path: Buffer.from("implied"),
+    type: "dir",
+    mode: 0o700,
+    uid: 7,
+    gid: 8,
+    size: 0,
+    mtimeNs: 5n,
+    ctimeNs: 5n,
+    ino: 1n,
+    dev: 1n,
+    nlink: 2,
+    major: 0,
+    minor: 0,
+    blocks: 0,
+    xattrs: [],
+  };
+  /** Its asked-for names are noted. */
+  async function places(options: Partial<TakeTurn> = {}) {
+    const [image, record] = [join(directory, randomBytes(6).toString("hex")), join(directory, randomBytes(6).toString("hex"))];
+    await mkdir(image);
+    await mkdir(record);
+    const asked: string[] = [];
+    const lower = async (path: string) => {
+      asked.push(path);
+      return path === "implied" ? below : undefined;
+    };
+    const asImage: TakeTurn = { record, lower, expected: digest, signal: undefined, place: async () => ({ kind: "image", directory: image, form: inArchive }), ...options };
+    const asTree: TakeTurn = {
+      ...asImage,
+      place: async () => ({ kind: "tree", worker: await helper.startTree(image), directory: image, whiteouts: "overlay" }),
+    };
+    return { image, record, asked, asImage, asTree };
+  }
+
+  it("are the archive, and the image that one thread would have made of it", async () => {
+    const own = await places();
+    const receiver = new ErofsReceiver({ directory: own.image, form: inArchive });
+    const lower = async (path: string) => (path === "implied" ? below : undefined);
+    const applied = await takeIntoImage(receiver, receiver.keep(chunked(layer, 10_000)), { record: own.record, lower });
+    const image = await readFile(join(own.image, imageFile));
+    for (const bytes of [layer, gzipSync(layer)]) {
+      const { image: at, asked, asImage } = await places();
+      const consumed: number[] = [];
+      const archive = { file: await there(bytes), plain: false, onConsumed: (count: number) => void consumed.push(count) };
+      expect(await threads.turn().take(archive, asImage)).toEqual(applied);
+      expect(asked).toEqual(["implied", "implied/below"]);
+      expect(consumed.at(-1)).toBe(bytes.length);
+      expect((await readFile(join(at, archiveFile))).equals(layer)).toBe(true);
+      expect((await readFile(join(at, imageFile))).equals(image)).toBe(true);
+    }
+    const { image: at, asImage } = await places();
+    const adopted = await there(layer);
+    expect(await threads.turn().take({ file: adopted, plain: true }, asImage)).toEqual(applied);
+    expect((await stat(join(at, archiveFile))).ino).toBe((await stat(adopted.path)).ino);
+    expect((await readFile(join(at, imageFile))).equals(image)).toBe(true);
+  });
+
+  it("are files, from which the archive can be made again", async () => {
+    const { image, record, asTree } = await places();
+    const file = new Arriving();
+    const taking = threads.turn().take({ file, plain: false }, asTree);
+    const packed = gzipSync(layer);
+    for (let at = 0; at < packed.length; at += 300_000) await file.append(packed.subarray(at, at + 300_000));
+    file.settle.resolve();
+    expect(await taking).toMatchObject({ diffId: digest, tarBytes: layer.length });
+    expect(await stat(join(image, "d/f299"))).toMatchObject({ mode: 0o104755, uid: 299, gid: 0, size: 299 * 37, mtimeMs: 1_000_299_000 });
+    expect(await stat(join(image, "implied"))).toMatchObject({ mode: 0o40700, uid: 7, gid: 8 });
+    expect((await readFile(join(image, "d/f7"))).toString()).toBe("replaced");
+    expect((await stat(join(image, "d/large"))).nlink).toBe(2);
+    expect((await collect(readLayer({ diffId: digest, record, directory: image }))).equals(layer)).toBe(true);
+  });
+
+  it("are refused when they are not what was expected, or more than is allowed", async () => {
+    for (const kind of ["asImage", "asTree"] as const) {
+      const other = digestOf("other");
+      const wrong = (await places({ expected: other }))[kind];
+      await expect(threads.turn().take({ file: await there(gzipSync(layer)), plain: false }, wrong)).rejects.toMatchObject({
+        code: "corrupt",
+        message: `layer has the digest ${digest}, expected ${other}`,
+      });
+      const archive = { file: await there(gzipSync(layer)), plain: false, limit: { bytes: layer.length - 1, message: "too much" } };
+      await expect(threads.turn().take(archive, (await places())[kind])).rejects.toMatchObject({ code: "storage", message: "too much" });
+      const cut = { file: await there(layer.subarray(0, 100_000)), plain: false };
+      await expect(threads.turn().take(cut, (await places())[kind])).rejects.toMatchObject({ code: "corrupt", message: expect.stringContaining("truncated") });
+      const exact = { file: await there(gzipSync(layer)), plain: false, limit: { bytes: layer.length, message: "too much" } };
+      expect(await threads.turn().take(exact, (await places())[kind])).toMatchObject({ diffId: digest });
+    }
+    const wrong = (await places({ expected: digestOf("other") })).asImage;
+    await expect(threads.turn().take({ file: await there(layer), plain: true }, wrong)).rejects.toMatchObject({ code: "corrupt" });
+  });
+
+  it("fail with what looking below failed with, and stop when they are called off while they wait for it", async () => {
+    const failing = async () => {
+      throw new EngineError("storage", "the layer below cannot be read", { details: { errno: "EIO" } });
+    };
+    const { asImage } = await places({ lower: failing });
+    await expect(threads.turn().take({ file: await there(layer), plain: true }, asImage)).rejects.toMatchObject({
+      code: "storage",
+      message: expect.stringContaining("the layer below cannot be read"),
+      details: { errno: "EIO" },
+    });
+    const abort = new AbortController();
+    let asked!: () => void;
+    const waiting = new Promise<void>((resolve) => (asked = resolve));
+    const never = (await places({ signal: abort.signal, lower: () => new Promise(() => void asked()) })).asTree;
+    const taking = threads.turn().take({ file: await there(layer), plain: false }, never);
+    taking.catch(() => undefined);
+    await waiting;
+    abort.abort();
+    await expect(taking).rejects.toMatchObject({ code: "cancelled" });
+    // While the file grows; and before the turn has come.
+    const growing = new AbortController();
+    const file = new Arriving();
+    const arriving = threads.turn().take({ file, plain: false }, (await places({ signal: growing.signal })).asImage);
+    arriving.catch(() => undefined);
+    await file.append(gzipSync(layer).subarray(0, 50_000));
+    growing.abort();
+    await expect(arriving).rejects.toMatchObject({ code: "cancelled" });
+    const early = (await places({ signal: AbortSignal.abort() })).asTree;
+    await expect(threads.turn().take({ file: await there(layer), plain: false }, early)).rejects.toMatchObject({ code: "cancelled" });
+    expect(await threads.turn().take({ file: await there(layer), plain: true }, (await places()).asImage)).toMatchObject({ diffId: digest });
   });
 });

@@ -3,7 +3,7 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, 
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { isEngineError } from "#core/errors.ts";
-import type { FileMeta, ListedTree, TreeStat } from "#linux/file-tree.ts";
+import { type FileMeta, type ListedTree, type TreeStat, wholeFileBytes } from "#linux/file-tree.ts";
 import { Lab, until } from "./native-fixture.ts";
 
 let lab: Lab;
@@ -41,6 +41,36 @@ const read = async (path: string): Promise<Buffer> => {
 };
 /** xattr support differs: trusted.* works on tmpfs and ext4 alike. */
 const xattr = { name: "trusted.wherry", value: Buffer.from([0, 1, 255]) };
+
+describe("a whole file at once", () => {
+  it("has its content, owner, mode, time and attributes, whatever it replaces", async () => {
+    await tree.mkdir("is/a", meta(0o700));
+    const put = (path: string, bytes: number, its: FileMeta) => tree.wholeFile?.(path, Buffer.alloc(bytes, 7), its);
+    expect(put("is", 10_000, meta(0o6755, { uid: 12, gid: 34, xattrs: [xattr] }))).toBe(true);
+    expect(put("empty", 0, meta(0o4711))).toBe(true);
+    expect(put("private", 3, meta(0))).toBe(true);
+    expect(put("new/parents/f", 1, meta(0o644, { gid: 5 }))).toBe(true);
+    await tree.flush();
+    const found = await Promise.all(["is", "empty", "private", "new/parents/f"].map((path) => tree.lstat(path)));
+    expect(found).toMatchObject([
+      { type: "file", size: 10_000, mode: 0o6755, uid: 12, gid: 34, mtimeNs: NS, xattrs: [{ name: xattr.name }] },
+      { size: 0, mode: 0o4711, uid: 0, gid: 0, mtimeNs: NS },
+      { size: 3, mode: 0, mtimeNs: NS },
+      { size: 1, mode: 0o644, uid: 0, gid: 5, mtimeNs: NS },
+    ]);
+    expect((await read("is")).equals(Buffer.alloc(10_000, 7))).toBe(true);
+  });
+
+  it("is done another way when it is too long, or something has failed before", async () => {
+    expect(tree.wholeFile?.("f", Buffer.alloc(wholeFileBytes + 1), meta(0o644))).toBe(false);
+    expect(tree.wholeFile?.("f", Buffer.alloc(wholeFileBytes), meta(0o644))).toBe(true);
+    await tree.flush();
+    expect(tree.wholeFile?.("../f", Buffer.alloc(1), meta(0o644))).toBe(true);
+    await expect(tree.flush()).rejects.toMatchObject({ details: { op: "file", errno: "EXDEV", path: "../f" } });
+    await tree.flush();
+    expect(await tree.lstat("f")).toMatchObject({ size: wholeFileBytes });
+  });
+});
 
 describe("making entries where something may be", () => {
   const failure = async (work: Promise<void>) => {

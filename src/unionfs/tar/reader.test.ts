@@ -12,15 +12,36 @@ import { formatHeader, padding } from "./writer.ts";
 
 type Read = TarEntry & { data: Buffer };
 
-async function readTar(bytes: Uint8Array, chunk?: number, options?: TarReaderOptions): Promise<Read[]> {
+/** All members: as they come when each is waited for, which is what they must be too where those that are here are not. */
+async function readTar(bytes: Uint8Array, chunk?: number, options: TarReaderOptions = {}): Promise<Read[]> {
+  const waited = await readAll(bytes, chunk, options, false);
+  const passed: Uint8Array[] = [];
+  const onMeta = (meta: Uint8Array) => void passed.push(Buffer.from(meta));
+  const ready = await readAll(bytes, chunk, { ...options, onMeta }, true);
+  // As text: vitest compares buffers byte by byte.
+  const texts = (entries: readonly Read[]) => entries.map((entry) => ({ ...entry, data: entry.data.toString("latin1") }));
+  expect(texts(ready)).toEqual(texts(waited));
+  // What is no member's data is passed on, whole and in order.
+  if (waited.every(({ type }) => type === "file")) expect(passed.reduce((sum, { length }) => sum + length, 0)).toBe(bytes.length - dataIn(waited));
+  return waited;
+}
+
+function dataIn(entries: readonly Read[]): number {
+  return entries.reduce((sum, { data }) => sum + data.length, 0);
+}
+
+async function readAll(bytes: Uint8Array, chunk: number | undefined, options: TarReaderOptions, ready: boolean): Promise<Read[]> {
   const reader = new TarReader(chunked(bytes, chunk), options);
   const entries: Read[] = [];
-  for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
-    const parts: Uint8Array[] = [];
+  for (;;) {
+    const entry = (ready ? reader.nextReady() : undefined) ?? (await reader.next());
+    if (entry === undefined) return entries;
+    const here = ready ? reader.peekReady() : undefined;
+    const parts: Uint8Array[] = here === undefined ? [] : [here];
+    if (here !== undefined) reader.takeReady();
     for (let part = await reader.read(); part !== undefined; part = await reader.read()) parts.push(part);
     entries.push({ ...entry, data: Buffer.concat(parts) });
   }
-  return entries;
 }
 const one = async (...members: (Member | Buffer)[]) => (await readTar(tar(...members)))[0]!;
 const failure = (bytes: Uint8Array, options?: TarReaderOptions) => expect(readTar(bytes, undefined, options)).rejects;

@@ -124,6 +124,17 @@ export class TarReader {
     return piece;
   }
 
+  /** All data of the current member where it is here in one piece, to be taken by {@link takeReady}. */
+  peekReady(): Uint8Array | undefined {
+    return this.#source.ready < this.#data ? undefined : this.#source.peek(0, this.#data);
+  }
+
+  /** What {@link peekReady} has given is read. */
+  takeReady(): void {
+    this.#source.takeReady(this.#data);
+    this.#data = 0;
+  }
+
   /** All data of the current member; EngineError "invalid" when it is more than `max` bytes. */
   async readAll(max: number): Promise<Buffer> {
     if (this.#data > max)
