@@ -5,9 +5,10 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { MessagePort } from "node:worker_threads";
 import { EngineError, errnoOf } from "#core/errors.ts";
-import { type LayerSource, readLayer } from "../layer-tar.ts";
-import { compress, memberNow } from "../tar/compress.ts";
+import { readLayer } from "../layer-tar.ts";
+import { compress } from "../tar/compress.ts";
 import { decompress } from "../tar/decompress.ts";
+import { Deflater } from "../tar/deflate.ts";
 import { SharedRing, slotBytes, slotCount, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
 const readBytes = 256 * 1024;
@@ -35,16 +36,27 @@ export function serveLayerThread(port: MessagePort): void {
       };
       look();
     });
+  let inbox: (Uint8Array | undefined)[] = [];
+  let deflater: Deflater | undefined;
   port.on("message", (request: ThreadRequest) => {
-    if (request.kind === "wake") {
+    if (request.kind === "wake" || request.kind === "plain") {
+      if (request.kind === "plain") inbox.push(request.bytes);
       const woken = waiting;
       waiting = [];
       for (const look of woken) look();
       return;
     }
     const thread: Thread = { ring: new SharedRing(request.memory), waits, collect, answer: (answer) => port.postMessage(answer) };
-    if (request.kind === "inflate") void work(thread, inflated(thread, request), request.path);
-    else void work(thread, compressed(request.source), `layer ${request.source.diffId}`);
+    if (request.kind === "inflate") {
+      void work(thread, inflated(thread, request), request.path);
+      return;
+    }
+    // What is left in the old one was for a job that was cancelled.
+    inbox = [];
+    deflater ??= new Deflater();
+    const { source } = request;
+    const plain = source === "sent" ? sent(thread, inbox) : readLayer(source);
+    void work(thread, compressed(plain, deflater), source === "sent" ? "a layer" : `layer ${source.diffId}`);
   });
 }
 
@@ -78,16 +90,28 @@ function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadReq
   return { pieces, progress };
 }
 
-/** {@link readLayer} sees to the digest. */
-function compressed(source: LayerSource): Output {
+/** Whoever gives the archive sees to its digest. */
+function compressed(archive: AsyncIterable<Uint8Array>, deflater: Deflater): Output {
   const progress = { consumed: 0 };
   const plain = (async function* () {
-    for await (const piece of readLayer(source)) {
+    for await (const piece of archive) {
       progress.consumed += piece.byteLength;
       yield piece;
     }
   })();
-  return { pieces: compress(plain, memberNow), progress };
+  return { pieces: compress(plain, deflater), progress };
+}
+
+/** What the client sends, as it comes. */
+async function* sent({ ring, waits, answer }: Thread, inbox: (Uint8Array | undefined)[]): AsyncGenerator<Uint8Array, void> {
+  for (;;) {
+    await waits(ring, () => inbox.length > 0);
+    if (ring.cancelled) throw cancelled();
+    const bytes = inbox.shift();
+    if (bytes === undefined) return;
+    yield bytes;
+    answer({ kind: "taken" });
+  }
 }
 
 /** Passes a job's pieces through the ring, and says how it has ended. */

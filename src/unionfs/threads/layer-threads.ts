@@ -28,6 +28,9 @@ export interface InflateOptions extends JobOptions {
   readonly expected: DiffID;
 }
 
+/** A layer's archive: where a thread can read it, or how the client gets it, once, to send it there. */
+export type PlainLayer = LayerSource | (() => Promise<AsyncIterable<Uint8Array>>);
+
 /** One layer's turn at a thread. It ends with the last piece, or when it is disposed of. */
 export interface LayerTurn extends Disposable {
   /**
@@ -35,9 +38,12 @@ export interface LayerTurn extends Disposable {
    * @throws EngineError corrupt (also when the bytes are not `expected`), cancelled, and what the file's `whole` rejects with
    */
   inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void>;
-  /** A layer's archive, compressed; once, and with pieces as above. @throws EngineError corrupt (the layer is not what it was), cancelled */
-  compress(source: LayerSource, options: JobOptions): AsyncGenerator<Uint8Array, void>;
+  /** A layer's archive, compressed; once, and with pieces as above. @throws EngineError corrupt (the layer is not what it was), cancelled, and what getting it throws */
+  compress(layer: PlainLayer, options: JobOptions): AsyncGenerator<Uint8Array, void>;
 }
+
+/** Pieces that are sent before the thread has taken the first of them. */
+const maxSent = 8;
 
 /** A thread holds some 10 MiB, and takes 0.1 s of CPU time to start and to load its code. */
 const idleMs = 30_000;
@@ -72,10 +78,11 @@ export class LayerThreads {
           job.begin({ kind: "inflate", path: file.path, expected: options.expected, memory: job.memory });
           return job;
         }),
-      compress: (source, options) =>
+      compress: (layer, options) =>
         this.#work(turn, (worker) => {
           const job = new Job(worker, options);
-          job.begin({ kind: "compress", source, memory: job.memory });
+          job.begin({ kind: "compress", source: typeof layer === "function" ? "sent" : layer, memory: job.memory });
+          if (typeof layer === "function") job.feed(layer);
           return job;
         }),
       [Symbol.dispose]: release,
@@ -144,6 +151,10 @@ class Job {
   #over = false;
   #wake: (() => void) | undefined;
   #open = true;
+  /** Pieces that the thread has not taken yet, and who waits for that. */
+  #untaken = 0;
+  #taken: (() => void) | undefined;
+  #feeding: Promise<void> | undefined;
   readonly #listeners: { readonly message: (answer: ThreadAnswer) => void; readonly error: (error: Error) => void; readonly exit: () => void };
   readonly #abort = () => this.#fail(new EngineError("cancelled", "context canceled", { cause: this.#options.signal?.reason }));
 
@@ -156,6 +167,11 @@ class Job {
     };
     this.#listeners = {
       message: (answer) => {
+        if (answer.kind === "taken") {
+          this.#untaken--;
+          this.#taken?.();
+          return;
+        }
         if (answer.kind !== "piece") this.#over = true;
         this.#answers.push(answer);
         this.#notify();
@@ -195,6 +211,23 @@ class Job {
     this.#worker.postMessage(request);
   }
 
+  /** Sends the thread what it compresses. */
+  feed(open: () => Promise<AsyncIterable<Uint8Array>>): void {
+    this.#feeding = this.#feed(open).catch((error: unknown) => this.#fail(error));
+  }
+
+  async #feed(open: () => Promise<AsyncIterable<Uint8Array>>): Promise<void> {
+    for await (const piece of await open()) {
+      while (this.#open && this.#untaken >= maxSent) await new Promise<void>((resolve) => (this.#taken = resolve));
+      if (!this.#open) return;
+      // A copy: it may be part of a larger buffer, which would go along.
+      const bytes = new Uint8Array(piece);
+      this.#untaken++;
+      this.#worker.postMessage({ kind: "plain", bytes } satisfies ThreadRequest, [bytes.buffer]);
+    }
+    if (this.#open) this.#worker.postMessage({ kind: "plain", bytes: undefined } satisfies ThreadRequest);
+  }
+
   async *pieces(): AsyncGenerator<Uint8Array, void> {
     for (let number = 0; ; ) {
       if (this.#failure !== undefined) throw this.#failure.error;
@@ -204,7 +237,7 @@ class Job {
         continue;
       }
       if (answer.kind === "failed") throw failureOf(answer);
-      if (answer.kind === "end") return;
+      if (answer.kind !== "piece") return;
       this.#options.onConsumed?.(answer.consumed);
       yield this.#ring.slot(number, answer.length);
       // The one before: somebody may still be writing this one.
@@ -217,10 +250,12 @@ class Job {
   /** Waits until the thread is done with the file. False: it cannot be used again. */
   async end(): Promise<boolean> {
     this.#open = false;
+    this.#taken?.();
     this.#ring.cancel();
     this.#tell(true);
     this.#options.signal?.removeEventListener("abort", this.#abort);
     while (!this.#over) await new Promise<void>((resolve) => (this.#wake = resolve));
+    await this.#feeding;
     const { message, error, exit } = this.#listeners;
     this.#worker.off("message", message).off("error", error).off("exit", exit);
     return this.#worker.threadId >= 0;

@@ -75,11 +75,14 @@ export class SharedRing {
 /** To the thread. */
 export type ThreadRequest =
   | { readonly kind: "inflate"; readonly path: string; readonly expected: DiffID; readonly memory: SharedArrayBuffer }
-  | { readonly kind: "compress"; readonly source: LayerSource; readonly memory: SharedArrayBuffer }
+  | { readonly kind: "compress"; readonly source: LayerSource | "sent"; readonly memory: SharedArrayBuffer }
+  /** Of what is "sent"; undefined: that was all. */
+  | { readonly kind: "plain"; readonly bytes: Uint8Array | undefined }
   | { readonly kind: "wake" };
 
-/** From the thread: a piece is in the next slot; all has been read, and the plain bytes were what they should be; or it went wrong. `consumed`: bytes of the input so far. */
+/** From the thread: a piece is in the next slot; bytes that were sent have been used; all has been read, and the plain bytes were what they should be; or it went wrong. `consumed`: bytes of the input so far. */
 export type ThreadAnswer =
   | { readonly kind: "piece"; readonly length: number; readonly consumed: number }
+  | { readonly kind: "taken" }
   | { readonly kind: "end" }
   | { readonly kind: "failed"; readonly code: string; readonly message: string; readonly hint: string | undefined };
