@@ -10,7 +10,7 @@ import { type AppliedTar, applyTar } from "./apply.ts";
 import { type ByteString, toBytes, toByteString } from "./bytes.ts";
 import { commitLayer } from "./commit-layer.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
-import { type LayerSource, readLayer, rebuildTar } from "./layer-tar.ts";
+import { type LayerSource, readArchive, rebuildTar } from "./layer-tar.ts";
 import type { ArchiveReceiver, Change, LayerStore, RootMount, StorageDriver } from "./mod.ts";
 import { withPathBelow } from "./open-below.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
@@ -268,7 +268,7 @@ class Layers implements LayerStore {
   async tar(chain: ChainID): Promise<Readable> {
     const { diffId } = this.#record(chain);
     const archive = this.driver.archive?.(chain);
-    if (archive !== undefined) return Readable.from(readLayer({ diffId, archive }), { objectMode: false });
+    if (archive !== undefined) return Readable.from(readArchive(archive, diffId), { objectMode: false });
     const own = topLayer(await this.driver.mounts(chain));
     if (own === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
     return Readable.from(this.#rebuild(this.#records.directory(chain), own, diffId), { objectMode: false });
