@@ -6,7 +6,6 @@ import { isForeign, mediaTypes } from "#core/manifest.ts";
 import { parseReference, type Reference, repositoryOf } from "#core/reference.ts";
 import type { RepositoryWriter } from "#registry/mod.ts";
 import { Slots } from "#core/slots.ts";
-import { compress, memberInPool } from "#unionfs/tar/compress.ts";
 import type { EngineContext } from "./context.ts";
 import type { LayerBlob, LayerBlobs } from "./layer-blobs.ts";
 import type { PushEvent } from "./mod.ts";
@@ -142,24 +141,10 @@ function reporter({ onEvent }: LayerTarget, id: DiffID, total: number): (current
   };
 }
 
-/** In a thread of its own, where that needs nobody to mount the layer. */
+/** In a thread, which reads the layer by itself where that needs nobody to mount it. */
 async function* compressed({ ctx, signal }: LayerTarget, chain: ChainID, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
-  const source = await ctx.layers.source(chain);
-  if (source === undefined)
-    return yield* compress(
-      counted(() => ctx.layers.tar(chain), report),
-      memberInPool,
-    );
   using turn = ctx.layerThreads.turn();
+  const layer = (await ctx.layers.source(chain)) ?? (() => ctx.layers.tar(chain));
   // The memory of a piece is used again, and the connection may hold one for longer.
-  for await (const piece of turn.compress(source, { signal, onConsumed: report })) yield Buffer.from(piece);
-}
-
-async function* counted(open: () => Promise<AsyncIterable<Uint8Array>>, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
-  let bytes = 0;
-  for await (const chunk of await open()) {
-    bytes += chunk.byteLength;
-    report(bytes);
-    yield chunk;
-  }
+  for await (const piece of turn.compress(layer, { signal, onConsumed: report })) yield Buffer.from(piece);
 }

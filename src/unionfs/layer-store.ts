@@ -12,7 +12,7 @@ import { type ByteString, toByteString } from "./bytes.ts";
 import { commitLayer } from "./commit-layer.ts";
 import { ErofsReceiver } from "./erofs/receiver.ts";
 import { type LayerRecord, LayerRecords } from "./layer-records.ts";
-import { type LayerSource, readLayer, rebuildTar } from "./layer-tar.ts";
+import { type LayerSource, readArchive, rebuildTar } from "./layer-tar.ts";
 import type { Change, LayerInput, LayerStore, RootMount, StorageDriver } from "./mod.ts";
 import { takeIntoImage, takeIntoTree } from "./take-layer.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
@@ -230,7 +230,7 @@ class Layers implements LayerStore {
   async tar(chain: ChainID): Promise<Readable> {
     const { diffId } = this.#record(chain);
     const archive = this.driver.archive?.(chain);
-    if (archive !== undefined) return Readable.from(readLayer({ diffId, archive }), { objectMode: false });
+    if (archive !== undefined) return Readable.from(readArchive(archive, diffId), { objectMode: false });
     const own = topLayer(await this.driver.mounts(chain));
     if (own === undefined) throw new EngineError("internal", `layer ${chain} has no directory`);
     return Readable.from(this.#rebuild(this.#records.directory(chain), own, diffId), { objectMode: false });

@@ -18,8 +18,12 @@ export type LayerSource = { readonly diffId: DiffID } & ({ readonly archive: str
 
 /** The archive, checked against its digest as {@link rebuildTar} does; a piece is valid until the next one is asked for. For a thread: files are read synchronously. */
 export function readLayer(source: LayerSource): AsyncGenerator<Buffer, void> {
-  const plain = "archive" in source ? createReadStream(source.archive, { highWaterMark: chunkSize }) : piecesNow(source.record, source.directory);
-  return verified(plain, source.diffId);
+  return verified("archive" in source ? archiveNow(source.archive) : piecesNow(source.record, source.directory), source.diffId);
+}
+
+/** An archive that is a file, checked as {@link rebuildTar} does. */
+export function readArchive(archive: string, diffId: DiffID): AsyncGenerator<Buffer, void> {
+  return verified(createReadStream(archive, { highWaterMark: chunkSize }), diffId);
 }
 
 /** A layer's unpacked files: where they lie, and a tree that is open there. */
@@ -61,6 +65,21 @@ async function* pieces(record: string, { directory, tree }: LayerFiles): AsyncGe
     else if (opened !== undefined) yield* wholeContent(part, opened);
     else if (superseded.has(part.number)) yield* content({ directory: aside, path: Buffer.from(String(part.number)), part });
     else yield* content({ directory, path: toBytes(part.path), part });
+  }
+}
+
+/** One piece of memory for all of it: it stays in the processor's cache. */
+async function* archiveNow(archive: string): AsyncGenerator<Buffer, void> {
+  const buffer = Buffer.allocUnsafeSlow(chunkSize);
+  const file = openSync(archive, constants.O_RDONLY);
+  try {
+    for (;;) {
+      const bytesRead = readSync(file, buffer, 0, chunkSize, null);
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    closeSync(file);
   }
 }
 

@@ -137,8 +137,9 @@ function formatExtents(extents: readonly Extent[]): Buffer {
 
 /** Reads an index back; EngineError "corrupt" when it is damaged. */
 export async function* readTarIndex(path: string): AsyncIterable<TarIndexRecord> {
-  const file = createReadStream(path);
-  const plain = createGunzip();
+  const file = createReadStream(path, { highWaterMark: batchBytes });
+  // By default 16 KiB: each piece is a turn in libuv's pool, and another thread to wake.
+  const plain = createGunzip({ chunkSize: batchBytes });
   file.once("error", (error) => plain.destroy(error));
   const source = new ByteSource(file.pipe(plain));
   const take = async (length: number) => {

@@ -86,6 +86,34 @@ describe("layer threads", () => {
     await expect(collect(pieces)).rejects.toMatchObject({ code: "cancelled" });
   });
 
+  it("compress what they are sent, to the same bytes; its failure is the stream's", async () => {
+    const archive = join(directory, "sent.tar");
+    await writeFile(archive, plain);
+    const read = await collect(threads.turn().compress({ archive, diffId: expected }, {}));
+    const consumed: number[] = [];
+    let ended = 0;
+    async function* inPieces(failing = false) {
+      try {
+        // Parts of one buffer, and more of them than may be under way.
+        for (let at = 0; at < plain.length; at += 100_000) yield plain.subarray(at, at + 100_000);
+        if (failing) throw new Error("cannot be read");
+      } finally {
+        ended++;
+      }
+    }
+    expect((await collect(threads.turn().compress(async () => inPieces(), { onConsumed: (bytes) => consumed.push(bytes) }))).equals(read)).toBe(true);
+    expect(consumed.at(-1)).toBe(plain.length);
+    expect(await collect(threads.turn().compress(async () => inPieces(true), {})).catch(String)).toBe("Error: cannot be read");
+    const abort = new AbortController();
+    const pieces = threads.turn().compress(async () => inPieces(), { signal: abort.signal });
+    await pieces.next();
+    abort.abort();
+    await expect(collect(pieces)).rejects.toMatchObject({ code: "cancelled" });
+    expect(ended).toBe(3);
+    // What was left of that does not get into the next one's.
+    expect((await collect(threads.turn().compress(async () => inPieces(), {}))).equals(read)).toBe(true);
+  });
+
   it("give what a gzip'ed, and a plain file hold", async () => {
     const consumed: number[] = [];
     const packed = gzipSync(plain);

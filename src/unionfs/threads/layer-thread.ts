@@ -11,10 +11,11 @@ import type { AppliedTar } from "../apply.ts";
 import { limited } from "../archive-file.ts";
 import type { ByteString } from "../bytes.ts";
 import { ErofsReceiver } from "../erofs/receiver.ts";
-import { type LayerSource, readLayer } from "../layer-tar.ts";
+import { readLayer } from "../layer-tar.ts";
 import { takeIntoImage, takeIntoTree } from "../take-layer.ts";
-import { compress, memberNow } from "../tar/compress.ts";
+import { compress } from "../tar/compress.ts";
 import { decompress } from "../tar/decompress.ts";
+import { Deflater } from "../tar/deflate.ts";
 import { errorOf, failureOf, SharedRing, slotBytes, slotCount, type TakeJob, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
 const readBytes = 256 * 1024;
@@ -36,6 +37,8 @@ export function serveLayerThread(port: MessagePort): void {
   const collect = collector();
   // A job may wait for more of its file and for room at the same time.
   let waiting: (() => void)[] = [];
+  let inbox: (Uint8Array | undefined)[] = [];
+  let deflater: Deflater | undefined;
   const looks = new Map<
     number,
     { readonly ring: SharedRing; readonly resolve: (stat: TreeStat | undefined) => void; readonly reject: (error: Error) => void }
@@ -59,7 +62,7 @@ export function serveLayerThread(port: MessagePort): void {
         reject(cancelled());
       }
   };
-  const begin = (request: Exclude<ThreadRequest, { kind: "wake" | "found" }>) => {
+  const begin = (request: Exclude<ThreadRequest, { kind: "wake" | "plain" | "found" }>) => {
     const ring = new SharedRing(request.memory);
     let number = 0;
     const lookBelow = (path: ByteString) =>
@@ -70,11 +73,19 @@ export function serveLayerThread(port: MessagePort): void {
       });
     const thread: Thread = { ring, waits, collect, lookBelow, answer: (answer) => port.postMessage(answer) };
     if (request.kind === "inflate") void work(thread, inflated(thread, request), request.path);
-    else if (request.kind === "compress") void work(thread, compressed(request.source), `layer ${request.source.diffId}`);
-    else void take(thread, request.job);
+    else if (request.kind === "take") void take(thread, request.job);
+    else {
+      // What is left in the old one was for a job that was cancelled.
+      inbox = [];
+      deflater ??= new Deflater();
+      const { source } = request;
+      const plain = source === "sent" ? sent(thread, inbox) : readLayer(source);
+      void work(thread, compressed(plain, deflater), source === "sent" ? "a layer" : `layer ${source.diffId}`);
+    }
   };
   port.on("message", (request: ThreadRequest) => {
-    if (request.kind === "wake") return wake();
+    if (request.kind === "plain") inbox.push(request.bytes);
+    if (request.kind === "wake" || request.kind === "plain") return wake();
     if (request.kind !== "found") return begin(request);
     const look = looks.get(request.number);
     looks.delete(request.number);
@@ -115,16 +126,28 @@ function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadReq
   return { pieces, progress };
 }
 
-/** {@link readLayer} sees to the digest. */
-function compressed(source: LayerSource): Output {
+/** Whoever gives the archive sees to its digest. */
+function compressed(archive: AsyncIterable<Uint8Array>, deflater: Deflater): Output {
   const progress = { consumed: 0 };
   const plain = (async function* () {
-    for await (const piece of readLayer(source)) {
+    for await (const piece of archive) {
       progress.consumed += piece.byteLength;
       yield piece;
     }
   })();
-  return { pieces: compress(plain, memberNow), progress };
+  return { pieces: compress(plain, deflater), progress };
+}
+
+/** What the client sends, as it comes. */
+async function* sent({ ring, waits, answer }: Thread, inbox: (Uint8Array | undefined)[]): AsyncGenerator<Uint8Array, void> {
+  for (;;) {
+    await waits(ring, () => inbox.length > 0);
+    if (ring.cancelled) throw cancelled();
+    const bytes = inbox.shift();
+    if (bytes === undefined) return;
+    yield bytes;
+    answer({ kind: "used" });
+  }
 }
 
 /** Takes a layer's archive in, and says how it has ended. */

@@ -31,6 +31,9 @@ export interface InflateOptions extends JobOptions {
   readonly expected: DiffID;
 }
 
+/** A layer's archive: where a thread can read it, or how the client gets it, once, to send it there. */
+export type PlainLayer = LayerSource | (() => Promise<AsyncIterable<Uint8Array>>);
+
 /** One layer's turn at a thread. It ends with the last piece, or when it is disposed of. */
 export interface LayerTurn extends Disposable {
   /**
@@ -38,8 +41,8 @@ export interface LayerTurn extends Disposable {
    * @throws EngineError corrupt (also when the bytes are not `expected`), cancelled, and what the file's `whole` rejects with
    */
   inflate(file: GrowingFile, options: InflateOptions): AsyncGenerator<Uint8Array, void>;
-  /** A layer's archive, compressed; once, and with pieces as above. @throws EngineError corrupt (the layer is not what it was), cancelled */
-  compress(source: LayerSource, options: JobOptions): AsyncGenerator<Uint8Array, void>;
+  /** A layer's archive, compressed; once, and with pieces as above. @throws EngineError corrupt (the layer is not what it was), cancelled, and what getting it throws */
+  compress(layer: PlainLayer, options: JobOptions): AsyncGenerator<Uint8Array, void>;
   /**
    * Takes a layer's archive in, all of it in the thread: bytes are read, decompressed, hashed, parsed and kept there. Once.
    * @throws EngineError as {@link inflate} does, and what keeping or unpacking it fails with
@@ -51,6 +54,9 @@ export interface TakeTurn extends Pick<TakeOptions, "record" | "lower" | "expect
   /** Asked for when the turn has come. */
   readonly place: () => Promise<LayerPlace>;
 }
+
+/** Pieces that are sent before the thread has taken the first of them. */
+const maxSent = 8;
 
 /** A thread holds some 10 MiB, and takes 0.1 s of CPU time to start and to load its code. */
 const idleMs = 30_000;
@@ -91,10 +97,11 @@ export class LayerThreads {
           job.begin({ kind: "inflate", path: file.path, expected: options.expected, memory: job.memory });
           return job;
         }),
-      compress: (source, options) =>
+      compress: (layer, options) =>
         this.#passing(turn, (worker) => {
           const job = new Job(worker, options);
-          job.begin({ kind: "compress", source, memory: job.memory });
+          job.begin({ kind: "compress", source: typeof layer === "function" ? "sent" : layer, memory: job.memory });
+          if (typeof layer === "function") job.feed(layer);
           return job;
         }),
       take: (archive, options) => this.#take(turn, archive, options),
@@ -189,6 +196,10 @@ class Job {
   #over = true;
   #wake: (() => void) | undefined;
   #open = true;
+  /** Pieces that the thread has not used yet, and who waits for that. */
+  #unused = 0;
+  #used: (() => void) | undefined;
+  #feeding: Promise<void> | undefined;
   readonly #listeners: { readonly message: (answer: ThreadAnswer) => void; readonly error: (error: Error) => void; readonly exit: () => void };
   readonly #abort = () => this.#fail(new EngineError("cancelled", "context canceled", { cause: this.#options.signal?.reason }));
 
@@ -202,6 +213,11 @@ class Job {
     };
     this.#listeners = {
       message: (answer) => {
+        if (answer.kind === "used") {
+          this.#unused--;
+          this.#used?.();
+          return;
+        }
         if (lastWords.has(answer.kind)) this.#over = true;
         this.#answers.push(answer);
         this.#notify();
@@ -244,6 +260,23 @@ class Job {
   begin(request: ThreadRequest): void {
     this.#over = false;
     this.#worker.postMessage(request);
+  }
+
+  /** Sends the thread what it compresses. */
+  feed(open: () => Promise<AsyncIterable<Uint8Array>>): void {
+    this.#feeding = this.#feed(open).catch((error: unknown) => this.#fail(error));
+  }
+
+  async #feed(open: () => Promise<AsyncIterable<Uint8Array>>): Promise<void> {
+    for await (const piece of await open()) {
+      while (this.#open && this.#unused >= maxSent) await new Promise<void>((resolve) => (this.#used = resolve));
+      if (!this.#open) return;
+      // A copy: it may be part of a larger buffer, which would go along.
+      const bytes = new Uint8Array(piece);
+      this.#unused++;
+      this.#worker.postMessage({ kind: "plain", bytes } satisfies ThreadRequest, [bytes.buffer]);
+    }
+    if (this.#open) this.#worker.postMessage({ kind: "plain", bytes: undefined } satisfies ThreadRequest);
   }
 
   /** What a layer was that the thread has taken in; it may ask for what is below. */
@@ -289,10 +322,12 @@ class Job {
   /** Waits until the thread is done with the file. False: it cannot be used again. */
   async end(): Promise<boolean> {
     this.#open = false;
+    this.#used?.();
     this.#ring.cancel();
     this.#tell(true);
     this.#options.signal?.removeEventListener("abort", this.#abort);
     while (!this.#over) await new Promise<void>((resolve) => (this.#wake = resolve));
+    await this.#feeding;
     const { message, error, exit } = this.#listeners;
     this.#worker.off("message", message).off("error", error).off("exit", exit);
     return this.#worker.threadId >= 0;

@@ -89,7 +89,9 @@ export type ThreadRequest =
   | { readonly kind: "take"; readonly job: TakeJob; readonly memory: SharedArrayBuffer }
   /** The answer to a {@link ThreadAnswer} "look": what is there, or why nobody can tell. */
   | { readonly kind: "found"; readonly number: number; readonly stat: TreeStat | undefined; readonly failure?: Failure }
-  | { readonly kind: "compress"; readonly source: LayerSource; readonly memory: SharedArrayBuffer }
+  | { readonly kind: "compress"; readonly source: LayerSource | "sent"; readonly memory: SharedArrayBuffer }
+  /** Of what is "sent"; undefined: that was all. */
+  | { readonly kind: "plain"; readonly bytes: Uint8Array | undefined }
   | { readonly kind: "wake" };
 
 /** A layer's archive, and where it goes. */
@@ -123,6 +125,8 @@ export type ThreadAnswer =
   /** A piece is in the next slot. */
   | { readonly kind: "piece"; readonly length: number; readonly consumed: number }
   | { readonly kind: "consumed"; readonly consumed: number }
+  /** Bytes that were sent have been used. */
+  | { readonly kind: "used" }
   /** What is there in the layers below? */
   | { readonly kind: "look"; readonly number: number; readonly path: ByteString }
   | { readonly kind: "taken"; readonly applied: AppliedTar }
