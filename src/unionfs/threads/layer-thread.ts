@@ -1,4 +1,4 @@
-/** A thread's side: decompresses files that may still grow, or compresses layers, and checks the plain bytes; one job after the other. @module */
+/** A thread's side: takes layers in, of files that may still grow, or decompresses or compresses them; and checks the plain bytes. One job after the other. @module */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
