@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { hasProgram, httpCall, processes, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
+import { hasProgram, processes, TestDaemon, wherryPath, whyNot } from "./daemon.ts";
 import { type ArchiveInfo, busyboxArchive, writeArchive } from "./images.ts";
 import { cleanEnv, eventually, ok, type Result, run, type RunOptions, terminal } from "./run.ts";
 
@@ -584,26 +584,13 @@ describe.skipIf(reason !== undefined)(`a daemon and its clients${reason ? ` (ski
     }
   });
 
-  test("8 a hundred containers: ps takes no longer than with one", async () => {
+  test("8 a hundred containers: ps shows them all, and nothing of them stays", async () => {
     const env = { WHERRY_HOST: daemon.host };
-    const list = async (): Promise<number> => {
-      const times: number[] = [];
-      for (let i = 0; i < 15; i++) {
-        const from = performance.now();
-        const reply = await httpCall(daemon.socket, "GET", "/v1.51/containers/json");
-        expect(reply.status).toBe(200);
-        times.push(performance.now() - from);
-      }
-      return times.sort((a, b) => a - b)[7]!;
-    };
-    const ids: string[] = [await ok([wherryPath, "run", "-d", "--network", "none", "busybox", "sleep", "10000"], { env })];
-    const one = await list();
-    for (let i = 1; i < 100; i++) ids.push(await ok([wherryPath, "run", "-d", "--network", "none", "busybox", "sleep", "10000"], { env }));
-    const hundred = await list();
-    expect((await daemon.api("GET", "/containers/json")).json<unknown[]>().length).toBe(100);
-    console.log(`ps: ${one.toFixed(2)} ms with one container, ${hundred.toFixed(2)} ms with a hundred`);
-    expect(hundred).toBeLessThan(one + 10);
+    const ids: string[] = [];
+    for (let i = 0; i < 100; i++) ids.push(await ok([wherryPath, "run", "-d", "--network", "none", "busybox", "sleep", "10000"], { env }));
+    const listed = (await daemon.api("GET", "/containers/json")).json<{ Id: string }[]>().map(({ Id }) => Id);
     for (let i = 0; i < ids.length; i += 25) await ok([wherryPath, "rm", "-f", ...ids.slice(i, i + 25)], { env });
+    expect(listed.sort()).toEqual([...ids].sort());
     await eventually(
       () => daemon.traces(ids),
       (left) => left.length === 0,

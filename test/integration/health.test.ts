@@ -119,8 +119,9 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     const events = await eventsOf(since, id);
     const command = "/bin/sh -c echo probe; test -e /ok";
     const actions = events.map((e) => e.Action);
-    expect(actions.slice(0, 9)).toEqual([
+    expect(actions.slice(0, 10)).toEqual([
       "create",
+      "connect", // to the network none
       "start",
       ...Array<string[]>(2)
         .fill([`exec_create: ${command}`, `exec_start: ${command}`, "exec_die"])
@@ -128,7 +129,7 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
       "health_status: unhealthy",
     ]);
     expect(actions.filter((a) => a.startsWith("health_status"))).toEqual(["health_status: unhealthy", "health_status: healthy"]);
-    const [created, began, died] = events.slice(2, 5).map((e) => e.Actor.Attributes);
+    const [created, began, died] = events.slice(3, 6).map((e) => e.Actor.Attributes);
     expect(created?.["execID"]).toMatch(/^[0-9a-f]{64}$/);
     expect([began?.["execID"], died?.["execID"], died?.["exitCode"]]).toEqual([created?.["execID"], created?.["execID"], "1"]);
     expect(await t.leftovers()).not.toContainEqual(expect.stringContaining(`run/c/${id.slice(0, 24)}-`));
