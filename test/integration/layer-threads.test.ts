@@ -214,7 +214,14 @@ describe("layers taken in by threads", () => {
       asked.push(path);
       return path === "implied" ? below : undefined;
     };
-    const asImage: TakeTurn = { record, lower, expected: digest, signal: undefined, place: async () => ({ kind: "image", directory: image, form: inArchive }), ...options };
+    const asImage: TakeTurn = {
+      record,
+      lower,
+      expected: digest,
+      signal: undefined,
+      place: async () => ({ kind: "image", directory: image, form: inArchive }),
+      ...options,
+    };
     const asTree: TakeTurn = {
       ...asImage,
       place: async () => ({ kind: "tree", worker: await helper.startTree(image), directory: image, whiteouts: "overlay" }),
