@@ -84,7 +84,8 @@ async function findOrphans(ctx: EngineContext): Promise<Orphan[]> {
     found.push({ problem: { kind: "orphan", what, why, repaired: false }, remove });
   const images = await ctx.images.list();
   const { layers, active } = await driver.list();
-  const configs = new Set<string>(images.map(({ id }) => id));
+  const recorded = [...images.map(({ id }) => id), ...(await ctx.images.elsewhere())];
+  const configs = new Set<string>(recorded);
   const containers = [...ctx.registry.all()];
   // Which layers and blobs a damaged image needs cannot be told, nor those of a container whose image was taken away by force: then none is an orphan.
   if ((await ctx.images.damaged()).length === 0 && containers.every(({ record: { imageId } }) => imageId === "" || configs.has(imageId))) {
@@ -93,7 +94,7 @@ async function findOrphans(ctx: EngineContext): Promise<Orphan[]> {
       if (!needed.has(chain) && (await isOld(join(dataRoot, driver.name, hexOf(chain)))))
         orphan(`layer ${chain}`, "no image or container needs it", () => ctx.images.sweep());
     }
-    const manifests = new Set<Digest>((await Promise.all(images.map(({ id }) => ctx.images.origins(id)))).flat().map(({ digest }) => digest));
+    const manifests = new Set<Digest>((await Promise.all(recorded.map((id) => ctx.images.origins(id)))).flat().map(({ digest }) => digest));
     for await (const digest of ctx.content.list()) {
       if (!configs.has(digest) && !manifests.has(digest) && (await isOld(join(dataRoot, "content/blobs/sha256", hexOf(digest)))))
         orphan(`blob ${digest}`, "it is no image's configuration or manifest", () => ctx.content.remove(digest));

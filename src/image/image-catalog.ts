@@ -56,6 +56,8 @@ export class ImageCatalog {
   #indexed: ImageState | undefined;
   /** Images whose config or layers cannot be read, and why. */
   readonly #damaged = new Map<ImageID, unknown>();
+  /** Images of another storage driver: not there, for whoever asks, but nothing of theirs goes. */
+  readonly #elsewhere = new Set<ImageID>();
   /** Views by image, and by the names that were asked for; valid until the next change. */
   readonly #views = new Map<ImageID, Image>();
   readonly #remembered = new Map<string, Image>();
@@ -92,7 +94,7 @@ export class ImageCatalog {
 
   /** Before {@link find}, unless all are loaded: reads the image that is asked for, when that has not been done. */
   async prepare(nameOrId: string): Promise<void> {
-    const id = this.lookup(nameOrId);
+    const id = this.#recorded(nameOrId);
     if (id !== undefined) await this.#need(id);
   }
 
@@ -102,7 +104,7 @@ export class ImageCatalog {
 
   #need(id: ImageID): Promise<void> {
     // Removed meanwhile, or read already.
-    if (!this.#database.state.images.has(id) || this.#loaded.has(id) || this.#damaged.has(id)) return Promise.resolve();
+    if (!this.#database.state.images.has(id) || this.#loaded.has(id) || this.#damaged.has(id) || this.#elsewhere.has(id)) return Promise.resolve();
     const known = this.#reading.get(id);
     if (known !== undefined) return known;
     const reading = this.#read(id).finally(() => this.#reading.delete(id));
@@ -123,6 +125,11 @@ export class ImageCatalog {
 
   /** The image that a name, an id or the beginning of one means. EngineError invalid when it can be none of them. */
   lookup(nameOrId: string): ImageID | undefined {
+    const id = this.#recorded(nameOrId);
+    return id !== undefined && this.#elsewhere.has(id) ? undefined : id;
+  }
+
+  #recorded(nameOrId: string): ImageID | undefined {
     const { images, references } = this.#database.state;
     const asked = parseAnyReference(nameOrId);
     if (typeof asked === "string") return images.has(asked) ? asked : undefined;
@@ -177,7 +184,8 @@ export class ImageCatalog {
 
   /** Names and parents of all images, also of those that have not been read yet. */
   relations(): Pick<Image, "id" | "parent" | "repoTags" | "repoDigests">[] {
-    return Array.from(this.#database.state.images, ([id, { parent }]) => ({ id, parent, ...this.#namesOf(id) }));
+    const here = [...this.#database.state.images].filter(([id]) => !this.#elsewhere.has(id));
+    return here.map(([id, { parent }]) => ({ id, parent, ...this.#namesOf(id) }));
   }
 
   #namesOf(id: ImageID): Pick<Image, "repoTags" | "repoDigests"> {
@@ -191,6 +199,11 @@ export class ImageCatalog {
   /** Images that cannot be read, and why. */
   damaged(): { readonly id: ImageID; readonly why: string }[] {
     return Array.from(this.#damaged, ([id, error]) => ({ id, why: messageOf(error) }));
+  }
+
+  /** Images whose layers another storage driver has. */
+  elsewhere(): readonly ImageID[] {
+    return [...this.#elsewhere];
   }
 
   /** Chain of an image, bottom first; [] when its config cannot be read. */
@@ -298,14 +311,30 @@ export class ImageCatalog {
       if (!(await this.#layers.has(chain))) throw new EngineError("not-found", `image ${id} has the layer ${chain}, which is not here`);
   }
 
+  /** Its layers are not all here, and those that are not, another driver has. */
+  async #isElsewhere({ chainIds }: ParsedConfig): Promise<boolean> {
+    let missing = 0;
+    for (const chain of chainIds) {
+      if (await this.#layers.has(chain)) continue;
+      if (!(await this.#layers.elsewhere(chain))) return false;
+      missing++;
+    }
+    return missing > 0;
+  }
+
   /** Reads an image's config into memory; one that is damaged is remembered as such. */
   async #read(id: ImageID): Promise<void> {
     try {
       const config = parseImageConfig(await this.#content.read(asBlob(id)));
+      if (await this.#isElsewhere(config)) {
+        this.#elsewhere.add(id);
+        return;
+      }
       await this.#checkLayers(config);
       const layerSizes = await Promise.all(config.chainIds.map((chain) => this.#layers.size(chain)));
       this.#setLoaded(id, { ...config, chainId: config.chainIds.at(-1), layerSizes, size: layerSizes.reduce((a, b) => a + b, 0) });
       this.#damaged.delete(id);
+      this.#elsewhere.delete(id);
     } catch (error) {
       this.#setLoaded(id, undefined);
       this.#damaged.set(id, error);

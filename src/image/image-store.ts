@@ -85,6 +85,11 @@ class FileImageStore implements ImageStore {
     return this.#catalog.damaged();
   }
 
+  async elsewhere(): Promise<readonly ImageID[]> {
+    await this.#catalog.load();
+    return this.#catalog.elsewhere();
+  }
+
   async tag(id: ImageID, name: string): Promise<void> {
     const reference = newTag(name);
     await this.#catalog.change((draft) => {

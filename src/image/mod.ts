@@ -64,6 +64,8 @@ export interface ImageStore {
   relations(): Pick<Image, "id" | "parent" | "repoTags" | "repoDigests">[];
   /** Images that are recorded and cannot be read, and why; {@link list} leaves them out. */
   damaged(): Promise<readonly { readonly id: ImageID; readonly why: string }[]>;
+  /** Images that another storage driver has the layers of: nobody is told of them, and nothing of theirs is removed. */
+  elsewhere(): Promise<readonly ImageID[]>;
   tag(id: ImageID, name: string): Promise<void>;
   /** Removes a name (or, by id, the image). `inUse(id)` = ids or names of containers that use it, running ones flagged. EngineError conflict with Docker's texts. */
   remove(

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type BigIntStats, existsSync, lstatSync, readFileSync } from "node:fs";
 import { lstat, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type ChainID, type DiffID, hexOf, isDigest } from "#core/digest.ts";
 import { errnoOf } from "#core/errors.ts";
 import { bootId } from "./boot-id.ts";
@@ -101,6 +101,12 @@ export class LayerRecords {
 
   all(): Iterable<LayerRecord> {
     return this.#records.values();
+  }
+
+  /** Whether another driver has a record of a layer. */
+  async elsewhere(chain: ChainID): Promise<boolean> {
+    const all = dirname(this.#root);
+    return (await readdir(all)).some((driver) => driver !== basename(this.#root) && existsSync(join(all, driver, hexOf(chain), "layer.json")));
   }
 
   directory(chain: ChainID): string {

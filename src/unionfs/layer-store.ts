@@ -265,6 +265,10 @@ class Layers implements LayerStore {
     yield* writeTar(unionEntries(root.layers), onChanged);
   }
 
+  elsewhere(chain: ChainID): Promise<boolean> {
+    return this.#records.elsewhere(chain);
+  }
+
   async has(chain: ChainID): Promise<boolean> {
     return this.#records.get(chain) !== undefined && (await this.driver.has(chain));
   }

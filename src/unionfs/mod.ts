@@ -177,6 +177,8 @@ export interface LayerStore {
   tar(chain: ChainID): Promise<Readable>;
   /** What a thread can make {@link tar} of; undefined where the layer would have to be mounted for that. */
   source(chain: ChainID): Promise<LayerSource | undefined>;
+  /** Whether another driver has stored a layer in this data root. */
+  elsewhere(chain: ChainID): Promise<boolean>;
   /** Length of {@link tar}. */
   tarBytes(chain: ChainID): Promise<number>;
   /** A snapshot's changes as a new deterministic tar. */

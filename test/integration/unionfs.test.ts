@@ -1,5 +1,17 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -68,6 +80,30 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", async
   }
   const layer = (store: LayerStore, parent: ChainID | undefined, name: string, data: string | Uint8Array) =>
     store.apply(parent, chunked(tar({ name, data }), 100_000));
+
+  it("vfs shares the data of its copies where the filesystem can, until they are changed", async () => {
+    const disk = filesystem(400, "mkfs.xfs", "-q", "-m", "reflink=1");
+    const { driver, store } = await open(disk, "vfs");
+    expect(await driver.status()).toContainEqual(["Reflinks", "true"]);
+    const bytes = 64 << 20;
+    const { chainId } = await layer(store, undefined, "large", Buffer.alloc(bytes, "l"));
+    const free = () => {
+      execFileSync("sync", ["-f", disk]);
+      const { bavail, bsize } = statfsSync(disk);
+      return bavail * bsize;
+    };
+    const before = free();
+    for (const name of ["a", "b", "c"]) await driver.prepare(name, chainId);
+    expect(before - free()).toBeLessThan(bytes / 4);
+    const sourceOf = async (name: string) => {
+      const mounted = await driver.mounts(name);
+      if (mounted.kind !== "bind") throw new Error("vfs gives a directory");
+      return join(mounted.source, "large");
+    };
+    writeFileSync(await sourceOf("a"), Buffer.alloc(bytes, "n"));
+    expect(before - free()).toBeGreaterThan(bytes / 2);
+    expect(readFileSync(await sourceOf("b")).equals(Buffer.alloc(bytes, "l"))).toBe(true);
+  });
 
   it("a full disk: the layer is refused, what was there stays, and there is room again", async () => {
     const disk = filesystem(24, "mkfs.ext4", "-q");

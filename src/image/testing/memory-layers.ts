@@ -66,6 +66,10 @@ export class MemoryLayers implements LayerStore {
     return this.diff();
   }
 
+  async elsewhere(): Promise<boolean> {
+    return false;
+  }
+
   async has(chain: ChainID): Promise<boolean> {
     return this.layers.has(chain);
   }
