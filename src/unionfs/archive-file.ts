@@ -1,5 +1,8 @@
-import { openSync, closeSync, readSync } from "node:fs";
+import { closeSync, createReadStream, openSync, readSync } from "node:fs";
+import type { DiffID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
+import type { LayerInput } from "./mod.ts";
+import { decompress } from "./tar/decompress.ts";
 import type { GrowingFile, LayerTurn } from "./threads/layer-threads.ts";
 
 /** A layer's archive in a file, maybe compressed, and maybe not whole yet. */
@@ -22,7 +25,7 @@ export interface ArchiveLimit {
   readonly message: string;
 }
 
-export function isArchiveFile(input: AsyncIterable<Uint8Array> | ArchiveFile): input is ArchiveFile {
+export function isArchiveFile(input: LayerInput): input is ArchiveFile {
   return "file" in input;
 }
 
@@ -54,4 +57,29 @@ export function* filePieces(path: string): Generator<Uint8Array, void> {
   } finally {
     closeSync(file);
   }
+}
+
+/** An archive's plain bytes. `verified`: they fail in their end unless they are what is expected. */
+export function piecesOf(
+  input: LayerInput,
+  { expected, signal }: { readonly expected: DiffID | undefined; readonly signal: AbortSignal | undefined },
+): { readonly pieces: AsyncIterable<Uint8Array>; readonly verified?: boolean | undefined } {
+  if (!isArchiveFile(input)) return { pieces: input };
+  const { file, turn, limit, onConsumed, plain, verified } = input;
+  if (turn === undefined || expected === undefined)
+    return { pieces: limitedBy(limit, decompress(told(createReadStream(file.path, { highWaterMark: pieceBytes }), onConsumed))), verified: plain && verified };
+  return { pieces: limitedBy(limit, turn.inflate(file, { expected, signal, ...(onConsumed === undefined ? {} : { onConsumed }) })), verified: true };
+}
+
+async function* told(pieces: AsyncIterable<Uint8Array>, onConsumed: ((bytes: number) => void) | undefined): AsyncGenerator<Uint8Array, void> {
+  let bytes = 0;
+  for await (const piece of pieces) {
+    bytes += piece.byteLength;
+    onConsumed?.(bytes);
+    yield piece;
+  }
+}
+
+function limitedBy(limit: ArchiveLimit | undefined, pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  return limit === undefined ? pieces : limited(pieces, limit);
 }

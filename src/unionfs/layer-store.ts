@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { type ChainID, chainOf, type DiffID } from "#core/digest.ts";
@@ -7,7 +6,7 @@ import { EngineError, isEngineError } from "#core/errors.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
 import type { AppliedTar } from "./apply.ts";
-import { type ArchiveLimit, isArchiveFile, limited } from "./archive-file.ts";
+import { isArchiveFile, piecesOf } from "./archive-file.ts";
 import { type ByteString, toByteString } from "./bytes.ts";
 import { commitLayer } from "./commit-layer.ts";
 import { ErofsReceiver } from "./erofs/receiver.ts";
@@ -16,7 +15,6 @@ import { type LayerSource, readArchive, rebuildTar } from "./layer-tar.ts";
 import type { Change, LayerInput, LayerStore, RootMount, StorageDriver } from "./mod.ts";
 import { takeIntoImage, takeIntoTree } from "./take-layer.ts";
 import { clampTimes } from "./tar/clamp-times.ts";
-import { decompress } from "./tar/decompress.ts";
 import { TarIndexWriter } from "./tar-index.ts";
 import { comparedChanges, layeredEntries, layerEntries, listChanges, type TreeChange, treeEntries, upperChanges } from "./tree-changes.ts";
 import { directoriesOf, hasImages, openCommonTree, openLayers, openRoot, openUnion, topLayer } from "./trees.ts";
@@ -452,20 +450,4 @@ async function opened<T>(beside: FileTree, opening: Promise<T>): Promise<T> {
 
 function closing<T extends FileTree>(tree: T): AsyncDisposable & { readonly tree: T } {
   return { tree, [Symbol.asyncDispose]: () => tree.close() };
-}
-
-/** An archive's plain bytes. `verified`: they fail in their end unless they are what is expected. */
-function piecesOf(
-  input: LayerInput,
-  { expected, signal }: { readonly expected: DiffID | undefined; readonly signal: AbortSignal | undefined },
-): { readonly pieces: AsyncIterable<Uint8Array>; readonly verified?: boolean | undefined } {
-  if (!isArchiveFile(input)) return { pieces: input };
-  const { file, turn, limit, onConsumed, plain, verified } = input;
-  if (turn === undefined || expected === undefined)
-    return { pieces: limitedBy(limit, decompress(createReadStream(file.path, { highWaterMark: 1024 * 1024 }))), verified: plain && verified };
-  return { pieces: limitedBy(limit, turn.inflate(file, { expected, signal, ...(onConsumed === undefined ? {} : { onConsumed }) })), verified: true };
-}
-
-function limitedBy(limit: ArchiveLimit | undefined, pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  return limit === undefined ? pieces : limited(pieces, limit);
 }

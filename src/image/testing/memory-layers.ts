@@ -2,7 +2,8 @@
 import { Readable } from "node:stream";
 import { type ChainID, chainIds, type DiffID, digestOf } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
-import type { LayerStore, StorageDriver } from "#unionfs/mod.ts";
+import { piecesOf } from "#unionfs/archive-file.ts";
+import type { LayerInput, LayerStore, StorageDriver } from "#unionfs/mod.ts";
 
 export interface MemoryLayer {
   readonly parent: ChainID | undefined;
@@ -21,11 +22,12 @@ export class MemoryLayers implements LayerStore {
 
   async apply(
     parent: ChainID | undefined,
-    tar: Readable | AsyncIterable<Uint8Array>,
+    input: LayerInput,
     options: { readonly expected?: DiffID; readonly below?: Promise<unknown>; readonly signal?: AbortSignal } = {},
   ): Promise<{ readonly diffId: DiffID; readonly chainId: ChainID; readonly size: number }> {
     const parts: Uint8Array[] = [];
-    for await (const part of tar) parts.push(Uint8Array.from(part as Uint8Array));
+    const { pieces } = piecesOf(input, { expected: options.expected, signal: options.signal });
+    for await (const part of pieces) parts.push(Uint8Array.from(part as Uint8Array));
     const bytes = Buffer.concat(parts);
     const diffId: DiffID = digestOf(bytes);
     if (options.expected !== undefined && options.expected !== diffId)
