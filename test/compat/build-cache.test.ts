@@ -178,7 +178,10 @@ describe.skipIf(reason !== undefined)(`the build cache${reason ? ` (skipped: ${r
     const archive = join(work, "ordered.tar");
     const ofTar = async (names: readonly string[], ...args: string[]) => {
       await ok(["tar", "-C", folder, "--no-recursion", "-cf", archive, ...names]);
-      const built = await run([wherryPath, "build", "--network", "none", "--progress", "plain", "--explain-cache", ...args, "-"], { env, input: readFileSync(archive) });
+      const built = await run([wherryPath, "build", "--network", "none", "--progress", "plain", "--explain-cache", ...args, "-"], {
+        env,
+        input: readFileSync(archive),
+      });
       if (built.code !== 0) throw new Error(built.stderr);
       return built.stderr.match(/CACHED$|not cached: .*$/gm);
     };
