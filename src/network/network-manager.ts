@@ -15,6 +15,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { addressesOf, BridgeDriver, confinedTo, ordinalOf, waysTo } from "./bridge/bridge-driver.ts";
 import { HostWatch } from "./bridge/host-watch.ts";
 import { BridgeHost, type ForwardingMark, tableName } from "./bridge/bridge-host.ts";
+import { Firewalld } from "./bridge/firewalld.ts";
 import { indexOf } from "./bridge/interface-index.ts";
 import { EgressState } from "./egress/egress-state.ts";
 import type { Confined, Learned } from "./egress/egress-table.ts";
@@ -86,8 +87,9 @@ export async function openNetworks(options: NetworksOptions): Promise<NetworkMan
     log: (message) => log("warn", message),
   });
   const refusals = new Refusals({ helper, table, onRefused: (packet) => networks?.packetRefused(packet), log: (message) => log("warn", message) });
-  const host = new BridgeHost({ helper, table, forwarding, watch, refusals, log: (message) => log("info", message) });
-  networks = new Networks({ ...options, registry, host, watch, refusals });
+  const firewalld = new Firewalld({ log });
+  const host = new BridgeHost({ helper, table, forwarding, watch, refusals, firewalld, log: (message) => log("info", message) });
+  networks = new Networks({ ...options, registry, host, watch, refusals, firewalld });
   return networks;
 }
 
@@ -97,6 +99,7 @@ interface Parts extends NetworksOptions {
   readonly watch: HostWatch;
   readonly refusals: Refusals;
 }
+  readonly firewalld: Firewalld;
 
 class Networks implements NetworkManager {
   readonly #registry: NetworkRegistry;
@@ -115,10 +118,11 @@ class Networks implements NetworkManager {
   readonly #egress: EgressState;
   readonly #onRepaired: NonNullable<NetworksOptions["onRepaired"]>;
   #repair: Promise<unknown> | undefined;
+  readonly #firewalld: Firewalld;
   #lookAtOthers: Promise<unknown> | undefined;
   #lossSeen = false;
 
-  constructor({ registry, host, watch, refusals, log, onRepaired = () => undefined, onRefused = () => undefined }: Parts) {
+  constructor({ registry, host, watch, refusals, firewalld, log, onRepaired = () => undefined, onRefused = () => undefined }: Parts) {
     this.#registry = registry;
     this.#host = host;
     this.#watch = watch;
@@ -126,6 +130,7 @@ class Networks implements NetworkManager {
     this.#egress = new EgressState({
       endpointsOf: (containerId) => this.#of(containerId).flatMap(({ confined }) => confined ?? []),
       open: (learned, now) => host.learn(learned, now),
+    this.#firewalld = firewalld;
       close: (learned) => host.forget(learned),
       onRefused,
     });
@@ -213,23 +218,29 @@ class Networks implements NetworkManager {
   }
 
   async create(options: Partial<NetworkRecord> & { readonly Name: string }): Promise<{ readonly id: string; readonly warning: string }> {
-    const record = await this.#registry.create(options);
-    try {
-      const settings = bridgeSettings(record);
-      const index = await indexOf(settings.interfaceName);
-      if (settings.macvlan === undefined) await this.#host.ensure(settings, index);
-      else if (index === undefined)
-        throw new EngineError("invalid", `the host has no interface ${settings.interfaceName}`, { hint: "ip link shows those that there are" });
-    } catch (error) {
-      await this.#registry.remove(record);
-      throw error;
-    }
+    const record = await this.#registry.create(
+      options,
+      (made) => this.#setUp(made),
+      (made) => this.#takeDown(made),
+    );
     return { id: record.Id, warning: "" };
   }
 
   async remove(nameOrId: string): Promise<void> {
     const record = this.#registry.get(nameOrId);
     if (PREDEFINED.has(record.Name)) throw new EngineError("denied", `${record.Name} is a pre-defined network and cannot be removed`);
+  async #setUp(record: NetworkRecord): Promise<void> {
+    const settings = bridgeSettings(record);
+    const index = await indexOf(settings.interfaceName);
+    if (settings.macvlan === undefined) await this.#host.ensure(settings, index);
+    else if (index === undefined)
+      throw new EngineError("invalid", `the host has no interface ${settings.interfaceName}`, { hint: "ip link shows those that there are" });
+  }
+
+  async #takeDown(record: NetworkRecord): Promise<void> {
+    if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
+  }
+
     const members = this.members(record.Id);
     if (members.length > 0) {
       const list = members.map(({ name, endpoint }) => `name:"${name}" id:"${endpoint.EndpointID.slice(0, 12)}"`).join(", ");
@@ -237,9 +248,7 @@ class Networks implements NetworkManager {
         hint: "stop or disconnect its containers",
       });
     }
-    await this.#registry.remove(record, async () => {
-      if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
-    });
+    await this.#registry.remove(record, (removed) => this.#takeDown(removed));
   }
 
   async join(request: JoinRequest, slot: number): Promise<JoinResult> {
@@ -472,6 +481,7 @@ class Networks implements NetworkManager {
       const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
       if (network === undefined) {
         this.#log("warn", `container ${name} is on network ${endpoint.NetworkName}, which does not exist any more`);
+    await this.#host.sweep(new Set(this.#registry.bridges().map((network) => bridgeSettings(network).interfaceName)));
         continue;
       }
       const addresses = addressesOf(endpoint);
@@ -538,9 +548,11 @@ class Networks implements NetworkManager {
   }
 }
 
+    await this.#host.settled();
 function namedEndpoint({ containerId, network, endpoint, links }: Member): NamedEndpoint {
   return {
     containerId,
+    this.#firewalld.close();
     networkId: network.Id,
     networkName: network.Name,
     names: endpoint.DNSNames,
