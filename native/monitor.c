@@ -61,6 +61,7 @@ _Noreturn void call_main(uint32_t id, struct reader plan) {
   struct plan_facts facts;
   struct run run;
   init_run(&run, id, plan);
+  run.call = true;
   signal(SIGCHLD, SIG_DFL);
   umask(0);
   if (plan_check(plan, &facts) || facts.clones) send_failure(&run, NO_STEP, EBADMSG);

@@ -437,45 +437,36 @@ int do_program(struct run *run, const struct op_program *op) {
   return errno = saved, result;
 }
 
-enum { BESIDE_WAIT_MS = 10000, BESIDE_WORD = 256 };
+enum { BESIDE_WAIT_MS = 10000, MAX_READY = 3, LIFE_FD = 4 };
 
-/* Puts the pid into the word that has a place for it. */
-static int put_pid(char **argv, uint32_t count, pid_t pid, char word[BESIDE_WORD]) {
-  for (uint32_t i = 0; i < count; i++) {
-    char *place = strstr(argv[i], "{}");
-    if (!place) continue;
-    if (strlen(argv[i]) + 12 > BESIDE_WORD) return errno = ENAMETOOLONG, -1;
-    memcpy(word, argv[i], (size_t)(place - argv[i]));
-    strcpy(put_decimal(word + (place - argv[i]), (uint64_t)pid), place + 2);
-    argv[i] = word;
-  }
-  return 0;
-}
-
-_Noreturn static void run_beside(char **argv, int ready, int life) {
+_Noreturn static void run_beside(char **argv, pid_t monitor, int netns, int life, int ready, uint32_t ready_as) {
   int null = open("/dev/null", O_RDWR);
-  ready = fcntl(ready, F_DUPFD, 10), life = fcntl(life, F_DUPFD, 10);
-  if (null < 0 || ready < 0 || life < 0) _exit(errno);
-  for (int fd = 0; fd < 3; fd++)
+  netns = fcntl(netns, F_DUPFD, 10), ready = fcntl(ready, F_DUPFD, 10), life = fcntl(life, F_DUPFD, 10);
+  if (null < 0 || netns < 0 || ready < 0 || life < 0) _exit(errno);
+  for (int fd = 1; fd < 3; fd++)
     if (dup2(null, fd) < 0) _exit(errno);
-  if (dup2(ready, 3) < 0 || dup2(life, 4) < 0) _exit(errno);
-  sys_close_range(5, ~0u, 0);
+  if (dup2(netns, 0) < 0 || dup2(ready, (int)ready_as) < 0 || dup2(life, LIFE_FD) < 0) _exit(errno);
+  sys_close_range(LIFE_FD + 1, ~0u, 0);
+  if (ready_as != MAX_READY) close(MAX_READY);
   signals_restore();
   setsid();
+  /* For those that do not look at the pipe. */
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != monitor) _exit(ESRCH);
   execve(argv[0], argv, program_environment);
   _exit(127);
 }
 
 int do_beside(struct run *run, const struct op_beside *op) {
-  static char word[BESIDE_WORD];
-  char **argv = vector(&op->argv);
+  char **argv = vector(&op->argv), path[64];
   int ready[2], life[2];
-  if (!argv || op->argv.count == 0) return errno = EINVAL, -1;
-  if (put_pid(argv, op->argv.count, run->child_pid, word) < 0 || pipe2(ready, O_CLOEXEC) < 0) return -1;
-  if (pipe2(life, O_CLOEXEC) < 0) return close(ready[0]), close_keep(ready[1], -1);
-  pid_t pid = fork();
-  if (pid == 0) run_beside(argv, ready[1], life[0]);
-  close(ready[1]), close(life[0]);
+  if (!argv || op->argv.count == 0 || op->ready == 0 || op->ready > MAX_READY) return errno = EINVAL, -1;
+  stpcpy(put_decimal(stpcpy(path, "/proc/"), (uint64_t)run->child_pid), "/ns/net");
+  int netns = open(path, O_RDONLY | O_CLOEXEC);
+  if (netns < 0 || pipe2(ready, O_CLOEXEC) < 0) return close_keep(netns, -1);
+  if (pipe2(life, O_CLOEXEC) < 0) return close(netns), close(ready[0]), close_keep(ready[1], -1);
+  pid_t monitor = getpid(), pid = fork();
+  if (pid == 0) run_beside(argv, monitor, netns, life[0], ready[1], op->ready);
+  close(netns), close(ready[1]), close(life[0]);
   /* Open as long as we are: nobody writes to it. */
   int held = pid < 0 ? -1 : fd_high(life[1]);
   char byte;

@@ -336,9 +336,10 @@ struct op_names {
   uint32_t port;
 };
 
-/* execve(2): starts a program of the host (argv, its path first; `{}` in it is the child's pid) that ends with the monitor, at the latest, and waits until it is ready: it writes to descriptor 3 when it is, and descriptor 4 ends when it has to */
+/* execve(2): starts a program of the host (argv, its path first), whose descriptor 0 is the cloned child's network namespace, and waits until it writes to descriptor `ready` (1 to 3). It is killed at the monitor's end, at which its descriptor 4 ends, too */
 struct op_beside {
   struct strs argv;
+  uint32_t ready;
 };
 
 /* namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
@@ -806,7 +807,7 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
     case OP_NAMES:
       return read_u32(r, &op->names.address) || read_u32(r, &op->names.port);
     case OP_BESIDE:
-      return read_strs(r, &op->beside.argv);
+      return read_strs(r, &op->beside.argv) || read_u32(r, &op->beside.ready);
     case OP_HOLD_NS:
       return read_str(r, &op->hold_ns.name);
     case OP_NETLINK:

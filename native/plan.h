@@ -50,6 +50,7 @@ struct run {
   bool go;         /* child: the host has performed all its steps */
   bool child_ready; /* host: the child has performed all its steps but exec */
   bool exec_seen, ctl_closed;
+  bool call; /* a call's worker: it ends with its plan */
   bool umask_set, stdio_made;
   int child_step, child_errno; /* the child's failure; NO_STEP = none */
   struct streams streams;

@@ -84,6 +84,8 @@ export interface MonitorFiles {
   readonly exitPath: string;
   /** What a start has found out about its networks, until the record says it. */
   readonly networkPath: string;
+  /** Where a program that is its network may listen. */
+  readonly programSocket: string;
 }
 
 /** Directory of {@link MonitorFiles}. */
@@ -94,7 +96,7 @@ export function monitorDirectory(options: EngineOptions): string {
 /** Names are cut: a socket's path has at most 107 bytes. 96 bits of an id are unique enough for one host. */
 export function monitorFiles(options: EngineOptions, containerId: string, execId?: string): MonitorFiles {
   const base = join(monitorDirectory(options), containerId.slice(0, 24) + (execId === undefined ? "" : `-${execId.slice(0, 24)}`));
-  return { socketPath: `${base}.sock`, pidPath: `${base}.pid`, exitPath: `${base}.exit`, networkPath: `${base}.net` };
+  return { socketPath: `${base}.sock`, pidPath: `${base}.pid`, exitPath: `${base}.exit`, networkPath: `${base}.net`, programSocket: `${base}.api` };
 }
 
 /** Attributes of a container's events: its labels, name and image, and what the event adds. */

@@ -18,7 +18,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import { newId, shortId } from "#core/ids.ts";
 import type { Image } from "#image/mod.ts";
 import type { HostFacts } from "#linux/host-facts.ts";
-import { EGRESS_LABEL, egressList, parseEgress, parseShaping, requireSlirp, shapingOfLabels, SLIRP } from "#network/mod.ts";
+import { EGRESS_LABEL, egressList, parseEgress, isUserSpace, parseShaping, requireUserSpace, shapingOfLabels, userSpaceAmong } from "#network/mod.ts";
 import { slots } from "#runtime/mod.ts";
 import type { SnapshotOptions } from "#unionfs/mod.ts";
 import { openRoot } from "#unionfs/trees.ts";
@@ -219,21 +219,21 @@ export async function takeEgress(ctx: EngineContext, given: readonly string[], h
 
 /** EngineError for what a network by a program in user space cannot be, or where there is no such program. */
 async function checkUserSpaceNetwork(host: HostConfig, { EndpointsConfig: endpoints }: NetworkingConfig): Promise<void> {
-  const { NetworkMode: mode, PortBindings, PublishAllPorts } = host;
-  if (mode === "pasta") throw new EngineError("unsupported", "the network mode pasta is not supported", { hint: `use --network ${SLIRP}` });
-  if (!Object.hasOwn(endpoints, SLIRP)) return;
+  const mode = userSpaceAmong(Object.keys(endpoints));
+  if (mode === undefined) return;
   if (Object.keys(endpoints).length > 1)
-    throw new EngineError("invalid", `conflicting options: the network mode ${SLIRP} and other networks: its container has one interface`);
-  if (PublishAllPorts) throw new EngineError("unsupported", `published ports cannot be had with the network mode ${SLIRP}`, { hint: "use a bridge network" });
-  await requireSlirp({
-    ports: Object.fromEntries(Object.entries(PortBindings ?? {}).map(([port, bindings]) => [port, bindings ?? [{ HostIp: "", HostPort: "" }]])),
-    endpoint: endpoints[SLIRP],
+    throw new EngineError("invalid", `conflicting options: the network mode ${mode} and other networks: its container has one interface`);
+  await requireUserSpace({
+    networkName: mode,
+    ports: Object.fromEntries(Object.entries(host.PortBindings ?? {}).map(([port, bindings]) => [port, bindings ?? [{ HostIp: "", HostPort: "" }]])),
+    endpoint: endpoints[mode],
+    ...(host.WherryPublishHost === undefined ? {} : { publishHost: host.WherryPublishHost }),
   });
 }
 
 /** EngineError "invalid" for a network that is not the container's own. */
 export function requireCable({ NetworkMode: mode }: HostConfig, what = "a network rate", why = "to limit"): void {
-  if (mode === "host" || mode === "none" || mode === SLIRP || mode.startsWith("container:"))
+  if (mode === "host" || mode === "none" || isUserSpace(mode) || mode.startsWith("container:"))
     throw new EngineError("invalid", `conflicting options: ${what} and the network mode ${mode}: there is no cable of the container's own ${why}`);
 }
 

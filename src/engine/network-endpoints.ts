@@ -5,7 +5,7 @@ import type { ContainerRecord } from "#container/mod.ts";
 import { isRunning } from "#container/state.ts";
 import { type EndpointConfig, plainEndpoint } from "#core/container-config.ts";
 import { EngineError } from "#core/errors.ts";
-import { type EndpointRecord, type NetworkRecord, type RunningProcess, SLIRP } from "#network/mod.ts";
+import { type EndpointRecord, type NetworkRecord, isUserSpace, type RunningProcess } from "#network/mod.ts";
 import { hostLines, resolvConfOf } from "./container-files.ts";
 import type { EngineContext } from "./context.ts";
 import { checkLinks } from "./links.ts";
@@ -19,7 +19,8 @@ export async function connect(ctx: EngineContext, network: NetworkRecord, contai
       throw new EngineError("denied", "cannot connect container to host network - container must be created in host network mode");
     if (hostConfig.NetworkMode.startsWith("container:"))
       throw new EngineError("denied", "container sharing network namespace with another container or host cannot be connected to any other network");
-    if (hostConfig.NetworkMode === SLIRP) throw new EngineError("denied", `a container in the network mode ${SLIRP} cannot be connected to other networks`);
+    if (isUserSpace(hostConfig.NetworkMode))
+      throw new EngineError("denied", `a container in the network mode ${hostConfig.NetworkMode} cannot be connected to other networks`);
     if (hostConfig.NetworkMode === "none" || network.Name === "none")
       throw new EngineError("denied", "container cannot be connected to multiple networks with one of the networks in private (none) mode");
     if (keyOf(container.record, network) !== undefined) throw new EngineError("denied", `endpoint with name ${name} already exists in network ${network.Name}`);

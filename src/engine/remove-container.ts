@@ -75,11 +75,11 @@ function forget(ctx: EngineContext, container: Container): void {
 
 async function discardFiles(ctx: EngineContext, container: Container, volumes: boolean): Promise<void> {
   const { record } = container;
-  const { socketPath, pidPath, exitPath, networkPath } = monitorFiles(ctx.options, record.id);
+  const { socketPath, pidPath, exitPath, networkPath, programSocket } = monitorFiles(ctx.options, record.id);
   await endLogKeeper(container);
   if (volumes) await removeVolumes(ctx, container);
   if (record.snapshot !== "") await ctx.layers.driver.remove(record.snapshot);
-  await Promise.all([ctx.records.discard(record.id), ...[socketPath, pidPath, exitPath, networkPath].map(unlinkIfThere)]);
+  await Promise.all([ctx.records.discard(record.id), ...[socketPath, pidPath, exitPath, networkPath, programSocket].map(unlinkIfThere)]);
   ctx.emptyTrash();
 }
 

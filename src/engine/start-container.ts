@@ -2,6 +2,7 @@
  * `start`: from a record to a running process. Whatever fails is undone, and the container says why.
  * @module
  */
+import { constants } from "node:os";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
 import type { Container } from "#container/container.ts";
 import { attrsJson, planDelivery, planLog } from "#container/logs/log-drivers.ts";
@@ -131,6 +132,11 @@ async function launch(
     // before its program can say a word: whoever asks for the log since then gets all of it
     const at = rfc3339Nano(nowNs());
     const link = await launchPlan(ctx, container, plan, exitReports, pending, direct).finally(() => held?.release());
+    await ctx.networks.launched(id).catch(async (error: unknown) => {
+      await link.kill(constants.signals.SIGKILL);
+      await link.exited;
+      throw error;
+    });
     if (start.hooked !== undefined) ctx.background.add(`the poststart hooks of container ${id}`, afterStart(ctx, start.hooked, record, link.pid));
     return { link, at, change: { endpoints: network.endpoints, ports: network.ports, cgroup: cgroup.paths } };
   } catch (error) {
@@ -350,6 +356,7 @@ export function joinRequest(ctx: EngineContext, record: Container["record"], net
     ...(shaping && { shaping }),
     ...(record.hostConfig.WherryEgress && { egress: parseEgress(record.hostConfig.WherryEgress) }),
     dns: record.hostConfig.Dns,
+    programSocket: monitorFiles(ctx.options, record.id).programSocket,
     ...(record.hostConfig.WherryPublishHost === undefined ? {} : { publishHost: record.hostConfig.WherryPublishHost }),
   };
 }

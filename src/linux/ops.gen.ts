@@ -280,10 +280,11 @@ export interface NamesOp {
   readonly port: number;
 }
 
-/** execve(2): starts a program of the host (argv, its path first; `{}` in it is the child's pid) that ends with the monitor, at the latest, and waits until it is ready: it writes to descriptor 3 when it is, and descriptor 4 ends when it has to */
+/** execve(2): starts a program of the host (argv, its path first), whose descriptor 0 is the cloned child's network namespace, and waits until it writes to descriptor `ready` (1 to 3). It is killed at the monitor's end, at which its descriptor 4 ends, too */
 export interface BesideOp {
   readonly op: "beside";
   readonly argv: readonly string[];
+  readonly ready: number;
 }
 
 /** namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
@@ -762,7 +763,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   await: { code: 47, man: "eventfd(2)", fields: [["id", "u32"]] },
   child_ns: { code: 48, man: "namespaces(7)", fields: [["name", "str"], ["out", "out"]] },
   names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
-  beside: { code: 118, man: "execve(2)", fields: [["argv", "strs"]] },
+  beside: { code: 118, man: "execve(2)", fields: [["argv", "strs"], ["ready", "u32"]] },
   hold_ns: { code: 57, man: "namespaces(7)", fields: [["name", "str"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"], ["setup", "bytes"]] },

@@ -79,6 +79,8 @@ export interface JoinRequest {
   readonly egress?: EgressRules;
   /** Name servers that it was given. */
   readonly dns?: readonly string[] | null;
+  /** A path for a socket, by which a program that is its network is told what to do. */
+  readonly programSocket: string;
 }
 
 /** A call, or a question for a name, that a container's egress rules did not allow. */
@@ -103,6 +105,8 @@ export interface NetworkManager {
   remove(nameOrId: string): Promise<void>;
   /** Reserves addresses and ports (bind is the allocation), makes bridge and rules, returns steps. `slot`: first of 4 free slots. */
   join(request: JoinRequest, slot: number): Promise<JoinResult>;
+  /** A container that has joined runs: what could not be done before is done when this resolves. EngineError "kernel" when it cannot be. */
+  launched(containerId: string): Promise<void>;
   /** The same for a container that runs: it is wired when this resolves. */
   plug(request: JoinRequest, target: RunningProcess): Promise<JoinResult>;
   /** Takes a running container off one network. The published ports, when they led through it and now lead through another. */
@@ -165,6 +169,6 @@ export type { NameTrace } from "./names/name-server.ts";
 export { parseShaping, type Shaping, type ShapingText, shapingOfLabels } from "./shaping.ts";
 export { EGRESS_LABEL, type EgressRules, egressList, parseEgress } from "./egress/egress-rules.ts";
 export { endpointExtras } from "./endpoint-extras.ts";
-export { requireSlirp, SLIRP } from "./slirp/slirp.ts";
+export { isUserSpace, requireUserSpace, userSpaceAmong } from "./user-space/user-space.ts";
 export { noAddresses } from "./network-records.ts";
 export { type NetworksOptions, openNetworks } from "./network-manager.ts";

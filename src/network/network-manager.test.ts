@@ -41,6 +41,7 @@ const request = (options: Partial<JoinRequest>): JoinRequest => ({
   hostname: "web",
   networkName: "bridge",
   endpoint: undefined,
+  programSocket: "/nonexistent",
   ports: {},
   ...options,
 });

@@ -15,6 +15,7 @@ import type { HostFacts } from "#linux/host-facts.ts";
 import { addressesOf, BridgeDriver, confinedTo, ordinalOf, waysTo } from "./bridge/bridge-driver.ts";
 import { HostWatch } from "./bridge/host-watch.ts";
 import { BridgeHost, type ForwardingMark, tableName } from "./bridge/bridge-host.ts";
+import { Firewalld } from "./bridge/firewalld.ts";
 import { indexOf } from "./bridge/interface-index.ts";
 import { EgressState } from "./egress/egress-state.ts";
 import type { Confined, Learned } from "./egress/egress-table.ts";
@@ -31,7 +32,8 @@ import { type NameClient, NameServer, type NameTrace } from "./names/name-server
 import { type NamedEndpoint, NameTable } from "./names/name-table.ts";
 import { NAME_SERVER, NAME_SERVER_ADDRESS, NAME_SERVER_PORT } from "./names/redirect.ts";
 import { buildResolvConf, reachableResolvers } from "./resolv-conf.ts";
-import { joinSlirp, SLIRP, SLIRP_RESOLVER } from "./slirp/slirp.ts";
+import { USER_SPACE_RESOLVER } from "./user-space/program.ts";
+import { isUserSpace, joinUserSpace, userSpaceAmong } from "./user-space/user-space.ts";
 
 /** The default network's interface unless the daemon is told otherwise: `wherry0`, or the instance's name. */
 function bridgeName(dataRoot: string): string {
@@ -86,8 +88,9 @@ export async function openNetworks(options: NetworksOptions): Promise<NetworkMan
     log: (message) => log("warn", message),
   });
   const refusals = new Refusals({ helper, table, onRefused: (packet) => networks?.packetRefused(packet), log: (message) => log("warn", message) });
-  const host = new BridgeHost({ helper, table, forwarding, watch, refusals, log: (message) => log("info", message) });
-  networks = new Networks({ ...options, registry, host, watch, refusals });
+  const firewalld = new Firewalld({ log });
+  const host = new BridgeHost({ helper, table, forwarding, watch, refusals, firewalld, log: (message) => log("info", message) });
+  networks = new Networks({ ...options, registry, host, watch, refusals, firewalld });
   return networks;
 }
 
@@ -96,6 +99,7 @@ interface Parts extends NetworksOptions {
   readonly host: BridgeHost;
   readonly watch: HostWatch;
   readonly refusals: Refusals;
+  readonly firewalld: Firewalld;
 }
 
 class Networks implements NetworkManager {
@@ -109,20 +113,24 @@ class Networks implements NetworkManager {
   /** Containers that have a name server of ours, and what ends serving it. */
   readonly #named = new Map<string, (() => void) | undefined>();
   #nameTable: NameTable | undefined;
+  /** What is to be done for containers that have joined a network, when they run. */
+  readonly #onceTheyRun = new Map<string, () => Promise<void>>();
 
   readonly #watch: HostWatch;
   readonly #refusals: Refusals;
+  readonly #firewalld: Firewalld;
   readonly #egress: EgressState;
   readonly #onRepaired: NonNullable<NetworksOptions["onRepaired"]>;
   #repair: Promise<unknown> | undefined;
   #lookAtOthers: Promise<unknown> | undefined;
   #lossSeen = false;
 
-  constructor({ registry, host, watch, refusals, log, onRepaired = () => undefined, onRefused = () => undefined }: Parts) {
+  constructor({ registry, host, watch, refusals, firewalld, log, onRepaired = () => undefined, onRefused = () => undefined }: Parts) {
     this.#registry = registry;
     this.#host = host;
     this.#watch = watch;
     this.#refusals = refusals;
+    this.#firewalld = firewalld;
     this.#egress = new EgressState({
       endpointsOf: (containerId) => this.#of(containerId).flatMap(({ confined }) => confined ?? []),
       open: (learned, now) => host.learn(learned, now),
@@ -213,18 +221,24 @@ class Networks implements NetworkManager {
   }
 
   async create(options: Partial<NetworkRecord> & { readonly Name: string }): Promise<{ readonly id: string; readonly warning: string }> {
-    const record = await this.#registry.create(options);
-    try {
-      const settings = bridgeSettings(record);
-      const index = await indexOf(settings.interfaceName);
-      if (settings.macvlan === undefined) await this.#host.ensure(settings, index);
-      else if (index === undefined)
-        throw new EngineError("invalid", `the host has no interface ${settings.interfaceName}`, { hint: "ip link shows those that there are" });
-    } catch (error) {
-      await this.#registry.remove(record);
-      throw error;
-    }
+    const record = await this.#registry.create(
+      options,
+      (made) => this.#setUp(made),
+      (made) => this.#takeDown(made),
+    );
     return { id: record.Id, warning: "" };
+  }
+
+  async #setUp(record: NetworkRecord): Promise<void> {
+    const settings = bridgeSettings(record);
+    const index = await indexOf(settings.interfaceName);
+    if (settings.macvlan === undefined) await this.#host.ensure(settings, index);
+    else if (index === undefined)
+      throw new EngineError("invalid", `the host has no interface ${settings.interfaceName}`, { hint: "ip link shows those that there are" });
+  }
+
+  async #takeDown(record: NetworkRecord): Promise<void> {
+    if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
   }
 
   async remove(nameOrId: string): Promise<void> {
@@ -237,13 +251,11 @@ class Networks implements NetworkManager {
         hint: "stop or disconnect its containers",
       });
     }
-    await this.#registry.remove(record, async () => {
-      if (record.Driver === "bridge") await this.#host.remove(bridgeSettings(record));
-    });
+    await this.#registry.remove(record, (removed) => this.#takeDown(removed));
   }
 
   async join(request: JoinRequest, slot: number): Promise<JoinResult> {
-    if (request.networkName === SLIRP) return await joinSlirp(request);
+    if (isUserSpace(request.networkName)) return await this.#joinUserSpace(request);
     const network = this.#registry.get(request.networkName);
     const { containerId, containerName: name } = request;
     if (!isWired(network)) {
@@ -259,6 +271,18 @@ class Networks implements NetworkManager {
     const { endpoint, publication } = made;
     this.#add(request, { network, ...made });
     return { endpoint, ports: publication.bindings, steps };
+  }
+
+  async #joinUserSpace(request: JoinRequest): Promise<JoinResult> {
+    const { onceItRuns, ...joined } = await joinUserSpace(request);
+    if (onceItRuns !== undefined) this.#onceTheyRun.set(request.containerId, onceItRuns);
+    return joined;
+  }
+
+  async launched(containerId: string): Promise<void> {
+    const rest = this.#onceTheyRun.get(containerId);
+    this.#onceTheyRun.delete(containerId);
+    await rest?.();
   }
 
   #add(
@@ -320,7 +344,8 @@ class Networks implements NetworkManager {
   }
 
   gatewayOf(endpoints: Readonly<Record<string, EndpointConfig>>): string | undefined {
-    if (Object.hasOwn(endpoints, SLIRP)) return SLIRP; // the only one
+    const userSpace = userSpaceAmong(Object.keys(endpoints)); // the only one
+    if (userSpace !== undefined) return userSpace;
     return gatewayAmong(this.#candidates(endpoints), 4)?.name;
   }
 
@@ -426,6 +451,7 @@ class Networks implements NetworkManager {
   async leave(containerId: string): Promise<void> {
     this.#named.get(containerId)?.();
     this.#named.delete(containerId);
+    this.#onceTheyRun.delete(containerId);
     this.#nameTable = undefined;
     for (const member of this.#of(containerId)) {
       this.#members.delete(member);
@@ -438,7 +464,7 @@ class Networks implements NetworkManager {
   async resolvConf(options: Parameters<NetworkManager["resolvConf"]>[0]): Promise<string> {
     const embedded = options.containerId !== undefined && this.#named.has(options.containerId);
     const source = options.networkMode === "host" ? "host" : embedded ? { embedded: NAME_SERVER } : "direct";
-    const dns = options.networkMode === SLIRP && !options.dns?.length ? [SLIRP_RESOLVER] : options.dns;
+    const dns = isUserSpace(options.networkMode) && !options.dns?.length ? [USER_SPACE_RESOLVER] : options.dns;
     return buildResolvConf(await this.#hostResolvConf.read(), { ...options, dns }, source);
   }
 
@@ -455,6 +481,7 @@ class Networks implements NetworkManager {
     const isStillOpen = ({ source }: Learned) => this.#confinedAt(source) !== undefined;
     for (const learned of await this.#host.restore(await this.#bridges(used), this.#taken(), isStillOpen))
       this.#egress.adopt(this.#confinedAt(learned.source)?.containerId ?? "", learned);
+    await this.#host.sweep(new Set(this.#registry.bridges().map((network) => bridgeSettings(network).interfaceName)));
     await this.#driver.sweep(this.#registry.bridges(), new Set(members.flatMap(({ endpoint }) => endpoint.HostInterface ?? [])));
     return lost;
   }
@@ -468,7 +495,7 @@ class Networks implements NetworkManager {
     egress,
   }: Parameters<NetworkManager["restore"]>[0][number]): Promise<void> {
     for (const endpoint of endpoints) {
-      if (endpoint.NetworkName === SLIRP) continue; // there is nothing of it in the host's namespace
+      if (isUserSpace(endpoint.NetworkName)) continue; // there is nothing of it in the host's namespace
       const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
       if (network === undefined) {
         this.#log("warn", `container ${name} is on network ${endpoint.NetworkName}, which does not exist any more`);
@@ -521,9 +548,11 @@ class Networks implements NetworkManager {
     this.#refusals.close();
     for (const stop of this.#named.values()) stop?.();
     await this.#driver.settled();
+    await this.#host.settled();
     const publications = [...this.#members].flatMap(({ publication }) => publication ?? []);
     await Promise.all(publications.flatMap(({ held }) => held.map((port) => port.release())));
     if (publications.length === 0) await this.#host.clear(await this.#bridges(new Set()));
+    this.#firewalld.close();
   }
 
   #of(containerId: string): Member[] {

@@ -203,6 +203,7 @@ export interface BridgeRange {
 
 /** What the driver needs to know of a bridge network. */
 export interface BridgeSettings {
+  readonly networkName: string;
   readonly interfaceName: string;
   /** The interface is the host's own, and containers get parts of it. */
   readonly macvlan: MacvlanMode | undefined;
@@ -219,7 +220,7 @@ export interface BridgeSettings {
   readonly hostBinding: string | undefined;
 }
 
-export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkRecord): BridgeSettings {
+export function bridgeSettings({ Name, Id, Driver, Options, Internal, IPAM }: NetworkRecord): BridgeSettings {
   const mode = Options[MACVLAN_OPTION.mode] ?? "bridge";
   const flag = (key: string) => !/^(false|0)$/.test(Options[key] ?? "true");
   const range = (family: Family): BridgeRange | undefined => {
@@ -248,6 +249,7 @@ export function bridgeSettings({ Id, Driver, Options, Internal, IPAM }: NetworkR
   if (ipv4 === undefined) throw new EngineError("corrupt", `network ${Id} is stored without an IPv4 subnet`);
   const binding = Options[BRIDGE_OPTION.hostBinding];
   return {
+    networkName: Name,
     interfaceName: (Driver === "macvlan" ? Options[MACVLAN_OPTION.parent] : Options[BRIDGE_OPTION.name]) ?? `br-${Id.slice(0, 12)}`,
     macvlan: Driver === "macvlan" && isMacvlanMode(mode) ? mode : undefined,
     ipv4,

@@ -107,7 +107,12 @@ export class NetworkRegistry {
     return pools;
   }
 
-  async create(options: Partial<NetworkRecord> & { readonly Name: string }): Promise<NetworkRecord> {
+  /** `setUp`: makes what it has on the host, which says by itself whose it is, so that it need not be known to the file before. */
+  async create(
+    options: Partial<NetworkRecord> & { readonly Name: string },
+    setUp: (record: NetworkRecord) => Promise<void>,
+    takeDown: (record: NetworkRecord) => Promise<void>,
+  ): Promise<NetworkRecord> {
     const conflict = () => {
       if (this.#records.some(({ Name }) => Name === options.Name) && !PREDEFINED.has(options.Name))
         throw new EngineError("conflict", `network with name ${options.Name} already exists`);
@@ -127,21 +132,23 @@ export class NetworkRegistry {
         `cannot create network ${record.Id} (${name}): conflicts with network ${same.Id} (${name}): networks have same bridge name`,
       );
     this.#records.push(record);
-    await this.#save();
-    return record;
+    const [saved, made] = await Promise.allSettled([this.#save(), setUp(record)]);
+    if (saved.status === "fulfilled" && made.status === "fulfilled") return record;
+    await this.remove(record, takeDown);
+    throw made.status === "rejected" ? made.reason : saved.status === "rejected" ? saved.reason : undefined;
   }
 
-  /** Nobody finds it any more; what it has on the host is taken down before the file forgets it, so that a crash in between leaves nothing unknown. */
-  async remove(record: NetworkRecord, takeDown: () => Promise<void> = async () => undefined): Promise<void> {
+  /** Nobody finds it any more. What it has on the host says by itself whose it was, so that the file may forget it at the same time. */
+  async remove(record: NetworkRecord, takeDown: (record: NetworkRecord) => Promise<void>): Promise<void> {
     this.#records = this.#records.filter((each) => each !== record);
     this.#pools.delete(record.Id);
-    try {
-      await takeDown();
-    } catch (error) {
+    const [saved, done] = await Promise.allSettled([this.#save(), takeDown(record)]);
+    if (done.status === "rejected") {
       this.#records.push(record);
-      throw error;
+      await this.#save();
+      throw done.reason;
     }
-    await this.#save();
+    if (saved.status === "rejected") throw saved.reason;
   }
 
   #settling: Promise<NetworkRecord> | undefined;

@@ -38,9 +38,10 @@ export interface Addresses extends Partial<Ways> {
 }
 
 function requests(ports: Bindings, { ipv4, routed = [] }: Addresses, defaultIp: string | undefined): Wanted[] {
+  const host = formatAddress(ipv4);
   return Object.entries(ports).flatMap(([key, list]) => {
     const { port, protocol } = parseContainerPort(key);
-    const target = { host: formatAddress(ipv4), port };
+    const target = { host, port };
     return (list ?? []).flatMap((binding) => {
       const { hostIps, optionalIps } = addressesFor(binding.HostIp || defaultIp || "");
       const translated = hostIps.filter((ip) => !routed.includes(ip.includes(":") ? 6 : 4));
@@ -58,12 +59,15 @@ function openPorts(ports: Bindings, { ipv4, ipv6, direct = [] }: Addresses): Pub
   });
 }
 
+const NONE: ReadonlySet<string> = new Set();
+const EVERYWHERE = { hostIps: ["0.0.0.0", "::"], optionalIps: new Set(["::"]) } as const;
+
 /** A binding without an address means all of them, IPv4 and IPv6. */
 function addressesFor(hostIp: string): { hostIps: readonly string[]; optionalIps: ReadonlySet<string> } {
-  if (hostIp === "") return { hostIps: ["0.0.0.0", "::"], optionalIps: new Set(["::"]) };
+  if (hostIp === "") return EVERYWHERE;
   const bare = hostIp.replace(/^\[(.*)\]$/, "$1");
   if (parseAddress(bare) === undefined) throw new EngineError("invalid", `invalid host address "${hostIp}" in a port binding`);
-  return { hostIps: [bare], optionalIps: new Set() };
+  return { hostIps: [bare], optionalIps: NONE };
 }
 
 function ruleFor({ protocol, target }: PortRequest, { ipv4, ipv6 }: Addresses, hostIp: string, hostPort: number): PublishedPort[] {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import type { EngineEvent } from "#engine/mod.ts";
-import { eventually, TestEngine } from "./engine-setup.ts";
+import { eventually, TestEngine, until } from "./engine-setup.ts";
 import { inOwnHost, sh } from "./own-host.fixture.ts";
 
 inOwnHost(import.meta.filename, "repairs", ["nft"], () => {
@@ -141,7 +141,7 @@ inOwnHost(import.meta.filename, "repairs", ["nft"], () => {
         expect(await pings()).not.toBe(0);
         await t.engine.networks.create({ Name: "other" });
         await t.engine.networks.remove("other");
-        expect(sh("iptables-nft -S FORWARD").match(/-i br-/g)).toHaveLength(1);
+        await until(() => sh("iptables-nft -S FORWARD").match(/-i br-/g)?.length === 1);
         expect(events).toEqual([]);
       } finally {
         sh("ip netns del out; nft delete table ip filter");

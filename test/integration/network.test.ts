@@ -83,6 +83,7 @@ function inner(host: string): void {
     containerName: name,
     hostname: name,
     networkName: "bridge",
+    programSocket: "/nonexistent",
     endpoint: undefined,
     ports: {},
     ...options,
@@ -433,6 +434,7 @@ function inner(host: string): void {
 
     test("rules of hundreds of bridges and thousands of ports", async () => {
       const bridges = Array.from({ length: 200 }, (_, i) => ({
+        networkName: `many${i}`,
         interfaceName: `br-${i}`,
         ipv4: {
           subnet: parseCidr(`10.${i}.0.0/24`)!,

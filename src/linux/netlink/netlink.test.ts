@@ -1,7 +1,23 @@
 import { describe, expect, test } from "vitest";
 import { attributesIn, bytes, decodeAttributes, nested, string, textOf, u8, u16, u32, u32be } from "./attributes.ts";
 import { decodeMessages, encodeMessages, NLM_F } from "./message.ts";
-import { bridgePort, deleteLink, IFLA, linkUp, newAddress, newBridge, newDefaultRoute, newVeth, RTM } from "./rtnetlink.ts";
+import {
+  bridgePort,
+  bridgeUp,
+  deleteAddress,
+  deleteGroup,
+  deleteLink,
+  dumpBridges,
+  dumpedLinks,
+  IFLA,
+  linkUp,
+  newAddress,
+  newBridge,
+  newDefaultRoute,
+  newVeth,
+  RTM,
+  setGroup,
+} from "./rtnetlink.ts";
 
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 
@@ -55,6 +71,36 @@ describe("messages", () => {
 
 // Compared with what iproute2 6.1 sends for the commands named (strace -e write=all); it orders attributes otherwise, and leaves out NUL and NLA_F_NESTED here and there.
 describe("rtnetlink", () => {
+  test("ip link set dev (index 5) alias 'mine' up, with route_localnet; a long alias is cut", () => {
+    const { type, body } = bridgeUp(5, "mine");
+    expect([type, hex(body.subarray(4, 12))]).toEqual([RTM.NEWLINK, "0500000001000000"]);
+    const attributes = decodeAttributes(body.subarray(16));
+    expect(textOf(attributes.get(IFLA.IFALIAS)!)).toBe("mine");
+    // AF_INET { IFLA_INET_CONF { 26: 1 } }
+    expect(hex(attributes.get(IFLA.AF_SPEC)!)).toBe("1000028" + "00c000180" + "08001a0001000000");
+    expect(decodeAttributes(bridgeUp(5, "x".repeat(300)).body.subarray(16)).get(IFLA.IFALIAS)).toHaveLength(255);
+    expect(decodeAttributes(bridgeUp(5, undefined).body.subarray(16)).has(IFLA.IFALIAS)).toBe(false);
+  });
+
+  test("ip link set dev (index 5) group 7, ip link del group 7, ip addr del", () => {
+    expect(hex(setGroup(5, 7).body)).toBe("00000000050000000000000000000000" + "08001b0007000000");
+    const { type, body } = deleteGroup(7);
+    expect([type, hex(body)]).toEqual([RTM.DELLINK, "00000000000000000000000000000000" + "08001b0007000000"]);
+    const off = deleteAddress({ index: 5, address: Uint8Array.of(10, 0, 0, 1), prefix: 24 });
+    expect([off.type, hex(off.body)]).toEqual([RTM.DELADDR, "0218000005000000" + "080002000a000001" + "080001000a000001"]);
+  });
+
+  test("names and aliases of links that are dumped", () => {
+    expect(decodeAttributes(dumpBridges().body.subarray(16)).has(IFLA.LINKINFO)).toBe(true);
+    const { body } = bridgeUp(9, "t: network blue");
+    const named = Buffer.concat([body.subarray(0, 16), string(IFLA.IFNAME, "br-1"), body.subarray(16)]);
+    const answers = encodeMessages([
+      { type: RTM.NEWLINK, flags: 0, body: named },
+      { type: RTM.DELLINK, flags: 0, body: named },
+    ]);
+    expect(dumpedLinks(answers)).toEqual([{ index: 9, name: "br-1", alias: "t: network blue" }]);
+  });
+
   test("ip link set dev (index 5) up", () => {
     const message = linkUp(5);
     expect(message.type).toBe(RTM.NEWLINK);

@@ -6,8 +6,27 @@
 import { bytes, concat, decodeAttributes, nested, string, textOf, u8, u32 } from "./attributes.ts";
 import { decodeMessages, type NetlinkMessage, NLM_F } from "./message.ts";
 
-export const RTM = { NEWLINK: 16, DELLINK: 17, SETLINK: 19, NEWADDR: 20, GETADDR: 22, NEWROUTE: 24, GETROUTE: 26 } as const;
-export const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, PROTINFO: 12, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 } as const;
+export const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, SETLINK: 19, NEWADDR: 20, DELADDR: 21, GETADDR: 22, NEWROUTE: 24, GETROUTE: 26 } as const;
+export const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  LINK: 5,
+  MASTER: 10,
+  PROTINFO: 12,
+  LINKINFO: 18,
+  IFALIAS: 20,
+  AF_SPEC: 26,
+  GROUP: 27,
+  NET_NS_FD: 28,
+  INFO_KIND: 1,
+  INFO_DATA: 2,
+} as const;
+const IFLA_INET_CONF = 1;
+/** Number of the setting net.ipv4.conf.*.route_localnet. */
+const ROUTE_LOCALNET = 26;
+/** Linux: IFALIASZ with its NUL. */
+const MAX_ALIAS = 255;
 export const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, FLAGS: 8 } as const;
 /** No duplicate address detection: an address is of use at once. */
 const IFA_F_NODAD = 2;
@@ -112,6 +131,43 @@ export function linkUp(index: number): NetlinkMessage {
   return { type: RTM.NEWLINK, flags: NLM_F.ACK, body: ifinfomsg(index, IFF_UP) };
 }
 
+/**
+ * Sets a bridge up, by index, and lets what is for 127.0.0.0/8 be routed there (net.ipv4.conf.*.route_localnet). `alias`: a text by which it is known again; what is
+ * longer than 255 bytes is cut.
+ */
+export function bridgeUp(index: number, alias: string | undefined): NetlinkMessage {
+  const text = alias === undefined ? [] : [bytes(IFLA.IFALIAS, new TextEncoder().encode(alias).subarray(0, MAX_ALIAS))];
+  const routeLocalnet = nested(IFLA.AF_SPEC, nested(AF_INET, nested(IFLA_INET_CONF, u32(ROUTE_LOCALNET, 1))));
+  return { type: RTM.NEWLINK, flags: NLM_F.ACK, body: concat([ifinfomsg(index, IFF_UP), ...text, routeLocalnet]) };
+}
+
+/** Puts a link into a group, by index. */
+export function setGroup(index: number, group: number): NetlinkMessage {
+  return { type: RTM.NEWLINK, flags: NLM_F.ACK, body: concat([ifinfomsg(index, 0), u32(IFLA.GROUP, group)]) };
+}
+
+/** Removes all links of a group at once: the kernel waits once for all of them. ENODEV when there are none. */
+export function deleteGroup(group: number): NetlinkMessage {
+  return { type: RTM.DELLINK, flags: NLM_F.ACK, body: concat([ifinfomsg(0, 0), u32(IFLA.GROUP, group)]) };
+}
+
+/** Asks for all bridges; a kernel before 4.6 answers with all links. */
+export const dumpBridges = (): NetlinkMessage => ({
+  type: RTM.GETLINK,
+  flags: NLM_F.DUMP,
+  body: concat([ifinfomsg(0, 0), nested(IFLA.LINKINFO, string(IFLA.INFO_KIND, "bridge"))]),
+});
+
+/** Links in the answers to {@link dumpBridges}. RangeError when a length does not fit. */
+export function dumpedLinks(answers: Uint8Array): { readonly index: number; readonly name: string; readonly alias: string }[] {
+  return decodeMessages(answers).flatMap(({ type, body }) => {
+    if (type !== RTM.NEWLINK || body.length < IFINFOMSG) return [];
+    const attributes = decodeAttributes(body.subarray(IFINFOMSG));
+    const text = (attribute: number) => textOf(attributes.get(attribute) ?? new Uint8Array(0));
+    return [{ index: numberOf(body.subarray(4, 8)) ?? 0, name: text(IFLA.IFNAME), alias: text(IFLA.IFALIAS) }];
+  });
+}
+
 /** Settings of a bridge's port. `hairpin`: frames may leave by the port that they came in by; `isolated`: no frames to and from other isolated ports (4.18). */
 export function bridgePort(index: number, options: { readonly hairpin?: boolean; readonly isolated?: boolean }): NetlinkMessage {
   const { hairpin, isolated } = options;
@@ -135,18 +191,32 @@ export function newAddress(options: {
   readonly broadcast?: Uint8Array;
 }): NetlinkMessage {
   const { index, address, prefix, broadcast } = options;
-  const ifaddrmsg = new Uint8Array(8);
-  const view = new DataView(ifaddrmsg.buffer);
-  view.setUint8(0, familyOf(address));
-  view.setUint8(1, prefix);
-  view.setUint32(4, index, true);
   const attributes = [
     bytes(IFA.LOCAL, address),
     bytes(IFA.ADDRESS, address),
     ...(broadcast === undefined ? [] : [bytes(IFA.BROADCAST, broadcast)]),
     ...(address.length === 16 ? [u32(IFA.FLAGS, IFA_F_NODAD)] : []),
   ];
-  return { type: RTM.NEWADDR, flags: CREATE, body: concat([ifaddrmsg, ...attributes]) };
+  return { type: RTM.NEWADDR, flags: CREATE, body: concat([ifaddrmsg(index, familyOf(address), prefix), ...attributes]) };
+}
+
+/** Takes an address off an interface. */
+export function deleteAddress({ index, address, prefix }: { readonly index: number; readonly address: Uint8Array; readonly prefix: number }): NetlinkMessage {
+  return {
+    type: RTM.DELADDR,
+    flags: NLM_F.ACK,
+    body: concat([ifaddrmsg(index, familyOf(address), prefix), bytes(IFA.LOCAL, address), bytes(IFA.ADDRESS, address)]),
+  };
+}
+
+/** struct ifaddrmsg. */
+function ifaddrmsg(index: number, family: number, prefix: number): Uint8Array {
+  const header = new Uint8Array(8);
+  const view = new DataView(header.buffer);
+  view.setUint8(0, family);
+  view.setUint8(1, prefix);
+  view.setUint32(4, index, true);
+  return header;
 }
 
 const familyOf = (address: Uint8Array): number => (address.length === 16 ? AF_INET6 : AF_INET);

@@ -2,20 +2,35 @@
  * The host's side of bridge networks: interfaces, the nf_tables table, IP forwarding. Everything is made on first use and made again when it has disappeared.
  * @module
  */
-import { randomInt } from "node:crypto";
+import { createHash, randomInt } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { systemClock } from "#core/clock.ts";
+import { textIfThere } from "#linux/text-if-there.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { type Helper, PlanError } from "#linux/helper.ts";
 import { impairment } from "#linux/netlink/traffic-control.ts";
 import type { Step } from "#linux/plan.ts";
 import { encodeMessages, NETLINK_NETFILTER, NETLINK_ROUTE, type NetlinkMessage } from "#linux/netlink/message.ts";
 import { dumpedElements, dumpElements, newTable, nftBatch } from "#linux/netlink/nftables.ts";
-import { bridgePort, deleteLink, linkUp, newAddress, newBridge, setMaster } from "#linux/netlink/rtnetlink.ts";
+import {
+  bridgePort,
+  bridgeUp,
+  deleteAddress,
+  deleteGroup,
+  deleteLink,
+  dumpBridges,
+  dumpedLinks,
+  linkUp,
+  newAddress,
+  newBridge,
+  setGroup,
+  setMaster,
+} from "#linux/netlink/rtnetlink.ts";
 import { type Address, addressBytes, type Family, formatAddress, formatSubnet, lastOf } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { askForChains, askForRules, FILTER_FAMILIES, hasDocker, letThrough } from "./beside-docker.ts";
 import { netlinkStep } from "./endpoint-steps.ts";
+import type { Firewalld } from "./firewalld.ts";
 import { indexOf } from "./interface-index.ts";
 import type { HostWatch } from "./host-watch.ts";
 import {
@@ -35,6 +50,7 @@ import {
 } from "../egress/egress-table.ts";
 import type { Refusals } from "../egress/refusals.ts";
 import {
+  additionTransaction,
   freshTransactions,
   type PublishedPort,
   publishTransactions,
@@ -53,6 +69,8 @@ export function tableName(defaultBridge: string): string {
 /** Answers of a kernel without the subsystem, or without one of its families. */
 const NO_NFTABLES: ReadonlySet<string> = new Set(["EPROTONOSUPPORT", "EOPNOTSUPP", "EAFNOSUPPORT"]);
 
+/** Bridges whose networks have been removed are deleted together, so long after the first of them. */
+const TAKE_DOWN_AFTER_MS = 100;
 const MAX_ATTEMPTS = 5;
 const CLONE_NEWNET = 0x40000000;
 /** Index of `lo` in every namespace. */
@@ -72,6 +90,8 @@ export interface BridgeHostOptions {
   readonly watch: Pick<HostWatch, "start">;
   /** Started before a call is refused. */
   readonly refusals: Pick<Refusals, "start">;
+  /** Told of bridges. */
+  readonly firewalld: Pick<Firewalld, "add" | "remove">;
   readonly log: (message: string) => void;
 }
 
@@ -81,6 +101,7 @@ export class BridgeHost {
   readonly #log: (message: string) => void;
   readonly #watch: Pick<HostWatch, "start">;
   readonly #refusals: Pick<Refusals, "start">;
+  readonly #firewalld: Pick<Firewalld, "add" | "remove">;
   /** Since the first endpoint that is confined. */
   #egress: { readonly group: number | undefined } | undefined;
   #canEgress = false;
@@ -89,6 +110,15 @@ export class BridgeHost {
   #closeForwarding: readonly Family[];
   #queue: Promise<unknown> = Promise.resolve();
   #tableReady = false;
+  /** The rules that the table has are those of `#bridges`. */
+  #rulesFit = true;
+  /** Indexes of bridges whose networks were removed: without addresses, and soon gone. */
+  readonly #removed = new Map<string, number>();
+  #takingDown: NodeJS.Timeout | undefined;
+  /** The group that such interfaces are in: they are deleted at once. */
+  readonly #group: number;
+  /** Nobody has changed the table `filter` since it was found without Docker's chains. */
+  #withoutDocker = false;
   /** Somebody has removed rules, and they are not there again yet. */
   #rulesLost = false;
   #nextIndex = 0;
@@ -97,10 +127,17 @@ export class BridgeHost {
     this.#helper = options.helper;
     this.#watch = options.watch;
     this.#refusals = options.refusals;
+    this.#firewalld = options.firewalld;
     this.table = options.table;
+    this.#group = createHash("sha256").update(options.table).digest().readUInt32BE() >>> 1;
     this.#forwarding = options.forwarding;
     this.#closeForwarding = options.forwarding.turnedOn;
     this.#log = options.log;
+  }
+
+  /** What the aliases of bridges begin with that this engine has made. */
+  get #mark(): string {
+    return `${this.table}: `;
   }
 
   /** An interface index that nothing uses: far above those that the kernel counts up to, from a place of this daemon's own. */
@@ -113,17 +150,48 @@ export class BridgeHost {
   async ensure(settings: BridgeSettings, index: number | undefined): Promise<number> {
     if (index !== undefined && this.#tableReady && !this.#rulesLost && this.#bridges.has(settings.interfaceName)) return index;
     return await this.#serial(async () => {
+      if (this.#removed.has(settings.interfaceName)) await this.#takeDown();
       const found = await indexOf(settings.interfaceName);
-      const present = found ?? (await this.#make(settings));
-      if (found === undefined || !this.#tableReady || this.#rulesLost || !this.#bridges.has(settings.interfaceName)) {
-        await this.#openForwarding(settings.ipv6 === undefined ? [4] : [4, 6]);
-        await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
-        this.#bridges.set(settings.interfaceName, settings);
-        await this.#watch.start();
-        await this.#sendRules();
+      const known = this.#bridges.has(settings.interfaceName);
+      if (found !== undefined && known && this.#tableReady && !this.#rulesLost) return found;
+      if (await this.#openForwarding(settings.ipv6 === undefined ? [4] : [4, 6])) this.#rulesFit = false;
+      await this.#watch.start();
+      const onlyMore = !known && this.#tableReady && this.#rulesFit && !this.#rulesLost;
+      this.#bridges.set(settings.interfaceName, settings);
+      try {
+        const index = onlyMore ? await this.#add(settings, found) : await this.#makeWithRules(settings, found);
+        await this.#firewalld.add(settings.interfaceName);
+        return index;
+      } catch (error) {
+        if (!known) this.#bridges.delete(settings.interfaceName);
+        this.#rulesFit = false;
+        throw error;
       }
-      return present;
     });
+  }
+
+  async #makeWithRules(settings: BridgeSettings, found: number | undefined): Promise<number> {
+    const { index, step } = this.#makeStep(settings, found);
+    await this.#helper.call({ steps: [step] });
+    this.#logMade(settings, found);
+    await this.#sendRules();
+    return index;
+  }
+
+  /** The bridge and its rules, beside those that are there: nothing is taken away, so the kernel does not wait. */
+  async #add(settings: BridgeSettings, found: number | undefined): Promise<number> {
+    const { index, step } = this.#makeStep(settings, found);
+    const rules = netlinkStep("host", NETLINK_NETFILTER, additionTransaction(this.table, settings), "forwarding and masquerading");
+    try {
+      await this.#helper.call({ steps: [step, rules] });
+      await this.#letThrough();
+    } catch (error) {
+      // somebody has just removed the table
+      if (!(error instanceof PlanError) || error.plan.steps[error.step] !== rules || error.errno !== "ENOENT") throw error;
+      await this.#sendRules();
+    }
+    this.#logMade(settings, found);
+    return index;
   }
 
   async perform(steps: readonly Step[]): Promise<void> {
@@ -222,10 +290,15 @@ export class BridgeHost {
 
   /** The table `filter` of others has changed: where Docker's chains are, they let our bridges through again. */
   async besideOthers(): Promise<void> {
-    if (this.#tableReady) await this.#serial(() => this.#letThrough());
+    if (!this.#tableReady) return;
+    await this.#serial(async () => {
+      this.#withoutDocker = false;
+      await this.#letThrough();
+    });
   }
 
   async #letThrough(): Promise<void> {
+    if (this.#withoutDocker) return;
     const dump = (messages: readonly NetlinkMessage[], why: string) =>
       this.#helper.call({
         steps: messages.map(
@@ -236,7 +309,8 @@ export class BridgeHost {
       try {
         const chains = await dump(FILTER_FAMILIES.map(askForChains), "whether Docker's chains are there");
         const families = FILTER_FAMILIES.filter((_, tag) => hasDocker(chains.get(tag) ?? new Uint8Array(0)));
-        if (families.length === 0) return;
+        this.#withoutDocker = families.length === 0;
+        if (this.#withoutDocker) return;
         const rules = await dump(families.map(askForRules), "whether they let our bridges through");
         const changes = families.flatMap((family, tag) => {
           const change = letThrough(family, this.table, [...this.#bridges.keys()], rules.get(tag) ?? new Uint8Array(0));
@@ -251,12 +325,72 @@ export class BridgeHost {
     }
   }
 
-  /** Removes a bridge and its rules; a missing one is no error. */
-  async remove(settings: BridgeSettings): Promise<void> {
+  /**
+   * Takes its addresses, and so its routes, off a bridge; a missing one, and one that others have made, is left as it is. It is deleted, and its rules are, a moment
+   * later together with others that are removed meanwhile: the kernel needs some 40 ms for it, however many they are. Until then its alias says whose it was.
+   */
+  async remove({ interfaceName, ipv4, ipv6 }: BridgeSettings): Promise<void> {
     await this.#serial(async () => {
-      const known = this.#bridges.delete(settings.interfaceName);
-      if (known && this.#tableReady) await this.#sendRules();
-      await this.removeInterface(settings.interfaceName);
+      const index = await this.#oursAt(interfaceName);
+      const addresses = [ipv4, ipv6].filter((range) => range?.onHost === true).filter((range) => range !== undefined);
+      if (index !== undefined) {
+        const off = addresses.map(({ gateway, subnet: { prefix } }) => deleteAddress({ index, address: addressBytes(gateway), prefix }));
+        const why = `${interfaceName} has no address any more`;
+        await this.perform(off.map((message) => netlinkStep("host", NETLINK_ROUTE, [message], why, ["EADDRNOTAVAIL", "ENODEV"])));
+        this.#removed.set(interfaceName, index);
+      }
+      this.#bridges.delete(interfaceName);
+      this.#rulesFit = false;
+      await this.#firewalld.remove(interfaceName);
+      this.#takingDown ??= setTimeout(() => {
+        this.settled().catch((error: unknown) => this.#log(`cannot remove what was left of networks: ${String(error)}`));
+      }, TAKE_DOWN_AFTER_MS).unref();
+    });
+  }
+
+  /** Index of a bridge that this engine has made. */
+  async #oursAt(name: string): Promise<number | undefined> {
+    const alias = await textIfThere(`/sys/class/net/${name}/ifalias`);
+    return alias.startsWith(this.#mark) ? await indexOf(name) : undefined;
+  }
+
+  /** Resolves when nothing is left of networks that were removed. */
+  async settled(): Promise<void> {
+    await this.#serial(() => this.#takeDown());
+  }
+
+  async #takeDown(): Promise<void> {
+    clearTimeout(this.#takingDown);
+    this.#takingDown = undefined;
+    if (this.#tableReady && !this.#rulesFit) await this.#sendRules();
+    if (this.#removed.size === 0) return;
+    await this.#deleteLinks([...this.#removed.values()], [...this.#removed.keys()].join(", "));
+    this.#removed.clear();
+  }
+
+  /** All at once: by a group of interfaces that nobody else uses. */
+  async #deleteLinks(indexes: readonly number[], what: string): Promise<void> {
+    if (indexes.length === 0) return;
+    await this.perform([
+      ...indexes.map((index) => netlinkStep("host", NETLINK_ROUTE, [setGroup(index, this.#group)], `one of those that go: ${what}`, ["ENODEV"])),
+      netlinkStep("host", NETLINK_ROUTE, [deleteGroup(this.#group)], `removes ${what}`, ["ENODEV"]),
+    ]);
+  }
+
+  /** Removes bridges of ours that no network has: an engine was killed while it made or removed them. */
+  async sweep(known: ReadonlySet<string>): Promise<void> {
+    await this.#serial(async () => {
+      const message = encodeMessages([dumpBridges()]);
+      const ask: Step = { op: "netlink_dump", where: "host", protocol: NETLINK_ROUTE, message, tag: 0, why: "bridges that are there" };
+      const links = dumpedLinks((await this.#helper.call({ steps: [ask] })).get(0) ?? new Uint8Array(0));
+      const left = links.filter(({ name, alias }) => alias.startsWith(this.#mark) && !known.has(name));
+      if (left.length === 0) return;
+      const what = `${left.map(({ name }) => name).join(", ")} of networks that are gone`;
+      await this.#deleteLinks(
+        left.map(({ index }) => index),
+        what,
+      );
+      this.#log(`removed ${what}`);
     });
   }
 
@@ -275,9 +409,9 @@ export class BridgeHost {
     if (confined.length > 0) this.#egress = { group: await this.#refusals.start() };
     const learned = await this.#serial(async () => {
       for (const settings of bridges) {
-        if ((await indexOf(settings.interfaceName)) === undefined) await this.#make(settings);
-        await writeFile(`/proc/sys/net/ipv4/conf/${settings.interfaceName}/route_localnet`, "1");
+        await this.#make(settings, await indexOf(settings.interfaceName));
         this.#bridges.set(settings.interfaceName, settings);
+        await this.#firewalld.add(settings.interfaceName);
       }
       await this.#openForwarding(bridges.some(({ ipv6 }) => ipv6 !== undefined) ? [4, 6] : [4]);
       const now = systemClock.now();
@@ -295,6 +429,7 @@ export class BridgeHost {
   async #refresh(content: TableContent): Promise<void> {
     if (this.#egress === undefined) await this.#removeGuards();
     await this.#transactions(freshTransactions(this.#options(), content, systemClock.now()), "rules and all that containers have taken");
+    this.#rulesFit = true;
     await this.#letThrough();
   }
 
@@ -321,7 +456,10 @@ export class BridgeHost {
   async reapply(content: () => TableContent): Promise<boolean> {
     this.#rulesLost = false;
     if (!this.#tableReady) return false;
-    await this.#serial(() => this.#refresh(content()));
+    await this.#serial(async () => {
+      this.#withoutDocker = false; // its chains may have come unseen
+      await this.#refresh(content());
+    });
     return true;
   }
 
@@ -330,8 +468,7 @@ export class BridgeHost {
     return await this.#serial(async () => {
       const settings = this.#bridges.get(interfaceName);
       if (settings === undefined || (await indexOf(interfaceName)) !== undefined) return false;
-      const master = await this.#make(settings);
-      await writeFile(`/proc/sys/net/ipv4/conf/${interfaceName}/route_localnet`, "1");
+      const master = await this.#make(settings, undefined);
       for (const { name, hairpin } of cables) {
         const index = await indexOf(name);
         if (index === undefined) continue;
@@ -344,7 +481,6 @@ export class BridgeHost {
     });
   }
 
-  /** The kernel waits for an RCU grace period (5–20 ms). */
   async unpublish(ports: readonly PublishedPort[]): Promise<void> {
     if (ports.length === 0) return;
     // All ports of one transaction were added by one: either all are there or, when the container never started or the table was flushed, none.
@@ -354,32 +490,52 @@ export class BridgeHost {
   /** Removes the table and the interfaces given. */
   async clear(bridges: readonly BridgeSettings[]): Promise<void> {
     await this.#serial(async () => {
+      await this.#takeDown();
       const had = this.#tableReady || bridges.length > 0;
       if (had) await this.#transactions([removalTransaction(this.table)], "the last container is gone");
       if (this.#egress !== undefined) await this.#removeGuards();
       this.#egress = undefined;
       this.#tableReady = false;
+      for (const name of this.#bridges.keys()) await this.#firewalld.remove(name);
       this.#bridges.clear();
+      this.#withoutDocker = false;
       if (had) await this.#letThrough();
-      for (const { interfaceName } of bridges) await this.removeInterface(interfaceName);
+      const ours = await Promise.all(bridges.map(({ interfaceName }) => this.#oursAt(interfaceName)));
+      await this.#deleteLinks(
+        ours.filter((index) => index !== undefined),
+        "bridges that no container is on",
+      );
     });
   }
 
-  async #make({ interfaceName, ipv4, ipv6, mtu }: BridgeSettings): Promise<number> {
-    const index = this.takeIndex();
+  async #make(settings: BridgeSettings, found: number | undefined): Promise<number> {
+    const { index, step } = this.#makeStep(settings, found);
+    await this.#helper.call({ steps: [step] });
+    this.#logMade(settings, found);
+    return index;
+  }
+
+  #logMade({ interfaceName, ipv4, ipv6 }: BridgeSettings, found: number | undefined): void {
+    if (found !== undefined) return;
+    const ranges = [ipv4, ipv6].filter((range) => range !== undefined);
+    this.#log(`made the bridge ${interfaceName} for ${ranges.map(({ subnet }) => formatSubnet(subnet)).join(" and ")}`);
+  }
+
+  /** Makes a bridge; one that is there (index `found`) is set up. */
+  #makeStep({ interfaceName, networkName, ipv4, ipv6, mtu }: BridgeSettings, found: number | undefined): { readonly index: number; readonly step: Step } {
+    const index = found ?? this.takeIndex();
+    if (found !== undefined) return { index, step: netlinkStep("host", NETLINK_ROUTE, [bridgeUp(index, undefined)], `the bridge ${interfaceName} is up`) };
     const messages = [
       newBridge({ name: interfaceName, index, mtu, mac: macOf(ipv4.gateway) }),
       ...(ipv4.onHost
         ? [newAddress({ index, address: addressBytes(ipv4.gateway), prefix: ipv4.subnet.prefix, broadcast: addressBytes(lastOf(ipv4.subnet)) })]
         : []),
       ...(ipv6?.onHost ? [newAddress({ index, address: addressBytes(ipv6.gateway), prefix: ipv6.subnet.prefix })] : []),
-      linkUp(index),
+      bridgeUp(index, `${this.#mark}network ${networkName}`),
     ];
-    const ranges = [ipv4, ...(ipv6 === undefined ? [] : [ipv6])];
+    const ranges = [ipv4, ipv6].filter((range) => range !== undefined);
     const why = `the bridge ${interfaceName} with the host's address${ranges.map(({ gateway, subnet, onHost }) => ` ${onHost ? formatAddress(gateway) : "(none)"} in ${formatSubnet(subnet)}`).join(" and")}`;
-    await this.#helper.call({ steps: [netlinkStep("host", NETLINK_ROUTE, messages, why)] });
-    this.#log(`made the bridge ${interfaceName} for ${ranges.map(({ subnet }) => formatSubnet(subnet)).join(" and ")}`);
-    return index;
+    return { index, step: netlinkStep("host", NETLINK_ROUTE, messages, why) };
   }
 
   #options() {
@@ -390,6 +546,7 @@ export class BridgeHost {
   async #sendRules(): Promise<void> {
     await this.#transactions([rulesTransaction(this.#options())], "forwarding, masquerading and published ports");
     this.#tableReady = true;
+    this.#rulesFit = true;
     await this.#letThrough();
   }
 
@@ -405,18 +562,21 @@ export class BridgeHost {
     }
   }
 
-  /** Docker turns forwarding on, too. Who turned it on sees to it that the host does not become a router between its other interfaces. */
-  async #openForwarding(families: readonly Family[]): Promise<void> {
+  /** Docker turns forwarding on, too. Who turned it on sees to it that the host does not become a router between its other interfaces. False: it was on. */
+  async #openForwarding(families: readonly Family[]): Promise<boolean> {
+    let opened = false;
     for (const family of families) {
       const setting = family === 4 ? "ipv4.ip_forward" : "ipv6.conf.all.forwarding";
       const path = `/proc/sys/net/${setting.replaceAll(".", "/")}`;
       if ((await readFile(path, "utf8")).trim() === "1") continue;
       if (family === 6) await keepRouterAdvertisements();
       await writeFile(path, "1");
+      opened = true;
       this.#closeForwarding = [...new Set([...this.#closeForwarding, family])];
       await this.#forwarding.remember(this.#closeForwarding);
       this.#log(`turned IPv${family} forwarding on (net.${setting}); only traffic of bridges is forwarded`);
     }
+    return opened;
   }
 
   /** One change of the host at a time. */

@@ -8,10 +8,11 @@ import { parseAddress, parseCidr } from "../ip-address.ts";
 import type { BridgeSettings } from "../network-records.ts";
 import { BridgeHost, macOf, tableName } from "./bridge-host.ts";
 import { type Cable, type EndpointWiring, endpointSteps } from "./endpoint-steps.ts";
-import { freshTransactions, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
+import { additionTransaction, freshTransactions, type PublishedPort, publishTransactions, rulesTransaction, unpublishTransactions } from "./rules.ts";
 
 const ip = (text: string) => parseAddress(text)!;
 const blue: BridgeSettings = {
+  networkName: "blue",
   interfaceName: "blue0",
   ipv4: { subnet: parseCidr("172.30.0.0/16")!, gateway: ip("172.30.0.1"), masquerade: true, source: undefined, mode: "nat", onHost: true },
   ipv6: undefined,
@@ -61,13 +62,23 @@ describe("rules", () => {
     });
   });
 
-  test("an internal network has no masquerading, and two refusals; closed forwarding is the last rule", () => {
+  test("an internal network has no masquerading, and two refusals; closed forwarding stands before the networks", () => {
     const internal = show(rulesTransaction({ table: "t", bridges: [{ ...blue, internal: true }], closeForwarding: [4] }));
     expect(count(internal, "newrule postrouting")).toBe(1);
     expect(count(internal, "newrule forward")).toBe(5);
-    expect(internal.at(-2)).toBe("newrule forward");
+    const chains = rulesTransaction({ table: "t", bridges: [], closeForwarding: [4] });
+    expect(show(chains).slice(-3)).toEqual(["newrule forward", "newrule forward", "end"]); // the user's chain, and this
     const plain = show(rulesTransaction({ table: "t", bridges: [{ ...blue, ipv4: { ...blue.ipv4, masquerade: false } }], closeForwarding: [] }));
     expect(count(plain, "newrule postrouting")).toBe(2);
+  });
+
+  test("one more network adds what a whole table has of it at its end, and takes nothing away", () => {
+    const green = { ...blue, networkName: "green", interfaceName: "green0" };
+    const both = rulesTransaction({ table: "t", bridges: [blue, green], closeForwarding: [4] });
+    const added = additionTransaction("t", green);
+    expect(show(added).every((line) => /^(begin|newrule \w+|end)$/.test(line))).toBe(true);
+    const rules = added.slice(1, -1);
+    expect(both.slice(-1 - rules.length, -1)).toEqual(rules);
   });
 
   test("IPv6 adds its masquerading; who opens a network lets everybody in", () => {
@@ -206,6 +217,7 @@ test("a kernel without nf_tables, or with iptables alone: the reason is said", a
     forwarding: { turnedOn: [], remember: async () => undefined },
     watch: { start: async () => undefined },
     refusals: { start: async () => undefined },
+    firewalld: { add: async () => undefined, remove: async () => undefined },
     log: () => undefined,
   });
   const reason = "bridge networks need nf_tables, which this kernel does not have (it answered EOPNOTSUPP)";

@@ -167,9 +167,16 @@ export function freshTransactions(options: RulesetOptions, { ports, confined, le
   ];
 }
 
+/** Adds the rules of one more bridge to a table that is as {@link rulesTransaction} makes it. Takes nothing away, which the kernel would have to wait for. */
+export function additionTransaction(table: string, bridge: BridgeSettings): NetlinkMessage[] {
+  return nftBatch(encodeRules(table, rulesOf(bridge)));
+}
+
+const encodeRules = (table: string, rules: readonly Rule[]): NetlinkMessage[] =>
+  rules.map(([chain, ...expressions]) => newRule(table, chain, expressions.flat()));
+
 function ruleMessages({ table, bridges, closeForwarding, egress }: RulesetOptions): NetlinkMessage[] {
-  const rules = [...sharedRules(), ...bridges.flatMap(rulesOf)];
-  for (const family of closeForwarding) rules.push(["forward", nft.family(family), nft.neitherKind("bridge"), nft.drop()]);
+  const closing = closeForwarding.map((family): Rule => ["forward", nft.family(family), nft.neitherKind("bridge"), nft.drop()]);
   return [
     newTable(table),
     ...ALL_MAPS.map((map, i) => newMap(table, map, i + 1)),
@@ -177,7 +184,7 @@ function ruleMessages({ table, bridges, closeForwarding, egress }: RulesetOption
     newChain(table, { name: USER_CHAIN }),
     ...CHAINS.map((chain) => newChain(table, chain)),
     ...CHAINS.map(({ name }) => flushChain(table, name)),
-    ...rules.map(([chain, ...expressions]) => newRule(table, chain, expressions.flat())),
+    ...encodeRules(table, [...sharedRules(), ...closing, ...bridges.flatMap(rulesOf)]),
     ...(egress === undefined ? [] : egressMessages(table, FIRST_EGRESS_ID, egress.group)),
   ];
 }

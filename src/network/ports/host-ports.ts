@@ -3,7 +3,7 @@
  * @module
  */
 import { createSocket } from "node:dgram";
-import { createServer, isIPv6 } from "node:net";
+import { isIPv6, Server, type Socket } from "node:net";
 import type { PortBinding } from "#core/container-config.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { type RelayTarget, relayTcp, relayUdp } from "./relay.ts";
@@ -34,7 +34,7 @@ const sctpHeld = new Set<string>();
 
 /** `both`: one socket for all addresses of both families; `hostIp` is `::` then. */
 async function hold(protocol: Protocol, hostIp: string, port: number, target: RelayTarget, both = false): Promise<HeldPort> {
-  if (protocol === "tcp") return await holdTcp(hostIp, port, target, both);
+  if (protocol === "tcp") return await new TcpPort(hostIp, target).hold(port, both);
   if (protocol === "udp") return await holdUdp(hostIp, port, target, both);
   const actual = port === 0 ? freeSctpPort(hostIp) : port;
   const key = `${hostIp} ${actual}`;
@@ -55,31 +55,50 @@ function freeSctpPort(hostIp: string): number {
   throw Object.assign(new Error("no free port"), { code: "EADDRINUSE" });
 }
 
-function holdTcp(hostIp: string, port: number, target: RelayTarget, both: boolean): Promise<HeldPort> {
-  return new Promise((resolve, reject) => {
-    const clients = new Set<import("node:net").Socket>();
-    const server = createServer({ allowHalfOpen: true }, (client) => {
-      clients.add(client);
-      client.on("close", () => clients.delete(client));
-      relayTcp(client, target);
-    });
-    server.once("error", reject);
-    server.listen({ host: hostIp, port, ipv6Only: isIPv6(hostIp) && !both, exclusive: true }, () => {
-      server.off("error", reject);
-      server.on("error", () => undefined); // accept(2) out of descriptors: the client is refused, the port stays held
-      const address = server.address();
-      resolve({
-        protocol: "tcp",
-        hostIp,
-        port: address !== null && typeof address === "object" ? address.port : port,
-        release: () =>
-          new Promise((done) => {
-            server.close(() => done());
-            for (const client of clients) client.destroy();
-          }),
+const nothing = () => undefined;
+
+/** One of maybe ten thousand: it has what it needs, and its handlers are shared. */
+class TcpPort extends Server implements HeldPort {
+  readonly protocol = "tcp";
+  readonly hostIp: string;
+  port = 0;
+  readonly #target: RelayTarget;
+  /** Those that are relayed just now. */
+  #clients: Set<Socket> | undefined;
+
+  constructor(hostIp: string, target: RelayTarget) {
+    super({ allowHalfOpen: true });
+    this.hostIp = hostIp;
+    this.#target = target;
+    this.on("connection", this.relay);
+  }
+
+  relay(client: Socket): void {
+    const clients = (this.#clients ??= new Set());
+    clients.add(client);
+    client.on("close", () => clients.delete(client));
+    relayTcp(client, this.#target);
+  }
+
+  hold(port: number, both: boolean): Promise<HeldPort> {
+    return new Promise((resolve, reject) => {
+      this.once("error", reject);
+      this.listen({ host: this.hostIp, port, ipv6Only: isIPv6(this.hostIp) && !both, exclusive: true }, () => {
+        this.off("error", reject);
+        this.on("error", nothing); // accept(2) out of descriptors: the client is refused, the port stays held
+        const address = this.address();
+        this.port = address !== null && typeof address === "object" ? address.port : port;
+        resolve(this);
       });
     });
-  });
+  }
+
+  release(): Promise<void> {
+    return new Promise((done) => {
+      this.close(() => done());
+      for (const client of this.#clients ?? []) client.destroy();
+    });
+  }
 }
 
 function holdUdp(hostIp: string, port: number, target: RelayTarget, both: boolean): Promise<HeldPort> {
@@ -108,14 +127,31 @@ const noIpv6 = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EPROTONOSUPPORT"]);
 
 const ALL = ["0.0.0.0", "::"];
 
+/** The IPv4 half of a socket for both families: it goes with the other. */
+class OtherFamily implements HeldPort {
+  readonly hostIp = "0.0.0.0";
+  readonly #held: HeldPort;
+
+  constructor(held: HeldPort) {
+    this.#held = held;
+  }
+
+  get protocol(): Protocol {
+    return this.#held.protocol;
+  }
+
+  get port(): number {
+    return this.#held.port;
+  }
+
+  async release(): Promise<void> {}
+}
+
 /** All addresses of both families by one socket: half the descriptors and memory of ten thousand ports. undefined: there is no IPv6. */
 async function holdBoth({ protocol, target }: PortRequest, port: number): Promise<HeldPort[] | undefined> {
   try {
     const one = await hold(protocol, "::", port, target, true);
-    return [
-      { ...one, hostIp: "0.0.0.0" },
-      { ...one, release: async () => undefined },
-    ];
+    return [new OtherFamily(one), one];
   } catch (error) {
     if (noIpv6.has(errnoOf(error) ?? "")) return undefined;
     throw Object.assign(error as Error, { hostIp: "0.0.0.0", hostPort: port });
