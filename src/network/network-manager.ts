@@ -55,6 +55,8 @@ export interface NetworksOptions {
 
 /** What is flushed together is lost in many notices. */
 const REPAIR_AFTER_MS = 20;
+/** The program that was a container's network ends within this time after the container. */
+const PROGRAM_ENDS_MS = 1_000;
 
 /** A container on a network. */
 interface Member {
@@ -113,6 +115,9 @@ class Networks implements NetworkManager {
   /** Containers that have a name server of ours, and what ends serving it. */
   readonly #named = new Map<string, (() => void) | undefined>();
   #nameTable: NameTable | undefined;
+  /** Containers whose network is a program, and until when those of ended ones may still hold their ports: they are killed when their monitors have gone. */
+  readonly #inUserSpace = new Set<string>();
+  #programsEndUntil = 0;
   /** What is to be done for containers that have joined a network, when they run. */
   readonly #onceTheyRun = new Map<string, () => Promise<void>>();
 
@@ -274,7 +279,8 @@ class Networks implements NetworkManager {
   }
 
   async #joinUserSpace(request: JoinRequest): Promise<JoinResult> {
-    const { onceItRuns, ...joined } = await joinUserSpace(request);
+    const { onceItRuns, ...joined } = await joinUserSpace(request, this.#programsEndUntil);
+    this.#inUserSpace.add(request.containerId);
     if (onceItRuns !== undefined) this.#onceTheyRun.set(request.containerId, onceItRuns);
     return joined;
   }
@@ -452,6 +458,7 @@ class Networks implements NetworkManager {
     this.#named.get(containerId)?.();
     this.#named.delete(containerId);
     this.#onceTheyRun.delete(containerId);
+    if (this.#inUserSpace.delete(containerId)) this.#programsEndUntil = systemClock.now() + PROGRAM_ENDS_MS;
     this.#nameTable = undefined;
     for (const member of this.#of(containerId)) {
       this.#members.delete(member);
@@ -495,7 +502,10 @@ class Networks implements NetworkManager {
     egress,
   }: Parameters<NetworkManager["restore"]>[0][number]): Promise<void> {
     for (const endpoint of endpoints) {
-      if (isUserSpace(endpoint.NetworkName)) continue; // there is nothing of it in the host's namespace
+      if (isUserSpace(endpoint.NetworkName)) {
+        this.#inUserSpace.add(containerId); // there is nothing of it in the host's namespace
+        continue;
+      }
       const network = this.#registry.list().find(({ Id }) => Id === endpoint.NetworkID);
       if (network === undefined) {
         this.#log("warn", `container ${name} is on network ${endpoint.NetworkName}, which does not exist any more`);

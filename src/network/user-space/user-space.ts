@@ -7,7 +7,8 @@
  */
 import { access } from "node:fs/promises";
 import type { PortBinding } from "#core/container-config.ts";
-import { EngineError } from "#core/errors.ts";
+import { systemClock } from "#core/clock.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
 import { findProgram } from "#linux/find-program.ts";
 import { unlinkIfThere } from "#linux/unlink-if-there.ts";
@@ -32,6 +33,7 @@ export const userSpaceAmong = (names: readonly string[]): string | undefined => 
 
 const PLACE: Place = { address: "10.0.2.100", gateway: "10.0.2.2", prefix: 24, resolver: USER_SPACE_RESOLVER, interfaceName: "eth0", mtu: 65_520 };
 const TUN = "/dev/net/tun";
+const AGAIN_MS = 10;
 
 function programOf(name: string): UserSpaceProgram {
   const program = PROGRAMS.get(name);
@@ -72,11 +74,11 @@ export interface UserSpaceJoin extends JoinResult {
   readonly onceItRuns: (() => Promise<void>) | undefined;
 }
 
-/** Takes no port itself: the program binds them; that they are free is looked at here. */
-export async function joinUserSpace(request: JoinRequest): Promise<UserSpaceJoin> {
+/** Takes no port itself: the program binds them; that they are free is looked at here. `patientUntil`: so long a port may be that of a program which is just ending. */
+export async function joinUserSpace(request: JoinRequest, patientUntil: number): Promise<UserSpaceJoin> {
   const path = await requireUserSpace(request);
   const program = programOf(request.networkName);
-  const { forwards, bindings } = await chooseForwards(request);
+  const { forwards, bindings } = await chooseForwards(request, patientUntil);
   const socket = request.programSocket;
   await unlinkIfThere(socket);
   const start: Step = {
@@ -118,13 +120,25 @@ export async function joinUserSpace(request: JoinRequest): Promise<UserSpaceJoin
 }
 
 /** Ports that are free now, bound and given back. EngineError "kernel" for one that is not. */
-async function chooseForwards({ ports, publishHost = "0.0.0.0" }: JoinRequest): Promise<{
+async function chooseForwards(
+  { ports, publishHost = "0.0.0.0" }: JoinRequest,
+  patientUntil: number,
+): Promise<{
   readonly forwards: readonly Forward[];
   readonly bindings: Record<string, PortBinding[] | null>;
 }> {
   const ipv4 = parseAddress(PLACE.address);
   if (ipv4 === undefined) throw new EngineError("internal", `${PLACE.address} is no address`);
-  const { held, published, bindings } = await publishPorts(ports, { ipv4, ipv6: undefined }, publishHost);
+  const take = async (): ReturnType<typeof publishPorts> => {
+    try {
+      return await publishPorts(ports, { ipv4, ipv6: undefined }, publishHost);
+    } catch (error) {
+      if (!isEngineError(error, "kernel") || systemClock.now() >= patientUntil) throw error;
+      await systemClock.sleep(AGAIN_MS);
+      return await take();
+    }
+  };
+  const { held, published, bindings } = await take();
   await releaseAll(held);
   const forwards = published.map(({ protocol, hostPort, port }, i) => ({ protocol, hostIp: held[i]?.hostIp ?? publishHost, hostPort, port }));
   return { forwards, bindings };
