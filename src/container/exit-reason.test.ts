@@ -22,6 +22,7 @@ it.each([
 it("what the exit code says already need not be said again", () => {
   expect(beyondCode("exited 3", 3)).toBeUndefined();
   expect(beyondCode("", 0)).toBeUndefined();
-  expect(beyondCode("exited 0 after wherry stop", 0)).toBe("exited 0 after wherry stop");
+  expect(beyondCode("exited 0 after wherry stop", 0)).toBeUndefined();
+  expect(beyondCode("exited 3 after wherry stop", 3)).toBe("exited 3 after wherry stop");
   expect(beyondCode("killed by SIGKILL", 137)).toBe("killed by SIGKILL");
 });

@@ -35,9 +35,9 @@ export function exitReason(exit: {
   return `${ending(exit)}${refused.length === 0 ? "" : `; seccomp refused ${refused.join(", ")}`}`;
 }
 
-/** Why it ended, for who has the exit code already: undefined when that says it all. */
+/** Why it ended, for who has the exit code already: undefined when that says it all, or nothing went wrong. */
 export function beyondCode(reason: string, exitCode: number): string | undefined {
-  return reason === "" || reason === `exited ${exitCode}` ? undefined : reason;
+  return exitCode === 0 || reason === "" || reason === `exited ${exitCode}` ? undefined : reason;
 }
 
 function ending(exit: Parameters<typeof exitReason>[0]): string {

@@ -43,7 +43,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
     expect((await t.exec(id, ["echo", "still"])).out).toBe("still\n");
     const ended = t.engine.containers.wait(id, "next-exit");
     await t.engine.containers.kill(id, "KILL");
-    expect(await ended).toEqual({ exitCode: 137 });
+    expect(await ended).toEqual({ exitCode: 137, reason: "killed by SIGKILL (wherry kill)" });
   });
 
   test("ends that no engine saw are known: code, and the policies are applied", async () => {
@@ -112,7 +112,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
     const ended = t.engine.containers.wait(id, "next-exit");
     const [monitor] = readFileSync(join(t.options.execRoot, "c", `${id.slice(0, 24)}.pid`), "utf8").split(" ");
     process.kill(Number(monitor), "SIGKILL");
-    expect(await ended).toEqual({ exitCode: 255 });
+    expect(await ended).toMatchObject({ exitCode: 255, reason: expect.stringContaining("was killed and left no exit record") as string });
     expect(state(id)).toMatchObject({ status: "exited", reason: expect.stringContaining("monitor") });
     expect(
       await eventually(
