@@ -26,11 +26,11 @@ export const pasta: UserSpaceProgram = {
   package: "passt",
   // Its descriptors above 2 may be closed (since 2024); in the foreground it writes its "PID file" when all is set up.
   ready: 1,
-  options: async ({ address, gateway, resolver, interfaceName, mtu }: Place, forwards: readonly Forward[]) => [
+  options: async ({ address, gateway, resolver, interfaceName, mac, mtu }: Place, forwards: readonly Forward[]) => [
     ...["--foreground", "--quiet", "--pid", "/dev/stdout"],
     // as `nobody`, its choice for root, it may not open the namespace
     ...["--runas", "0", "--netns-only", "--netns", "/proc/self/fd/0"],
-    ...["--config-net", "--ipv4-only", "--ns-ifname", interfaceName, "--mtu", String(mtu), ...(await template())],
+    ...["--config-net", "--ipv4-only", "--ns-ifname", interfaceName, "--ns-mac-addr", mac, "--mtu", String(mtu), ...(await template())],
     ...["--address", address, "--netmask", "255.255.255.0", "--gateway", gateway, "--dns-forward", resolver],
     // the gateway's address is not the host's loopback, where services listen that trust whoever reaches them
     ...["--no-map-gw", "--no-dhcp"],

@@ -13,6 +13,8 @@ export interface Place {
   readonly prefix: number;
   readonly resolver: string;
   readonly interfaceName: string;
+  /** Of the interface: a program that has to learn it from what the container sends cannot bring anything in before. */
+  readonly mac: string;
   /** What a packet may be long where none leaves the machine as it is: fewer and larger ones are what user space is good at. */
   readonly mtu: number;
 }

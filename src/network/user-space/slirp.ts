@@ -37,8 +37,8 @@ export const slirp: UserSpaceProgram = {
   package: "slirp4netns",
   ready: 3,
   // Address, gateway, resolver and prefix are its own choices, fixed in its manual. DNS is for its own resolver to ask; the host's loopback is closed.
-  options: ({ interfaceName, mtu }, forwards, socket) => [
-    ...["--configure", `--mtu=${mtu}`, "--disable-host-loopback", "--ready-fd=3", "--exit-fd=4", "--netns-type=path"],
+  options: ({ interfaceName, mac, mtu }, forwards, socket) => [
+    ...["--configure", `--mtu=${mtu}`, `--macaddress=${mac}`, "--disable-host-loopback", "--ready-fd=3", "--exit-fd=4", "--netns-type=path"],
     ...(forwards.length === 0 ? [] : [`--api-socket=${socket}`]),
     ...["/proc/self/fd/0", interfaceName],
   ],

@@ -31,7 +31,15 @@ export const isUserSpace = (name: string): boolean => PROGRAMS.has(name);
 /** The mode among these networks, if it is one of them: it is the only one then. */
 export const userSpaceAmong = (names: readonly string[]): string | undefined => names.find(isUserSpace);
 
-const PLACE: Place = { address: "10.0.2.100", gateway: "10.0.2.2", prefix: 24, resolver: USER_SPACE_RESOLVER, interfaceName: "eth0", mtu: 65_520 };
+const PLACE: Place = {
+  address: "10.0.2.100",
+  gateway: "10.0.2.2",
+  prefix: 24,
+  resolver: USER_SPACE_RESOLVER,
+  interfaceName: "eth0",
+  mac: "02:42:0a:00:02:64",
+  mtu: 65_520,
+};
 const TUN = "/dev/net/tun";
 const AGAIN_MS = 10;
 
@@ -110,6 +118,7 @@ export async function joinUserSpace(request: JoinRequest, patientUntil: number):
     Gateway: PLACE.gateway,
     IPAddress: PLACE.address,
     IPPrefixLen: PLACE.prefix,
+    MacAddress: PLACE.mac,
     Aliases: request.endpoint?.Aliases ?? null,
     DNSNames: [],
     Interface: PLACE.interfaceName,
