@@ -90,7 +90,8 @@ describe.skipIf(reason !== undefined)("diff and prune", () => {
         await make("", "keep=no");
         await make("", "keep=maybe");
         await docker(engine, "create", "--name", "user", "kept:1", "x");
-        await new Promise((resolve) => setTimeout(resolve, 1500));
+        // "1s" ago is told in whole seconds.
+        await new Promise((resolve) => setTimeout(resolve, 2100));
         const left: string[] = [];
         for (const filters of rounds) {
           const { code } = await run(["docker", "image", "prune", "-f", ...filters], env(engine));

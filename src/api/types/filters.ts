@@ -67,9 +67,10 @@ export function parseFilters(text: string, known: readonly string[]): Filters {
   const result: Record<string, readonly string[]> = {};
   for (const [key, given] of Object.entries(value)) {
     if (!known.includes(key)) throw new EngineError("invalid", `invalid filter '${key}'`);
-    result[key] = filterValues(key, given, bad);
+    const values = filterValues(key, given, bad);
+    if (truths.includes(key) && !values.every((v) => isYes(v) || isNo(v))) throw notTrueNorFalse(key, values);
+    result[key] = values;
   }
-  for (const key of truths) filterFlag(result, key);
   return result;
 }
 
@@ -83,8 +84,12 @@ function filterValues(key: string, given: unknown, bad: (why: string) => Error):
 export function filterFlag(filters: Filters, key: string): boolean | undefined {
   const values = filters[key];
   if (values === undefined || values.length === 0) return undefined;
-  const yes = values.some((v) => v === "1" || v.toLowerCase() === "true");
-  const no = values.some((v) => v === "0" || v.toLowerCase() === "false");
-  if (yes === no) throw new EngineError("invalid", `invalid filter '${key}=[${values.join(" ")}]'`);
+  const yes = values.some(isYes);
+  if (yes === values.some(isNo)) throw notTrueNorFalse(key, values);
   return yes;
 }
+
+const isYes = (value: string): boolean => value === "1" || value.toLowerCase() === "true";
+const isNo = (value: string): boolean => value === "0" || value.toLowerCase() === "false";
+
+const notTrueNorFalse = (key: string, values: readonly string[]): EngineError => new EngineError("invalid", `invalid filter '${key}=[${values.join(" ")}]'`);
