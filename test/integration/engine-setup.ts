@@ -130,6 +130,11 @@ export class TestEngine implements AsyncDisposable {
       await this.engine.containers.remove(id, { force: true, volumes: true });
   }
 
+  /** All that users have made; containers must be gone from them. */
+  async removeNetworks(): Promise<void> {
+    for (const { Name } of this.engine.networks.list({ type: ["custom"] })) await this.engine.networks.remove(Name);
+  }
+
   /** What is left of containers below the roots, and their cgroups. */
   async leftovers(): Promise<string[]> {
     const left: string[] = [];

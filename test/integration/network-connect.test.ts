@@ -37,7 +37,7 @@ inOwnHost(import.meta.filename, { title: "connect and disconnect", limitMs: many
   }, 60_000);
   afterEach(async () => {
     await t.removeAll();
-    for (const { Name } of t.engine.networks.list({ type: ["custom"] })) await t.engine.networks.remove(Name);
+    await t.removeNetworks();
   });
   afterAll(() => t[Symbol.asyncDispose]());
 

@@ -78,7 +78,7 @@ inOwnHost(import.meta.filename, { title: "networks of engines that were killed",
     const elements = [...ruleset().matchAll(/10\.91\.\d+\.(?!(?:0|1|255)\b)\d+/g)].map(([address]) => address);
     expect({ at, strangers: elements.filter((address) => !endpoints.some(({ IPAddress }) => IPAddress === address)) }).toEqual({ at, strangers: [] });
     await t.removeAll();
-    for (const { Name } of t.engine.networks.list({ type: ["custom"] })) await t.engine.networks.remove(Name);
+    await t.removeNetworks();
     await t.engine.close();
     expect({ at, left: readdirSync(join(t.root, "run/c")) }).toEqual({ at, left: [] });
   }

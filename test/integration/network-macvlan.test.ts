@@ -17,7 +17,7 @@ inOwnHost(import.meta.filename, "macvlan", [], () => {
   }, 60_000);
   afterEach(async () => {
     await t.removeAll();
-    for (const { Name } of t.engine.networks.list({ type: ["custom"] })) await t.engine.networks.remove(Name);
+    await t.removeNetworks();
   });
   afterAll(() => t[Symbol.asyncDispose]());
 

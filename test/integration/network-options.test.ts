@@ -57,7 +57,7 @@ inOwnHost(import.meta.filename, "options of networks and endpoints", ["nsenter"]
   afterEach(async () => {
     for (const child of children.splice(1)) child.kill("SIGKILL");
     await t.removeAll();
-    for (const { Name } of t.engine.networks.list({ type: ["custom"] })) await t.engine.networks.remove(Name);
+    await t.removeNetworks();
   });
   afterAll(async () => {
     for (const child of children) child.kill("SIGKILL");

@@ -16,7 +16,7 @@ inOwnHost(import.meta.filename, "networks that were removed", ["nft"], () => {
   }, 60_000);
   afterEach(async () => {
     await t.removeAll();
-    for (const { Name } of t.engine.networks.list({ type: ["custom"] })) await t.engine.networks.remove(Name);
+    await t.removeNetworks();
   });
   afterAll(() => t[Symbol.asyncDispose]());
 

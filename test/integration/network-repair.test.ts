@@ -40,7 +40,7 @@ inOwnHost(import.meta.filename, "repairs", ["nft"], () => {
   afterEach(async () => {
     stop.abort();
     await t.removeAll();
-    for (const { Name } of t.engine.networks.list({ type: ["custom"] })) await t.engine.networks.remove(Name);
+    await t.removeNetworks();
   });
   afterAll(() => t[Symbol.asyncDispose]());
 

@@ -129,13 +129,7 @@ function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadReq
 /** Whoever gives the archive sees to its digest. */
 function compressed(archive: AsyncIterable<Uint8Array>, deflater: Deflater): Output {
   const progress = { consumed: 0 };
-  const plain = (async function* () {
-    for await (const piece of archive) {
-      progress.consumed += piece.byteLength;
-      yield piece;
-    }
-  })();
-  return { pieces: compress(plain, deflater), progress };
+  return { pieces: compress(counted(archive, progress), deflater), progress };
 }
 
 /** What the client sends, as it comes. */
