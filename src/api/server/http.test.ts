@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, statSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { tmpdir } from "node:os";
@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createFakeEngine, type FakeEngine } from "../../../test/compat/fake-engine.ts";
 import { rawConnection } from "../../../test/compat/raw.ts";
 import { EngineError } from "#core/errors.ts";
+import { createHttpServer } from "./http.ts";
 import { type ApiServer, createApiServer } from "./mod.ts";
 
 let dir: string;
@@ -184,6 +185,34 @@ describe("wait", () => {
     connection.socket.destroy();
     await expect.poll(() => engine.calls).toContain("wait aborted");
   });
+});
+
+test("a connection that brings many requests is not left with a listener of each", async () => {
+  const told: string[] = [];
+  const { server: http } = createHttpServer({
+    version: "0.1.0",
+    log: () => undefined,
+    dispatch: async ({ signal }) => {
+      signal.addEventListener("abort", () => told.push("gone"));
+      return { kind: "json", status: 200, value: {} };
+    },
+  });
+  const sockets: Socket[] = [];
+  http.on("connection", (socket) => sockets.push(socket));
+  const path = join(dir, "many.sock");
+  await new Promise<void>((resolve) => http.listen(path, resolve));
+  const connection = rawConnection(path);
+  const counts: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    connection.socket.write(`GET /containers/${i}/json HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await connection.until(new RegExp(`(\\{\\}[^]*){${i + 1}}`));
+    counts.push(sockets[0]!.listenerCount("close") + sockets[0]!.listenerCount("end"));
+  }
+  expect(sockets).toHaveLength(1);
+  expect(new Set(counts).size).toBe(1);
+  expect(told).toEqual([]); // they had their answers
+  connection.socket.destroy();
+  await new Promise((resolve) => http.close(resolve));
 });
 
 describe("hijack", () => {

@@ -62,9 +62,9 @@ function pathOf(request: IncomingMessage): string {
 
 /**
  * Aborts when the client has gone. For a client that only half-closes this is early, and Go's server does the same: with nothing to write, a closed and a
- * half-closed connection look alike. Made on first use, because most requests never ask.
+ * half-closed connection look alike. Made on first use, because most requests never ask. With the response it has served: the connection may bring many more.
  */
-function clientSignal(socket: Socket): () => AbortSignal {
+function clientSignal(socket: Socket, response: ServerResponse | undefined): () => AbortSignal {
   let controller: AbortController | undefined;
   return () => {
     if (controller) return controller.signal;
@@ -74,15 +74,20 @@ function clientSignal(socket: Socket): () => AbortSignal {
     if (socket.destroyed || socket.readableEnded) gone();
     socket.once("close", gone);
     socket.once("end", gone);
+    response?.once("close", () => {
+      socket.off("close", gone);
+      socket.off("end", gone);
+      if (!response.writableFinished) gone();
+    });
     return made.signal;
   };
 }
 
-/** `readJson` reads the body in the way that the connection's fate asks for. */
-function apiRequest(request: IncomingMessage, readJson: () => Promise<Uint8Array>): ApiRequest & { readonly refused: ApiResponse | undefined } {
+/** `readJson` reads the body in the way that the connection's fate asks for. `response`: undefined where the connection is the client's own from now on. */
+function apiRequest(request: IncomingMessage, readJson: () => Promise<Uint8Array>, response?: ServerResponse): ApiRequest & { readonly refused: ApiResponse | undefined } {
   const { path: raw, query } = splitUrl(request.url ?? "/");
   const { major, minor, path } = splitVersion(raw);
-  const signal = clientSignal(request.socket);
+  const signal = clientSignal(request.socket, response);
   return {
     method: request.method ?? "GET",
     path,
@@ -131,7 +136,7 @@ export function createHttpServer(options: HttpOptions): { readonly server: Serve
   const answer = async (request: ApiRequest & { readonly refused: ApiResponse | undefined }): Promise<ApiResponse> => request.refused ?? dispatch(request);
 
   const onRequest = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
-    const request = apiRequest(req, () => readBounded(req));
+    const request = apiRequest(req, () => readBounded(req), res);
     try {
       const response = await answer(request);
       if (response.kind === "hijack" || response.kind === "upgrade")
