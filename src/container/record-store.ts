@@ -1,14 +1,15 @@
 /**
  * Containers on disk: `containers/<id>/container.json`, replaced by rename. What runs is not read from here after a crash but from the monitors' own files, so a
- * record may be a little behind; it is never half-written.
+ * record may be a little behind; it is never half-written. A new one is written at once, and what is written is made to last (by fsync) in a little while: most
+ * containers are gone by then (ADR 93).
  * @module
  */
-import { open, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { type FileHandle, open, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import type { ContainerRecord } from "./mod.ts";
 
-/** How long the record of a container that removes itself may wait: most are gone by then. */
+/** How long a record may wait. */
 const SOON_MS = 20;
 
 const idPattern = /^[0-9a-f]{64}$/;
@@ -39,6 +40,12 @@ export class RecordStore {
   /** Makes the container's directory, before anything else of it. */
   async makeDirectory(id: string): Promise<void> {
     await mkdir(this.directory(id), { mode: 0o710 });
+  }
+
+  /** Makes the container's directory, and the file that its record will stand in: until then it is one that the next start throws away. */
+  async makeFile(id: string): Promise<NewRecord> {
+    await this.makeDirectory(id);
+    return new NewRecord(await open(this.#file(id), "wx", 0o600));
   }
 
   /** Stores the record; resolves when this or a newer one is on disk. A container that removes itself is not worth an fsync. */
@@ -101,7 +108,7 @@ export class RecordStore {
       else await writeDurably(temporary, text);
       await rename(temporary, file);
     } catch (error) {
-      throw new EngineError("storage", `cannot store the record of container ${record.id.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
+      throw notStored(record.id, error);
     }
   }
 
@@ -127,15 +134,17 @@ export class RecordStore {
     }
   }
 
-  /** Takes a directory below the root out of sight at once; {@link emptyTrash} deletes it. */
-  async discard(name: string): Promise<void> {
+  /** Takes a directory below the root out of sight at once: to where it lies now, for somebody to delete it, or {@link emptyTrash}. Undefined when there was none. */
+  async discard(name: string): Promise<string | undefined> {
     this.#soon.get(name)?.();
     await this.#pending.get(name)?.done.catch(() => undefined); // its failure was told to whoever saved
+    const path = join(this.#trash, `container-${name}-${process.pid}-${this.#removals++}`);
     try {
-      await rename(join(this.root, name), join(this.#trash, `container-${name}-${process.pid}-${this.#removals++}`));
+      await rename(join(this.root, name), path);
+      return path;
     } catch (error) {
-      if (errnoOf(error) !== "ENOENT")
-        throw new EngineError("storage", `cannot remove the directory of container ${name.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw new EngineError("storage", `cannot remove the directory of container ${name.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
     }
   }
 
@@ -144,6 +153,32 @@ export class RecordStore {
       if (entry.startsWith("container-")) await rm(join(this.#trash, entry), { recursive: true, force: true });
     }
   }
+}
+
+/** The file of a container that is being made. */
+export class NewRecord {
+  readonly #file: FileHandle;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  /** Writes the record. It does not last yet: {@link RecordStore.saveSoon}. */
+  async write(record: ContainerRecord): Promise<void> {
+    try {
+      await this.#file.writeFile(JSON.stringify(record));
+    } catch (error) {
+      throw notStored(record.id, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}
+
+function notStored(id: string, error: unknown): EngineError {
+  return new EngineError("storage", `cannot store the record of container ${id.slice(0, 12)}: ${(error as Error).message}`, { cause: error });
 }
 
 async function writeDurably(path: string, text: string): Promise<void> {

@@ -24,6 +24,7 @@ import type { IdRanges } from "./id-ranges.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { ImageMounts } from "./image-mounts.ts";
 import type { KnownStarts } from "./known-starts.ts";
+import type { Leftovers } from "./leftovers.ts";
 import type { EngineOptions } from "./mod.ts";
 import type { RootFileCache } from "./resolve-user.ts";
 import type { SelinuxLabels } from "./selinux.ts";
@@ -69,8 +70,7 @@ export interface EngineContext {
   /** Work that nobody waits for but the end of the engine. */
   readonly background: Background;
   readonly log: EngineOptions["log"];
-  /** Deletes, in the background, what removals have put aside. */
-  readonly emptyTrash: () => void;
+  readonly leftovers: Leftovers;
   /** `startLocked` of start-container.ts; here because an end may lead to a start. The container's mutex must be held. */
   readonly start: (container: Container) => Promise<void>;
   /** True once close() has been called: nothing new is started. */

@@ -262,7 +262,7 @@ async function idMappingsOf(
 
 /**
  * Makes what the draft names, in such an order that a crash leaves nothing that the sweep does not find. The record of a `--rm` container is stored by
- * its start, which mostly comes at once, or a little later.
+ * its start, which mostly comes at once, or a little later; another's is written at the end.
  */
 async function materialize(ctx: EngineContext, { record, chainId, wanted }: Draft): Promise<void> {
   const asked = record.hostConfig.StorageOpt?.["size"];
@@ -275,12 +275,19 @@ async function materialize(ctx: EngineContext, { record, chainId, wanted }: Draf
       ...copiedFor(record),
     });
   };
-  // What fails is undone when both have come to their end.
-  for (const made of await Promise.allSettled([ctx.records.makeDirectory(record.id), snapshot()])) if (made.status === "rejected") throw made.reason;
-  record.mounts = await Promise.all(wanted.map((mount, index) => makeMountPoint(ctx, record, mount, index)));
-  if (record.snapshot !== "") await labelSnapshot(ctx, record);
-  if (record.hostConfig.AutoRemove) ctx.background.add(`storing container ${record.id}`, ctx.records.saveSoon(record));
-  else await ctx.records.save(record);
+  const removesItself = record.hostConfig.AutoRemove;
+  const [directory, made] = await Promise.allSettled([removesItself ? ctx.records.makeDirectory(record.id) : ctx.records.makeFile(record.id), snapshot()]);
+  const file = directory.status === "fulfilled" ? directory.value : undefined;
+  try {
+    // What fails is undone when both have come to their end.
+    for (const each of [directory, made]) if (each.status === "rejected") throw each.reason;
+    record.mounts = await Promise.all(wanted.map((mount, index) => makeMountPoint(ctx, record, mount, index)));
+    if (record.snapshot !== "") await labelSnapshot(ctx, record);
+    await file?.write(record);
+  } finally {
+    if (file !== undefined) ctx.background.add(`closing the record of container ${record.id}`, file.close());
+  }
+  ctx.background.add(`storing container ${record.id}`, ctx.records.saveSoon(record));
   for (const mount of record.mounts)
     if (mount.Type === "volume" && mount.CopyUp === true && ctx.volumes.backing(mount.Name ?? "").kind !== "mount") await copyUp(ctx, record, mount);
 }
@@ -306,7 +313,7 @@ export function copiedFor({ idMappings: owners, ownersOnDisk }: ContainerRecord)
 async function discard(ctx: EngineContext, { record }: Draft, cause: unknown): Promise<void> {
   const undo = [
     ...(record.snapshot === "" ? [] : [ctx.layers.driver.remove(record.snapshot)]),
-    ctx.records.discard(record.id),
+    ctx.records.discard(record.id).then((directory) => ctx.leftovers.add([], directory)),
     ...record.mounts
       .filter((m) => m.Anonymous === true && m.Name !== undefined && m.Name !== "")
       .map((m) => ctx.volumes.remove(m.Name as string, { force: true, users: [] })),

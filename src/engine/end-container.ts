@@ -100,11 +100,22 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
     await removeEnded(ctx, container, () => free(ctx, ended));
     return;
   }
-  await free(ctx, ended);
-  const stored = ctx.records.save(container.record);
+  // A port, an address, a mount: who waits for the end may want them for himself. The cgroup is nobody's but the container's, whose mutex is held.
+  const early = holdsForOthers(record);
+  if (early) await free(ctx, ended);
+  // How it ended is on the exec root; that it was stopped, and so is not to be restarted, is not.
+  const { Name: policy = "no" } = record.hostConfig.RestartPolicy;
+  const stored = policy === "no" || policy === "" ? ctx.records.saveSoon(container.record) : ctx.records.save(container.record);
+  ctx.background.add(`storing container ${container.id}`, stored);
   container.notifyExit();
   if (restart !== undefined) scheduleRestart(ctx, container, restart);
-  await stored;
+  if (!early) await free(ctx, ended);
+}
+
+/** Whether it had what another container, or its user, could be waiting for. */
+function holdsForOthers({ hostConfig, mounts }: Container["record"]): boolean {
+  const { NetworkMode: network, PidMode: pid, DeviceRequests: devices } = hostConfig;
+  return network !== "none" || pid !== "" || mounts.length > 0 || (devices?.length ?? 0) > 0;
 }
 
 /** Which system calls its filter refused; only of a container that was started with `seccomp-audit`, whose last report is its audit session. */

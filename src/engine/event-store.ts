@@ -8,10 +8,14 @@ import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { errnoOf } from "#core/errors.ts";
+import { Gather } from "#core/gather.ts";
 import type { EngineEvent } from "./mod.ts";
 
 /** Of each of the two files. */
 const MAX_BYTES = 16 * 1024 * 1024;
+
+/** A command's events are one write. */
+const GATHER_MS = 10;
 
 interface Line {
   readonly t: string;
@@ -27,8 +31,7 @@ export class EventStore {
   readonly #warn: (message: string) => void;
   #file: FileHandle;
   #size: number;
-  #waiting: string[] = [];
-  #written: Promise<void> = Promise.resolve();
+  readonly #lines: Gather<string> = new Gather(GATHER_MS, (lines) => this.#write(lines.join("")));
   #failed = false;
 
   private constructor(path: string, file: FileHandle, size: number, options: { readonly maxBytes: number; readonly warn: (message: string) => void }) {
@@ -51,13 +54,10 @@ export class EventStore {
 
   append({ Type, Action, Actor, timeNano }: EngineEvent): void {
     const line: Line = { t: String(timeNano), T: Type, A: Action, I: Actor.ID, a: Actor.Attributes };
-    this.#waiting.push(`${JSON.stringify(line)}\n`);
-    if (this.#waiting.length === 1) this.#written = this.#written.then(() => this.#write());
+    this.#lines.add(`${JSON.stringify(line)}\n`);
   }
 
-  async #write(): Promise<void> {
-    const text = this.#waiting.join("");
-    this.#waiting = [];
+  async #write(text: string): Promise<void> {
     try {
       if (this.#size >= this.#maxBytes) await this.#rotate();
       await this.#file.appendFile(text);
@@ -79,7 +79,7 @@ export class EventStore {
 
   /** Events after a time, oldest first, as far as there are any. */
   async *read(afterNs: bigint): AsyncGenerator<EngineEvent> {
-    await this.#written;
+    await this.#lines.flush();
     // The newer first: a rotation in between shows us one file twice, and `last` skips it; none is missed.
     const files = [await openIfThere(this.#path), await openIfThere(`${this.#path}.1`)].reverse();
     let last = afterNs;
@@ -100,7 +100,7 @@ export class EventStore {
   }
 
   async close(): Promise<void> {
-    await this.#written;
+    await this.#lines.flush();
     await this.#file.close();
   }
 }

@@ -20,7 +20,6 @@ import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { type Exec, newExec } from "./exec-table.ts";
 import type { AttachedStream, Execs } from "./mod.ts";
-import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { userOfExec } from "./resolve-user.ts";
 
 export async function createExec(ctx: EngineContext, name: string, config: ExecRecord["config"]): Promise<string> {
@@ -289,7 +288,7 @@ function finish(ctx: EngineContext, exec: Exec, code: number): void {
   exec.record = { ...record, running: false, exitCode: code, pid: 0 };
   exec.end(code);
   const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, container.id, record.id);
-  ctx.background.add(`files of exec ${record.id}`, Promise.all([socketPath, pidPath, exitPath].map(unlinkIfThere)));
+  ctx.leftovers.add([socketPath, pidPath, exitPath]);
   publishContainerEvent(ctx, container, "exec_die", { execID: record.id, exitCode: String(code) });
 }
 

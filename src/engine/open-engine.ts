@@ -53,6 +53,7 @@ import { LayerBlobs } from "./layer-blobs.ts";
 import { KnownStarts } from "./known-starts.ts";
 import type { Containers, Engine, EngineOptions, Execs } from "./mod.ts";
 import { networksOf } from "./networks.ts";
+import { Leftovers } from "./leftovers.ts";
 import { pauseContainer, unpauseContainer } from "./pause-container.ts";
 import { pruneContainers } from "./prune-containers.ts";
 import { openRehearsal } from "./rehearsal.ts";
@@ -165,6 +166,8 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   });
   const background = new Background((message) => log("warn", message));
   const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
+  const leftovers = new Leftovers(helper, (message) => log("warn", message));
+  opened.push(() => leftovers.flush());
   const eventStore = await EventStore.open(join(dataRoot, "events"), { warn: (message) => log("warn", message) });
   opened.push(() => eventStore.close());
   const ctx: EngineContext = {
@@ -199,7 +202,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
     appArmorDefault: await loadDefaultProfile({ facts, helper, execRoot, log }),
     background,
     log,
-    emptyTrash: coalesced(background, "deleting removed containers", () => records.emptyTrash()),
+    leftovers,
     start: (container) => startLocked(ctx, container),
     closing: false,
   };
@@ -226,21 +229,6 @@ function selinuxOf(facts: EngineContext["facts"], registry: ContainerRegistry, l
 
 function* mappingsOf(registry: ContainerRegistry): Iterable<IdMappings> {
   for (const { record } of registry.all()) if (record.idMappings !== undefined) yield record.idMappings;
-}
-
-/** Runs `work` in the background soon; calls while it waits are one. */
-function coalesced(background: Background, what: string, work: () => Promise<void>): () => void {
-  let waiting = false;
-  let last = Promise.resolve();
-  return () => {
-    if (waiting) return;
-    waiting = true;
-    last = last.then(() => {
-      waiting = false;
-      return work();
-    });
-    background.add(what, last);
-  };
 }
 
 async function persistentId(dataRoot: string): Promise<string> {

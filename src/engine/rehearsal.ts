@@ -23,6 +23,7 @@ import { EventLog } from "./events.ts";
 import { ExecTable } from "./exec-table.ts";
 import { KnownStarts } from "./known-starts.ts";
 import { RootFileCache } from "./resolve-user.ts";
+import { Leftovers } from "./leftovers.ts";
 import { startLocked } from "./start-container.ts";
 import { PendingAttaches } from "./attach-stream.ts";
 
@@ -53,9 +54,11 @@ export async function openRehearsal(real: EngineContext): Promise<EngineContext 
   const rootFiles = new RootFileCache();
   rootFiles.set(digest, { passwd: "", group: "" });
   const background = new Background((message) => real.log("debug", `rehearsal: ${message}`));
+  const helper = performsNothing(real.helper);
+  const leftovers = new Leftovers(helper, (message) => real.log("debug", `rehearsal: ${message}`));
   const ctx: EngineContext = {
     ...real,
-    helper: performsNothing(real.helper),
+    helper,
     cgroups: keepsNothing(real.cgroups),
     networks: joinsNothing(real.networks),
     layers: instead<LayerStore>(real.layers, { driver: stacksNothing(real.layers.driver, directory) }),
@@ -68,7 +71,7 @@ export async function openRehearsal(real: EngineContext): Promise<EngineContext 
     rootFiles,
     known: new KnownStarts(1), // what it keeps would have to be collected later
     background,
-    emptyTrash: () => background.add("deleting removed containers", records.emptyTrash()),
+    leftovers,
     start: (container) => startLocked(ctx, container),
   };
   return {
@@ -76,6 +79,7 @@ export async function openRehearsal(real: EngineContext): Promise<EngineContext 
     directory,
     async [Symbol.asyncDispose]() {
       await background.idle();
+      await leftovers.flush();
       await rm(directory, { recursive: true, force: true });
     },
   };

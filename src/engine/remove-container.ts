@@ -4,7 +4,6 @@
  */
 import type { Container } from "#container/container.ts";
 import { EngineError } from "#core/errors.ts";
-import { unlinkIfThere } from "#linux/unlink-if-there.ts";
 import { isActive, isRunning } from "#container/state.ts";
 import { endAll } from "./attach-stream.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
@@ -78,9 +77,10 @@ async function discardFiles(ctx: EngineContext, container: Container, volumes: b
   const { socketPath, pidPath, exitPath, networkPath, programSocket } = monitorFiles(ctx.options, record.id);
   await endLogKeeper(container);
   if (volumes) await removeVolumes(ctx, container);
-  if (record.snapshot !== "") await ctx.layers.driver.remove(record.snapshot);
-  await Promise.all([ctx.records.discard(record.id), ...[socketPath, pidPath, exitPath, networkPath, programSocket].map(unlinkIfThere)]);
-  ctx.emptyTrash();
+  // Whichever a crash leaves, the next start removes: a snapshot that no record names, or a container without its snapshot (as one that `rm` could not remove).
+  const removed = record.snapshot === "" ? undefined : ctx.layers.driver.remove(record.snapshot);
+  const [directory] = await Promise.all([ctx.records.discard(record.id), removed]);
+  ctx.leftovers.add([socketPath, pidPath, exitPath, networkPath, programSocket], directory);
 }
 
 /** Its anonymous volumes, unless another container uses one. */

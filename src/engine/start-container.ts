@@ -74,8 +74,7 @@ export async function startLocked(ctx: EngineContext, container: Container, dire
   keepLog(ctx, container, link);
   ctx.background.add(`serving names to ${container.record.name}`, ctx.networks.serveNames(container.id, link, container.record.hostConfig.Dns));
   // Not waited for: that it runs, and as which process, is on the exec root already.
-  const { AutoRemove: removesItself } = container.record.hostConfig;
-  ctx.background.add(`storing container ${container.id}`, removesItself ? ctx.records.saveSoon(container.record) : ctx.records.save(container.record));
+  ctx.background.add(`storing container ${container.id}`, ctx.records.saveSoon(container.record));
   ctx.background.add(
     `telling those with a link to ${container.record.name}`,
     refreshLinkers(ctx, container, (record) => hostsFile(ctx, record, record.endpoints)),

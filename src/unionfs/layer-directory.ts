@@ -4,10 +4,10 @@ import { lstat, mkdir, open, readdir, rename, rmdir, symlink, writeFile } from "
 import { basename, dirname, join } from "node:path";
 import { type ChainID, type Digest, hexOf, isDigest } from "#core/digest.ts";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { Gather } from "#core/gather.ts";
 import type { IdMappings } from "#core/id-mappings.ts";
 import type { FileTree } from "#linux/file-tree.ts";
 import type { Helper } from "#linux/helper.ts";
-import { removeTogether } from "#linux/remove-together.ts";
 import { type ErofsFiles, erofsForms } from "./erofs/receiver.ts";
 import { LayerIndex } from "./layer-index.ts";
 import { asStorageError } from "#core/storage-error.ts";
@@ -44,13 +44,11 @@ export interface ActiveSnapshot {
 /** In a snapshot's directory: its {@link ActiveSnapshot.owners}, as JSON. */
 const ownersFile = "owners.json";
 
-/** What a snapshot that nothing was written to consists of, directories deepest first; such a one is removed without a helper process. */
-export interface Untouched {
-  readonly files: readonly string[];
-  readonly directories: readonly string[];
-  /** Called for a directory in the trash before its tree is removed file by file. */
-  readonly destroy?: (path: string) => Promise<void>;
-}
+/** Called for a directory in the trash before its tree is removed file by file. */
+type Destroy = (path: string) => Promise<void>;
+
+/** What is discarded is deleted after a while, with all that was discarded meanwhile, by one worker. */
+const GATHER_MS = 100;
 
 const keyPattern = /^[a-z0-9][a-z0-9-]{0,79}$/;
 const reservedKey = /^(l|trash|pool)$|^tmp-|-init$/;
@@ -59,8 +57,8 @@ const noParent = "none";
 /**
  * The directory that a driver keeps its layers and snapshots in, and what both drivers do alike with it:
  *
- * - `<chain hex>/` with a `layer.json` is a committed layer, `<key>/` with a link `parent` an active snapshot. The link is made last and the
- *   JSON before the rename, so a directory that a crash left half made has neither and is swept.
+ * - `<chain hex>/` with a `layer.json` is a committed layer, `<key>/` with a link `parent` an active snapshot. The JSON is made before
+ *   the rename, so a directory that a crash left half made is none and is swept; so is a snapshot that nobody has noted, whole or not.
  * - {@link commit} and {@link discard} are one rename; what is discarded lies in `trash/` until it has been deleted in the background.
  * - Which layers and snapshots there are is read once, at {@link openLayerDirectory}; afterwards memory answers. What their JSON says is once more in one file ({@link LayerIndex}).
  */
@@ -74,21 +72,21 @@ export class LayerDirectory {
   readonly #onTop = new Map<ChainID, number>();
   readonly #index: LayerIndex<LayerEntry>;
   readonly #trash: string;
-  readonly #untouched: Untouched;
+  readonly #destroy: Destroy | undefined;
   readonly #preparing = new Set<string>();
   readonly #committing = new Map<ChainID, Promise<void>>();
-  #removals: Promise<void> = Promise.resolve();
-  readonly #queue: string[] = [];
-  /** Of the queue, layers. */
-  readonly #full = new Set<string>();
+  /** Names in the trash. */
+  readonly #removals: Gather<string> = new Gather(GATHER_MS, (names) => this.#delete(names));
+  /** Of those, what has not been deleted yet. */
+  readonly #queue = new Set<string>();
   #failures: unknown[] = [];
 
-  constructor(root: string, helper: Helper, { untouched, index }: { readonly untouched: Untouched; readonly index: LayerIndex<LayerEntry> }) {
+  constructor(root: string, helper: Helper, { destroy, index }: { readonly destroy: Destroy | undefined; readonly index: LayerIndex<LayerEntry> }) {
     this.root = root;
     this.#index = index;
     this.helper = helper;
     this.#trash = join(root, "trash");
-    this.#untouched = untouched;
+    this.#destroy = destroy;
   }
 
   /** Directory of a committed layer or an active snapshot. */
@@ -108,12 +106,12 @@ export class LayerDirectory {
       await mkdir(directory, { mode: 0o710 });
       made = true;
       const { volatileBoot, owners } = snapshot;
+      if (owners !== undefined) await writeDurably(join(directory, ownersFile), JSON.stringify(owners));
       await Promise.all([
         fill(directory),
         ...(volatileBoot === undefined ? [] : [symlink(volatileBoot, join(directory, "volatile"))]),
-        ...(owners === undefined ? [] : [writeDurably(join(directory, ownersFile), JSON.stringify(owners))]),
+        symlink(snapshot.parent === undefined ? noParent : join("..", hexOf(snapshot.parent)), join(directory, "parent")),
       ]);
-      await symlink(snapshot.parent === undefined ? noParent : join("..", hexOf(snapshot.parent)), join(directory, "parent"));
       this.addSnapshot(key, snapshot);
     } catch (error) {
       if (made) await this.#throwAway(key);
@@ -209,7 +207,7 @@ export class LayerDirectory {
       if (this.isParent(key)) throw new EngineError("conflict", `layer ${key} is in use by a layer or snapshot on top of it`);
       this.dropLayer(key);
       await this.#index.set(hexOf(key), undefined);
-      await this.#throwAway(hexOf(key), { full: true });
+      await this.#throwAway(hexOf(key));
     } else if (this.#dropSnapshot(key)) {
       await this.#throwAway(key);
     }
@@ -228,20 +226,19 @@ export class LayerDirectory {
       this.#dropSnapshot(name);
       await this.#throwAway(name);
     }
-    for (const name of await readdir(this.#trash)) if (!this.#queue.includes(name)) this.#remove(name);
+    for (const name of await readdir(this.#trash)) if (!this.#queue.has(name)) this.#remove(name);
   }
 
   /** Waits for background removals; rejects when one has failed (what is left is tried again by the next sweep). */
   async idle(): Promise<void> {
-    await this.#removals;
+    await this.#removals.flush();
     const failures = this.#failures;
     this.#failures = [];
     if (failures.length > 0)
       throw new EngineError("storage", `could not delete from ${this.#trash}: ${failures.map(String).join("; ")}`, { cause: failures[0] });
   }
 
-  /** `full`: it surely is no snapshot that nothing was written to. */
-  async #throwAway(name: string, { full = false }: { readonly full?: boolean } = {}): Promise<void> {
+  async #throwAway(name: string): Promise<void> {
     const target = `${name.replace("/", ".")}.${randomBytes(6).toString("hex")}`;
     try {
       await rename(join(this.root, name), join(this.#trash, target));
@@ -249,40 +246,37 @@ export class LayerDirectory {
       if (errnoOf(error) === "ENOENT") return;
       throw asStorageError(error, `removing ${name}`);
     }
-    if (full) this.#full.add(target);
     this.#remove(target);
   }
 
   #remove(name: string): void {
-    this.#queue.push(name);
-    if (this.#queue.length === 1) this.#removals = this.#drain();
+    this.#queue.add(name);
+    this.#removals.add(name);
   }
 
-  async #drain(): Promise<void> {
+  async #delete(names: readonly string[]): Promise<void> {
     // The trees are what containers wrote: deeper than PATH_MAX, if they like. The helper goes by descriptors.
     let tree: FileTree | undefined;
-    for (let name = this.#queue[0]; name !== undefined; name = this.#queue[0]) {
+    for (const name of names) {
       try {
-        await this.#untouched.destroy?.(join(this.#trash, name));
-        if (this.#full.delete(name) || !(await removeUntouched(this.helper, join(this.#trash, name), this.#untouched))) {
-          tree ??= await this.helper.openTree(this.#trash);
-          await tree.remove(name);
-          await tree.flush();
-        }
+        await this.#destroy?.(join(this.#trash, name));
+        tree ??= await this.helper.openTree(this.#trash);
+        await tree.remove(name);
+        await tree.flush();
       } catch (error) {
         this.#failures.push(error);
       }
-      this.#queue.shift();
+      this.#queue.delete(name);
     }
     await tree?.close();
   }
 }
 
 /** Opens (and makes, when missing) a driver's directory and reads what is in it. The driver calls {@link LayerDirectory.saveIndex} when it has noted its own. */
-export async function openLayerDirectory(root: string, helper: Helper, untouched: Untouched): Promise<LayerDirectory> {
+export async function openLayerDirectory(root: string, helper: Helper, destroy?: Destroy): Promise<LayerDirectory> {
   await mkdir(join(root, "trash"), { recursive: true, mode: 0o710 });
   const index = await LayerIndex.open(join(dirname(root), "layerdb", `${basename(root)}.layers`), parseEntry);
-  const directory = new LayerDirectory(root, helper, { untouched, index });
+  const directory = new LayerDirectory(root, helper, { destroy, index });
   // What the index lacks is read in thousands of small files: a tenth of the time when nobody is asked to wait for each.
   for (const name of await readdir(root)) readOne(directory, name, index.get(name));
   // Without what it lies on, a layer is none: a crash of the machine, before LayerStore.sync, may have left such.
@@ -362,16 +356,6 @@ function linkTarget(path: string): string | undefined {
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return undefined;
     throw asStorageError(error, `reading ${path}`);
-  }
-}
-
-/** Removes a snapshot that nothing was written to, in one call; false when there is more in it. */
-async function removeUntouched(helper: Helper, path: string, untouched: Untouched): Promise<boolean> {
-  const at = (name: string) => join(path, name);
-  try {
-    return await removeTogether(helper, [...untouched.files, "parent", "volatile"].map(at), [...untouched.directories.map(at), path]);
-  } catch (error) {
-    throw asStorageError(error, `removing ${path}`);
   }
 }
 

@@ -92,10 +92,7 @@ export async function openOverlayDriver(dataRoot: string, helper: Helper, kind: 
   const root = join(dataRoot, kind.name);
   await mkdir(join(root, "l"), { recursive: true, mode: 0o710 });
   if (typeof kind.mount === "function" || kind.images?.attach === true) await mkdir(join(root, mountDirectory), { recursive: true, mode: 0o700 });
-  const directory = await openLayerDirectory(root, helper, {
-    files: [`${volatileMarker}/volatile/dirty`, onMerged],
-    directories: ["diff", `${volatileMarker}/volatile`, volatileMarker, "work/work", "work"],
-  });
+  const directory = await openLayerDirectory(root, helper);
   const driver = new OverlayDriver(directory, await bootId(), kind);
   await driver.load();
   return driver;

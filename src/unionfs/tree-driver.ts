@@ -45,11 +45,7 @@ export function treeDirectory(directory: string): string {
  */
 export async function openTreeDriver(dataRoot: string, helper: Helper, kind: TreeKind): Promise<StorageDriver> {
   const destroy = kind.destroy;
-  const directory = await openLayerDirectory(join(dataRoot, kind.name), helper, {
-    files: [mountPointsFile],
-    directories: ["diff"],
-    ...(destroy === undefined ? {} : { destroy: (path: string) => destroy.call(kind, path) }),
-  });
+  const directory = await openLayerDirectory(join(dataRoot, kind.name), helper, destroy === undefined ? undefined : (path) => destroy.call(kind, path));
   await directory.saveIndex();
   return new TreeDriver(directory, kind);
 }

@@ -133,12 +133,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
     const cgroup = join("/sys/fs/cgroup/pids", t.options.cgroupParent ?? "", id);
     mkdirSync(cgroup);
     await t.reopen();
-    expect(
-      await eventually(
-        () => t.leftovers(),
-        (left) => left.length === 0,
-      ),
-    ).toEqual([]);
+    expect(await t.leftovers()).toEqual([]);
     await until(() => !existsSync(cgroup));
   });
 

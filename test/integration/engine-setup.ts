@@ -135,8 +135,15 @@ export class TestEngine implements AsyncDisposable {
     for (const { Name } of this.engine.networks.list({ type: ["custom"] })) await this.engine.networks.remove(Name);
   }
 
-  /** What is left of containers below the roots, and their cgroups. */
-  async leftovers(): Promise<string[]> {
+  /** What is left of containers below the roots, and their cgroups, when the engine has had time to delete it; only of paths with `part`. */
+  leftovers(part = ""): Promise<string[]> {
+    return eventually(
+      async () => (await this.#leftoversNow()).filter((path) => path.includes(part)),
+      (left) => left.length === 0,
+    );
+  }
+
+  async #leftoversNow(): Promise<string[]> {
     const left: string[] = [];
     for (const directory of ["data/containers", "run/c"]) left.push(...(await readdir(join(this.root, directory))).map((name) => `${directory}/${name}`));
     for (const name of await readdir(join(this.root, "data/overlay2")))

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parseRfc3339Nano } from "../../src/container/logs/json-line.ts";
 import type { EngineEvent } from "#engine/mod.ts";
 import { probeHost } from "#linux/probe-host.ts";
-import { readAll, TestEngine, eventually, until } from "./engine-setup.ts";
+import { readAll, TestEngine, until } from "./engine-setup.ts";
 
 const facts = await probeHost();
 
@@ -287,12 +287,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     });
     await t.engine.containers.pause(id);
     await t.engine.containers.remove(id, { force: true, volumes: false });
-    expect(
-      await eventually(
-        () => t.leftovers(),
-        (left) => left.length === 0,
-      ),
-    ).toEqual([]);
+    expect(await t.leftovers()).toEqual([]);
   });
 
   test("a process that ran out of memory is told of while the container goes on, once, and inspect knows", async () => {
@@ -369,12 +364,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     expect(await next).toEqual({ exitCode: 9 });
     expect(() => t.engine.containers.get(id)).toThrow("No such container");
     expect(t.engine.volumes.list({})).toEqual([]);
-    expect(
-      await eventually(
-        () => t.leftovers(),
-        (left) => left.length === 0,
-      ),
-    ).toEqual([]);
+    expect(await t.leftovers()).toEqual([]);
   });
 
   test("restart policies: on-failure counts, always goes on until somebody stops it", async () => {

@@ -84,7 +84,11 @@ function clientSignal(socket: Socket, response: ServerResponse | undefined): () 
 }
 
 /** `readJson` reads the body in the way that the connection's fate asks for. `response`: undefined where the connection is the client's own from now on. */
-function apiRequest(request: IncomingMessage, readJson: () => Promise<Uint8Array>, response?: ServerResponse): ApiRequest & { readonly refused: ApiResponse | undefined } {
+function apiRequest(
+  request: IncomingMessage,
+  readJson: () => Promise<Uint8Array>,
+  response?: ServerResponse,
+): ApiRequest & { readonly refused: ApiResponse | undefined } {
   const { path: raw, query } = splitUrl(request.url ?? "/");
   const { major, minor, path } = splitVersion(raw);
   const signal = clientSignal(request.socket, response);
