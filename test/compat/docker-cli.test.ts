@@ -451,6 +451,8 @@ describe.skipIf(reason !== undefined)(`a daemon and its clients${reason ? ` (ski
 
       test("damaged archives are refused and nothing is stored", async () => {
         const store = (): string => spawnSync("find", [daemon.dataRoot, "-type", "f", "-size", "+1k"], { encoding: "utf8" }).stdout;
+        // What earlier tests have removed is deleted by and by.
+        await expect.poll(() => spawnSync("find", [daemon.dataRoot, "-path", "*/trash/*"], { encoding: "utf8" }).stdout).toBe("");
         const before = [await out(["images", "-aq", "--no-trunc"]), store()];
         const tree = join(work, `${client}-bad-tree`);
         mkdirSync(tree, { recursive: true });
@@ -473,7 +475,7 @@ describe.skipIf(reason !== undefined)(`a daemon and its clients${reason ? ` (ski
           damage();
           const result = await call(["load", "-i", made.path]);
           expect(`${what}: ${result.code}`).not.toBe(`${what}: 0`);
-          expect([await out(["images", "-aq", "--no-trunc"]), store()], what).toEqual(before);
+          await expect.poll(async () => [await out(["images", "-aq", "--no-trunc"]), store()], { message: what }).toEqual(before);
         }
         writeFileSync(made.path, bytes);
         expect(await out(["load", "-i", made.path])).toBe("Loaded image: bad:latest");
