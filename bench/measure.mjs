@@ -38,7 +38,8 @@ export const median = (values) => {
 };
 
 /**
- * Runs each contender `runs` times, alternating, after `warm` unmeasured runs.
+ * Runs each contender `runs` times, alternating and each time beginning with another, after `warm` unmeasured runs. Before each run the machine comes to rest: podman's
+ * clean-up of an exec, for one, goes on for a quarter of a second after the answer, and deletions of ours come a tenth of a second later.
  * @param contenders {name: async () => void}; the first is ours, ratios are relative to it.
  */
 export async function alternate(contenders, runs, warm = 3) {
@@ -47,7 +48,9 @@ export async function alternate(contenders, runs, warm = 3) {
   const cpu = Object.fromEntries(names.map((n) => [n, 0]));
   for (let i = 0; i < warm; i++) for (const n of names) await contenders[n]();
   for (let i = 0; i < runs; i++) {
-    for (const n of names) {
+    const first = i % names.length;
+    for (const n of [...names.slice(first), ...names.slice(0, first)]) {
+      await settle();
       const cpuBefore = busyCpuMs();
       const before = performance.now();
       await contenders[n]();

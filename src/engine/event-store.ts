@@ -15,7 +15,7 @@ import type { EngineEvent } from "./mod.ts";
 const MAX_BYTES = 16 * 1024 * 1024;
 
 /** A command's events are one write. */
-const GATHER_MS = 10;
+const GATHER_MS = 50;
 
 interface Line {
   readonly t: string;
