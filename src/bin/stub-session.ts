@@ -12,6 +12,8 @@ const jobControl = ["SIGTSTP", "SIGCONT", "SIGTTIN", "SIGTTOU"];
 const creditBytes = 64 * 1024;
 /** Exit code of a process that a signal ended. */
 const signalExit = 128;
+/** Made once: an exception takes its stack with it, and each command ends like this. */
+const left = new DOMException("The command has left", "AbortError");
 
 export class StubSession implements CliIo {
   readonly argv: readonly string[];
@@ -145,7 +147,7 @@ export class StubSession implements CliIo {
   /** The connection is lost, or the caller wants no more: what the command waits for is given up. */
   leave(): void {
     if (this.#left.signal.aborted) return;
-    this.#left.abort();
+    this.#left.abort(left);
     for (const stream of [this.#stdin, this.#stdout, this.#stderr]) stream?.destroy();
   }
 

@@ -12,6 +12,9 @@ import { EngineError } from "#core/errors.ts";
 import { newId } from "#core/ids.ts";
 import { frameHead } from "#core/stream-frame.ts";
 import { type ExitRecord, type MonitorLink, PlanError } from "#linux/helper.ts";
+import type { Plan } from "#linux/plan.ts";
+import { PlanPattern } from "#linux/plan-pattern.ts";
+import type { ResolvedUser } from "#runtime/users.ts";
 import { capabilitySets, environmentOf, planExec, renderPlanError, seccompFor, seccompProgram, slots } from "#runtime/mod.ts";
 import { containerCapabilities } from "#runtime/capabilities.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
@@ -160,23 +163,9 @@ async function launchExec(
 ): Promise<MonitorLink> {
   const { container, record } = exec;
   const { config } = record;
-  const process = await processOf(ctx, container, config, tty);
-  const { cgroup, id } = container.record;
-  const { pid, startTime } = container.state;
-  const plan = planExec({
-    target: { pid, startTime: BigInt(startTime) },
-    process: process.process,
-    namespaces: process.namespaces,
-    facts: ctx.facts,
-    cgroup: cgroup === undefined ? { join: [] } : ctx.cgroups.planJoin(cgroup, slots.cgroup),
-    tty,
-    seccomp: process.seccomp,
-    attachGate: pending.length > 0,
-    userns: container.record.idMappings !== undefined,
-    id,
-  });
+  const plan = await planOf(ctx, container, { config, tty, attachGate: pending.length > 0 });
   const { direct } = options;
-  const files = monitorFiles(ctx.options, id, record.id);
+  const files = monitorFiles(ctx.options, container.id, record.id);
   let failAttach!: (error: unknown) => void;
   const attachFailed = new Promise<never>((_, reject) => (failAttach = reject));
   const launched = ctx.helper.launch(
@@ -209,6 +198,38 @@ async function launchExec(
   return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
 }
 
+interface ExecShape {
+  readonly config: ExecRecord["config"];
+  readonly tty: boolean;
+  readonly attachGate: boolean;
+}
+
+/** Nothing of the exec's own, such as its id, stands in its plan: probes, tests and scripts execute the same again and again. */
+async function planOf(ctx: EngineContext, container: Container, { config, tty, attachGate }: ExecShape): Promise<Plan> {
+  const { record, state, id, run } = container;
+  const user = await userOfExec(ctx, container, config.User === "" ? record.config.User : config.User);
+  const { Cmd, Env, WorkingDir, Privileged } = config;
+  const shape = JSON.stringify([id, run, user, Cmd, Env, WorkingDir, Privileged, tty, attachGate]);
+  const known = ctx.known.execs.get(shape);
+  if (known !== undefined) return known.for(id, []);
+  const process = await processOf(ctx, container, { config, tty, user });
+  const { cgroup } = record;
+  const plan = planExec({
+    target: { pid: state.pid, startTime: BigInt(state.startTime) },
+    process: process.process,
+    namespaces: process.namespaces,
+    facts: ctx.facts,
+    cgroup: cgroup === undefined ? { join: [] } : ctx.cgroups.planJoin(cgroup, slots.cgroup),
+    tty,
+    seccomp: process.seccomp,
+    attachGate,
+    userns: record.idMappings !== undefined,
+    id,
+  });
+  ctx.known.execs.set(shape, new PlanPattern(plan, id));
+  return plan;
+}
+
 interface ExecProcess {
   readonly process: OciProcess;
   readonly namespaces: readonly string[];
@@ -216,9 +237,12 @@ interface ExecProcess {
 }
 
 /** The container's own process, but for what the exec says otherwise. */
-async function processOf(ctx: EngineContext, container: Container, config: ExecRecord["config"], tty: boolean): Promise<ExecProcess> {
+async function processOf(
+  ctx: EngineContext,
+  container: Container,
+  { config, tty, user }: Pick<ExecShape, "config" | "tty"> & { readonly user: ResolvedUser },
+): Promise<ExecProcess> {
   const { record } = container;
-  const user = await userOfExec(ctx, container, config.User === "" ? record.config.User : config.User);
   const spec = await containerSpec(ctx, container);
   const userns = record.idMappings !== undefined;
   const capabilities = config.Privileged

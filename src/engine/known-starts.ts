@@ -42,11 +42,14 @@ class Recent<T> {
 export class KnownStarts {
   /** By {@link shapeOf}: what this host cannot do for such a container. */
   readonly warnings: Recent<readonly string[]>;
+  /** Plans of execs, by all that they depend on. */
+  readonly execs: Recent<PlanPattern>;
   readonly #starts: Recent<{ readonly id: string; readonly pattern: PlanPattern; readonly cgroup: string }>;
 
   /** Of the `most` kinds that were used last. */
   constructor(most: number = MOST) {
     this.warnings = new Recent(most);
+    this.execs = new Recent(most);
     this.#starts = new Recent(most);
   }
 

@@ -255,6 +255,23 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     expect(await t.exec(id, ["sh", "-c", "ulimit -n; ls /proc/self/fd | wc -l"])).toEqual({ code: 0, out: "20\n4\n" });
   });
 
+  test("an exec like one before is the same in what is asked, and new in what has changed", async () => {
+    const id = await t.start(["sleep", "100"]);
+    const who = ["sh", "-c", "id -u; echo $HOME $X; ls -di /proc/1/ns/uts; echo $PPID"];
+    const ask = async (config = {}) => (await t.exec(id, who, config)).out.split("\n");
+    const first = await ask({ User: "www-data", Env: ["X=1"] });
+    expect(first.slice(0, 2)).toEqual(["33", "/var/www 1"]);
+    expect(await ask({ User: "www-data", Env: ["X=1"] })).toEqual(first);
+    expect((await ask({ User: "www-data", Env: ["X=2"] }))[1]).toBe("/var/www 2");
+    expect((await ask({ Env: ["X=1"] })).slice(0, 2)).toEqual(["0", "/root 1"]);
+    await t.exec(id, ["sed", "-i", "s/^www-data:.*/www-data:x:44:44::\\/else:\\/bin\\/sh/", "/etc/passwd"]);
+    expect((await ask({ User: "www-data", Env: ["X=1"] })).slice(0, 2)).toEqual(["44", "/else 1"]);
+    await t.engine.containers.restart(id, { timeout: 0 });
+    expect((await ask({ Env: ["X=1"] })).slice(0, 2)).toEqual(["0", "/root 1"]);
+    await expect(t.exec(id, ["nope"])).resolves.toMatchObject({ code: 127 });
+    await expect(t.exec(id, ["nope"])).resolves.toMatchObject({ code: 127, out: expect.stringContaining('exec: "nope": executable file not found') });
+  });
+
   test("exec sees a user that was added while it ran", async () => {
     const id = await t.start(["sleep", "100"]);
     expect((await t.exec(id, ["id", "-u"], { User: "www-data" })).out).toBe("33\n");
