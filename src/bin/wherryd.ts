@@ -18,6 +18,8 @@ import { rehearseLater } from "./rehearse.ts";
 import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, type TlsFiles, UsageError } from "./daemon-options.ts";
 
 const started = performance.now();
+// The launcher's, for this process; glibc has read them.
+for (const name of Object.keys(process.env)) if (name.startsWith("MALLOC_")) delete process.env[name];
 const severities: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 type Log = (level: LogLevel, message: string) => void;
