@@ -1,4 +1,4 @@
-// Deflate (RFC 1951) of one piece of at most 1 MiB, for layers that are pushed. AssemblyScript: TypeScript's syntax, compiled to WebAssembly by scripts/gen-deflate.mjs. Docs: docs/adr/0086.
+// Deflate (RFC 1951) of one piece of at most 1 MiB, for layers that are pushed. AssemblyScript: TypeScript's syntax, compiled to WebAssembly by scripts/gen-wasm.mjs. Docs: docs/adr/0086.
 //
 // Greedy matching with one candidate for each hash of four bytes; longer steps the longer nothing has matched, so that what is compressed already costs next to nothing;
 // a Huffman code for each 128 KiB, or the bytes as they are where no code makes them fewer. The output depends on the input only: not on the processor, not on what was

@@ -50,7 +50,8 @@ export class ByteSource {
       const piece = await this.piece(missing);
       if (piece === undefined) break;
       missing -= piece.length;
-      pieces.push(piece);
+      // A copy: the stream may use the memory again.
+      pieces.push(Buffer.from(piece));
     }
     return Buffer.concat(pieces);
   }

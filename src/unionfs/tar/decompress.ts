@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { pipeline, Readable } from "node:stream";
-import { createGunzip } from "node:zlib";
 import { EngineError, errnoOf } from "#core/errors.ts";
 import { corrupt } from "../bytes.ts";
+import { gunzip } from "./inflate.ts";
 import { unzstd } from "./zstd.ts";
 
 export type Compression = "none" | "gzip" | "zstd" | "bzip2" | "xz";
@@ -21,9 +21,9 @@ export function detectCompression(head: Uint8Array): Compression {
 
 /**
  * A tar stream that may be compressed → the plain one. Damaged data is an EngineError "corrupt". bzip2 and xz are read by the programs of these names; "unsupported" where they are
- * not installed.
+ * not installed. `lent`: a piece, of the source as well as of the result, is needed only until the next but one is asked for.
  */
-export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+export async function* decompress(source: AsyncIterable<Uint8Array>, { lent = false }: { readonly lent?: boolean } = {}): AsyncIterable<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
   let ended = false;
@@ -35,9 +35,9 @@ export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncItera
   const whole = withHead(head, ended ? undefined : iterator);
   const compression = detectCompression(head);
   if (compression === "none") yield* whole;
-  else if (compression === "gzip") yield* gunzip(whole);
-  else if (compression === "zstd") yield* unzstd(whole);
-  else yield* byProgram(compression, whole);
+  else if (compression === "gzip") yield* lent ? gunzip(whole) : copied(gunzip(whole));
+  else if (compression === "zstd") yield* unzstd(whole, lent);
+  else yield* byProgram(compression, lent ? copied(whole) : whole);
 }
 
 /** The program reads what is given and nothing else: no file, no argument of anybody's. */
@@ -79,18 +79,7 @@ async function* withHead(head: Buffer, rest: AsyncIterator<Uint8Array> | undefin
   }
 }
 
-/** Each piece is one call of another thread, and to wake that costs some 0.1 ms. */
-const pieceBytes = 1024 * 1024;
-
-/** gunzip in libuv's thread pool; several members in a row are one stream. */
-async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  // The loop below sees every error that the pipeline ends with.
-  const plain = pipeline(Readable.from(source, { objectMode: false }), createGunzip({ chunkSize: pieceBytes }), () => undefined);
-  try {
-    for await (const chunk of plain) yield chunk as Buffer;
-  } catch (error) {
-    const code = String((error as { code?: unknown }).code);
-    if (code.startsWith("Z_")) throw corrupt(code === "Z_BUF_ERROR" ? "gzip data is truncated" : `invalid gzip data: ${(error as Error).message}`, error);
-    throw error;
-  }
+/** Copies of pieces whose memory will be used again. */
+async function* copied(pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  for await (const piece of pieces) yield Buffer.from(piece);
 }

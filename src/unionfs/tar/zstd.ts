@@ -37,10 +37,11 @@ function libzstd(): Promise<object> {
 
 /**
  * Decompresses zstd frames (several, with skippable ones between them): libzstd compiled to WebAssembly, driven through its streaming call, with a memory that goes when the stream
- * has ended. Windows of more than 128 MiB are refused (libzstd's own limit). Node's zlib is not used where it has zstd: it stops after the first frame.
+ * has ended. Windows of more than 128 MiB are refused (libzstd's own limit). Node's zlib is not used where it has zstd: it stops after the first frame. `lent`: a piece's memory is used again
+ * when the next but one is asked for.
  * @see docs/adr/0010-zstd.md
  */
-export async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+export async function* unzstd(source: AsyncIterable<Uint8Array>, lent = false): AsyncIterable<Uint8Array> {
   const zstd = new WebAssembly.Instance(await libzstd(), { env: { emscripten_notify_memory_growth: () => undefined } }).exports as Libzstd;
   const context = zstd.ZSTD_createDCtx();
   const [input, output] = [zstd.malloc(chunkSize), zstd.malloc(chunkSize)];
@@ -48,19 +49,25 @@ export async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<
   const [inputStruct, outputStruct] = [zstd.malloc(12), zstd.malloc(12)];
   /** What libzstd answered last: 0 = a frame is complete. */
   let pending = 0;
+  // libzstd's own memory may move when it grows.
+  const turns = lent ? [Buffer.allocUnsafeSlow(chunkSize), Buffer.allocUnsafeSlow(chunkSize)] : [];
   for await (const chunk of source) {
     for (let at = 0; at < chunk.byteLength; at += chunkSize) {
-      const piece = chunk.subarray(at, at + chunkSize);
-      new Uint8Array(zstd.memory.buffer).set(piece, input);
-      for (let position = 0; position < piece.byteLength; ) {
-        setStruct(zstd, inputStruct, input, piece.byteLength, position);
+      const part = chunk.subarray(at, at + chunkSize);
+      new Uint8Array(zstd.memory.buffer).set(part, input);
+      for (let position = 0; position < part.byteLength; ) {
+        setStruct(zstd, inputStruct, input, part.byteLength, position);
         setStruct(zstd, outputStruct, output, chunkSize, 0);
         pending = zstd.ZSTD_decompressStream(context, outputStruct, inputStruct);
         // Errors are size_t values close to 2^32.
         if (pending < 0 && pending > -120) throw corrupt(`invalid zstd data: ${errors[-pending] ?? `libzstd error ${-pending}`}`);
         position = getPosition(zstd, inputStruct);
         const written = getPosition(zstd, outputStruct);
-        if (written > 0) yield Buffer.from(zstd.memory.buffer.slice(output, output + written));
+        if (written === 0) continue;
+        const piece = turns.shift() ?? Buffer.allocUnsafeSlow(written);
+        if (lent) turns.push(piece);
+        piece.set(new Uint8Array(zstd.memory.buffer, output, written));
+        yield piece.subarray(0, written);
       }
     }
   }

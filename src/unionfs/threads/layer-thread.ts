@@ -116,7 +116,7 @@ function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadReq
   const progress = { consumed: 0 };
   const pieces = (async function* () {
     const hash = createHash("sha256");
-    for await (const piece of decompress(growing(path, ring, waits, progress))) {
+    for await (const piece of decompress(growing(path, ring, waits, progress), { lent: true })) {
       hash.update(piece);
       yield piece;
     }
@@ -164,7 +164,7 @@ async function taken(thread: Thread, { path, plain, verified, expected, limit, p
   const progress = { consumed: 0 };
   const told = (pieces: AsyncIterable<Uint8Array>) => telling(thread, pieces, progress);
   const plainBytes = () => {
-    const pieces = told(decompress(growing(path, ring, waits, progress)));
+    const pieces = told(decompress(growing(path, ring, waits, progress), { lent: true }));
     return limit === undefined ? pieces : limited(pieces, limit);
   };
   if (place.kind === "image") {
@@ -180,21 +180,15 @@ async function taken(thread: Thread, { path, plain, verified, expected, limit, p
   }
 }
 
-/** Tells how much has been read, stops when nobody wants it any more, and has garbage collected. */
+/** Tells how much has been read, and stops when nobody wants it any more. */
 async function* telling(
-  { ring, collect, answer }: Thread,
+  { ring, answer }: Thread,
   pieces: AsyncIterable<Uint8Array>,
   progress: { readonly consumed: number },
 ): AsyncGenerator<Uint8Array, void> {
-  let garbage = 0;
   let told = 0;
   for await (const piece of pieces) {
     if (ring.cancelled) throw cancelled();
-    garbage += piece.byteLength;
-    if (garbage > garbageBytes) {
-      collect("minor");
-      garbage = 0;
-    }
     if (progress.consumed - told >= tellBytes) {
       told = progress.consumed;
       answer({ kind: "consumed", consumed: told });
@@ -245,13 +239,15 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
   }
 }
 
-/** The file's bytes, as far as they are there; ends when the file is whole. */
+/** The file's bytes, as far as they are there; ends when the file is whole. A piece's memory is used again when the next but one is asked for. */
 async function* growing(path: string, ring: SharedRing, waits: Waits, progress: { consumed: number }): AsyncIterable<Uint8Array> {
   await waits(ring, () => ring.received > 0 || ring.whole);
   if (ring.received === 0) return;
   const file = openSync(path, "r");
+  // Memory that the process has not touched yet costs as much as the reading.
+  const turns = [Buffer.allocUnsafeSlow(readBytes), Buffer.allocUnsafeSlow(readBytes)] as const;
   try {
-    for (;;) {
+    for (let turn = 0; ; ) {
       if (ring.cancelled) throw cancelled();
       const available = ring.received - progress.consumed;
       if (available <= 0) {
@@ -260,10 +256,11 @@ async function* growing(path: string, ring: SharedRing, waits: Waits, progress: 
         continue;
       }
       // At once: to have another thread do it, and be told, takes longer than the reading.
-      const buffer = Buffer.allocUnsafe(Math.min(readBytes, available));
-      const bytesRead = readSync(file, buffer, 0, buffer.length, progress.consumed);
+      const buffer = turns[turn % 2 === 0 ? 0 : 1];
+      const bytesRead = readSync(file, buffer, 0, Math.min(readBytes, available), progress.consumed);
       if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
       progress.consumed += bytesRead;
+      turn++;
       yield buffer.subarray(0, bytesRead);
     }
   } finally {
