@@ -20,9 +20,9 @@ export const attachCommand: Command = command({
   run: async ({ args, client, flags, io }) => {
     const container = await client.json<ContainerInspect>("GET", containerPath(args[0]!, "/json"), { signal: io.gone });
     const { State: state, Id: id } = container;
-    if (!state.Running) throw new ExitError(1, "cannot attach to a stopped container, start it first");
-    if (state.Paused) throw new ExitError(1, "cannot attach to a paused container, unpause it first");
-    if (state.Restarting) throw new ExitError(1, "cannot attach to a restarting container, wait until it is running");
+    if (!state.Running) throw new ExitError(1, "You cannot attach to a stopped container, start it first");
+    if (state.Paused) throw new ExitError(1, "You cannot attach to a paused container, unpause it first");
+    if (state.Restarting) throw new ExitError(1, "You cannot attach to a restarting container, wait until it is running");
     const tty = container.Config.Tty;
     const stdin = !flags.on("no-stdin") && container.Config.OpenStdin;
     if (stdin && tty && !io.isTty.stdin) throw new ExitError(1, "the input device is not a TTY");

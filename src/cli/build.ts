@@ -8,6 +8,7 @@ import { decodeLines } from "#api/types/ndjson.ts";
 import type { ProgressLine } from "#api/types/progress.ts";
 import { type CacheEntry, cacheFrom, cachesTo } from "#api/types/build-cache.ts";
 import { EngineError } from "#core/errors.ts";
+import { parseReference } from "#core/reference.ts";
 import { openContext } from "./build-context.ts";
 import { checkDockerfile } from "./build-check.ts";
 import { type Left, offerShell } from "./build-shell.ts";
@@ -16,7 +17,7 @@ import { type Call, type Command, command } from "./command.ts";
 import { writeTree } from "./cp-write.ts";
 import { ExitError } from "./errors.ts";
 import { archiveOut, writeOutput } from "./files.ts";
-import { many, one, onOff } from "./flags.ts";
+import { int, many, one, onOff } from "./flags.ts";
 import { checkArg } from "#build/frontend/lint.ts";
 import { csvFields } from "#build/frontend/parse-mount.ts";
 import { explainFileError } from "./options/file-error.ts";
@@ -35,7 +36,7 @@ export const buildCommand: Command = command({
   ],
   flags: [
     one("file,f", "Name of the Dockerfile (default PATH/Dockerfile; - for stdin)"),
-    many("tag,t", "Name and optionally a tag (name:tag)"),
+    many("tag,t", "Name and optionally a tag (name:tag)", { parse: imageName }),
     many("build-arg", "Value of an ARG (NAME=value, or NAME of the environment)"),
     one("target", "Stage to build"),
     onOff("no-cache", "Run every step"),
@@ -59,14 +60,14 @@ export const buildCommand: Command = command({
     many("add-host", "Add a host to RUN's /etc/hosts (name:ip)"),
     many("ssh", "What RUN --mount=type=ssh reaches: default, or ID=SOCKET of an agent"),
     many("build-context", "A further context by name: NAME=DIRECTORY, NAME=docker-image://IMAGE or NAME=URL"),
-    one("memory,m", "Memory limit of RUN steps", { metavar: "bytes" }),
-    one("memory-swap", "Limit of memory and swap together of RUN steps; -1 for unlimited swap", { metavar: "bytes" }),
-    one("cpu-shares,c", "CPU shares of RUN steps (relative weight)", { metavar: "int" }),
-    one("cpu-period", "Length of a CPU period of RUN steps, microseconds", { metavar: "int" }),
-    one("cpu-quota", "CPU time in each period of RUN steps, microseconds", { metavar: "int" }),
+    one("memory,m", "Memory limit of RUN steps", { metavar: "bytes", initial: 0, parse: parseBytes }),
+    one("memory-swap", "Limit of memory and swap together of RUN steps; -1 for unlimited swap", { metavar: "bytes", initial: 0, parse: parseSwapBytes }),
+    int("cpu-shares,c", "CPU shares of RUN steps (relative weight)"),
+    int("cpu-period", "Length of a CPU period of RUN steps, microseconds"),
+    int("cpu-quota", "CPU time in each period of RUN steps, microseconds"),
     one("cpuset-mems", "Memory nodes that RUN may use (0-3, 0,1)"),
     many("ulimit", "Resource limits of RUN steps (nofile=1024:2048)", { metavar: "ulimit", parse: parseUlimit }),
-    one("shm-size", "Size of RUN's /dev/shm", { metavar: "bytes" }),
+    one("shm-size", "Size of RUN's /dev/shm", { metavar: "bytes", initial: 0, parse: parseBytes }),
     one("cpuset-cpus", "CPUs that RUN may use (0-3, 0,1)"),
     one("cgroup-parent", "Parent cgroup of RUN's containers"),
     onOff("squash", "Make all layers of the last stage one"),
@@ -126,6 +127,12 @@ function namedContexts({ flags, io }: Call): { readonly directories: Readonly<Re
     else others.push([name, value]);
   }
   return { directories, others };
+}
+
+/** Throws Error in docker's words for what names no image. */
+function imageName(text: string): string {
+  parseReference(text);
+  return text;
 }
 
 /** `default`, `id` or `id=socket`; where nothing is said, the socket is the environment's. */
@@ -200,7 +207,6 @@ function queryOf(call: Call, { remote, dockerfile }: { readonly remote: string |
       return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
     }),
   );
-  const bytes = (name: string) => (flags.text(name) === "" ? undefined : parseBytes(flags.text(name)));
   return {
     progress: "events",
     dockerfile,
@@ -215,14 +221,14 @@ function queryOf(call: Call, { remote, dockerfile }: { readonly remote: string |
     buildargs: JSON.stringify(buildArgsOf(call)),
     labels: JSON.stringify(labels),
     extrahosts: flags.list("add-host"),
-    memory: bytes("memory"),
-    memswap: flags.text("memory-swap") === "" ? undefined : parseSwapBytes(flags.text("memory-swap")),
-    cpushares: flags.text("cpu-shares") || undefined,
-    cpuperiod: flags.text("cpu-period") || undefined,
-    cpuquota: flags.text("cpu-quota") || undefined,
+    memory: flags.number("memory") || undefined,
+    memswap: flags.number("memory-swap") || undefined,
+    cpushares: flags.number("cpu-shares") || undefined,
+    cpuperiod: flags.number("cpu-period") || undefined,
+    cpuquota: flags.number("cpu-quota") || undefined,
     cpusetmems: flags.text("cpuset-mems") || undefined,
     ulimits: flags.list("ulimit").length === 0 ? undefined : JSON.stringify(flags.list("ulimit")),
-    shmsize: bytes("shm-size"),
+    shmsize: flags.number("shm-size") || undefined,
     cpusetcpus: flags.text("cpuset-cpus") || undefined,
     cgroupparent: flags.text("cgroup-parent") || undefined,
     squash: flags.on("squash") ? 1 : undefined,
@@ -302,9 +308,10 @@ function parseOutput(text: string): Output | undefined {
 }
 
 async function put({ type, dest }: Output, id: string, { client, io }: Call): Promise<void> {
-  if (type === "oci") return archiveOut(io, dest, () => client.stream("GET", `/images/${id}/get`, { signal: io.gone }));
+  if (type === "oci")
+    return archiveOut(io, { path: dest, what: "failed to write the image" }, () => client.stream("GET", `/images/${id}/get`, { signal: io.gone }));
   const root = () => client.stream("GET", `/wherry/images/${id}/root`, { signal: io.gone });
-  if (type === "tar") return archiveOut(io, dest, root);
+  if (type === "tar") return archiveOut(io, { path: dest, what: "failed to write the files" }, root);
   const directory = resolve(io.cwd, dest);
   await mkdir(directory, { recursive: true });
   await writeTree((await root()).body, { directory, rename: undefined });

@@ -1,4 +1,5 @@
 /** `wherry commit`. @module */
+import { parseReference } from "#core/reference.ts";
 import { type Command, command } from "./command.ts";
 import { many, one, onOff } from "./flags.ts";
 import { splitTag } from "./options/reference.ts";
@@ -16,6 +17,7 @@ export const commitCommand: Command = command({
   ],
   arity: [1, 2],
   run: async ({ args, client, flags, io }) => {
+    if (args[1] !== undefined && args[1] !== "") parseReference(args[1]);
     const { repository, tag } = splitTag(args[1] ?? "");
     const { Id: id } = await client.json<{ Id: string }>("POST", "/commit", {
       query: {

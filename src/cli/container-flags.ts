@@ -1,6 +1,8 @@
 /** The flags that `create` and `run` share. @module */
 import { type Flag, hidden, int, many, one, onOff, parseUint } from "./flags.ts";
 import { parseBytes, parseSwapBytes } from "./options/bytes.ts";
+import { parseGpus } from "./options/device-requests.ts";
+import { contentTrustFlag } from "./options/content-trust.ts";
 import { parseDuration } from "./options/duration.ts";
 import { parseMount } from "./options/mount.ts";
 import { parseNetwork } from "./options/network.ts";
@@ -65,7 +67,7 @@ export const containerFlags: readonly Flag[] = [
   many("device-read-iops", "Limit reading from a device, operations a second", { parse: parseIopsDevice }),
   many("device-write-bps", "Limit writing to a device, bytes a second", { parse: parseBpsDevice }),
   many("device-write-iops", "Limit writing to a device, operations a second", { parse: parseIopsDevice }),
-  hidden(onOff("disable-content-trust", "Skip image verification", true)),
+  contentTrustFlag,
   many("dns", "DNS servers", { parse: ipAddress }),
   hidden(many("dns-opt", "DNS options")),
   many("dns-option", "DNS options"),
@@ -75,7 +77,7 @@ export const containerFlags: readonly Flag[] = [
   many("env,e", "Set environment variables", { parse: envEntry }),
   many("env-file", "Read environment variables from a file"),
   many("expose", "Expose a port or a range of ports"),
-  one("gpus", "GPUs to give it, found in CDI files (all, 2, device=0)", { metavar: "gpu-request" }),
+  one("gpus", "GPUs to give it, found in CDI files (all, 2, device=0)", { metavar: "gpu-request", initial: undefined, parse: parseGpus }),
   many("group-add", "Further groups to join"),
   one("health-cacert", "PEM file: whose certificates --health-http believes (default: it believes any)", { metavar: "file" }),
   one("health-cmd", "Command that checks health"),

@@ -1,5 +1,5 @@
 /** `wherry context …`: names for daemons, shared with docker. @module */
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isObject, type JsonObject } from "#core/json.ts";
 import { type Call, type Command, command, any } from "./command.ts";
@@ -9,6 +9,7 @@ import {
   checkContextName,
   type Context,
   findContext,
+  knownContext,
   listContexts,
   metaDirectory,
   readTls,
@@ -20,16 +21,17 @@ import {
 } from "./contexts/store.ts";
 import { forEach } from "./each.ts";
 import { ExitError } from "./errors.ts";
-import { archiveOut, openInput } from "./files.ts";
+import { openInput } from "./files.ts";
 import { one, onOff } from "./flags.ts";
 import { ellipsis } from "./format/human.ts";
 import { type Columns, formatList } from "./format/list.ts";
+import { naturalOrder } from "./format/natural.ts";
 import { inspectAll, inspectFormatFlag } from "./inspect.ts";
 import { toMap } from "./options/validate.ts";
 import { print, warn, write } from "./output.ts";
 import { readDockerConfig, writeDockerConfig } from "./registry/docker-config.ts";
 import { splitFields } from "./options/csv.ts";
-import { Readable } from "node:stream";
+import { explainFileError } from "./options/file-error.ts";
 
 const defaultHost = "unix:///run/wherry/wherry.sock";
 
@@ -41,9 +43,9 @@ interface Row {
 }
 
 const columns: Columns<Row> = {
-  Current: { header: "CURRENT", value: (c) => String(c.current) },
-  Name: { header: "NAME", value: (c) => (c.current ? `${c.name} *` : c.name) },
-  Description: { header: "DESCRIPTION", value: (c) => ellipsis(c.description, 50) },
+  Current: { header: "CURRENT", value: (c) => c.current },
+  Name: { header: "NAME", value: (c) => c.name },
+  Description: { header: "DESCRIPTION", value: (c) => ellipsis(c.description, 60) },
   DockerEndpoint: { header: "DOCKER ENDPOINT", value: (c) => c.host },
   Error: { header: "ERROR", value: () => "" },
 };
@@ -51,7 +53,7 @@ const columns: Columns<Row> = {
 function defaultContext({ env }: Call["io"]): Context {
   return {
     name: "default",
-    description: "The daemon of this host, or of WHERRY_HOST and DOCKER_HOST",
+    description: "Current WHERRY_HOST based configuration",
     host: env["WHERRY_HOST"] || env["DOCKER_HOST"] || defaultHost,
     skipTlsVerify: false,
     raw: {},
@@ -65,19 +67,21 @@ export const contextLsCommand: Command = command({
   arity: [0, 0],
   run: async ({ io, flags }) => {
     const current = await currentContext(io);
-    const all = [defaultContext(io), ...(await listContexts(io))];
+    const all = [defaultContext(io), ...(await listContexts(io))].sort((a, b) => naturalOrder(a.name, b.name));
+    const format = flags.text("format");
+    const marked = ["", "table"].includes(format) && !flags.on("quiet");
     const text = formatList<Row>(
       all.map((context) => ({ ...context, current: context.name === current })),
       {
-        columns,
-        format: flags.text("format"),
+        columns: marked ? { ...columns, Name: { header: "NAME", value: (c) => (c.current ? `${c.name} *` : c.name) } } : columns,
+        format,
         table: "{{.Name}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
         quiet: flags.on("quiet") ? "{{.Name}}" : undefined,
         label: () => "",
       },
     );
-    await write(io.stdout, flags.on("quiet") ? text.replaceAll(" *\n", "\n") : text);
-    if ((io.env["WHERRY_HOST"] || io.env["DOCKER_HOST"]) && !flags.on("quiet") && flags.text("format") === "")
+    await write(io.stdout, text);
+    if (io.env["WHERRY_HOST"] || io.env["DOCKER_HOST"])
       warn(
         io,
         "Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.",
@@ -97,9 +101,7 @@ export const contextShowCommand: Command = command({
 });
 
 async function existing(io: Call["io"], name: string): Promise<Context> {
-  const found = name === "default" ? defaultContext(io) : await findContext(io, name);
-  if (found === undefined) throw new ExitError(1, `context "${name}" not found`);
-  return found;
+  return name === "default" ? defaultContext(io) : knownContext(io, name);
 }
 
 export const contextUseCommand: Command = command({
@@ -123,12 +125,22 @@ export const contextUseCommand: Command = command({
   },
 });
 
+interface Endpoint {
+  readonly host: string;
+  readonly skipTlsVerify: boolean;
+  readonly tls: Map<TlsFile, Uint8Array>;
+}
+
+/** What `--docker` says, as a map. */
+function endpointOptions(text: string): Record<string, string> {
+  const fields = splitFields(text);
+  const bare = fields.find((field) => !field.includes("="));
+  if (bare !== undefined) throw new Error(`${bare} must be formatted as key=value`);
+  return toMap(fields);
+}
+
 /** `host=…,ca=FILE,cert=FILE,key=FILE,skip-tls-verify=true`, or `from=CONTEXT`. */
-async function endpointOf(
-  io: Call["io"],
-  text: string,
-): Promise<{ readonly host: string; readonly skipTlsVerify: boolean; readonly tls: Map<TlsFile, Uint8Array> }> {
-  const options = toMap(splitFields(text));
+async function endpointOf(io: Call["io"], options: Readonly<Record<string, string>>): Promise<Endpoint> {
   for (const key of Object.keys(options))
     if (!["host", "ca", "cert", "key", "skip-tls-verify", "from"].includes(key))
       throw new ExitError(1, `unable to create docker endpoint config: unrecognized config key: ${key}`);
@@ -139,14 +151,25 @@ async function endpointOf(
   const tls = new Map<TlsFile, Uint8Array>();
   for (const file of tlsFiles) {
     const path = options[file.replace(".pem", "")];
-    if (path !== undefined) tls.set(file, await readFile(resolve(io.cwd, path)));
+    if (path === undefined) continue;
+    const bytes = await readFile(resolve(io.cwd, path)).catch((error: unknown) => {
+      throw new Error(`unable to create docker endpoint config: ${explainFileError(error, "open", path).message}`, { cause: error });
+    });
+    tls.set(file, bytes);
   }
-  return { host: options["host"] ?? "", skipTlsVerify: options["skip-tls-verify"] === "true", tls };
+  const { host = "" } = options;
+  if (host !== "" && !/^(unix|tcp|ssh|npipe|fd|http|https):\/\//.test(host))
+    throw new Error(`unable to create docker endpoint config: unable to apply docker endpoint options: unable to parse docker host \`${host}\``);
+  return { host, skipTlsVerify: options["skip-tls-verify"] === "true", tls };
 }
 
 const endpointFlags = [
   one("description", "Description of the context"),
-  one("docker", "The daemon: host=…,ca=…,cert=…,key=…,skip-tls-verify=…, or from=CONTEXT", { metavar: "stringToString" }),
+  one("docker", "The daemon: host=…,ca=…,cert=…,key=…,skip-tls-verify=…, or from=CONTEXT", {
+    metavar: "stringToString",
+    initial: {},
+    parse: endpointOptions,
+  }),
 ];
 
 export const contextCreateCommand: Command = command({
@@ -162,9 +185,12 @@ export const contextCreateCommand: Command = command({
     const [name = ""] = args;
     checkContextName(name);
     if ((await findContext(io, name)) !== undefined) throw new ExitError(1, `context "${name}" already exists`);
-    const from = flags.text("from");
-    const endpoint = await endpointOf(io, flags.text("docker") || `from=${from || (await currentContext(io))}`);
-    await saveContext(io, { name, description: flags.text("description"), ...endpoint }, endpoint.tls);
+    const from = flags.text("from") || (await currentContext(io));
+    // A copy keeps what was said of the original.
+    const copied = flags.changed("docker") ? undefined : await existing(io, from);
+    const endpoint = await endpointOf(io, copied === undefined ? flags.get("docker") : { from });
+    const description = flags.changed("description") ? flags.text("description") : (copied?.description ?? "");
+    await saveContext(io, { name, description, ...endpoint }, endpoint.tls);
     await print(io, name);
     warn(io, `Successfully created context ${JSON.stringify(name)}`);
     return 0;
@@ -180,7 +206,7 @@ export const contextUpdateCommand: Command = command({
     const [name = ""] = args;
     checkContextName(name);
     const before = await existing(io, name);
-    const endpoint = flags.changed("docker") ? await endpointOf(io, flags.text("docker")) : { ...before, tls: await readTls(io, name) };
+    const endpoint = flags.changed("docker") ? await endpointOf(io, flags.get("docker")) : { ...before, tls: await readTls(io, name) };
     const { host, skipTlsVerify, tls } = endpoint;
     const description = flags.changed("description") ? flags.text("description") : before.description;
     await saveContext(io, { name, description, host, skipTlsVerify, raw: before.raw }, tls);
@@ -200,7 +226,7 @@ export const contextRmCommand: Command = command({
     const current = await currentContext(io);
     await forEach(call, call.args, async (name) => {
       if (name === "default") throw new Error('context "default" cannot be removed');
-      if ((await findContext(io, name)) === undefined && !flags.on("force")) throw new Error(`context "${name}" not found`);
+      if ((await findContext(io, name)) === undefined && !flags.on("force")) throw new Error(`context "${name}" does not exist`);
       if (name === current && !flags.on("force")) throw new Error(`context "${name}" is in use, set -f flag to force remove`);
       await removeContext(io, name);
       if (name !== current) return;
@@ -248,8 +274,16 @@ export const contextExportCommand: Command = command({
     const { raw } = await existing(io, name);
     const files = new Map<string, Uint8Array>([["meta.json", Buffer.from(JSON.stringify(raw))]]);
     for (const [path, bytes] of await readTls(io, name)) files.set(`tls/docker/${path}`, bytes);
-    await archiveOut(io, file, async () => ({ body: Readable.from([encodeTar(files)], { objectMode: false }) }));
-    if (file !== "-") warn(io, `Written file ${JSON.stringify(file)}`);
+    if (file === "-") {
+      if (io.isTty.stdout) throw new ExitError(1, "cowardly refusing to export to a terminal, specify a file path");
+      await write(io.stdout, encodeTar(files));
+      return 0;
+    }
+    // What is there stays: it may hold the keys of another.
+    await writeFile(resolve(io.cwd, file), encodeTar(files), { flag: "wx", mode: 0o600 }).catch((error: unknown) => {
+      throw explainFileError(error, "open", file);
+    });
+    warn(io, `Written file ${JSON.stringify(file)}`);
     return 0;
   },
 });

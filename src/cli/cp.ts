@@ -14,7 +14,7 @@ import { explainFileError } from "./options/file-error.ts";
 import { copy, warn } from "./output.ts";
 
 export const cpCommand: Command = command({
-  usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH",
+  usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\twherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
   about: "Copy files between a container and here",
   examples: [
     ["cp web:/etc/nginx ./nginx", "a directory, out"],

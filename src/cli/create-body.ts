@@ -1,7 +1,7 @@
 /** From the flags of `create` and `run` to the body of `POST /containers/create`: what docker's CLI sends for the same command line. @module */
-import type { ContainerConfig, HostConfig, NetworkingConfig, ResourceConfig } from "#core/container-config.ts";
+import type { ContainerConfig, DeviceRequest, HostConfig, NetworkingConfig, ResourceConfig } from "#core/container-config.ts";
 import type { FlagValues } from "./flags.ts";
-import { isCdiName, parseGpus } from "./options/device-requests.ts";
+import { isCdiName } from "./options/device-requests.ts";
 import { readEnv, readLabels } from "./options/env.ts";
 import {
   parseCapabilities,
@@ -102,7 +102,7 @@ function createResources(flags: FlagValues): Partial<ResourceConfig> {
   const [named, paths] = [flags.list("device").filter(isCdiName), flags.list("device").filter((device) => !isCdiName(device))];
   if (paths.length > 0) result.Devices = paths.map(parseDevice);
   const requests = [
-    ...(flags.changed("gpus") ? [parseGpus(flags.text("gpus"))] : []),
+    ...(flags.changed("gpus") ? [flags.get<DeviceRequest>("gpus")] : []),
     ...(named.length > 0 ? [{ Driver: "cdi", Count: 0, DeviceIDs: named, Capabilities: null, Options: null }] : []),
   ];
   if (requests.length > 0) result.DeviceRequests = requests;

@@ -1,10 +1,12 @@
 /** Creating a container for `create` and `run`: the image is fetched when it is missing, the id file is kept. @module */
 import { unlink, writeFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
+import { parseAnyReference } from "#core/reference.ts";
 import type { Call } from "./command.ts";
 import type { CreateBody } from "./create-body.ts";
 import { isStatus } from "./errors.ts";
 import { explainFileError } from "./options/file-error.ts";
+import { checkPlatform } from "./options/platform.ts";
 import { warn } from "./output.ts";
 
 interface Created {
@@ -20,6 +22,8 @@ export function checkPullPolicy(policy: string): void {
 /** Resolves with the new container's id. */
 export async function createContainer(call: Call, body: CreateBody): Promise<string> {
   const { flags, io } = call;
+  if (body.HostConfig.WherryRootfs === undefined) parseAnyReference(body.Image ?? "");
+  checkPlatform(flags.text("platform"), "error parsing specified platform: ");
   const idFile = flags.text("cidfile");
   if (idFile === "") return create(call, body);
   const path = resolve(io.cwd, idFile);

@@ -1,7 +1,7 @@
 /** `wherry create`. @module */
 import { any, type Command, command } from "./command.ts";
 import { containerFlags } from "./container-flags.ts";
-import { createBody } from "./create-body.ts";
+import { createBody, type CreateBody } from "./create-body.ts";
 import { checkPullPolicy, createContainer } from "./create-container.ts";
 import { errorText, ExitError, hintOf } from "./errors.ts";
 import { print } from "./output.ts";
@@ -14,20 +14,17 @@ export const createCommand: Command = command({
   interspersed: false,
   arity: (flags) => [flags.text("rootfs") === "" ? 1 : 0, any],
   run: async (call) => {
+    let body: CreateBody;
     try {
       checkPullPolicy(call.flags.text("pull"));
-      const body = await createBody(call.flags, call.args, call.io);
-      await print(call.io, await createContainer(call, body));
-      return 0;
+      body = await createBody(call.flags, call.args, call.io);
     } catch (error) {
       const hint = hintOf(error);
       const where = hint === undefined ? "" : `\nHint: ${hint}`;
       // Only what was wrong with the command line is docker's 125.
-      const local = error instanceof Error && error.name === "Error";
-      throw new ExitError(
-        local ? 125 : 1,
-        `${local ? "wherry: " : ""}${errorText(error)}${where}${local ? `\n\nRun '${call.path} --help' for more information` : ""}`,
-      );
+      throw new ExitError(125, `wherry: ${errorText(error)}${where}\n\nRun '${call.path} --help' for more information`);
     }
+    await print(call.io, await createContainer(call, body));
+    return 0;
   },
 });

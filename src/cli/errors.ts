@@ -1,5 +1,5 @@
 /** How a command ends other than well, and how that reads. @module */
-import { ApiError, ConnectionError } from "#api/client/mod.ts";
+import { ApiError } from "#api/client/mod.ts";
 import { EngineError } from "#core/errors.ts";
 import type { CliIo } from "./io.ts";
 
@@ -39,7 +39,7 @@ export function report(io: CliIo, error: unknown): number {
   const hint = hintOf(error);
   if (hint !== undefined) io.stderr.write(`Hint: ${hint}\n`);
   if (error instanceof ExitError) return error.code;
-  return error instanceof ConnectionError ? 125 : 1;
+  return 1;
 }
 
 /** Whether the API said so. */

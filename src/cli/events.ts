@@ -3,7 +3,9 @@ import type { EventJson } from "#api/types/mod.ts";
 import { type Command, command } from "./command.ts";
 import { ExitError } from "./errors.ts";
 import { many, one } from "./flags.ts";
-import { compile } from "./format/list.ts";
+import { parsed } from "./format/answer.ts";
+import { typed } from "./format/null-text.ts";
+import { type Template, TemplateError } from "./format/template.ts";
 import { filtersQuery } from "./list-flags.ts";
 import { parseMoment } from "./options/duration.ts";
 import { filter } from "./options/validate.ts";
@@ -22,7 +24,8 @@ export const eventsCommand: Command = command({
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
     const format = flags.text("format");
-    const template = format === "" || format === "json" ? undefined : compile(format.replaceAll("\\t", "\t").replaceAll("\\n", "\n"));
+    const json = format === "json" || format === "{{json .}}"; // as it came: a number of nanoseconds does not survive being read
+    const template = format === "" || json ? undefined : parsed(format.replaceAll("\\t", "\t").replaceAll("\\n", "\n"), wrongFormat);
     const moment = (name: "since" | "until") => {
       try {
         return parseMoment(flags.text(name), Date.now()) || undefined;
@@ -33,14 +36,26 @@ export const eventsCommand: Command = command({
     const query = { since: moment("since"), until: moment("until"), filters: filtersQuery(flags.list<readonly [string, string]>("filter")) };
     const { body } = await client.stream("GET", "/events", { query, signal: io.gone });
     for await (const { event, text } of events(body)) {
-      await write(
-        io.stdout,
-        `${format === "json" ? text : template === undefined ? eventLine(event, text) : template.execute({ ...event, Time: event.time, TimeNano: event.timeNano, Scope: event.scope, Status: event.status ?? "", ID: event.id ?? "", From: event.from ?? "" })}\n`,
-      );
+      await write(io.stdout, `${json ? text : template === undefined ? eventLine(event, text) : byTemplate(template, event)}\n`);
     }
     return 0;
   },
 });
+
+const wrongFormat = "Error parsing format";
+
+/** The fields by Go's names. Throws ExitError with docker's code for one that there is not. */
+function byTemplate(template: Template, event: EventJson): string {
+  const { time: Time, timeNano: TimeNano, scope: Scope, status: Status = "", id: ID = "", from: From = "" } = event;
+  try {
+    return template.execute({ ...event, Time, TimeNano, Scope, Status, ID, From }, { strict: eventType });
+  } catch (error) {
+    if (error instanceof TemplateError) throw new ExitError(64, `${wrongFormat}: ${error.message}`);
+    throw error;
+  }
+}
+
+const eventType = { ...typed("*events.Message", []), isMap: (name: string) => name === "Attributes" };
 
 /** Events with the text that they came in: nanoseconds do not survive JSON.parse. */
 async function* events(body: AsyncIterable<Uint8Array>): AsyncGenerator<{ readonly event: EventJson; readonly text: string }> {

@@ -78,7 +78,7 @@ async function run(call: Call): Promise<number> {
       await client.json("POST", `/exec/${id}/start`, { body: start, direct: streams, signal: io.gone });
     } else if (await attached(call, id, start)) return 1;
   } catch (error) {
-    throw failure(error);
+    throw failure(error, detach);
   }
   const stop = tty && io.isTty.stdout ? followWindowSize(io, client, `/exec/${id}`) : () => {};
   try {
@@ -88,11 +88,12 @@ async function run(call: Call): Promise<number> {
   }
 }
 
-function failure(error: unknown): unknown {
+/** What could not be started is 126 or 127, as the command's own code would be; in the background nobody asks for that. */
+function failure(error: unknown, detach: boolean): unknown {
   if (!(error instanceof ApiError)) return error;
   const code = error.exitCode ?? codeOfText(error.message);
   const hint = hintOf(error);
-  return new ExitError(code === 125 ? 1 : code, `${errorText(error)}${hint === undefined ? "" : `\nHint: ${hint}`}`);
+  return new ExitError(detach ? 1 : code === 125 ? 126 : code, `${errorText(error)}${hint === undefined ? "" : `\nHint: ${hint}`}`);
 }
 
 /** Copies the streams to their end. True when the user detached. */

@@ -11,7 +11,9 @@ export const exportCommand: Command = command({
   flags: [one("output,o", "File to write, instead of STDOUT")],
   arity: [1, 1],
   run: async ({ args, client, flags, io }) => {
-    await archiveOut(io, flags.text("output"), () => client.stream("GET", containerPath(args[0]!, "/export"), { signal: io.gone }));
+    await archiveOut(io, { path: flags.text("output"), what: "failed to export container" }, () =>
+      client.stream("GET", containerPath(args[0]!, "/export"), { signal: io.gone }),
+    );
     return 0;
   },
 });

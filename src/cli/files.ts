@@ -51,9 +51,27 @@ export function warnOfChanges(io: Pick<CliIo, "stderr">, reply: Partial<Streamed
   for (const note of archiveNotes(reply.trailers?.() ?? {})) warn(io, `WARNING: ${note}`);
 }
 
-/** An archive to `-o FILE`, or to stdout unless that is a terminal. `open` is called when it is clear that the output can be taken. What the daemon says of it in the end is a warning. */
-export async function archiveOut(io: CliIo, path: string, open: () => Promise<Pick<Streamed, "body"> & Partial<Streamed>>): Promise<void> {
+/** Throws Error when an archive cannot be written to a path: it lies in no directory, or is one. */
+async function checkOutput(io: CliIo, path: string): Promise<void> {
+  const full = resolve(io.cwd, path);
+  await stat(dirname(full)).catch((error: unknown) => {
+    throw new Error(`invalid output path: ${explainFileError(error, "stat", dirname(path)).message}`, { cause: error });
+  });
+  const there = await stat(full).catch(() => undefined); // that there is nothing is as it should be; what else is wrong is told by who writes
+  if (there?.isDirectory() === true) throw new Error("cannot write to a directory");
+}
+
+/** An archive to `-o FILE`, or to stdout unless that is a terminal. `open` is called when it is clear that the output can be taken. What the daemon says of it in the end is a warning. `what` begins the errors. */
+export async function archiveOut(
+  io: CliIo,
+  { path, what }: { readonly path: string; readonly what: string },
+  open: () => Promise<Pick<Streamed, "body"> & Partial<Streamed>>,
+): Promise<void> {
   if (path === "" && io.isTty.stdout) throw new ExitError(1, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
+  if (path !== "" && path !== "-")
+    await checkOutput(io, path).catch((error: unknown) => {
+      throw new ExitError(1, `${what}: ${(error as Error).message}`);
+    });
   const reply = await open();
   if (path === "" || path === "-") await copy(reply.body, io.stdout);
   else await writeOutput(io, path, reply.body);

@@ -148,6 +148,11 @@ export class FlagValues {
     return this.#values.has(name);
   }
 
+  /** Whether the command knows the flag. */
+  has(name: string): boolean {
+    return this.#set.named(name) !== undefined;
+  }
+
   get anyChanged(): boolean {
     return this.#values.size > 0;
   }

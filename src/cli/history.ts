@@ -6,6 +6,7 @@ import { one, onOff } from "./flags.ts";
 import { ago, ellipsis, humanSize, truncateId } from "./format/human.ts";
 import { formatList } from "./format/list.ts";
 import { formatFlag } from "./list-flags.ts";
+import { checkPlatform } from "./options/platform.ts";
 import { write } from "./output.ts";
 
 export const historyCommand: Command = command({
@@ -20,6 +21,7 @@ export const historyCommand: Command = command({
   ],
   arity: [1, 1],
   run: async ({ args, client, flags, io }) => {
+    checkPlatform(flags.text("platform"), "invalid platform: ");
     const items = await client.json<HistoryItem[]>("GET", imagePath(args[0]!, "/history"), {
       query: { platform: flags.text("platform") || undefined },
       signal: io.gone,

@@ -50,6 +50,7 @@ export const imagesCommand: Command = command({
         format,
         table: flags.on("digests") ? digestTable : table,
         quiet: flags.on("quiet") ? "{{.ID}}" : undefined,
+        raw: `repository: {{.Repository}}\ntag: {{.Tag}}\n${flags.on("digests") ? "digest: {{.Digest}}\n" : ""}image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n`,
       }),
     );
     return 0;

@@ -1,4 +1,5 @@
 /** `wherry import`. @module */
+import { parseReference } from "#core/reference.ts";
 import { type Command, command } from "./command.ts";
 import { openInput } from "./files.ts";
 import { many, one } from "./flags.ts";
@@ -12,6 +13,7 @@ export const importCommand: Command = command({
   arity: [1, 2],
   run: async ({ args, client, flags, io }) => {
     const [source, reference] = args as [string, string?];
+    if (reference !== undefined) parseReference(reference);
     const remote = /^https?:\/\//.test(source);
     const body = remote ? undefined : source === "-" ? io.stdin : await openInput(io, source);
     const reply = await client.stream("POST", "/images/create", {

@@ -4,8 +4,8 @@ import { apiVersion, type SystemInfoJson } from "#api/types/mod.ts";
 import { type Command, command } from "./command.ts";
 import { one } from "./flags.ts";
 import { binarySize } from "./format/human.ts";
-import { compile } from "./format/list.ts";
-import { nullText } from "./format/null-text.ts";
+import { nullText, typed } from "./format/null-text.ts";
+import { printAnswer } from "./format/answer.ts";
 import { warn, write } from "./output.ts";
 import { goArch } from "./version-command.ts";
 import { version } from "./version.ts";
@@ -35,10 +35,34 @@ export const infoCommand: Command = command({
       Warnings: null,
     };
     const all = { ...info, ClientInfo: clientInfo };
-    await write(io.stdout, `${format === "json" ? JSON.stringify(all) : compile(format).execute(all, { nullText })}\n`);
+    await printAnswer(io, format, all, { nullText, strict: typed("system.dockerInfo", leftOut) });
     return 0;
   },
 });
+
+/** Fields that an engine leaves out when they are empty. */
+const leftOut = [
+  "BridgeNfIptables",
+  "BridgeNfIp6tables",
+  "BuildTime",
+  "ClientErrors",
+  "Cluster",
+  "Containerd",
+  "DefaultAddressPools",
+  "DiscoveredDevices",
+  "Expected",
+  "Experimental",
+  "Extensions",
+  "FirewallBackend",
+  "GitCommit",
+  "GoVersion",
+  "KernelMemory",
+  "KernelMemoryTCP",
+  "Managers",
+  "Nodes",
+  "ProductLicense",
+  "ServerErrors",
+];
 
 /** docker's layout: a line is left out when the daemon has nothing to say there. */
 export function infoText(info: SystemInfoJson): string {
@@ -65,6 +89,7 @@ export function infoText(info: SystemInfoJson): string {
   sub("Network", (info.Plugins.Network ?? []).join(" "));
   if ((info.Plugins.Authorization ?? []).length > 0) sub("Authorization", info.Plugins.Authorization!.join(" "));
   sub("Log", (info.Plugins.Log ?? []).join(" "));
+  listed("CDI spec directories", info.CDISpecDirs);
   line("Swarm", info.Swarm.LocalNodeState);
   const runtimes = Object.keys(info.Runtimes ?? {});
   if (runtimes.length > 0) line("Runtimes", runtimes.join(" "));

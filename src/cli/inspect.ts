@@ -4,9 +4,11 @@ import { any, type Call, type Command, command } from "./command.ts";
 import { containerPath, imagePath } from "./each.ts";
 import { errorText, ExitError, isStatus } from "./errors.ts";
 import { type Flag, one, onOff } from "./flags.ts";
-import { compileTemplate, TemplateError } from "./format/template.ts";
-import { nullText } from "./format/null-text.ts";
-import { write } from "./output.ts";
+import { parsed } from "./format/answer.ts";
+import { TemplateError } from "./format/template.ts";
+import { inspected, nullText } from "./format/null-text.ts";
+import { checkPlatform } from "./options/platform.ts";
+import { warn, write } from "./output.ts";
 
 type Kind = "container" | "image" | "network" | "volume";
 
@@ -61,14 +63,8 @@ export async function inspectAll(call: Call, get: Get): Promise<number> {
 function printer(format: string): (found: readonly unknown[]) => string {
   if (format === "") return (found) => `${JSON.stringify(found, null, 4)}\n`;
   if (format === "json") return (found) => `${JSON.stringify(found)}\n`;
-  try {
-    const template = compileTemplate(format);
-    return (found) => found.map((value) => `${template.execute(value, { strict: true, nullText })}\n`).join("") || "\n";
-  } catch (error) {
-    // docker's code for this mistake.
-    if (error instanceof TemplateError) throw new ExitError(64, `template parsing error: ${error.message}`);
-    throw error;
-  }
+  const template = parsed(format);
+  return (found) => found.map((value) => `${template.execute(value, { strict: inspected, nullText })}\n`).join("") || "\n";
 }
 
 function kindCommand(kind: Kind, usage: string, about: string, flags: readonly Flag[]): Command {
@@ -77,7 +73,10 @@ function kindCommand(kind: Kind, usage: string, about: string, flags: readonly F
     about,
     flags: [inspectFormatFlag, ...flags],
     arity: [1, any],
-    run: (call) => inspectAll(call, getter(call, kind, kind === "container")),
+    run: (call) => {
+      if (kind === "image") checkPlatform(call.flags.text("platform"));
+      return inspectAll(call, getter(call, kind, kind === "container"));
+    },
   });
 }
 
@@ -113,7 +112,9 @@ export const inspectCommand: Command = command({
     return inspectAll(call, async (name) => {
       for (const kind of wanted) {
         try {
-          return await getOne(client, kind, name, flags.on("size"), io.gone);
+          const found = await getOne(client, kind, name, flags.on("size"), io.gone);
+          if (flags.on("size") && kind !== "container") warn(io, `WARNING: --size ignored for ${kind}`);
+          return found;
         } catch (error) {
           // A name may be no valid name for one kind and a good one for the next.
           if (type !== "" || !(isStatus(error, 404) || isStatus(error, 400))) throw error;

@@ -3,6 +3,7 @@ import { type Command, command } from "./command.ts";
 import { ExitError } from "./errors.ts";
 import { openInput } from "./files.ts";
 import { one, onOff } from "./flags.ts";
+import { checkPlatform } from "./options/platform.ts";
 import { renderProgress } from "./progress.ts";
 
 export const loadCommand: Command = command({
@@ -12,6 +13,7 @@ export const loadCommand: Command = command({
   flags: [one("input,i", "File to read, instead of STDIN"), one("platform", "Only this platform, as linux/amd64"), onOff("quiet,q", "No progress")],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
+    checkPlatform(flags.text("platform"), "invalid platform: ");
     const input = flags.text("input");
     if (input === "" && io.isTty.stdin) throw new ExitError(1, "requested load from stdin, but stdin is empty");
     const body = input === "" ? io.stdin : await openInput(io, input);

@@ -13,10 +13,18 @@ async function call(argv: readonly string[], answers: TestAnswers = {}) {
 
 describe("help", () => {
   it("of the program, in all its spellings", async () => {
-    for (const argv of [[], ["--help"], ["-h"], ["help"]]) {
+    for (const argv of [["--help"], ["-h"], ["help"]]) {
       const { code, out, err } = await call(argv);
       expect([code, err]).toEqual([0, ""]);
       expect(out).toMatch(/^Usage: {2}wherry \[OPTIONS\] COMMAND\n/);
+    }
+  });
+
+  it("on stderr where it was not asked for", async () => {
+    for (const argv of [[], ["image"]]) {
+      const { code, out, err } = await call(argv);
+      expect([code, out]).toEqual([0, ""]);
+      expect(err).toMatch(/^Usage: {2}wherry .*COMMAND\n/);
     }
   });
 
@@ -39,12 +47,12 @@ describe("help", () => {
 
 describe("what cannot be", () => {
   it.each([
-    [["nope"], 1, "wherry: 'nope' is not a wherry command.\n\nRun 'wherry --help' for more information\n"],
-    [["imgaes"], 1, "wherry: 'imgaes' is not a wherry command.\n\nDid you mean 'wherry images'?\n\nRun 'wherry --help' for more information\n"],
+    [["nope"], 1, "wherry: unknown command: wherry nope\n\nRun 'wherry --help' for more information\n"],
+    [["imgaes"], 1, "wherry: unknown command: wherry imgaes\n\nDid you mean 'wherry images'?\n\nRun 'wherry --help' for more information\n"],
     [
       ["image", "lsx"],
       1,
-      "wherry: 'image lsx' is not a wherry command.\n\nDid you mean 'wherry image ls'?\n\nRun 'wherry image --help' for more information\n",
+      "wherry: unknown command: wherry image lsx\n\nDid you mean 'wherry image ls'?\n\nUsage:  wherry image COMMAND\n\nRun 'wherry image --help' for more information\n",
     ],
     [["--nope"], 125, "unknown flag: --nope\n\nUsage:  wherry [OPTIONS] COMMAND [ARG...]\n\nRun 'wherry --help' for more information\n"],
     [["image", "--nope"], 125, "unknown flag: --nope\n\nUsage:  wherry image COMMAND\n\nRun 'wherry image --help' for more information\n"],

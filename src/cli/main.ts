@@ -8,7 +8,7 @@ import type { Command } from "./command.ts";
 import type { Entry } from "./command-tree.ts";
 import { findCommand, tree } from "./commands.ts";
 import { programFlags } from "./program-flags.ts";
-import { report } from "./errors.ts";
+import { ExitError, report } from "./errors.ts";
 import { FlagError, HelpWanted, parseFlags } from "./flags.ts";
 import { suggest } from "#core/suggest.ts";
 import { commandHelp, groupHelp, rootHelp } from "./help.ts";
@@ -53,8 +53,9 @@ async function runWords(io: CliIo, client: () => ApiClient, global: readonly str
   if (found.kind === "unknown") return unknownCommand(io, found.path, found.word, found.siblings);
   if (found.kind === "group") {
     const helpWanted = found.rest.length === 0 || found.rest[0] === "--help" || found.rest[0] === "-h";
-    if (!helpWanted && found.rest[0]!.startsWith("-")) return flagProblem(io, `unknown flag: ${found.rest[0]}`, found.path, "COMMAND");
-    io.stdout.write(groupHelp(found.path, found.entry));
+    if (!helpWanted) return flagProblem(io, unknownGroupFlag(found.rest[0]!), found.path, "COMMAND");
+    // Asked for, it is an answer; else it says what is missing.
+    (found.rest.length === 0 ? io.stderr : io.stdout).write(groupHelp(found.path, found.entry));
     return 0;
   }
   return runCommand(io, client, found.path, found.entry, found.rest);
@@ -68,10 +69,12 @@ function parseGlobal(io: CliIo): number | { readonly words: readonly string[]; r
       io.stdout.write(`wherry version ${version}\n`);
       return 0;
     }
+    const level = values.text("log-level");
+    if (!/^(panic|fatal|error|warn|warning|info|debug|trace)$/i.test(level)) throw new ExitError(1, `Unable to parse logging level: ${level}`);
     const config = values.text("config");
     if (args.length > 0 && args[0] !== "help") return { words: args, config };
     if (args.length > 1) return { words: [...args.slice(1), "--help"], config };
-    io.stdout.write(rootHelp(tree));
+    (args.length === 0 ? io.stderr : io.stdout).write(rootHelp(tree));
     return 0;
   } catch (error) {
     if (error instanceof FlagError) return flagProblem(io, error.message, "wherry", "[OPTIONS] COMMAND [ARG...]");
@@ -87,7 +90,9 @@ async function runCommand(io: CliIo, client: () => ApiClient, path: string, entr
     const { values, args } = parseFlags(command.flags, rest, command.interspersed);
     const refusal = arityProblem(path, command.arity(values), args.length);
     if (refusal !== undefined) {
-      io.stderr.write(`wherry: '${path}' ${refusal.what}\n\nUsage:  ${path} ${command.usage}\n\n${refusal.hint} '${path} --help' for more information\n`);
+      io.stderr.write(
+        `wherry: '${path}' ${refusal.what}\n\nUsage:  ${`${path} ${command.usage}`.trimEnd()}\n\n${refusal.hint} '${path} --help' for more information\n`,
+      );
       return 1;
     }
     // Whoever needs no daemon is not told that there is none.
@@ -108,8 +113,12 @@ async function runCommand(io: CliIo, client: () => ApiClient, path: string, entr
   }
 }
 
+function unknownGroupFlag(word: string): string {
+  return word.startsWith("--") ? `unknown flag: ${word}` : `unknown shorthand flag: '${word.slice(1, 2)}' in ${word}`;
+}
+
 function flagProblem(io: CliIo, message: string, path: string, usage: string): number {
-  io.stderr.write(`${message}\n\nUsage:  ${path} ${usage}\n\nRun '${path} --help' for more information\n`);
+  io.stderr.write(`${message}\n\nUsage:  ${`${path} ${usage}`.trimEnd()}\n\nRun '${path} --help' for more information\n`);
   return usageCode;
 }
 
@@ -133,8 +142,7 @@ function unknownCommand(io: CliIo, path: string, word: string, siblings: readonl
   }
   const near = suggest(word, siblings);
   const meant = near.length === 0 ? "" : `\nDid you mean ${near.map((name) => `'${path} ${name}'`).join(" or ")}?\n`;
-  io.stderr.write(
-    `wherry: '${path === "wherry" ? word : `${path.slice(7)} ${word}`}' is not a wherry command.\n${meant}\nRun '${path} --help' for more information\n`,
-  );
+  const usage = path === "wherry" ? "" : `\nUsage:  ${path} COMMAND\n`;
+  io.stderr.write(`wherry: unknown command: ${path} ${word}\n${meant}${usage}\nRun '${path} --help' for more information\n`);
   return 1;
 }

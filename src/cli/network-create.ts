@@ -74,7 +74,6 @@ function pools(flags: FlagValues): IpamPool[] {
     for (const other of result.keys()) {
       if (contains(subnet, other) || contains(other, subnet)) throw new ExitError(1, "multiple overlapping subnet configuration is not supported");
     }
-    contains(subnet, subnet); // says when it is none
     result.set(subnet, { Subnet: subnet });
   }
   const put = (what: string, address: string, field: (pool: IpamPool) => void) => {

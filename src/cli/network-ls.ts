@@ -41,6 +41,7 @@ export const networkLsCommand: Command = command({
       format: flags.text("format"),
       table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
       quiet: flags.on("quiet") ? "{{.ID}}" : undefined,
+      raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
       label: (n, name) => n.Labels[name] ?? "",
     });
     await write(io.stdout, text);

@@ -3,6 +3,7 @@ import type { ContainerInspect } from "#api/types/mod.ts";
 import { type Command, command } from "./command.ts";
 import { containerPath } from "./each.ts";
 import { ExitError } from "./errors.ts";
+import { parseUint } from "./flags.ts";
 import { naturalOrder } from "./format/natural.ts";
 import { write } from "./output.ts";
 
@@ -20,7 +21,11 @@ export const portCommand: Command = command({
       lines.sort(naturalOrder);
     } else {
       const [number = "", protocol = "tcp"] = wanted.split("/");
-      if (!/^\d+$/.test(number) || Number(number) > 65535) throw new ExitError(1, `Error: invalid port (${number}): invalid syntax`);
+      try {
+        parseUint(number, 65535);
+      } catch (error) {
+        throw new ExitError(1, `Error: invalid port (${number}): ${(error as Error).message}`);
+      }
       const bindings = ports[`${number}/${protocol}`];
       if (!bindings || bindings.length === 0) throw new ExitError(1, `Error: No public port '${wanted}' published for ${name}`);
       lines = bindings.map(({ HostIp, HostPort }) => address(HostIp, HostPort));

@@ -1,5 +1,5 @@
 /** What a prune would remove, for `--dry-run`: read from the lists, with docker's rules for what is unused. @module */
-import type { ContainerSummary, ImageSummary, NetworkJson, VolumeListJson } from "#api/types/mod.ts";
+import type { ContainerSummary, DiskUsage, ImageSummary, NetworkJson, VolumeListJson } from "#api/types/mod.ts";
 import type { Call } from "./command.ts";
 import { filtersQuery } from "./list-flags.ts";
 
@@ -74,6 +74,21 @@ export async function previewImages(call: Call, pairs: readonly Pair[]): Promise
 /** `system prune` removes the stopped containers first: their images are unused then. */
 function isSystem({ path }: Call): boolean {
   return path.endsWith("system prune");
+}
+
+/** Of what other steps stand on the list does not tell: without `--all` it may be less. */
+export async function previewBuilds({ client, flags, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
+  const until = untilOf(pairs);
+  const { BuildCache: records = [] } = await client.json<DiskUsage>("GET", "/system/df", { query: { type: "build-cache" }, signal: io.gone });
+  const labels = pairs.some(([key]) => key === "label"); // a step has none
+  const gone = labels ? [] : records.filter((record) => !record.InUse && Date.parse(record.LastUsedAt ?? record.CreatedAt) / 1000 <= until);
+  return {
+    text: section(
+      `Would delete build cache objects${flags.on("all") ? "" : " (at most)"}`,
+      gone.map((record) => `${record.ID} ${record.Description}`),
+    ),
+    bytes: gone.reduce((sum, record) => sum + (record.Shared ? 0 : record.Size), 0),
+  };
 }
 
 const builtIn = ["bridge", "host", "none"];

@@ -7,7 +7,7 @@ import { type Flag, many, one, onOff } from "./flags.ts";
 import { humanSize } from "./format/human.ts";
 import { filtersQuery } from "./list-flags.ts";
 import { filter } from "./options/validate.ts";
-import { previewContainers, previewImages, previewNetworks, previewVolumes, type Pruned, section } from "./prune-preview.ts";
+import { previewBuilds, previewContainers, previewImages, previewNetworks, previewVolumes, type Pruned, section } from "./prune-preview.ts";
 import { write } from "./output.ts";
 
 type Pair = readonly [string, string];
@@ -20,13 +20,13 @@ const filterFlag = many("filter", "Only those that match (until=24h, label=…)"
 /** Asks on a terminal (or whatever feeds us); anything but y is no. */
 async function confirmed({ flags, io }: Call, warning: string): Promise<boolean> {
   if (flags.on("force")) return true;
-  await write(io.stdout, `${warning}\nAre you sure you want to continue? [y/N] `);
+  await write(io.stdout, `${warning}Are you sure you want to continue? [y/N] `);
   let answer = "";
   for await (const chunk of io.stdin as AsyncIterable<Buffer>) {
     answer += chunk.toString("utf8");
     if (answer.includes("\n")) break;
   }
-  return /^y(es)?$/i.test(answer.split("\n")[0]!.trim());
+  return /^y$/i.test(answer.split("\n")[0]!.trim());
 }
 
 async function pruneContainers({ client, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
@@ -66,6 +66,7 @@ async function pruneVolumes({ client, io }: Call, pairs: readonly Pair[]): Promi
 interface PruneOptions {
   readonly about: string;
   readonly flags?: readonly Flag[];
+  /** What is asked about, up to the question. */
   readonly warning: (call: Call) => string;
   readonly work: (call: Call, pairs: readonly Pair[]) => Promise<Pruned>;
   /** What the lists cannot tell has none, and no `--dry-run`. */
@@ -75,9 +76,10 @@ interface PruneOptions {
 }
 
 async function pruneBuilds({ client, flags, io }: Call, pairs: readonly Pair[]): Promise<Pruned> {
-  const keep = flags.text("keep-storage");
+  // `system prune` has no such flag.
+  const keep = flags.has("keep-storage") ? flags.number("keep-storage") : 0;
   const reply = await client.json<{ CachesDeleted: string[] | null; SpaceReclaimed: number }>("POST", "/build/prune", {
-    query: { all: flags.on("all") ? 1 : undefined, "keep-storage": keep === "" ? undefined : parseBytes(keep), filters: filtersQuery(pairs) },
+    query: { all: flags.on("all") ? 1 : undefined, "keep-storage": keep || undefined, filters: filtersQuery(pairs) },
     signal: io.gone,
   });
   const deleted = reply.CachesDeleted ?? [];
@@ -88,9 +90,9 @@ export const builderPruneCommand: Command = pruneCommand({
   about: "Remove what the build cache holds",
   flags: [
     onOff("all,a", "Also what other steps stand on, and the directories of cache mounts"),
-    one("keep-storage", "Keep so much of what was used last", { metavar: "bytes" }),
+    one("keep-storage", "Keep so much of what was used last", { metavar: "bytes", initial: 0, parse: parseBytes }),
   ],
-  warning: ({ flags }) => (flags.on("all") ? "WARNING! This will remove all build cache." : "WARNING! This will remove all dangling build cache."),
+  warning: ({ flags }) => `WARNING! This will remove all ${flags.on("all") ? "" : "dangling "}build cache. `,
   work: pruneBuilds,
 });
 
@@ -119,7 +121,7 @@ function pruneCommand(options: PruneOptions): Command {
 
 export const containerPruneCommand: Command = pruneCommand({
   about: "Remove all stopped containers",
-  warning: () => "WARNING! This will remove all stopped containers.",
+  warning: () => "WARNING! This will remove all stopped containers.\n",
   work: pruneContainers,
   preview: previewContainers,
 });
@@ -129,15 +131,15 @@ export const imagePruneCommand: Command = pruneCommand({
   flags: [onOff("all,a", "All images that no container uses, not only those without a name")],
   warning: ({ flags }) =>
     flags.on("all")
-      ? "WARNING! This will remove all images without at least one container associated to them."
-      : "WARNING! This will remove all dangling images.",
+      ? "WARNING! This will remove all images without at least one container associated to them.\n"
+      : "WARNING! This will remove all dangling images.\n",
   work: pruneImages,
   preview: previewImages,
 });
 
 export const networkPruneCommand: Command = pruneCommand({
   about: "Remove unused networks",
-  warning: () => "WARNING! This will remove all custom networks not used by at least one container.",
+  warning: () => "WARNING! This will remove all custom networks not used by at least one container.\n",
   work: pruneNetworks,
   preview: previewNetworks,
   total: false,
@@ -148,11 +150,21 @@ export const volumePruneCommand: Command = pruneCommand({
   flags: [onOff("all,a", "Named volumes too")],
   warning: ({ flags }) =>
     flags.on("all")
-      ? "WARNING! This will remove all local volumes not used by at least one container."
-      : "WARNING! This will remove anonymous local volumes not used by at least one container.",
-  work: (call, pairs) => pruneVolumes(call, call.flags.on("all") ? [...pairs, ["all", "true"]] : pairs),
+      ? "WARNING! This will remove all local volumes not used by at least one container.\n"
+      : "WARNING! This will remove anonymous local volumes not used by at least one container.\n",
+  work: (call, pairs) => {
+    const all = call.flags.on("all");
+    if (all && pairs.some(([key]) => key === "all")) throw new Error("conflicting options: cannot specify both --all and --filter all=1");
+    return pruneVolumes(call, all ? [...pairs, ["all", "true"]] : pairs);
+  },
   preview: (call, pairs) => previewVolumes(call, pairs, call.flags.on("all")),
 });
+
+/** Which of them: docker sorts the filters. */
+function filtersTold(pairs: readonly Pair[]): string[] {
+  if (pairs.length === 0) return [];
+  return ["  Items to be pruned will be filtered with:", ...pairs.map(([key, value]) => `  - ${key}=${value}`).sort(), ""];
+}
 
 function together(parts: readonly Pruned[]): Pruned {
   const text = parts
@@ -163,7 +175,7 @@ function together(parts: readonly Pruned[]): Pruned {
 }
 
 export const systemPruneCommand: Command = pruneCommand({
-  about: "Remove all that is unused: stopped containers, networks, images",
+  about: "Remove all that is unused: stopped containers, networks, images, build cache",
   flags: [onOff("all,a", "All images that no container uses"), onOff("volumes", "Anonymous volumes too")],
   warning: ({ flags }) =>
     [
@@ -172,6 +184,9 @@ export const systemPruneCommand: Command = pruneCommand({
       "  - all networks not used by at least one container",
       ...(flags.on("volumes") ? ["  - all anonymous volumes not used by at least one container"] : []),
       flags.on("all") ? "  - all images without at least one container associated to them" : "  - all dangling images",
+      flags.on("all") ? "  - all build cache" : "  - unused build cache",
+      "",
+      ...filtersTold(flags.list<Pair>("filter")),
       "",
     ].join("\n"),
   work: async (call, pairs) => {
@@ -179,13 +194,13 @@ export const systemPruneCommand: Command = pruneCommand({
       throw new ExitError(1, 'ERROR: The "until" filter is not supported with "--volumes"');
     const parts = [await pruneContainers(call, pairs), await pruneNetworks(call, pairs)];
     if (call.flags.on("volumes")) parts.push(await pruneVolumes(call, pairs));
-    parts.push(await pruneImages(call, pairs));
+    parts.push(await pruneImages(call, pairs), await pruneBuilds(call, pairs));
     return together(parts);
   },
   preview: async (call, pairs) => {
     const parts = [await previewContainers(call, pairs), await previewNetworks(call, pairs)];
     if (call.flags.on("volumes")) parts.push(await previewVolumes(call, pairs, false));
-    parts.push(await previewImages(call, pairs));
+    parts.push(await previewImages(call, pairs), await previewBuilds(call, pairs));
     return together(parts);
   },
 });

@@ -4,13 +4,24 @@ import { type Command, command } from "./command.ts";
 import { int, many, onOff } from "./flags.ts";
 import { filtersQuery, formatFlag } from "./list-flags.ts";
 import { ago, ellipsis, goTime, humanSize, truncateId } from "./format/human.ts";
-import { type Columns, formatList, parseListFormat } from "./format/list.ts";
+import { type Columns, formatList } from "./format/list.ts";
 import { labelText } from "./format/labels.ts";
-import { goQuote } from "./format/print.ts";
+import { type Fielded, fielded, goQuote } from "./format/print.ts";
+import { compileTemplate, TemplateError } from "./format/template.ts";
 import { filter } from "./options/validate.ts";
 import { familiarName } from "./options/reference.ts";
-import { write } from "./output.ts";
+import { warn, write } from "./output.ts";
 
+const raw = `container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state: {{- pad .State 1 0}}
+status: {{- pad .Status 1 0}}
+names: {{.Names}}
+labels: {{- pad .Labels 1 0}}
+ports: {{- pad .Ports 1 0}}
+`;
 const table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
 export const psCommand: Command = command({
@@ -34,13 +45,14 @@ export const psCommand: Command = command({
   ],
   arity: [0, 0],
   run: async ({ client, flags, io }) => {
-    const format = flags.text("format");
-    const noTrunc = flags.on("no-trunc");
     const quiet = flags.on("quiet") ? "{{.ID}}" : undefined;
-    const { template } = parseListFormat({ format, table, quiet });
+    const custom = !["", "table", "raw"].includes(flags.text("format"));
+    if (quiet !== undefined && custom) warn(io, "WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    const format = quiet === undefined ? flags.text("format") : "";
+    const noTrunc = flags.on("no-trunc");
+    const columns = containerColumns(noTrunc, Date.now());
     const last = flags.on("latest") && flags.number("last") === -1 ? 1 : flags.number("last");
-    // A template that prints sizes (or everything) needs them computed.
-    const size = flags.on("size") || /\.Size\b/.test(template);
+    const size = flags.on("size") || (custom && quiet === undefined && printsSize(format, columns));
     const containers = await client.json<ContainerSummary[]>("GET", "/containers/json", {
       query: {
         all: flags.on("all") || last > 0 ? 1 : undefined,
@@ -50,19 +62,46 @@ export const psCommand: Command = command({
       },
       signal: io.gone,
     });
-    const columns = containerColumns(noTrunc, Date.now());
     const marked: typeof columns = { ...columns, Ports: { header: "PORTS", value: (c) => portsText(c.Ports, true) } };
     const text = formatList(containers, {
       columns: io.isTty.stdout && format === "" && flags.on("mark-open") ? marked : columns,
       format,
       table: flags.on("size") ? `${table}\t{{.Size}}` : table,
       quiet,
+      raw: flags.on("size") ? `${raw}size: {{.Size}}\n` : raw,
       label: (c, name) => c.Labels[name] ?? "",
     });
     await write(io.stdout, text);
     return 0;
   },
 });
+
+/** Whether a template asks for sizes, or for everything: they are not computed for others. Throws Error in docker's words for one that cannot be. */
+function printsSize(format: string, columns: Columns<ContainerSummary>): boolean {
+  let asked = false;
+  const probe: Fielded = {
+    [fielded]: true,
+    field: (name) => {
+      asked ||= name === "Size";
+      if (name === "Label") return () => "";
+      return Object.hasOwn(columns, name) ? "" : undefined;
+    },
+    toJSON: () => {
+      asked = true;
+      return {};
+    },
+  };
+  try {
+    compileTemplate(format).execute(probe);
+  } catch (error) {
+    if (!(error instanceof TemplateError)) throw error;
+    const runs = error.message.includes(": executing ");
+    // The probe's fields are empty: what a template cannot do with them it may well do with a container's.
+    if (!runs || error.message.includes("can't evaluate field"))
+      throw new Error(`failed to ${runs ? "execute" : "parse"} template: ${error.message}`, { cause: error });
+  }
+  return asked;
+}
 
 /** The fields of `--format`. */
 export function containerColumns(noTrunc: boolean, now: number): Columns<ContainerSummary> {
@@ -87,6 +126,8 @@ export function containerColumns(noTrunc: boolean, now: number): Columns<Contain
     },
     LocalVolumes: { header: "LOCAL VOLUMES", value: (c) => String(c.Mounts.filter((m) => m.Driver === "local").length) },
     Networks: { header: "NETWORKS", value: (c) => Object.keys(c.NetworkSettings.Networks).join(",") },
+    // Docker's, for images of a containerd store.
+    Platform: { header: "PLATFORM", value: () => null },
   };
 }
 

@@ -1,6 +1,8 @@
 /** `wherry pull`. @module */
+import { parseReference } from "#core/reference.ts";
 import { type Command, command } from "./command.ts";
-import { hidden, one, onOff } from "./flags.ts";
+import { one, onOff } from "./flags.ts";
+import { contentTrustFlag } from "./options/content-trust.ts";
 import { print } from "./output.ts";
 import { pullImage, splitReference } from "./pull-image.ts";
 
@@ -9,7 +11,7 @@ export const pullCommand: Command = command({
   about: "Fetch an image from a registry",
   flags: [
     onOff("all-tags,a", "All tags of the repository"),
-    hidden(onOff("disable-content-trust", "Skip image verification", true)),
+    contentTrustFlag,
     one("platform", "Platform of the image, as linux/amd64"),
     onOff("quiet,q", "Only the name"),
   ],
@@ -17,6 +19,8 @@ export const pullCommand: Command = command({
   run: async ({ args, client, flags, io }) => {
     const reference = args[0]!;
     const allTags = flags.on("all-tags");
+    const parsed = parseReference(reference);
+    if (allTags && (parsed.tag !== undefined || parsed.digest !== undefined)) throw new Error("tag can't be used with --all-tags/-a");
     const { name, tag } = splitReference(reference);
     if (!flags.on("quiet") && !allTags && !reference.includes("@") && !reference.endsWith(`:${tag}`)) await print(io, "Using default tag: latest");
     await pullImage({ io, client, reference, platform: flags.text("platform"), quiet: flags.on("quiet"), output: io.stdout, allTags });

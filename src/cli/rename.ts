@@ -9,6 +9,7 @@ export const renameCommand: Command = command({
   arity: [2, 2],
   run: async ({ args, client, io }) => {
     const [name, newName] = args as [string, string];
+    if (name.trim() === "" || newName.trim() === "") throw new ExitError(1, "Error: Neither old nor new names may be empty");
     try {
       await client.json("POST", containerPath(name.trim(), "/rename"), { query: { name: newName.trim() }, signal: io.gone });
     } catch (error) {

@@ -1,7 +1,7 @@
 /** `wherry rm`. @module */
 import { any, type Command, command } from "./command.ts";
 import { containerPath, forEach } from "./each.ts";
-import { errorText, ExitError, isStatus } from "./errors.ts";
+import { errorText, isStatus } from "./errors.ts";
 import { onOff } from "./flags.ts";
 import { warn } from "./output.ts";
 
@@ -11,13 +11,12 @@ export const rmCommand: Command = command({
   examples: [["rm -fv web", "kill it if it runs; its anonymous volumes go too"]],
   flags: [
     onOff("force,f", "Kill a running container first"),
-    onOff("link,l", "Not supported: refused"),
+    onOff("link,l", "Remove a link instead of a container"),
     onOff("volumes,v", "Remove its anonymous volumes too"),
   ],
   arity: [1, any],
   run: async (call) => {
     const { client, flags, io } = call;
-    if (flags.on("link")) throw new ExitError(1, "wherry: legacy links are not supported: there is no link to remove");
     const missing = new Set<string>();
     await forEach(
       call,
@@ -27,7 +26,7 @@ export const rmCommand: Command = command({
         if (name === "") throw new Error("container name cannot be empty");
         try {
           await client.json("DELETE", containerPath(name, ""), {
-            query: { force: flags.on("force") ? 1 : undefined, v: flags.on("volumes") ? 1 : undefined },
+            query: { force: flags.on("force") ? 1 : undefined, v: flags.on("volumes") ? 1 : undefined, link: flags.on("link") ? 1 : undefined },
             signal: io.gone,
           });
         } catch (error) {

@@ -4,6 +4,7 @@ import { any, type Command, command } from "./command.ts";
 import { imagePath } from "./each.ts";
 import { errorText, ExitError, isStatus } from "./errors.ts";
 import { many, onOff } from "./flags.ts";
+import { checkPlatform } from "./options/platform.ts";
 import { print } from "./output.ts";
 
 export const rmiCommand: Command = command({
@@ -17,6 +18,7 @@ export const rmiCommand: Command = command({
   ],
   arity: [1, any],
   run: async ({ args, client, flags, io }) => {
+    for (const platform of flags.list("platform")) checkPlatform(platform);
     const failures: string[] = [];
     let fatal = false;
     for (const name of args) {

@@ -1,11 +1,11 @@
 /** `wherry system df`. @module */
-import type { ContainerSummary, DiskUsage, ImageSummary, VolumeJson } from "#api/types/mod.ts";
+import type { BuildCacheJson, ContainerSummary, DiskUsage, ImageSummary, VolumeJson } from "#api/types/mod.ts";
 import { type Command, command } from "./command.ts";
-import { ExitError } from "./errors.ts";
 import { onOff } from "./flags.ts";
-import { humanSize } from "./format/human.ts";
-import { type Columns, formatList } from "./format/list.ts";
+import { ago, goTime, humanSize, truncateId } from "./format/human.ts";
+import { type Columns, compile, formatList, row, rowJson } from "./format/list.ts";
 import { imageColumns, imageRows, type ImageRow } from "./images.ts";
+import { typed } from "./format/null-text.ts";
 import { formatFlag } from "./list-flags.ts";
 import { write } from "./output.ts";
 import { containerColumns } from "./ps.ts";
@@ -29,10 +29,9 @@ export const systemDfCommand: Command = command({
   run: async ({ client, flags, io }) => {
     const format = flags.text("format");
     const verbose = flags.on("verbose");
-    if (verbose && format !== "" && format !== "table") throw new ExitError(1, "the verbose and the format options conflict");
     const usage = await client.json<DiskUsage>("GET", "/system/df", { signal: io.gone });
     if (verbose) {
-      await write(io.stdout, details(usage));
+      await write(io.stdout, format === "" || format === "table" ? details(usage) : `${detailsBy(usage, format)}\n`);
       return 0;
     }
     const columns: Columns<Row> = {
@@ -100,18 +99,67 @@ function rows(usage: DiskUsage): Row[] {
   ];
 }
 
+/** The fields of `--format` for a step of the build cache. */
+function buildColumns(now: number): Columns<BuildCacheJson> {
+  return {
+    ID: { header: "CACHE ID", value: ({ ID }) => truncateId(ID) },
+    Parent: { header: "PARENT", value: ({ Parent, Parents }) => (Parents ?? [Parent ?? ""]).map(truncateId).join(", ") },
+    CacheType: { header: "CACHE TYPE", value: ({ Type }) => Type },
+    Description: { header: "DESCRIPTION", value: ({ Description }) => Description },
+    Size: { header: "SIZE", value: ({ Size }) => humanSize(Size) },
+    CreatedAt: { header: "CREATED AT", value: ({ CreatedAt }) => goTime(Date.parse(CreatedAt) / 1000) },
+    CreatedSince: { header: "CREATED", value: ({ CreatedAt }) => ago(Date.parse(CreatedAt), now) },
+    LastUsedAt: { header: "LAST USED AT", value: ({ LastUsedAt }) => (LastUsedAt === null ? "" : goTime(Date.parse(LastUsedAt) / 1000)) },
+    LastUsedSince: { header: "LAST USED", value: ({ LastUsedAt }) => (LastUsedAt === null ? "" : ago(Date.parse(LastUsedAt), now)) },
+    UsageCount: { header: "USAGE", value: ({ UsageCount }) => String(UsageCount) },
+    InUse: { header: "IN USE", value: ({ InUse }) => String(InUse) },
+    Shared: { header: "SHARED", value: ({ Shared }) => String(Shared) },
+  };
+}
+
+/** What each list shows. */
+function listed(usage: DiskUsage): { readonly images: readonly ImageRow[]; readonly containers: readonly ContainerSummary[] } {
+  return {
+    images: (usage.Images ?? []).map((image: ImageSummary): ImageRow => ({ ...imageRows(image, false)[0]!, digest: "" })),
+    containers: (usage.Containers ?? []).map((container) => ({ ...container, SizeRootFs: 0 })),
+  };
+}
+
+/** By a template over all lists at once, or as JSON. */
+function detailsBy(usage: DiskUsage, format: string): string {
+  const now = Date.now();
+  const { images, containers } = listed(usage);
+  const lists = {
+    Images: images.map((image) => row(image, imageColumns(true, now))),
+    Containers: containers.map((container) => row(container, containerColumns(true, now))),
+    Volumes: (usage.Volumes ?? []).map((volume) => row(volume, volumeColumns)),
+    BuildCache: (usage.BuildCache ?? []).map((record) => row(record, buildColumns(now))),
+  };
+  if (format === "json" || format === "{{json .}}")
+    return `{${Object.entries(lists)
+      .map(([name, rows]) => `"${name}":[${rows.map(rowJson).join(",")}]`)
+      .join(",")}}`;
+  return compile(format).execute(lists, { strict: typed("*formatter.diskUsageContext", []) });
+}
+
 function details(usage: DiskUsage): string {
   const now = Date.now();
+  const { images, containers } = listed(usage);
+  const cache = usage.BuildCache ?? [];
   const imageTable = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
   const containerTable = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
-  const images = (usage.Images ?? []).map((image: ImageSummary): ImageRow => imageRows(image, false)[0]!);
-  const plainSize = (usage.Containers ?? []).map((container) => ({ ...container, SizeRootFs: 0 }));
   return [
     "Images space usage:\n",
     formatList(images, { columns: imageColumns(false, now), format: "", table: imageTable }),
     "Containers space usage:\n",
-    formatList(plainSize, { columns: containerColumns(false, now), format: "", table: containerTable }),
+    formatList(containers, { columns: containerColumns(false, now), format: "", table: containerTable }),
     "Local Volumes space usage:\n",
     formatList(usage.Volumes ?? [], { columns: volumeColumns, format: "", table: "{{.Name}}\t{{.Links}}\t{{.Size}}" }),
+    `Build cache usage: ${humanSize(sum(cache.filter(({ Shared }) => !Shared).map(({ Size }) => Size)))}\n`,
+    formatList(cache, {
+      columns: buildColumns(now),
+      format: "",
+      table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+    }),
   ].join("\n");
 }

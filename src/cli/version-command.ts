@@ -5,7 +5,8 @@ import { ConnectionError } from "#api/client/mod.ts";
 import { type Command, command } from "./command.ts";
 import { ExitError } from "./errors.ts";
 import { one } from "./flags.ts";
-import { compile } from "./format/list.ts";
+import { printAnswer } from "./format/answer.ts";
+import { typed } from "./format/null-text.ts";
 import { write } from "./output.ts";
 import { version } from "./version.ts";
 
@@ -88,7 +89,7 @@ export const versionCommand: Command = command({
     }
     const all = { Client: own, Server: server ?? null };
     if (format === "json") await write(io.stdout, `${JSON.stringify(all)}\n`);
-    else if (format !== "") await write(io.stdout, `${compile(format).execute({ ...all, ServerOK: server !== undefined })}\n`);
+    else if (format !== "") await printAnswer(io, format, { ...all, ServerOK: server !== undefined }, { strict: typed("system.versionInfo", ["BuildTime"]) });
     else await write(io.stdout, text(own, server));
     if (failure !== undefined) throw new ExitError(1, failure.message);
     return 0;

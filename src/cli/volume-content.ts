@@ -27,7 +27,9 @@ export const volumeExportCommand: Command = command({
   flags: [one("output,o", "File to write, instead of STDOUT")],
   arity: [1, 1],
   run: async ({ args, client, flags, io }) => {
-    await archiveOut(io, flags.text("output"), () => client.stream("GET", route(args[0], "export"), { signal: io.gone }));
+    await archiveOut(io, { path: flags.text("output"), what: "failed to export volume" }, () =>
+      client.stream("GET", route(args[0], "export"), { signal: io.gone }),
+    );
     return 0;
   },
 });

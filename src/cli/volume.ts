@@ -23,7 +23,8 @@ export const volumeCreateCommand: Command = command({
   ],
   arity: [0, 1],
   run: async ({ args, client, flags, io }) => {
-    if (args.length > 0 && flags.text("name") !== "") throw new ExitError(1, "conflicting options: either specify --name or provide positional arg, not both");
+    if (args.length > 0 && flags.text("name") !== "")
+      throw new ExitError(1, "conflicting options: cannot specify a volume-name through both --name and as a positional arg");
     const volume = await client.json<VolumeJson>("POST", "/volumes/create", {
       body: { Driver: flags.text("driver"), DriverOpts: toMap(flags.list("opt")), Labels: toMap(flags.list("label")), Name: args[0] ?? flags.text("name") },
       signal: io.gone,
@@ -69,6 +70,7 @@ export const volumeLsCommand: Command = command({
       format: flags.text("format"),
       table: "{{.Driver}}\t{{.Name}}",
       quiet: flags.on("quiet") ? "{{.Name}}" : undefined,
+      raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
       label: (v, name) => v.Labels?.[name] ?? "",
     });
     await write(io.stdout, text);

@@ -3,6 +3,7 @@
  * only then, so nothing is lost.
  * @module
  */
+import { setTimeout } from "node:timers/promises";
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import type { MonitorLink } from "#linux/helper.ts";
@@ -123,6 +124,21 @@ export async function connectAll(pending: readonly PendingAttach[], attach: Moni
       stream.connectTo(await attach({ stdin, stdout, stderr, detachKeys }));
     }),
   );
+}
+
+/** How long after its monitor has gone a launch is told why. */
+const reasonMs = 1000;
+
+/**
+ * The outcome of a launch with streams to connect. When they could not be because the monitor has ended, the launch itself says why, a moment later; a monitor
+ * that lives would wait for them for ever.
+ */
+export function launchedWith<T>(launched: Promise<T>, attachFailed: Promise<never>): Promise<T> {
+  const failed = attachFailed.catch(async (error: unknown): Promise<never> => {
+    await Promise.race([launched, setTimeout(reasonMs, undefined, { ref: false })]);
+    throw error;
+  });
+  return Promise.race([launched, failed]);
 }
 
 /** The start failed: the streams end. */

@@ -42,6 +42,8 @@ export function buildsOf(ctx: EngineContext): Builds {
     prune: async ({ all, keepBytes, filters }) => {
       const until = (filters["until"] ?? filters["unused-for"] ?? []).map(parseUntil);
       const ids = filters["id"] ?? [];
+      // What a build has left has no labels: none matches one.
+      if ((filters["label"] ?? []).length > 0) return { deleted: [], bytes: 0 };
       const removed = await cache.prune({
         all,
         ...(keepBytes === undefined ? {} : { keepBytes }),

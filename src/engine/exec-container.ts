@@ -18,7 +18,7 @@ import type { ResolvedUser } from "#runtime/users.ts";
 import { capabilitySets, environmentOf, planExec, renderPlanError, seccompFor, seccompProgram, slots } from "#runtime/mod.ts";
 import { containerCapabilities } from "#runtime/capabilities.ts";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
-import { connectAll, endAll } from "./attach-stream.ts";
+import { connectAll, endAll, launchedWith } from "./attach-stream.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
 import { type EngineContext, monitorFiles, publishContainerEvent } from "./context.ts";
 import { type Exec, newExec } from "./exec-table.ts";
@@ -195,7 +195,7 @@ async function launchExec(
     },
     pending.length === 0 ? undefined : (attach) => void connectAll(pending, attach).catch(failAttach),
   );
-  return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
+  return pending.length === 0 ? launched : launchedWith(launched, attachFailed);
 }
 
 interface ExecShape {

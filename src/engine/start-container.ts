@@ -16,7 +16,7 @@ import { NO_SLOT, type Plan, type Step } from "#linux/plan.ts";
 import { type EndpointRecord, type JoinRequest, parseEgress, parseShaping } from "#network/mod.ts";
 import { planContainer, renderPlanError, type ResolvedUser, seccompProgram, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
-import { connectAll, endAll } from "./attach-stream.ts";
+import { connectAll, endAll, launchedWith } from "./attach-stream.ts";
 import { hostsFile, planContainerFiles, writeAnew } from "./container-files.ts";
 import { afterEnd, afterStart, planHooksOf, withHooks, writeBundle } from "./container-hooks.ts";
 import { joinedProcesses, specOf } from "./container-spec.ts";
@@ -280,7 +280,7 @@ function launchPlan(
     },
     pending.length === 0 ? undefined : (attach) => void connectAll(pending, attach).catch(failAttach),
   );
-  return pending.length === 0 ? launched : Promise.race([launched, attachFailed]);
+  return pending.length === 0 ? launched : launchedWith(launched, attachFailed);
 }
 
 /** In blocking mode a file is not thrown away before its lines are delivered. Bytes that are no text are lost in json-file, as docker loses them, and nowhere else. */

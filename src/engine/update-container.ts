@@ -9,7 +9,7 @@ import { limitsOf, slots } from "#runtime/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
 import { requireCable, takeEgress } from "./create-container.ts";
 import { processOf, serveNames } from "./network-endpoints.ts";
-import { refuse, validateResources } from "./validate-resources.ts";
+import { validateResources } from "./validate-resources.ts";
 
 export async function updateContainer(
   ctx: EngineContext,
@@ -49,23 +49,26 @@ async function confine(ctx: EngineContext, container: Container, { WherryEgress:
   return await ctx.networks.confine(container.id, processOf(container), { egress: parseEgress(rules), dns });
 }
 
-/** The limits as they shall be. 0 and null = not changed. @throws EngineError "invalid" with Docker's texts */
-function merged({ record: { hostConfig: old } }: Container, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): HostConfig {
+/** The limits as they shall be. 0 and null = not changed. @throws EngineError "conflict", or "invalid" for a restart policy, with Docker's texts */
+function merged({ id, record: { hostConfig: old } }: Container, resources: Partial<ResourceConfig>, restartPolicy: RestartPolicy | undefined): HostConfig {
+  const conflict = (why: string): never => {
+    throw new EngineError("conflict", `Cannot update container ${id}: ${why}`);
+  };
   const given = Object.fromEntries(
     Object.entries(resources).filter(([, value]) => value !== undefined && value !== null && value !== 0 && value !== ""),
   ) as Partial<ResourceConfig>;
-  if (given.CpuPeriod !== undefined && old.NanoCpus > 0) refuse("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set");
-  if (given.CpuQuota !== undefined && old.NanoCpus > 0) refuse("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
-  if (given.NanoCpus !== undefined && old.CpuPeriod > 0) refuse("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set");
-  if (given.NanoCpus !== undefined && old.CpuQuota > 0) refuse("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set");
+  if (given.CpuPeriod !== undefined && old.NanoCpus > 0) conflict("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set");
+  if (given.CpuQuota !== undefined && old.NanoCpus > 0) conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
+  if (given.NanoCpus !== undefined && old.CpuPeriod > 0) conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set");
+  if (given.NanoCpus !== undefined && old.CpuQuota > 0) conflict("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set");
   if (given.Memory !== undefined && given.MemorySwap === undefined && old.MemorySwap > 0 && given.Memory > old.MemorySwap) {
-    refuse("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
+    conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
   }
   const host: HostConfig = { ...old, ...given };
   for (const key of ["WherryUnified", "WherryNetworkRate", "WherryNetworkPriorities"] as const)
     if (given[key] !== undefined) Object.assign(host, { [key]: { ...old[key], ...given[key] } });
   if (restartPolicy !== undefined && restartPolicy.Name !== "") {
-    if (old.AutoRemove) refuse("Restart policy cannot be updated because AutoRemove is enabled for the container");
+    if (old.AutoRemove) conflict("Restart policy cannot be updated because AutoRemove is enabled for the container");
     validateRestartPolicy(restartPolicy);
     host.RestartPolicy = restartPolicy;
   }

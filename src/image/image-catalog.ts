@@ -267,6 +267,8 @@ export class ImageCatalog {
         for (const { config } of added) await this.#content.write(config.rawConfig, asBlob(config.id));
         for (const { bytes, digest } of manifests) await this.#content.write(bytes, digest);
         await this.#layers.sync();
+        // Who asks sees an image from the moment on that it is recorded: then it must have been read.
+        for (const { config } of added) await this.#read(config.id);
         await this.#database.update((draft) => {
           for (const image of images) record(draft, image);
         });
@@ -275,7 +277,6 @@ export class ImageCatalog {
         await this.#removePending().catch((again: unknown) => this.#log("warn", `cleaning up after a failure: ${messageOf(again)}`));
         throw error;
       }
-      for (const { config } of added) await this.#read(config.id);
     });
   }
 

@@ -81,7 +81,7 @@ export function renderPlanError(error: PlanError, context: PlanErrorContext): En
     return new EngineError(
       "invalid",
       `${prefix[context.action]}error mounting ${target}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type`,
-      { cause: error, details: { ...details, exitCode: 127 } },
+      { cause: error, details: { ...details, exitCode: 125 } },
     );
   }
   const describer = new OpDescriber();

@@ -46,7 +46,8 @@ export const filterKeys: Readonly<
   pruneImages: ["dangling", "label", "label!", "until"],
   pruneNetworks: ["label", "label!", "until"],
   pruneVolumes: ["all", "label", "label!"],
-  pruneBuilds: ["description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for"],
+  // `system prune` of docker's CLI hands its filters on to all prunes.
+  pruneBuilds: ["description", "id", "inuse", "label", "label!", "parent", "private", "shared", "type", "until", "unused-for"],
 };
 
 /** Filters whose values are yes or no. */

@@ -16,7 +16,7 @@ export type {
   WaitResult,
 } from "./container-json.ts";
 export type { DeleteItem, HistoryItem, ImageInspect, ImageSummary } from "./image-json.ts";
-export type { DiskUsage, EventJson, NetworkJson, SystemInfoJson, VersionJson, VolumeJson, VolumeListJson } from "./system-json.ts";
+export type { BuildCacheJson, DiskUsage, EventJson, NetworkJson, SystemInfoJson, VersionJson, VolumeJson, VolumeListJson } from "./system-json.ts";
 export type { CpuStatsJson, StatsJson } from "./stats-json.ts";
 export type { ProgressLine } from "./progress.ts";
 export type { ApiRequest, ApiResponse, DirectStdio, Dispatch, ErrorBody, Headers } from "./transport.ts";

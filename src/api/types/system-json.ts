@@ -15,7 +15,7 @@ export interface VersionJson {
   Os: string;
   Arch: string;
   KernelVersion: string;
-  BuildTime: string;
+  BuildTime?: string;
 }
 
 /** `GET /info`. Fields of ours that Docker lacks: none. */

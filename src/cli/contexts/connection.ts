@@ -8,7 +8,7 @@ import { type FlagValues, parseFlags } from "../flags.ts";
 import type { CliIo } from "../io.ts";
 import { warn } from "../output.ts";
 import { configDirectory, readDockerConfig } from "../registry/docker-config.ts";
-import { findContext, metaDirectory, readTls } from "./store.ts";
+import { knownContext, readTls } from "./store.ts";
 
 export interface Connection {
   /** Of the context; "default" when a host is named. */
@@ -30,9 +30,9 @@ export async function resolveConnection(io: Caller): Promise<Connection> {
     const host = flags.list("host").at(-1) ?? (io.env["WHERRY_HOST"] || io.env["DOCKER_HOST"] || undefined);
     return { context, host: host === "" ? undefined : host, tls: host?.startsWith("tcp://") === true ? await tlsOf(caller, flags) : undefined };
   }
-  const found = await findContext(caller, context);
-  if (found === undefined)
-    throw new Error(`context "${context}": context not found: open ${join(metaDirectory(caller, context), "meta.json")}: no such file or directory`);
+  const found = await knownContext(caller, context).catch((error: unknown) => {
+    throw new Error(`Failed to initialize: unable to resolve docker endpoint: ${(error as Error).message}`, { cause: error });
+  });
   const files = await readTls(caller, context);
   const [ca, cert, key] = [files.get("ca.pem"), files.get("cert.pem"), files.get("key.pem")];
   const tls =

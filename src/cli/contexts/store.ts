@@ -54,6 +54,14 @@ export async function findContext(io: Place, name: string): Promise<Context | un
   return readMeta(join(metaDirectory(io, name), "meta.json"));
 }
 
+/** Throws Error in docker's words when there is none. */
+export async function knownContext(io: Place, name: string): Promise<Context> {
+  const found = await findContext(io, name);
+  if (found === undefined)
+    throw new Error(`context "${name}": context not found: open ${join(metaDirectory(io, name), "meta.json")}: no such file or directory`);
+  return found;
+}
+
 async function readMeta(path: string): Promise<Context | undefined> {
   let text: string;
   try {

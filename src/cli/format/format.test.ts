@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { binarySize, ellipsis, humanSize, truncateId } from "./human.ts";
 import { type Columns, formatList } from "./list.ts";
 import { naturalOrder } from "./natural.ts";
-import { nullText } from "./null-text.ts";
+import { inspected, nullText } from "./null-text.ts";
 import { goText, sprintf } from "./print.ts";
 import { alignColumns } from "./tabwriter.ts";
 import { compileTemplate } from "./template.ts";
@@ -20,7 +20,7 @@ const data = {
   Deep: { Id: "x", Items: [{ K: "k1" }, { K: "k2" }] },
   Null: null,
 };
-const run = (template: string, strict = false) => compileTemplate(template).execute(data, { strict });
+const run = (template: string, strict = false) => compileTemplate(template).execute(data, strict ? { strict: inspected } : {});
 
 describe("templates", () => {
   it.each([
@@ -58,6 +58,9 @@ describe("templates", () => {
     ["{{print 1 2 .Name 3}} {{println .Name}}", "1 2web3 web\n"],
     ['{{.Name | printf "%s%s" "x" | upper}}', "XWEB"],
     ['{{html "<a>"}} {{urlquery "a b&c"}}', "&lt;a&gt; a+b%26c"],
+    ['{{define "x"}}[{{.}}{{$}}]{{end}}{{template "x" .Name}}{{template "x" .N}}', "[webweb][55]"],
+    ['{{block "x" .Deep}}<{{.Id}}>{{end}}{{template "x" .Deep}}', "<x><x>"],
+    ['{{$x := 1}}{{define "y"}}{{$x := 2}}{{$x}}{{end}}{{template "y"}}{{$x}}', "21"],
   ])("%s", (template, text) => expect(run(template)).toBe(text));
 
   it.each([
@@ -73,19 +76,34 @@ describe("templates", () => {
     ["{{break}}", "template: :1: {{break}} outside {{range}}"],
     ["{{.Name | 5}}", "template: :1: non executable command in pipeline stage 2"],
     ["{{range .List}}{{else}}{{else}}{{end}}", "template: :1: expected end; found {{else}}"],
+    ['{{if .Yes}}{{define "x"}}{{end}}{{end}}', "template: :1: unexpected {{define}}"],
+    ['{{define "x"}}', "template: :1: unexpected EOF"],
+    ["{{template .Name}}", "template: :1: unexpected <.Name> in template clause"],
+    ['{{block "x"}}{{end}}', "template: :1: missing value for block clause"],
   ])("%s is no template", (template, message) => expect(() => compileTemplate(template)).toThrow(message));
 
   it.each([
     ["{{.Missing}}", 'template: :1:2: executing "" at <.Missing>: map has no entry for key "Missing"'],
     ["{{.Deep.Missing}}", 'template: :1:7: executing "" at <.Deep.Missing>: map has no entry for key "Missing"'],
-    ["{{.Name.X}}", 'template: :1:7: executing "" at <.Name.X>: can\'t evaluate field X in type string'],
+    ["{{.Name.X}}", 'template: :1:7: executing "" at <.Name.X>: can\'t evaluate field X in type interface {}'],
     ["{{index .List 9}}", "index out of range: 9"],
     ["{{lt .N .Name}}", "incompatible types for comparison"],
     ["{{range .N2}}{{end}}", 'map has no entry for key "N2"'],
     ["{{.Name 1}}", "Name has arguments but cannot be invoked as function"],
     ["{{upper .N}}", "expected string; got int"],
     ["{{len}}", "wrong number of args for len"],
+    ['{{index .List 9 | printf "%v"}}', 'executing "" at <index .List 9>: error calling index'],
+    ['{{template "x"}}', 'template: :1:11: executing "" at <{{template "x"}}>: template "x" not defined'],
+    ["{{nil}}", 'executing "" at <nil>: nil is not a command'],
+    ["{{.Health.Status}}", 'executing "" at <.Health.Status>: map has no entry for key "Health"'],
   ])("%s cannot be run", (template, message) => expect(() => run(template, true)).toThrow(message));
+
+  it("of docker's types, fields may be left out and maps lack keys", () => {
+    const container = { Config: { Labels: { a: "1" } }, State: {} };
+    const inspect = (template: string) => compileTemplate(template).execute(container, { strict: inspected });
+    expect(inspect("{{.Config.Labels.a}} {{.Config.Labels.b}} {{with .Config.Labels}}{{.c}}{{end}}")).toBe("1 <no value> <no value>");
+    expect(inspect("{{.State.Health}} {{.SizeRw}} {{if .State.Health}}yes{{else}}no{{end}} {{.Config.StopSignal}}|")).toBe("<nil> <nil> no |");
+  });
 
   it("never reaches what is not data", () => {
     expect(run("{{.constructor}} {{.__proto__}} {{.Deep.toString}}")).toBe("<no value> <no value> <no value>");
@@ -164,6 +182,6 @@ describe("formatList", () => {
   it("template", () => expect(list("{{.Name}}:{{.Size}}")).toBe("a<b:1B\na much longer name:1B\n"));
   it("quiet", () => expect(list("", "{{.Name}}")).toBe("a<b\na much longer name\n"));
   it("unknown field", () => expect(() => list("{{.Nope}}")).toThrow("can't evaluate field Nope"));
-  it("broken template", () => expect(() => list("{{.Nope")).toThrow("failed to parse template: template: :1: unclosed action"));
+  it("broken template", () => expect(() => list("{{.Nope")).toThrow("template parsing error: template: :1: unclosed action"));
   it("no items: only the header", () => expect(formatList([], { columns, format: "", table: "{{.Name}}\t{{.Size}}" })).toBe("NAME      SIZE\n"));
 });

@@ -1,5 +1,5 @@
 /** Lists of things: a table, a template for each, or JSON lines. @module */
-import { compileTemplate, TemplateError } from "./template.ts";
+import { compileTemplate, type Template, TemplateError, type TemplateOptions } from "./template.ts";
 import { fielded, type Fielded } from "./print.ts";
 import { functions as bodyFunctions, headerFunctions } from "./functions.ts";
 import { alignColumns } from "./tabwriter.ts";
@@ -49,6 +49,8 @@ export interface ListOptions<T> {
   readonly table: string;
   /** Template of `-q`. */
   readonly quiet?: string | undefined;
+  /** Template of docker's format "raw", a line for each field. */
+  readonly raw?: string;
   readonly label?: (item: T, name: string) => string;
 }
 
@@ -68,13 +70,14 @@ function unescapeText(format: string): string {
 }
 
 /** What a format asks for. Throws Error with docker's words for a broken template. */
-export function parseListFormat<T>({ format, table, quiet }: Pick<ListOptions<T>, "format" | "table" | "quiet">): {
+export function parseListFormat<T>({ format, table, quiet, raw }: Pick<ListOptions<T>, "format" | "table" | "quiet" | "raw">): {
   readonly table: boolean;
   readonly template: string;
 } {
   if (quiet !== undefined && (format === "" || format === "table")) return { table: false, template: quiet };
   if (format === "" || format === "table") return { table: true, template: table };
   if (format === "json") return { table: false, template: "{{json .}}" };
+  if (format === "raw" && raw !== undefined) return { table: false, template: raw };
   const isTable = format.startsWith("table");
   return { table: isTable, template: unescapeText(isTable ? format.slice(5) : format) };
 }
@@ -94,12 +97,16 @@ export function formatList<T>(items: readonly T[], options: ListOptions<T>): str
   return table ? alignColumns(text) : text;
 }
 
-/** Throws Error in docker's words. */
-export function compile(template: string): ReturnType<typeof compileTemplate> {
-  try {
-    return compileTemplate(template);
-  } catch (error) {
-    if (error instanceof TemplateError) throw new Error(`failed to parse template: ${error.message}`);
-    throw error;
-  }
+/** A template whose errors are for who wrote it: Error in docker's words. */
+export function compile(source: string): Template {
+  const explained = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      if (error instanceof TemplateError) throw new Error(`template parsing error: ${error.message}`, { cause: error });
+      throw error;
+    }
+  };
+  const template = explained(() => compileTemplate(source));
+  return { execute: (data, options?: TemplateOptions) => explained(() => template.execute(data, options)) };
 }

@@ -23,14 +23,23 @@ export type Node =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "output"; readonly pipeline: Pipeline }
   | { readonly kind: "if" | "with" | "range"; readonly pipeline: Pipeline; readonly body: readonly Node[]; readonly otherwise: readonly Node[] }
+  /** `{{template "name" pipeline}}`; `at` and `text` as errors show it. */
+  | { readonly kind: "template"; readonly name: string; readonly pipeline: Pipeline | undefined; readonly at: number; readonly text: string }
   | { readonly kind: "break" | "continue" };
 
+export interface ParsedTemplate {
+  readonly source: string;
+  readonly nodes: readonly Node[];
+  /** What `{{define}}` and `{{block}}` have named. */
+  readonly named: ReadonlyMap<string, readonly Node[]>;
+}
+
 /** Parses a template; `known` are the functions' names. Throws TemplateError. */
-export function parseTemplate(source: string, known: (name: string) => boolean): readonly Node[] {
+export function parseTemplate(source: string, known: (name: string) => boolean): ParsedTemplate {
   const parser = new Parser(source, known);
   const { nodes, end } = parser.list();
   if (end !== "eof") throw syntaxError(source, parser.here, `unexpected {{${end}}}`);
-  return nodes;
+  return { source, nodes, named: parser.named };
 }
 
 type End = "eof" | "end" | "else";
@@ -39,8 +48,10 @@ class Parser {
   readonly #source: string;
   readonly #tokens: readonly Token[];
   readonly #known: (name: string) => boolean;
+  readonly named = new Map<string, readonly Node[]>();
   #next = 0;
   #loops = 0;
+  #depth = 0;
   #variables: string[] = ["$"];
 
   constructor(source: string, known: (name: string) => boolean) {
@@ -97,8 +108,49 @@ class Parser {
         if (keyword === "end") this.#close("end");
         return { nodes, end: keyword };
       }
-      nodes.push(this.#action(keyword));
+      if (keyword === "define") this.#define();
+      else nodes.push(this.#action(keyword));
     }
+  }
+
+  /** `{{define "name"}}…{{end}}`, only outside of everything else. */
+  #define(): void {
+    this.#next++;
+    if (this.#depth > 0) this.#fail("unexpected {{define}}");
+    const { name } = this.#templateName("define clause");
+    this.#close("define clause");
+    this.named.set(name, this.#body());
+  }
+
+  /** A named template's nodes: it sees no variables but its own. */
+  #body(): readonly Node[] {
+    const variables = this.#variables;
+    this.#variables = ["$"];
+    this.#depth++;
+    const { nodes, end } = this.list();
+    this.#depth--;
+    this.#variables = variables;
+    if (end !== "end") this.#fail(end === "eof" ? "unexpected EOF" : "unexpected {{else}}");
+    return nodes;
+  }
+
+  #templateName(context: string): { readonly name: string; readonly at: number; readonly text: string } {
+    this.#skipSpace();
+    const { kind, at, text } = this.#take();
+    if (kind !== "string") this.#fail(`unexpected <${text}> in ${context}`, at);
+    return { name: unquote(text), at, text };
+  }
+
+  /** `{{template "name" pipeline}}`, and `{{block "name" pipeline}}…{{end}}`, which defines it in the same place. */
+  #template(keyword: "template" | "block"): Node {
+    const { name, at, text } = this.#templateName(`${keyword} clause`);
+    this.#skipSpace();
+    const pipeline = this.#peek()?.kind === "close" ? undefined : this.#pipeline(`${keyword} clause`);
+    if (keyword === "block" && pipeline === undefined) this.#fail("missing value for block clause");
+    const end = this.here;
+    this.#close(`${keyword} clause`);
+    if (keyword === "block") this.named.set(name, this.#body());
+    return { kind: "template", name, pipeline, at, text: `{{template ${text}${this.#source.slice(at + text.length, end).trimEnd()}}}` };
   }
 
   #action(keyword: string): Node {
@@ -114,10 +166,10 @@ class Parser {
         if (this.#loops === 0) this.#fail(`{{${keyword}}} outside {{range}}`);
         this.#close(keyword);
         return { kind: keyword };
-      case "define":
       case "template":
       case "block":
-        return this.#fail(`{{${keyword}}} is not supported here`);
+        this.#next++;
+        return this.#template(keyword);
       default: {
         const pipeline = this.#pipeline("command");
         this.#close("command");
@@ -131,8 +183,10 @@ class Parser {
     const pipeline = this.#pipeline(kind);
     this.#close(kind);
     if (kind === "range") this.#loops++;
+    this.#depth++;
     const { nodes: body, end } = this.list();
     if (kind === "range") this.#loops--;
+    this.#depth--;
     let otherwise: Node[] = [];
     if (end === "eof") this.#fail("unexpected EOF");
     if (end === "else") otherwise = this.#otherwise(kind);

@@ -2,7 +2,7 @@
 import { functions, shortCircuit, truth } from "./functions.ts";
 import { keyOf } from "./go-names.ts";
 import { position, TemplateError } from "./lexer.ts";
-import { type Call, type Node, type Operand, parseTemplate, type Pipeline } from "./parser.ts";
+import { type Call, type Node, type Operand, parseTemplate, type ParsedTemplate, type Pipeline } from "./parser.ts";
 import { goText, isFielded, isMap } from "./print.ts";
 
 export { TemplateError } from "./lexer.ts";
@@ -12,8 +12,17 @@ export interface TemplateOptions {
   readonly functions?: Readonly<Record<string, (...args: readonly unknown[]) => unknown>>;
   /** What a null field prints as; default `<no value>`. */
   readonly nullText?: (field: string) => string;
-  /** A missing key of a map is an error (inspect). */
-  readonly strict?: boolean;
+  /** What objects with fixed fields are, for errors: a field that they do not have is one. Not given: whatever is missing is no value. */
+  readonly strict?: Strict;
+}
+
+/** How docker's typed objects read: which of their fields are maps, whose keys may be missing, and which are left out when they are empty. */
+export interface Strict {
+  /** The reason why there is no such field. */
+  readonly missing: (name: string) => string;
+  /** What is written for a field that there is, but not in this object; undefined: there is none of this name. */
+  readonly absent: (name: string) => string | undefined;
+  readonly isMap: (name: string) => boolean;
 }
 
 /** A parsed template. */
@@ -23,8 +32,8 @@ export interface Template {
 
 /** Throws TemplateError with Go's words. */
 export function compileTemplate(source: string): Template {
-  const nodes = parseTemplate(source, (name) => Object.hasOwn(functions, name) || shortCircuit.includes(name));
-  return { execute: (data, options = {}) => new Execution(source, data, options).run(nodes) };
+  const parsed = parseTemplate(source, (name) => Object.hasOwn(functions, name) || shortCircuit.includes(name));
+  return { execute: (data, options = {}) => new Execution(parsed, data, options).run() };
 }
 
 class LoopControl extends Error {
@@ -43,32 +52,37 @@ interface Variable {
 /** A JSON null that came from a field: prints as that field's empty value would. */
 class NullField {
   readonly text: string;
-  constructor(text: string) {
+  /** Why it has no fields, when the object does not have it at all. */
+  readonly missing: string | undefined;
+  constructor(text: string, missing?: string) {
     this.text = text;
+    this.missing = missing;
   }
 }
 
 class Execution {
-  readonly #source: string;
+  readonly #template: ParsedTemplate;
   readonly #options: TemplateOptions;
   readonly #functions: Readonly<Record<string, (...args: readonly unknown[]) => unknown>>;
   readonly #root: unknown;
+  /** Objects that are maps: a key that they lack is no error. */
+  readonly #maps = new WeakSet<object>();
   #variables: Variable[];
 
-  constructor(source: string, data: unknown, options: TemplateOptions) {
-    this.#source = source;
+  constructor(template: ParsedTemplate, data: unknown, options: TemplateOptions) {
+    this.#template = template;
     this.#options = options;
     this.#functions = options.functions ?? functions;
     this.#root = data;
     this.#variables = [{ name: "$", value: data }];
   }
 
-  run(nodes: readonly Node[]): string {
-    return this.#list(nodes, this.#root);
+  run(): string {
+    return this.#list(this.#template.nodes, this.#root);
   }
 
-  #fail(operand: Operand, message: string, at: number = operand.at): never {
-    throw new TemplateError(`template: :${position(this.#source, at)}: executing "" at <${operand.text}>: ${message}`);
+  #fail({ text, at: start }: Pick<Operand, "text" | "at">, message: string, at: number = start): never {
+    throw new TemplateError(`template: :${position(this.#template.source, at)}: executing "" at <${text}>: ${message}`);
   }
 
   #list(nodes: readonly Node[], dot: unknown): string {
@@ -94,6 +108,8 @@ class Execution {
         });
       case "range":
         return this.#scoped(() => this.#range(node, dot));
+      case "template":
+        return this.#named(node, dot);
       default:
         throw new LoopControl(node.kind);
     }
@@ -105,6 +121,20 @@ class Execution {
       return work();
     } finally {
       this.#variables.length = depth;
+    }
+  }
+
+  /** `{{template "name" pipeline}}`: what was defined under a name, with variables of its own. */
+  #named(node: Extract<Node, { readonly kind: "template" }>, dot: unknown): string {
+    const body = this.#template.named.get(node.name);
+    if (body === undefined) this.#fail(node, `template ${JSON.stringify(node.name)} not defined`);
+    const data = node.pipeline === undefined ? null : plain(this.#evaluate(node.pipeline, dot));
+    const outer = this.#variables;
+    this.#variables = [{ name: "$", value: data }];
+    try {
+      return this.#list(body, data);
+    } finally {
+      this.#variables = outer;
     }
   }
 
@@ -162,6 +192,7 @@ class Execution {
   #call(call: Call, dot: unknown, piped: readonly unknown[]): unknown {
     const [head, ...rest] = call as [Operand, ...Operand[]];
     if (head.kind === "function") return this.#function(head, rest, dot, piped);
+    if (head.kind === "literal" && head.value === null) this.#fail(head, "nil is not a command");
     const args = rest.map((operand) => plain(this.#operand(operand, dot)));
     const value = this.#operand(head, dot, [...args, ...piped]);
     return value;
@@ -185,7 +216,9 @@ class Execution {
       return work(...args);
     } catch (error) {
       const { message } = error as Error;
-      return this.#fail(head, message.startsWith("error calling") || message.startsWith("wrong type") ? message : `error calling ${head.name}: ${message}`);
+      const last = rest.at(-1) ?? head;
+      const whole = { at: head.at, text: this.#template.source.slice(head.at, last.at + last.text.length) };
+      return this.#fail(whole, message.startsWith("error calling") || message.startsWith("wrong type") ? message : `error calling ${head.name}: ${message}`);
     }
   }
 
@@ -212,6 +245,7 @@ class Execution {
     let at = operand.at + operand.text.length - operand.fields.reduce((length, name) => length + name.length + 1, 0);
     for (const [i, name] of operand.fields.entries()) {
       const last = i === operand.fields.length - 1;
+      if (value instanceof NullField && value.missing !== undefined) this.#fail(operand, value.missing, at);
       value = this.#field({ operand, at }, plain(value), name, last ? args : []);
       at += name.length + 1;
     }
@@ -223,14 +257,24 @@ class Execution {
     if (isFielded(value)) {
       found = value.field(name);
       if (found === undefined) this.#fail(operand, `can't evaluate field ${name} in type *formatter.Context`, at);
+      if (found === null) return new NullField("<nil>");
     } else if (isMap(value)) {
       const key = keyOf(value, name);
       found = key === undefined ? undefined : value[key];
-      if (found === undefined && this.#options.strict === true) this.#fail(operand, `map has no entry for key ${JSON.stringify(name)}`, at);
+      const { strict } = this.#options;
+      if (found === undefined && strict !== undefined && !this.#maps.has(value)) {
+        const text = strict.absent(name);
+        if (text === undefined) this.#fail(operand, strict.missing(name), at);
+        return new NullField(text, strict.missing(name));
+      }
+      if (isMap(found) && strict?.isMap(name) === true) this.#maps.add(found);
       if (found === null) return new NullField(this.#options.nullText?.(name) ?? "<no value>");
     } else if (value === null || value === undefined) {
       this.#fail(operand, `nil data; no entry for key ${JSON.stringify(name)}`, at);
-    } else this.#fail(operand, `can't evaluate field ${name} in type ${Array.isArray(value) ? "[]interface {}" : typeof value}`, at);
+    } else {
+      const type = this.#options.strict !== undefined ? "interface {}" : Array.isArray(value) ? "[]interface {}" : typeof value;
+      this.#fail(operand, `can't evaluate field ${name} in type ${type}`, at);
+    }
     if (typeof found === "function") return (found as (...a: readonly unknown[]) => unknown)(...args);
     if (args.length > 0) this.#fail(operand, `${name} has arguments but cannot be invoked as function`, at);
     return found;

@@ -5,6 +5,7 @@ const units: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 *
 /** Bytes, powers of 1024. Throws Error with docker's reason. @see https://github.com/docker/go-units size.go */
 export function parseBytes(text: string): number {
   const match = /^([0-9. ]*[0-9. ])([^0-9. ]*)$/.exec(text);
+  if (/^ *-/.test(text)) throw new Error(`invalid size: '${text}'`);
   if (match === null) {
     if (/[0-9. ]/.test(text)) throw new Error(`strconv.ParseFloat: parsing ${JSON.stringify(text.replace(/[^0-9. ]*$/, ""))}: invalid syntax`);
     throw new Error(`invalid size: '${text}'`);

@@ -32,6 +32,6 @@ export function parseGpus(text: string): DeviceRequest {
 
 function count(text: string): number {
   if (text === "all") return -1;
-  if (!/^[+-]?\d+$/.test(text)) throw new Error("count must be an integer");
+  if (!/^[+-]?\d+$/.test(text)) throw new Error(`invalid count (${text}): value must be either "all" or an integer: invalid syntax`);
   return Number(text);
 }

@@ -1,4 +1,5 @@
 /** `--env`, `--env-file`, `--label-file`. @module */
+import { isUtf8 } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { explainFileError } from "./file-error.ts";
@@ -12,20 +13,22 @@ export function completeEnv(entries: readonly string[], environment: Environment
 
 /** Entries of a file: one a line, `#` comments, no quoting. With an environment, bare names take its value or are left out; without (labels) they stay. */
 async function readEntries(path: string, cwd: string, environment: Environment | undefined): Promise<string[]> {
-  let bytes: Buffer;
   try {
-    bytes = await readFile(resolve(cwd, path));
+    return linesOf(await readFile(resolve(cwd, path)), environment);
   } catch (error) {
-    throw explainFileError(error, "open", path);
+    const reading = (error as NodeJS.ErrnoException).code === "EISDIR" ? "read" : "open";
+    const { message } = explainFileError(error, reading, path);
+    // What cannot be opened says so itself.
+    throw new Error(message.startsWith("open ") ? message : `invalid env file (${path}): ${message}`, { cause: error });
   }
+}
+
+function linesOf(bytes: Buffer, environment: Environment | undefined): string[] {
   const entries: string[] = [];
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw new Error(`env file ${path} contains invalid utf8 bytes`);
-  }
-  for (const raw of text.split(/\r?\n/)) {
+  const lines = bytes.toString("latin1").split("\n");
+  const wrong = lines.findIndex((line) => !isUtf8(Buffer.from(line, "latin1")));
+  if (wrong >= 0) throw new Error(`invalid utf8 bytes at line ${wrong + 1}: [${[...Buffer.from(lines[wrong]!, "latin1")].join(" ")}]`);
+  for (const raw of bytes.toString("utf8").split(/\r?\n/)) {
     const line = raw.trimStart();
     if (line === "" || line.startsWith("#")) continue;
     const equals = line.indexOf("=");

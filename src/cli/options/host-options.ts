@@ -76,10 +76,11 @@ export function parseVolumes(specs: readonly string[], cwd: string): { readonly 
   const volumes: Record<string, Record<string, never>> = {};
   for (const spec of new Set(specs)) {
     const colon = spec.indexOf(":");
-    if (colon <= 0) {
+    if (colon < 0) {
       volumes[spec] = {};
       continue;
     }
+    if (spec.split(":").includes("")) throw new Error(`invalid spec: ${spec}: empty section between colons`);
     const source = spec.slice(0, colon);
     binds.push(/^\.\.?(\/|$)/.test(source) ? resolve(cwd, source) + spec.slice(colon) : spec);
   }

@@ -44,12 +44,11 @@ export const loginCommand: Command = command({
 /** Name and password from flags, stdin or the terminal. */
 async function ask({ flags, io }: Call): Promise<{ readonly username: string; readonly password: string }> {
   let [username, password] = [flags.text("username"), flags.text("password")];
-  if (flags.changed("password")) {
-    warn(io, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
-    if (flags.on("password-stdin")) throw new Error("--password and --password-stdin are mutually exclusive");
-  }
+  if (flags.changed("password") && flags.on("password-stdin")) throw new Error("conflicting options: cannot specify both --password and --password-stdin");
+  if (flags.on("password-stdin") && username === "") throw new Error("the --password-stdin option requires --username to be set");
+  for (const given of ["username", "password"]) if (flags.changed(given) && flags.text(given) === "") throw new Error(`${given} is empty`);
+  if (flags.changed("password")) warn(io, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
   if (flags.on("password-stdin")) {
-    if (username === "") throw new Error("Must provide --username with --password-stdin");
     password = (await readAll(io)).replace(/\r?\n$/, "");
     if (password === "") throw new Error("password is empty");
     return { username, password };
@@ -88,10 +87,7 @@ export const logoutCommand: Command = command({
   run: async ({ args, io }) => {
     const server = args[0] === undefined ? hubServer : serverOf(hostOf(args[0]));
     const name = hostOf(server) === "index.docker.io" ? hubServer : server;
-    if (!(await eraseCredentials(io, server))) {
-      await print(io, `Not logged in to ${name}`);
-      return 0;
-    }
+    await eraseCredentials(io, server);
     await print(io, `Removing login credentials for ${name}`);
     return 0;
   },

@@ -115,7 +115,7 @@ export const manifestPushCommand: Command = command({
     const { args, client, flags, io } = call;
     const list = withDefaultTag(parseReference(args[0]!));
     const entries = await readList(io, formatReference(list));
-    if (entries === undefined) throw new Error(`${formatReference(list)} not found`);
+    if (entries === undefined) throw new Error(`No such manifest: ${formatReference(list)}`);
     const headers = await authHeaders(io, args[0]!);
     for (const { reference, descriptor } of entries) {
       const from = parseReference(reference);
@@ -147,7 +147,7 @@ export const manifestRmCommand: Command = command({
   arity: [1, any],
   run: async ({ args, io }) => {
     for (const name of args) {
-      if ((await readList(io, listName(name))) === undefined) throw new Error(`No such manifest: ${name}`);
+      if ((await readList(io, listName(name))) === undefined) throw new Error(`No such manifest: ${listName(name)}`);
       await removeList(io, listName(name));
     }
     return 0;

@@ -51,15 +51,13 @@ export async function storeCredentials(io: CliIo, server: string, auth: StoredAu
   return false;
 }
 
-/** False: there was nothing. */
-export async function eraseCredentials(io: CliIo, server: string): Promise<boolean> {
+/** Forgets them, wherever they are kept. */
+export async function eraseCredentials(io: CliIo, server: string): Promise<void> {
   const config = await readDockerConfig(io);
   const names = Object.keys(config.auths).filter((name) => name === server || hostOf(name) === hostOf(server));
   const helper = helperFor(config, server);
   if (helper !== undefined) await new CredentialHelper(io, helper).erase(server);
-  if (names.length === 0) return helper !== undefined;
   for (const name of names) await saveAuth(await readDockerConfig(io), name, undefined);
-  return true;
 }
 
 /** `X-Registry-Auth` for an image's name; without credentials the empty object, which docker sends too. */

@@ -31,7 +31,7 @@ export const searchCommand: Command = command({
     const term = args[0]!;
     const host = term.includes("/") && /[.:]|^localhost$/.test(term.split("/")[0]!) ? term.split("/")[0]! : "docker.io";
     const found = await client.json<Found[]>("GET", "/images/search", {
-      query: { term, limit: flags.changed("limit") ? flags.number("limit") : undefined, filters: filtersQuery(flags.list("filter")) },
+      query: { term, limit: flags.number("limit") || undefined, filters: filtersQuery(flags.list("filter")) },
       headers: await authHeadersFor(io, host),
       signal: io.gone,
     });

@@ -103,6 +103,14 @@ const verb =
     return done;
   };
 
+/** `DELETE …?link=1`: the links of a container are those that it was made with, and its own name, which docker counts among them, stays. Never removes the container. */
+async function removeLink({ containers }: Context["engine"], name: string): Promise<void> {
+  const [parent = "", alias] = name.replace(/^\//, "").split("/");
+  containers.get(parent);
+  if (alias === undefined) throw new EngineError("conflict", "Conflict, cannot remove the default link name of the container");
+  throw new EngineError("unsupported", `links are not removed: make ${parent} again without ${alias}`);
+}
+
 /** Rows and columns of a terminal. */
 export function windowSize(query: Query): { readonly rows: number; readonly columns: number } {
   const size = (name: "h" | "w", word: string): number => {
@@ -169,7 +177,15 @@ export const containerRoutes: readonly Route[] = [
     },
   ],
   ["POST", "/containers/{id}/resize", resizeContainer],
-  ["DELETE", "/containers/{id}", verb(({ engine }, name, query) => engine.containers.remove(name, { force: query.flag("force"), volumes: query.flag("v") }))],
+  [
+    "DELETE",
+    "/containers/{id}",
+    verb(({ engine }, name, query) => {
+      // A link is named /container/alias, or by the container's own name, which stays.
+      if (query.flag("link")) return removeLink(engine, name);
+      return engine.containers.remove(name, { force: query.flag("force"), volumes: query.flag("v") });
+    }),
+  ],
   [
     "GET",
     "/containers/{id}/top",

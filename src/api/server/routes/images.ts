@@ -1,5 +1,6 @@
 /** Images: list, inspect, history, tag, delete, prune, commit. @module */
 import { EngineError } from "#core/errors.ts";
+import { parseReference } from "#core/reference.ts";
 import type { ImageID } from "#core/digest.ts";
 import type { Image } from "#image/mod.ts";
 import { applyChanges, mergeConfig } from "#engine/config-changes.ts";
@@ -39,6 +40,7 @@ export async function imageSummaries(request: ApiRequest, { engine }: Context): 
 export function referenceOf(repo: string, tag: string): string | undefined {
   if (repo === "") return undefined;
   if (repo.includes("@")) throw new EngineError("invalid", "refusing to create a tag with a digest reference");
+  parseReference(repo); // an id is no repository, whatever tag it is given
   return tag === "" ? repo : `${repo}:${tag}`;
 }
 

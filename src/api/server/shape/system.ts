@@ -38,7 +38,6 @@ export function versionJson(info: SystemInfo, version: string, runtime: string):
     Os: "linux",
     Arch: details.Arch,
     KernelVersion: info.kernelVersion,
-    BuildTime: "",
   };
 }
 
@@ -105,8 +104,8 @@ export function infoJson(info: SystemInfo, version: string, host: HostNow, minor
     RuncCommit: commit,
     InitCommit: commit,
     SecurityOptions: [...info.securityOptions],
-    Warnings: info.warnings.length === 0 ? null : [...info.warnings],
     CDISpecDirs: [...info.cdiSpecDirs],
+    Warnings: info.warnings.length === 0 ? null : [...info.warnings],
   };
 }
 
@@ -117,10 +116,10 @@ function registryJson({
 }: SystemInfo["registry"]): Omit<SystemInfoJson["RegistryConfig"], "AllowNondistributableArtifactsCIDRs" | "AllowNondistributableArtifactsHostnames"> {
   const hub = [...(mirrors["docker.io"] ?? [])].map((url) => `${url.replace(/\/$/, "")}/`);
   const hosts = insecure.filter((entry) => !entry.includes("/"));
-  const index = (Name: string, Secure: boolean, Official: boolean, Mirrors: string[]) => [Name, { Name, Mirrors, Secure, Official }] as const;
+  const index = (Name: string, Secure: boolean, Official: boolean, Mirrors: string[]) => [Name, { Mirrors, Name, Official, Secure }] as const;
   return {
-    InsecureRegistryCIDRs: ["::1/128", "127.0.0.0/8", ...insecure.filter((entry) => entry.includes("/"))],
     IndexConfigs: Object.fromEntries([index("docker.io", true, true, hub), ...hosts.map((host) => index(host, false, false, []))]),
+    InsecureRegistryCIDRs: ["::1/128", "127.0.0.0/8", ...insecure.filter((entry) => entry.includes("/"))],
     Mirrors: hub,
   };
 }
