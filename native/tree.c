@@ -520,7 +520,7 @@ static void answer_read(uint32_t id, uint8_t op, struct reader *r) {
   ssize_t n = -1;
   size_t most = 0;
   /* What the file is and what it holds come from one descriptor: the path may lead elsewhere the next moment. */
-  if (*fd >= 0 && (op != T_READ || answer_opened(&T.out, *fd, T.fds, path, false, &descend) == 0)) {
+  if (*fd >= 0 && (op != T_READ || answer_opened(&T.out, *fd, -1, path, false, &descend) == 0)) {
     most = TREE_OUT - T.out.n;
     if (most > 2 * TREE_BATCH) most = 2 * TREE_BATCH;
     n = read_full(*fd, T.out.data + T.out.n, most);
@@ -566,7 +566,9 @@ static void take_frame(uint8_t op, uint32_t id, struct reader r) {
       take_change(op, id, &r);
       break;
   }
-  if (op >= T_LSTAT && fchdir(T.root) < 0) _exit(1); /* looking at entries moves the working directory */
+  /* Looking at names moves the working directory; reading does where a path has to be entered. */
+  bool reads = op == T_READ || op == T_READ_NEXT || op == T_READ_END;
+  if (op >= T_LSTAT && (T.guarded || !reads) && fchdir(T.root) < 0) _exit(1);
 }
 
 /* --- the process */

@@ -68,7 +68,7 @@ struct walk;
 /* Appends what `name` in the directory `dir` is, under the given path. 0, or -1 with errno. `brief`: without xattrs and the number of blocks, else the
  * working directory is changed to `dir`. */
 int answer_named(struct answer *a, int dir, const char *name, const char *path, bool brief, bool *descend);
-/* The same of what a descriptor (O_PATH will do) is open on; `fds` is /proc/self/fd, and the working directory afterwards. */
+/* The same of what a descriptor is open on: for reading (`fds` is -1), or O_PATH, where `fds` is /proc/self/fd, and the working directory afterwards. */
 int answer_opened(struct answer *a, int fd, int fds, const char *path, bool brief, bool *descend);
 /* `name`: where it is below the root, or (guarded: with `fds`, else -1) below the working directory, where mounts are crossed. `list`: the entry and, when
  * it is a directory, what is in it, each in brief. */

@@ -63,16 +63,29 @@ static uint8_t type_of(mode_t mode) {
   }
 }
 
-/* Appends count, then name and value of each xattr of `name` in the working directory; what a link there leads to is meant when `follow`. */
-static int answer_xattrs(struct answer *a, const char *name, bool follow) {
+/* Whose xattrs are meant: what `fd` is open for reading on (-1: no descriptor), or `name` in the working directory, or what a link there leads to (`follow`). */
+struct xattr_of {
+  int fd;
+  const char *name;
+  bool follow;
+};
+static ssize_t list_xattrs(struct xattr_of of, char *names, size_t size) {
+  return of.fd >= 0 ? flistxattr(of.fd, names, size) : of.follow ? listxattr(of.name, names, size) : llistxattr(of.name, names, size);
+}
+static ssize_t get_xattr(struct xattr_of of, const char *xattr, char *value, size_t size) {
+  return of.fd >= 0 ? fgetxattr(of.fd, xattr, value, size) : of.follow ? getxattr(of.name, xattr, value, size) : lgetxattr(of.name, xattr, value, size);
+}
+
+/* Appends count, then name and value of each. */
+static int answer_xattrs(struct answer *a, struct xattr_of of) {
   static char names[XATTR_NAMES], value[XATTR_NAMES];
   size_t count_at = a->n;
   uint32_t count = 0;
   answer_u32(a, 0);
-  ssize_t n = follow ? listxattr(name, names, sizeof names) : llistxattr(name, names, sizeof names);
+  ssize_t n = list_xattrs(of, names, sizeof names);
   if (n < 0 && errno != ENOTSUP) return -1;
   for (const char *p = names; n > 0 && p < names + n; p += strlen(p) + 1) {
-    ssize_t length = follow ? getxattr(name, p, value, sizeof value) : lgetxattr(name, p, value, sizeof value);
+    ssize_t length = get_xattr(of, p, value, sizeof value);
     if (length < 0 && errno == ENODATA) continue; /* listed, but not for us (or just removed) */
     if (length < 0) return -1;
     answer_bytes(a, p, strlen(p));
@@ -113,7 +126,7 @@ int answer_named(struct answer *a, int dir, const char *name, const char *path, 
   answer_stat(a, &st, !brief, path, target, (size_t)target_length);
   if (brief) answer_u32(a, 0);
   /* lgetxattr(2) knows no directory descriptor. */
-  else if (fchdir(dir) < 0 || answer_xattrs(a, name, false) < 0) return -1;
+  else if (fchdir(dir) < 0 || answer_xattrs(a, (struct xattr_of){-1, name, false}) < 0) return -1;
   return a->full ? (errno = E2BIG, -1) : 0;
 }
 
@@ -125,10 +138,11 @@ int answer_opened(struct answer *a, int fd, int fds, const char *path, bool brie
   if (S_ISLNK(st.stx_mode) && (target_length = readlinkat(fd, "", target, sizeof target)) < 0) return -1;
   *descend = S_ISDIR(st.stx_mode);
   answer_stat(a, &st, !brief, path, target, (size_t)target_length);
-  /* fgetxattr(2) takes no O_PATH descriptor. */
   *put_decimal(self, (uint64_t)fd) = 0;
   if (brief) answer_u32(a, 0);
-  else if (fchdir(fds) < 0 || answer_xattrs(a, self, true) < 0) return -1;
+  else if (fds >= 0 && fchdir(fds) < 0) return -1;
+  /* fgetxattr(2) takes no O_PATH descriptor. */
+  else if (answer_xattrs(a, fds < 0 ? (struct xattr_of){fd, NULL, false} : (struct xattr_of){-1, self, true}) < 0) return -1;
   return a->full ? (errno = E2BIG, -1) : 0;
 }
 

@@ -181,11 +181,11 @@ class FileImageStore implements ImageStore {
 
   async save(namesOrIds: readonly string[]): Promise<Readable> {
     await this.#catalog.load();
-    return saveArchive(selectToSave(this.#catalog, namesOrIds), this.#layers);
+    return saveArchive(selectToSave(this.#catalog, namesOrIds), this.#layers, this.#threads);
   }
 
   async saveConfig(rawConfig: Uint8Array, names: readonly string[]): Promise<Readable> {
-    return saveArchive([{ image: parseImageConfig(rawConfig), names: names.map(newTag) }], this.#layers);
+    return saveArchive([{ image: parseImageConfig(rawConfig), names: names.map(newTag) }], this.#layers, this.#threads);
   }
 
   async add(rawConfig: Uint8Array, options: Parameters<ImageStore["add"]>[1] = {}): Promise<Image> {

@@ -34,8 +34,13 @@ interface Answer {
   readonly type: number;
   readonly data: Buffer;
 }
-interface Batches {
+/** A walk or read that the worker knows by its number, unless its first batch is its last. */
+interface Begun {
+  readonly number: number;
   readonly first: Buffer;
+  readonly last: boolean;
+}
+interface Batches {
   /** Once only. */
   all(): AsyncGenerator<Buffer, void, undefined>;
   end(): Promise<void>;
@@ -318,7 +323,7 @@ class TreeClient implements ListedTree {
   }
 
   async *walk(path: TreePath): AsyncGenerator<TreeStat, void, undefined> {
-    const batches = await this.#begin({ first: T.WALK, next: T.WALK_NEXT, end: T.WALK_END }, path);
+    const batches = this.#following(await this.#begin(T.WALK, path), { next: T.WALK_NEXT, end: T.WALK_END }, path);
     for await (const batch of batches.all()) {
       const reader = new EntryReader(batch, 1);
       while (!reader.done) yield reader.next();
@@ -326,7 +331,7 @@ class TreeClient implements ListedTree {
   }
 
   async list(path: TreePath): Promise<readonly PackedEntries[]> {
-    const batches = await this.#begin({ first: T.LIST, next: T.WALK_NEXT, end: T.WALK_END }, path);
+    const batches = this.#following(await this.#begin(T.LIST, path), { next: T.WALK_NEXT, end: T.WALK_END }, path);
     const lists: PackedEntries[] = [];
     for await (const batch of batches.all()) {
       const entries = new PackedEntries(batch, 1);
@@ -337,44 +342,29 @@ class TreeClient implements ListedTree {
   }
 
   async readFile(path: TreePath): Promise<OpenedFile> {
-    const batches = await this.#begin({ first: T.READ, next: T.READ_NEXT, end: T.READ_END }, path);
-    const first = new EntryReader(batches.first, 1);
+    const begun = await this.#begin(T.READ, path);
+    const first = new EntryReader(begun.first, 1);
     const stat = first.next();
+    const { at } = first;
+    // Nearly every file: all of it came with the answer.
+    if (begun.last) return { stat, data: at < begun.first.length ? [begun.first.subarray(at)] : [], close: async () => undefined };
+    const batches = this.#following(begun, { next: T.READ_NEXT, end: T.READ_END }, path);
     const data = async function* () {
-      let at = first.at;
+      let from = at;
       for await (const batch of batches.all()) {
-        if (batch.length > at) yield batch.subarray(at);
-        at = 1;
+        if (batch.length > from) yield batch.subarray(from);
+        from = 1;
       }
     };
     return { stat, data: { [Symbol.asyncIterator]: data }, close: () => batches.end() };
   }
 
-  /** A walk or read: its first batch, and the further ones. A batch's first byte tells the last. */
-  async #begin(ops: { first: number; next: number; end: number }, path: TreePath): Promise<Batches> {
+  /** The first batch of a walk or read. A batch's first byte tells the last. */
+  async #begin(op: number, path: TreePath): Promise<Begun> {
     const number = this.#takeNumber("walks and reads");
-    let open = true;
-    const end = async () => {
-      if (!open) return;
-      open = false;
-      if (this.#lost === undefined) await this.#ask(ops.end, path, (w) => w.u32(number)).catch(() => {});
-      this.#numbers.delete(number);
-    };
-    const finished = (batch?: Buffer) => {
-      if (batch !== undefined && batch[0] !== 1) return false;
-      open = false;
-      this.#numbers.delete(number);
-      return true;
-    };
-    const next = () => {
-      const answer = this.#ask(ops.next, path, (w) => w.u32(number));
-      answer.catch(() => {}); // a caller that stops early never looks at it
-      return answer;
-    };
-    let first: Buffer;
     try {
-      const answer = await this.#ask(
-        ops.first,
+      const { data: first } = await this.#ask(
+        op,
         path,
         (w) => {
           w.u32(number);
@@ -382,22 +372,43 @@ class TreeClient implements ListedTree {
         },
         true,
       );
-      first = answer.data;
+      const last = first[0] === 1;
+      if (last) this.#numbers.delete(number);
+      return { number, first, last };
     } catch (error) {
-      finished();
+      this.#numbers.delete(number);
       throw error;
     }
-    let last = finished(first);
+  }
+
+  /** All batches of what has begun. */
+  #following({ number, first, last: onlyOne }: Begun, ops: { readonly next: number; readonly end: number }, path: TreePath): Batches {
+    let open = !onlyOne;
+    const end = async () => {
+      if (!open) return;
+      open = false;
+      if (this.#lost === undefined) await this.#ask(ops.end, path, (w) => w.u32(number)).catch(() => {});
+      this.#numbers.delete(number);
+    };
+    const finished = () => {
+      open = false;
+      this.#numbers.delete(number);
+    };
+    const next = () => {
+      const answer = this.#ask(ops.next, path, (w) => w.u32(number));
+      answer.catch(() => {}); // a caller that stops early never looks at it
+      return answer;
+    };
     const all = async function* () {
       try {
         const following: Promise<Answer>[] = [];
         for (let batch = first; ; ) {
           // Those asked for behind the last one are answered with an error that nobody sees.
-          while (!last && following.length < AHEAD) following.push(next());
+          while (open && following.length < AHEAD) following.push(next());
           yield batch;
-          if (last) return;
+          if (!open) return;
           batch = (await following.shift()!).data;
-          last = finished(batch);
+          if (batch[0] === 1) finished();
         }
       } catch (error) {
         finished();
@@ -406,7 +417,7 @@ class TreeClient implements ListedTree {
         await end();
       }
     };
-    return { first, all, end };
+    return { all, end };
   }
 
   async directory(): Promise<string> {

@@ -46,7 +46,7 @@ export interface FileMeta {
 export interface OpenedFile {
   readonly stat: TreeStat;
   /** To its end, which may be before or after `stat.size` when somebody writes to it. */
-  readonly data: AsyncIterable<Bytes>;
+  readonly data: AsyncIterable<Bytes> | Iterable<Bytes>;
   /** Gives the file up; needless once `data` has been read to its end. */
   close(): Promise<void>;
 }

@@ -127,25 +127,29 @@ export class EntryReader {
 
   next(): TreeStat {
     const type = types[(this.#data[this.#at++] ?? 1) - 1] ?? "file";
-    const fields = {
-      type,
-      mode: this.#u32(),
-      uid: this.#u32(),
-      gid: this.#u32(),
-      size: Number(this.#u64()),
-      mtimeNs: this.#i64(),
-      ctimeNs: this.#i64(),
-      ino: this.#u64(),
-      dev: this.#u64(),
-      nlink: this.#u32(),
-      major: this.#u32(),
-      minor: this.#u32(),
-      blocks: Number(this.#u64()),
-      path: this.#bytes(),
-    };
+    const mode = this.#u32();
+    const uid = this.#u32();
+    const gid = this.#u32();
+    const size = Number(this.#u64());
+    const mtimeNs = this.#i64();
+    const ctimeNs = this.#i64();
+    const ino = this.#u64();
+    const dev = this.#u64();
+    const nlink = this.#u32();
+    const major = this.#u32();
+    const minor = this.#u32();
+    const blocks = Number(this.#u64());
+    const path = this.#bytes();
     const target = this.#bytes();
-    const xattrs = Array.from({ length: this.#u32() }, () => ({ name: Buffer.from(this.#bytes()).toString("utf8"), value: this.#bytes() }));
-    return type === "symlink" ? { ...fields, target, xattrs } : { ...fields, xattrs };
+    const xattrs = this.#xattrs();
+    const fields = { type, mode, uid, gid, size, mtimeNs, ctimeNs, ino, dev, nlink, major, minor, blocks, path, xattrs };
+    return type === "symlink" ? { ...fields, target } : fields;
+  }
+
+  #xattrs(): TreeStat["xattrs"] {
+    const xattrs: { readonly name: string; readonly value: Bytes }[] = [];
+    for (let missing = this.#u32(); missing > 0; missing--) xattrs.push({ name: Buffer.from(this.#bytes()).toString("utf8"), value: this.#bytes() });
+    return xattrs;
   }
 }
 

@@ -44,7 +44,7 @@ const pieceBytes = 1024 * 1024;
 /**
  * A file's bytes, for a thread that may wait for the disk. A piece is the caller's until it asks for the next but one: memory that is not known yet costs more than to read into it.
  */
-export function* filePieces(path: string): Generator<Uint8Array, void> {
+export function* filePieces(path: string): Generator<Buffer, void> {
   const pieces = [Buffer.allocUnsafeSlow(pieceBytes), Buffer.allocUnsafeSlow(pieceBytes)] as const;
   const file = openSync(path, "r");
   try {

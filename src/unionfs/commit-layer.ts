@@ -31,8 +31,8 @@ class Committing {
   readonly #index: TarIndexWriter;
   readonly #files: LayerFilesAt;
   readonly #tree: FileTree | undefined;
-  /** Metadata of the file that is being written. */
-  #open: FileMeta | undefined;
+  /** The file whose bytes come now. */
+  #file: { readonly path: ByteString; readonly size: number; readonly meta: FileMeta; state: "begun" | "open" | "written" } | undefined;
   /** Their times are set in the end. */
   readonly #directories: [ByteString, FileMeta][] = [];
   #size = 0;
@@ -54,13 +54,32 @@ class Committing {
     this.#hash.update(piece.bytes);
     this.#tarBytes += piece.bytes.byteLength;
     if (piece.kind === "data") {
-      await this.#tree?.writeData(piece.bytes);
+      if (this.#tree !== undefined) await this.#writeData(piece.bytes, this.#tree);
       return;
     }
     this.#index.meta(piece.bytes);
-    const meta = this.#open;
-    this.#open = undefined;
-    if (meta !== undefined) await this.#tree?.closeFile(meta);
+    if (this.#tree !== undefined) await this.#endFile(this.#tree);
+  }
+
+  /** A file that comes in one piece, as most do, is one operation. */
+  async #writeData(bytes: Uint8Array, tree: FileTree): Promise<void> {
+    const file = this.#file;
+    if (file?.state === "begun") {
+      if (bytes.byteLength === file.size && tree.wholeFile?.(toBytes(file.path), bytes, file.meta) === true) {
+        file.state = "written";
+        return;
+      }
+      await tree.openFile(toBytes(file.path), file.size);
+      file.state = "open";
+    }
+    await tree.writeData(bytes);
+  }
+
+  async #endFile(tree: FileTree): Promise<void> {
+    const file = this.#file;
+    if (file?.state === "begun") await this.#writeData(new Uint8Array(), tree);
+    if (file?.state === "open") await tree.closeFile(file.meta);
+    this.#file = undefined;
   }
 
   async finish(): Promise<AppliedTar> {
@@ -101,8 +120,8 @@ class Committing {
       case "symlink":
         return tree.symlink(path, stat.target ?? new Uint8Array(), meta);
       case "file":
-        this.#open = meta;
-        return tree.openFile(path, stat.size);
+        this.#file = { path: member.path, size: stat.size, meta, state: "begun" };
+        return;
       case "char":
       case "block":
       case "fifo":

@@ -5,20 +5,22 @@ import { join } from "node:path";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
 import type { FileTree, OpenedFile } from "#linux/file-tree.ts";
+import { filePieces } from "./archive-file.ts";
 import { corrupt, printable, toBytes } from "./bytes.ts";
 import { coalesced } from "./coalesce.ts";
-import { withPathBelow } from "./open-below.ts";
+import { pathBelow, withPathBelow } from "./open-below.ts";
 import { readAhead, smallBytes } from "./read-ahead.ts";
 import { readTarIndex, type TarIndexRecord } from "./tar-index.ts";
 
 const chunkSize = 256 * 1024;
+const readOnly = constants.O_RDONLY | constants.O_NOFOLLOW;
 
 /** Where a layer's archive can be had from without anybody's help: it is a file, or is made of its index and a directory. */
 export type LayerSource = { readonly diffId: DiffID } & ({ readonly archive: string } | { readonly record: string; readonly directory: string });
 
 /** The archive, checked against its digest as {@link rebuildTar} does; a piece is valid until the next one is asked for. For a thread: files are read synchronously. */
 export function readLayer(source: LayerSource): AsyncGenerator<Buffer, void> {
-  return verified("archive" in source ? archiveNow(source.archive) : piecesNow(source.record, source.directory), source.diffId);
+  return verified("archive" in source ? filePieces(source.archive) : piecesNow(source.record, source.directory), source.diffId);
 }
 
 /** An archive that is a file, checked as {@link rebuildTar} does. */
@@ -41,7 +43,7 @@ export function rebuildTar(record: string, files: LayerFiles, diffId: DiffID): A
 }
 
 /** Passes bytes on, and fails in the end when they do not have this digest (any more). */
-export async function* verified(source: AsyncIterable<Buffer>, diffId: DiffID): AsyncGenerator<Buffer, void> {
+export async function* verified(source: AsyncIterable<Buffer> | Iterable<Buffer>, diffId: DiffID): AsyncGenerator<Buffer, void> {
   const hash = createHash("sha256");
   for await (const bytes of source) {
     hash.update(bytes);
@@ -60,7 +62,7 @@ async function* pieces(record: string, { directory, tree }: LayerFiles): AsyncGe
     if (part.kind === "meta" || part.bytes > smallBytes || superseded.has(part.number) || !isWhole(part)) return undefined;
     return { bytes: part.bytes, open: () => tree.readFile(toBytes(part.path)) };
   };
-  for await (const { item: part, opened } of readAhead(readTarIndex(join(record, "tar-index.gz")), small)) {
+  for await (const { item: part, opened } of readAhead(recordsOf(record), small)) {
     if (part.kind === "meta") yield part.bytes;
     else if (opened !== undefined) yield* wholeContent(part, opened);
     else if (superseded.has(part.number)) yield* content({ directory: aside, path: Buffer.from(String(part.number)), part });
@@ -68,47 +70,64 @@ async function* pieces(record: string, { directory, tree }: LayerFiles): AsyncGe
   }
 }
 
-/** One piece of memory for all of it: it stays in the processor's cache. */
-async function* archiveNow(archive: string): AsyncGenerator<Buffer, void> {
-  const buffer = Buffer.allocUnsafeSlow(chunkSize);
-  const file = openSync(archive, constants.O_RDONLY);
-  try {
-    for (;;) {
-      const bytesRead = readSync(file, buffer, 0, chunkSize, null);
-      if (bytesRead === 0) return;
-      yield buffer.subarray(0, bytesRead);
-    }
-  } finally {
-    closeSync(file);
-  }
+async function* recordsOf(record: string): AsyncGenerator<TarIndexRecord, void> {
+  for await (const parts of readTarIndex(join(record, "tar-index.gz"))) yield* parts;
 }
 
+/** Files are read to where they stand in a piece, and a piece is passed on when it is full: thousands of small ones are three system calls each, and nothing is waited for. */
 async function* piecesNow(record: string, directory: string): AsyncGenerator<Buffer, void> {
   const aside = join(record, "superseded");
   const superseded = await supersededNumbers(aside);
   const buffer = Buffer.allocUnsafeSlow(chunkSize);
-  for await (const part of readTarIndex(join(record, "tar-index.gz"))) {
-    if (part.kind === "meta") {
-      yield part.bytes;
-      continue;
-    }
-    const [from, path] = superseded.has(part.number) ? [aside, Buffer.from(String(part.number))] : [directory, toBytes(part.path)];
-    const file = await readable(
-      part,
-      withPathBelow(from, path, async (short) => openSync(short, constants.O_RDONLY | constants.O_NOFOLLOW)),
-    );
-    try {
-      for (const { offset, length } of part.extents) {
-        for (let at = 0; at < length; ) {
-          const bytesRead = readSync(file, buffer, 0, Math.min(chunkSize, length - at), offset + at);
-          if (bytesRead === 0) throw shorter(part);
-          at += bytesRead;
-          yield buffer.subarray(0, bytesRead);
+  let used = 0;
+  for await (const parts of readTarIndex(join(record, "tar-index.gz"))) {
+    for (const part of parts) {
+      if (part.kind === "meta") {
+        for (let at = 0; at < part.bytes.length; ) {
+          const copied = part.bytes.copy(buffer, used, at);
+          at += copied;
+          used += copied;
+          if (used < chunkSize) continue;
+          yield buffer;
+          used = 0;
         }
+        continue;
       }
-    } finally {
-      closeSync(file);
+      const [from, path] = superseded.has(part.number) ? [aside, Buffer.from(String(part.number))] : [directory, toBytes(part.path)];
+      const file =
+        openNow(part, from, path) ??
+        (await readable(
+          part,
+          withPathBelow(from, path, async (short) => openSync(short, readOnly)),
+        ));
+      try {
+        for (const { offset, length } of part.extents) {
+          for (let at = 0; at < length; ) {
+            const bytesRead = readSync(file, buffer, used, Math.min(chunkSize - used, length - at), offset + at);
+            if (bytesRead === 0) throw shorter(part);
+            at += bytesRead;
+            used += bytesRead;
+            if (used < chunkSize) continue;
+            yield buffer;
+            used = 0;
+          }
+        }
+      } finally {
+        closeSync(file);
+      }
     }
+  }
+  if (used > 0) yield buffer.subarray(0, used);
+}
+
+/** Undefined: its path is too long for that. */
+function openNow(part: FileRecord, from: string, path: Buffer): number | undefined {
+  const short = pathBelow(from, path);
+  if (short === undefined) return undefined;
+  try {
+    return openSync(short, readOnly);
+  } catch (error) {
+    throw unreadable(part, error);
   }
 }
 
@@ -151,7 +170,7 @@ async function supersededNumbers(directory: string): Promise<ReadonlySet<number>
 async function* content({ directory, path, part }: Content): AsyncGenerator<Buffer, void> {
   await using file: FileHandle = await readable(
     part,
-    withPathBelow(directory, path, (short) => open(short, constants.O_RDONLY | constants.O_NOFOLLOW)),
+    withPathBelow(directory, path, (short) => open(short, readOnly)),
   );
   for (const { offset, length } of part.extents) {
     for (let at = 0; at < length; ) {
@@ -164,13 +183,17 @@ async function* content({ directory, path, part }: Content): AsyncGenerator<Buff
   }
 }
 
-async function readable<T>({ path }: FileRecord, opening: Promise<T>): Promise<T> {
+async function readable<T>(part: FileRecord, opening: Promise<T>): Promise<T> {
   try {
     return await opening;
   } catch (error) {
-    const errno = isEngineError(error) ? error.details.errno : errnoOf(error);
-    throw new EngineError("corrupt", `file "${printable(path)}" of a layer cannot be read: ${errno ?? String(error)}`, { cause: error });
+    throw unreadable(part, error);
   }
+}
+
+function unreadable({ path }: FileRecord, cause: unknown): EngineError {
+  const errno = isEngineError(cause) ? cause.details.errno : errnoOf(cause);
+  return new EngineError("corrupt", `file "${printable(path)}" of a layer cannot be read: ${errno ?? String(cause)}`, { cause });
 }
 
 function shorter({ path }: FileRecord): EngineError {

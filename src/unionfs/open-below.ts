@@ -4,6 +4,12 @@ import { type FileHandle, open } from "node:fs/promises";
 /** What one system call takes, with the NUL; some room is left for our own prefix. */
 const longest = 4000;
 
+/** A path that Node can pass to the kernel for `path` below `directory`; undefined where both together are too long: {@link withPathBelow}. */
+export function pathBelow(directory: string, path: Buffer): Buffer | undefined {
+  const at = Buffer.from(`${directory}/`);
+  return at.length + path.length > longest ? undefined : Buffer.concat([at, path]);
+}
+
 /**
  * Calls `use` with a path that Node can pass to the kernel for `path` below `directory`, also where both together are longer than PATH_MAX: then
  * the way there is opened in steps. Nothing on the way may be a link (a layer's own directories are none).

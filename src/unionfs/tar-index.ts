@@ -135,42 +135,53 @@ function formatExtents(extents: readonly Extent[]): Buffer {
   return bytes;
 }
 
-/** Reads an index back; EngineError "corrupt" when it is damaged. */
-export async function* readTarIndex(path: string): AsyncIterable<TarIndexRecord> {
+/** Reads an index back, as many records at a time as have been decompressed; EngineError "corrupt" when it is damaged. */
+export async function* readTarIndex(path: string): AsyncIterable<readonly TarIndexRecord[]> {
   const file = createReadStream(path, { highWaterMark: batchBytes });
   // By default 16 KiB: each piece is a turn in libuv's pool, and another thread to wake.
   const plain = createGunzip({ chunkSize: batchBytes });
   file.once("error", (error) => plain.destroy(error));
   const source = new ByteSource(file.pipe(plain));
-  const take = async (length: number) => {
-    const bytes = await source.take(length);
-    if (bytes.length < length) throw corrupt(`tar index ${path} is truncated`);
-    return bytes;
-  };
   try {
-    if ((await take(magic.length)).toString("latin1") !== magic) throw corrupt(`${path} is not a tar index`);
-    let number = 0;
-    for (let head = await source.take(5); head.length > 0; head = await source.take(5)) {
-      const kind = head.toString("latin1", 0, 1);
-      if (head.length < 5 || !"MFS".includes(kind)) throw corrupt(`tar index ${path} is damaged`);
-      const body = await take(head.readUInt32LE(1));
-      if (kind === "M") {
-        yield { kind: "meta", bytes: body };
-        continue;
+    if (!(await source.want(magic.length)) || source.takeReady(magic.length).toString("latin1") !== magic) throw corrupt(`${path} is not a tar index`);
+    for (let files = 0; await source.want(1); ) {
+      const records: TarIndexRecord[] = [];
+      let length = recordBytes(source);
+      for (; length <= source.ready; length = recordBytes(source)) {
+        const record = parseRecord(source.takeReady(length), files);
+        if (record === undefined) throw corrupt(`tar index ${path} is damaged`);
+        if (record.kind === "file") files++;
+        records.push(record);
       }
-      const bytes = Number((await take(8)).readBigUInt64LE());
-      let extents: Extent[] = [{ offset: 0, length: bytes }];
-      if (kind === "S") {
-        const list = await take((await take(4)).readUInt32LE() * 16);
-        extents = Array.from({ length: list.length / 16 }, (_, i) => ({
-          offset: Number(list.readBigUInt64LE(i * 16)),
-          length: Number(list.readBigUInt64LE(i * 16 + 8)),
-        }));
-      }
-      yield { kind: "file", number: number++, path: toByteString(body), bytes, extents };
+      if (records.length > 0) yield records;
+      else if (!(await source.want(length))) throw corrupt(`tar index ${path} is truncated`);
     }
   } finally {
     file.destroy();
     plain.destroy();
   }
+}
+
+/** How long the next record is, as far as what is here of it says. */
+function recordBytes(source: ByteSource): number {
+  const head = source.peek(0, 5);
+  if (head.length < 5) return 5;
+  const named = 5 + head.readUInt32LE(1);
+  if (head[0] === 0x46) return named + 8;
+  if (head[0] !== 0x53) return named;
+  const counted = named + 12;
+  return source.ready < counted ? counted : counted + source.peek(named + 8, 4).readUInt32LE() * 16;
+}
+
+/** Undefined: it is none. */
+function parseRecord(record: Buffer, number: number): TarIndexRecord | undefined {
+  const kind = record.toString("latin1", 0, 1);
+  const named = 5 + record.readUInt32LE(1);
+  if (kind === "M") return { kind: "meta", bytes: record.subarray(5) };
+  if (kind !== "F" && kind !== "S") return undefined;
+  const bytes = Number(record.readBigUInt64LE(named));
+  const extents: Extent[] = kind === "F" ? [{ offset: 0, length: bytes }] : [];
+  for (let at = named + 12; at < record.length; at += 16)
+    extents.push({ offset: Number(record.readBigUInt64LE(at)), length: Number(record.readBigUInt64LE(at + 8)) });
+  return { kind: "file", number, path: toByteString(record.subarray(5, named)), bytes, extents };
 }

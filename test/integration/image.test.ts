@@ -3,8 +3,9 @@
  * @module
  */
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openContentStore } from "#content/blob-store.ts";
@@ -15,6 +16,7 @@ import { startHelper } from "#linux/helper-client.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
+import { LayerThreads } from "#unionfs/threads/layer-threads.ts";
 import { directoriesOf } from "#unionfs/trees.ts";
 import { configOf, dockerArchive, type FixtureImage, gzip, ociLayout, rootLayer, streamOf, tarOf } from "../fixtures.ts";
 import { nativeHelper } from "../suites/native-helper.ts";
@@ -112,6 +114,33 @@ describe("an image that is loaded", () => {
     await mkdir(dir);
     execFileSync("tar", ["-x", "-C", dir], { input: saved });
     expect(digestOf(execFileSync("cat", [join(dir, "blobs/sha256", digestOf(upper).slice(7))]))).toBe(digestOf(upper));
+  });
+
+  it("is saved by threads when it is large, and ends with an error when a file was changed", async () => {
+    const threads = new LayerThreads(join(import.meta.dirname, "../../dist/layer-thread.js"), 2);
+    try {
+      store = await openImageStore({ root, content: await openContentStore(root), layers, log: (level, message) => console.error(level, message), threads });
+      const noise = randomBytes(1 << 20);
+      const large = tarOf([
+        { name: "large", data: Buffer.concat(Array.from({ length: 9 }, () => noise)) },
+        ...Array.from({ length: 500 }, (_, i) => ({ name: `small/${i}`, data: noise.subarray(i, 3 * i) })),
+      ]);
+      await load(dockerArchive([{ layers: [base, large], tags: ["large:1"] }]));
+      const saved = Buffer.concat(await (await store.save(["large:1"])).toArray());
+      const dir = join(root, "saved");
+      await mkdir(dir);
+      execFileSync("tar", ["-x", "-C", dir], { input: saved });
+      for (const layer of [base, large]) expect((await readFile(join(dir, "blobs/sha256", digestOf(layer).slice(7)))).equals(layer)).toBe(true);
+      await writeFile(join(await topDirectory("large:1"), "small/100"), noise.subarray(0, 200));
+      await expect((await store.save(["large:1"])).toArray()).rejects.toMatchObject({ code: "corrupt" });
+      await rm(join(await topDirectory("large:1"), "small/100"));
+      await expect((await store.save(["large:1"])).toArray()).rejects.toMatchObject({
+        code: "corrupt",
+        message: 'file "small/100" of a layer cannot be read: ENOENT',
+      });
+    } finally {
+      await threads.close();
+    }
   });
 
   it("keeps its layers while a container lies on them", async () => {

@@ -86,6 +86,23 @@ describe("layer threads", () => {
     await expect(collect(pieces)).rejects.toMatchObject({ code: "cancelled" });
   });
 
+  it("read a layer's archive as it is, whoever takes it however slowly; one that has changed is found out in the end", async () => {
+    const archive = join(directory, "read.tar");
+    await writeFile(archive, plain);
+    const [slow, ...others] = Array.from({ length: 3 }, () => threads.read({ archive, diffId: expected }));
+    const first = Buffer.from((await slow!.next()).value ?? []);
+    for (const other of others) expect((await collect(other)).equals(plain)).toBe(true);
+    // Those who take turns at threads do not wait for it.
+    expect(gunzipSync(await collect(threads.turn().compress({ archive, diffId: expected }, {}))).equals(plain)).toBe(true);
+    expect(Buffer.concat([first, await collect(slow!)]).equals(plain)).toBe(true);
+    await expect(collect(threads.read({ archive, diffId: digestOf("other") }))).rejects.toMatchObject({ code: "corrupt" });
+    for await (const piece of threads.read({ archive, diffId: expected })) {
+      expect(piece.byteLength).toBe(slotBytes);
+      break;
+    }
+    expect((await collect(threads.read({ archive, diffId: expected }))).equals(plain)).toBe(true);
+  });
+
   it("compress what they are sent, to the same bytes; its failure is the stream's", async () => {
     const archive = join(directory, "sent.tar");
     await writeFile(archive, plain);

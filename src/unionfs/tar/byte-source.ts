@@ -20,6 +20,20 @@ export class ByteSource {
     return this.#chunk.length - this.#at;
   }
 
+  /** Sees to it that `length` bytes are {@link ready}. False: the stream ends before. */
+  async want(length: number): Promise<boolean> {
+    if (this.ready >= length) return true;
+    const pieces = [this.#chunk.subarray(this.#at)];
+    let ready = this.ready;
+    while (ready < length && (await this.#fill())) {
+      pieces.push(this.#chunk);
+      ready += this.#chunk.length;
+    }
+    this.#chunk = Buffer.concat(pieces);
+    this.#at = 0;
+    return ready >= length;
+  }
+
   /** The `length` bytes that begin `ahead` bytes from here; all of them are {@link ready}. They stay to be taken. */
   peek(ahead: number, length: number): Buffer {
     return this.#chunk.subarray(this.#at + ahead, this.#at + ahead + length);

@@ -1,4 +1,5 @@
 import { type ByteString, baseOf } from "../bytes.ts";
+import { zeros } from "../zeros.ts";
 import { blockSize, paddingAfter, type TarEntry, type TarType } from "./entry.ts";
 import { formatPax, formatPaxTime } from "./pax.ts";
 
@@ -42,9 +43,9 @@ export function formatHeader(entry: WriteEntry): Buffer {
   return Buffer.concat([header, body, Buffer.alloc(paddingAfter(body.length)), plain]);
 }
 
-/** What follows a member's data up to the next block. */
+/** What follows a member's data up to the next block. Not to be written to. */
 export function padding(size: number): Buffer {
-  return Buffer.alloc(paddingAfter(size));
+  return zeros.subarray(0, paddingAfter(size));
 }
 
 /** The two zero blocks that end an archive. */
@@ -66,35 +67,46 @@ interface Fields {
   readonly minor: number;
 }
 
+/** Byte by byte, in memory of the pool: a header is a dozen short fields, and a call of the runtime for each, or memory of its own, costs several times as much. */
 function block(fields: Fields): Buffer {
-  const bytes = Buffer.alloc(blockSize);
-  const put = (offset: number, length: number, text: ByteString) => bytes.write(text.slice(0, length), offset, "latin1");
-  put(0, 100, fields.name);
+  const bytes = Buffer.allocUnsafe(blockSize).fill(0);
+  put(bytes, 0, 100, fields.name);
   octal(bytes, 100, 8, fields.mode);
   octal(bytes, 108, 8, fields.uid);
   octal(bytes, 116, 8, fields.gid);
   octal(bytes, 124, 12, fields.size);
   octal(bytes, 136, 12, fields.seconds);
-  put(148, 8, "        ");
-  put(156, 1, fields.typeflag);
-  put(157, 100, fields.linkname);
-  put(257, 8, "ustar\x0000");
+  put(bytes, 148, 8, "        ");
+  put(bytes, 156, 1, fields.typeflag);
+  put(bytes, 157, 100, fields.linkname);
+  put(bytes, 257, 8, "ustar\x0000");
   octal(bytes, 329, 8, fields.major);
   octal(bytes, 337, 8, fields.minor);
-  put(345, 155, fields.prefix);
+  put(bytes, 345, 155, fields.prefix);
   let sum = 0;
-  for (const byte of bytes) sum += byte;
-  put(148, 8, `${sum.toString(8).padStart(6, "0")}\0 `);
+  for (let at = 0; at < blockSize; at++) sum += bytes[at]!;
+  octal(bytes, 148, 7, sum);
+  put(bytes, 154, 2, "\0 ");
   return bytes;
+}
+
+function put(bytes: Buffer, offset: number, length: number, text: ByteString): void {
+  const end = Math.min(length, text.length);
+  for (let at = 0; at < end; at++) bytes[offset + at] = text.charCodeAt(at);
 }
 
 /** Octal with a NUL behind; what is too large stands in the pax header (then 0 here), or for devices in GNU's base 256. */
 function octal(bytes: Buffer, offset: number, length: number, value: number): void {
-  if (value <= maxOctal(length)) bytes.write(value.toString(8).padStart(length - 1, "0"), offset, "latin1");
-  else if (offset < 329) bytes.write("0".repeat(length - 1), offset, "latin1");
-  else {
+  const fits = value <= maxOctal(length);
+  if (!fits && offset >= 329) {
     bytes[offset] = 0x80;
     bytes.writeUIntBE(value, offset + length - 6, 6);
+    return;
+  }
+  let rest = fits ? value : 0;
+  for (let at = offset + length - 2; at >= offset; at--) {
+    bytes[at] = 0x30 + (rest % 8);
+    rest = Math.floor(rest / 8);
   }
 }
 

@@ -98,7 +98,7 @@ export async function* chunked(bytes: Uint8Array, size: number = bytes.length ||
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-export async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
+export async function collect(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   for await (const part of source) parts.push(part);
   return Buffer.concat(parts);

@@ -11,7 +11,7 @@ import type { AppliedTar } from "../apply.ts";
 import { limited } from "../archive-file.ts";
 import type { ByteString } from "../bytes.ts";
 import { ErofsReceiver } from "../erofs/receiver.ts";
-import { readLayer } from "../layer-tar.ts";
+import { type LayerSource, readLayer } from "../layer-tar.ts";
 import { takeIntoImage, takeIntoTree } from "../take-layer.ts";
 import { compress } from "../tar/compress.ts";
 import { decompress } from "../tar/decompress.ts";
@@ -74,6 +74,7 @@ export function serveLayerThread(port: MessagePort): void {
     const thread: Thread = { ring, waits, collect, lookBelow, answer: (answer) => port.postMessage(answer) };
     if (request.kind === "inflate") void work(thread, inflated(thread, request), request.path);
     else if (request.kind === "take") void take(thread, request.job);
+    else if (request.kind === "read") void work(thread, read(request.source), `layer ${request.source.diffId}`);
     else {
       // What is left in the old one was for a job that was cancelled.
       inbox = [];
@@ -124,6 +125,11 @@ function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadReq
     if (digest !== expected) throw new EngineError("corrupt", `layer has the digest ${digest}, expected ${expected}`);
   })();
   return { pieces, progress };
+}
+
+function read(source: LayerSource): Output {
+  const progress = { consumed: 0 };
+  return { pieces: counted(readLayer(source), progress), progress };
 }
 
 /** Whoever gives the archive sees to its digest. */

@@ -1,4 +1,4 @@
-/** The client's side: as many threads as there are cores take layers in, decompress, compress and hash them; one that has had nothing to do for a while is ended. @module */
+/** The client's side: as many threads as there are cores take layers in, decompress, compress and hash them, and others read them; one that has had nothing to do for a while is ended. @module */
 import { Worker } from "node:worker_threads";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
@@ -91,14 +91,14 @@ export class LayerThreads {
     const turn = { slot, release };
     return {
       inflate: (file, options) =>
-        this.#passing(turn, (worker) => {
+        this.#inTurn(turn, (worker) => {
           const job = new Job(worker, options);
           job.follow(file);
           job.begin({ kind: "inflate", path: file.path, expected: options.expected, memory: job.memory });
           return job;
         }),
       compress: (layer, options) =>
-        this.#passing(turn, (worker) => {
+        this.#inTurn(turn, (worker) => {
           const job = new Job(worker, options);
           job.begin({ kind: "compress", source: typeof layer === "function" ? "sent" : layer, memory: job.memory });
           if (typeof layer === "function") job.feed(layer);
@@ -109,18 +109,34 @@ export class LayerThreads {
     };
   }
 
-  async *#passing(turn: Turn, begin: (worker: Worker) => Job): AsyncGenerator<Uint8Array, void> {
+  /**
+   * A layer's archive, checked against its digest in its end. Nobody's turn: whoever reads may take any time (a client's), and others wait for turns. A piece is valid until the next but one is asked for.
+   * @throws EngineError corrupt (the layer is not what it was)
+   */
+  async *read(source: LayerSource): AsyncGenerator<Uint8Array, void> {
+    yield* this.#passing((worker) => {
+      const job = new Job(worker, {});
+      job.begin({ kind: "read", source, memory: job.memory });
+      return job;
+    });
+  }
+
+  async *#inTurn(turn: Turn, begin: (worker: Worker) => Job): AsyncGenerator<Uint8Array, void> {
     await turn.slot;
     try {
-      const worker = this.#takeWorker();
-      const job = begin(worker);
-      try {
-        yield* job.pieces();
-      } finally {
-        await this.#giveBack(worker, job);
-      }
+      yield* this.#passing(begin);
     } finally {
       turn.release();
+    }
+  }
+
+  async *#passing(begin: (worker: Worker) => Job): AsyncGenerator<Uint8Array, void> {
+    const worker = this.#takeWorker();
+    const job = begin(worker);
+    try {
+      yield* job.pieces();
+    } finally {
+      await this.#giveBack(worker, job);
     }
   }
 

@@ -89,6 +89,7 @@ export type ThreadRequest =
   | { readonly kind: "take"; readonly job: TakeJob; readonly memory: SharedArrayBuffer }
   /** The answer to a {@link ThreadAnswer} "look": what is there, or why nobody can tell. */
   | { readonly kind: "found"; readonly number: number; readonly stat: TreeStat | undefined; readonly failure?: Failure }
+  | { readonly kind: "read"; readonly source: LayerSource; readonly memory: SharedArrayBuffer }
   | { readonly kind: "compress"; readonly source: LayerSource | "sent"; readonly memory: SharedArrayBuffer }
   /** Of what is "sent"; undefined: that was all. */
   | { readonly kind: "plain"; readonly bytes: Uint8Array | undefined }
