@@ -53,6 +53,20 @@ const idOf = (fixture: FixtureImage): ImageID => digestOf(configOf(fixture));
 const none = { force: false, prune: true, inUse: () => [] };
 
 describe("loading", () => {
+  it("shows an image only when it can be read", async () => {
+    const loading = load(dockerArchive([image]));
+    let done = false;
+    const ended = loading.then(() => (done = true));
+    const seen = new Set<string | undefined>();
+    while (!done) {
+      seen.add((await store.find(idOf(image)))?.id);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await ended;
+    seen.add((await store.find(idOf(image)))?.id);
+    expect([...seen].filter((id) => id !== undefined)).toEqual([idOf(image)]);
+  });
+
   it.each([
     ["docker-archive", dockerArchive([image])],
     ["docker-archive, gzip", gzip(dockerArchive([image]))],

@@ -33,6 +33,15 @@ describe.skipIf(reason !== undefined)("diff and prune", () => {
   const env = ({ host }: EngineUnderTest) => ({ env: { DOCKER_HOST: host } });
   const docker = async (engine: EngineUnderTest, ...args: string[]) => (await ok(["docker", ...args], env(engine))).trim();
 
+  test("a prune of all by label is none of builds, and a link is no container", async () => {
+    const { wherry } = engines;
+    expect(await docker(wherry, "system", "prune", "-f", "--filter", "label=nobody")).toBe("Total reclaimed space: 0B");
+    await docker(wherry, "create", "--name", "linked", "busybox");
+    const removed = await run(["docker", "rm", "--link", "linked"], env(wherry));
+    expect([removed.code, removed.stderr]).toEqual([1, "Error response from daemon: Conflict, cannot remove the default link name of the container\n"]);
+    expect(await docker(wherry, "rm", "linked")).toBe("linked");
+  });
+
   test("diff names the same paths with the same letters, running and stopped, and after a commit none", async () => {
     const found = await Promise.all(
       sides().map(async (engine) => {

@@ -95,7 +95,7 @@ describe("templates", () => {
     ['{{index .List 9 | printf "%v"}}', 'executing "" at <index .List 9>: error calling index'],
     ['{{template "x"}}', 'template: :1:11: executing "" at <{{template "x"}}>: template "x" not defined'],
     ["{{nil}}", 'executing "" at <nil>: nil is not a command'],
-    ["{{.Health.Status}}", 'executing "" at <.Health.Status>: map has no entry for key "Health"'],
+    ["{{.Health.Status}}", 'template: :1:2: executing "" at <.Health.Status>: map has no entry for key "Health"'],
   ])("%s cannot be run", (template, message) => expect(() => run(template, true)).toThrow(message));
 
   it("of docker's types, fields may be left out and maps lack keys", () => {

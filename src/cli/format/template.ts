@@ -52,9 +52,9 @@ interface Variable {
 /** A JSON null that came from a field: prints as that field's empty value would. */
 class NullField {
   readonly text: string;
-  /** Why it has no fields, when the object does not have it at all. */
-  readonly missing: string | undefined;
-  constructor(text: string, missing?: string) {
+  /** Why it has no fields, and where it is in the template, when the object does not have it at all. */
+  readonly missing: { readonly why: string; readonly at: number } | undefined;
+  constructor(text: string, missing?: NullField["missing"]) {
     this.text = text;
     this.missing = missing;
   }
@@ -245,7 +245,7 @@ class Execution {
     let at = operand.at + operand.text.length - operand.fields.reduce((length, name) => length + name.length + 1, 0);
     for (const [i, name] of operand.fields.entries()) {
       const last = i === operand.fields.length - 1;
-      if (value instanceof NullField && value.missing !== undefined) this.#fail(operand, value.missing, at);
+      if (value instanceof NullField && value.missing !== undefined) this.#fail(operand, value.missing.why, value.missing.at);
       value = this.#field({ operand, at }, plain(value), name, last ? args : []);
       at += name.length + 1;
     }
@@ -265,7 +265,7 @@ class Execution {
       if (found === undefined && strict !== undefined && !this.#maps.has(value)) {
         const text = strict.absent(name);
         if (text === undefined) this.#fail(operand, strict.missing(name), at);
-        return new NullField(text, strict.missing(name));
+        return new NullField(text, { why: strict.missing(name), at });
       }
       if (isMap(found) && strict?.isMap(name) === true) this.#maps.add(found);
       if (found === null) return new NullField(this.#options.nullText?.(name) ?? "<no value>");
