@@ -100,7 +100,7 @@ describe("serveCli", () => {
     const next = await dial();
     next.socket.write(hello(["nope"]));
     await next.closed;
-    expect([next.exit(), next.err()]).toEqual([1, expect.stringContaining("'nope' is not a wherry command")]);
+    expect([next.exit(), next.err()]).toEqual([1, expect.stringContaining("unknown command: wherry nope")]);
   });
 
   it("understands a hello that arrives byte by byte", async () => {
