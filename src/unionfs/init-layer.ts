@@ -6,6 +6,13 @@ import { asStorageError } from "#core/storage-error.ts";
 import { addMountPoints } from "./mount-points.ts";
 import { UnionView } from "./union-view.ts";
 
+const underWay = new Set<string>();
+
+/** Whether {@link makeInitLayer} is making something in a directory of this name: what a crash has left is not. */
+export function isInitUnderWay(name: string): boolean {
+  return underWay.has(name);
+}
+
 /**
  * Makes the layer of mount points that every container on these `lowers` (a view of them, or directories relative to `root`, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.
  */
@@ -17,6 +24,7 @@ export async function makeInitLayer(
   files: { readonly link: string; readonly boot: string },
 ): Promise<void> {
   const temporary = `tmp-init-${randomBytes(8).toString("hex")}`;
+  underWay.add(temporary);
   try {
     await mkdir(join(root, temporary, "diff"), { recursive: true, mode: 0o755 });
     for (const [file, text] of Object.entries(files)) await writeFile(join(root, temporary, file), text);
@@ -29,5 +37,7 @@ export async function makeInitLayer(
     await rename(join(root, temporary), join(root, name));
   } catch (error) {
     throw asStorageError(error, `making the mount points of ${name}`);
+  } finally {
+    underWay.delete(temporary);
   }
 }

@@ -19,7 +19,7 @@ import { openLayers, openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { asStorageError } from "#core/storage-error.ts";
 import { treeUsage } from "./usage.ts";
-import { makeInitLayer } from "./init-layer.ts";
+import { isInitUnderWay, makeInitLayer } from "./init-layer.ts";
 import { copyUnion, linkTree } from "./copy-tree.ts";
 
 /** Made by the kernel in the work directory at the first mount with `volatile`. */
@@ -357,10 +357,10 @@ class OverlayDriver implements StorageDriver {
   }
 
   async sweep(active: ReadonlySet<string>): Promise<void> {
-    // What is half made has a name that nobody knows.
+    // What a crash has left half made has a name that nobody knows.
     await this.#merged?.settled();
     const inits = new Set([initName(undefined), ...[...this.#directory.layers.keys()].map(initName)]);
-    await this.#directory.sweep(active, (name) => name === "l" || name === mountDirectory || inits.has(name));
+    await this.#directory.sweep(active, (name) => name === "l" || name === mountDirectory || inits.has(name) || isInitUnderWay(name));
   }
 
   async idle(): Promise<void> {

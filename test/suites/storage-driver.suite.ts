@@ -722,6 +722,25 @@ for i in range(${name === "fuse-overlayfs" || name === "aufs" ? 15 : 60}): # its
       expect(run(await mounted("kept"), "cat a b written")).toBe("1\n2\nw\n");
     });
 
+    it("a sweep leaves alone what is being made meanwhile", async () => {
+      const chains = [await layers("echo 1 > a"), await layers("echo 2 > a"), await layers("echo 3 > a")];
+      await open();
+      let sweeping = true;
+      const sweeps = (async () => {
+        while (sweeping) await driver.sweep(new Set(chains.map((_, i) => `made-${i}`)));
+      })();
+      const first = async (chain: ChainID, i: number) => {
+        await driver.prepare(`made-${i}`, chain);
+        await driver.mounts(`made-${i}`);
+      };
+      await Promise.all(chains.map(first)).finally(() => (sweeping = false));
+      await sweeps;
+      for (const i of chains.keys()) {
+        expect(run(await mounted(`made-${i}`), "cat a")).toBe(`${i + 1}\n`);
+        unmount();
+      }
+    });
+
     it("a layer that was unpacked but not recorded, or the other way round, goes at the next start", async () => {
       const chain = await layers("echo 1 > a", "echo 2 > b");
       const parent = await driver.parent(chain);
