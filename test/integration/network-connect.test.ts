@@ -1,5 +1,5 @@
 /** `network connect` and `disconnect`, and several networks at once, on the real kernel. */
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
@@ -134,7 +134,7 @@ inOwnHost(import.meta.filename, { title: "connect and disconnect", limitMs: many
     expect(await defaultOf(id)).toEqual(["10.94.1.1", "eth0"]);
     expect(await page80(8097)).toBe("hi\n");
     await t.engine.containers.remove(id, { force: true, volumes: true });
-    expect(await readdir(join(t.root, "run/c"))).toEqual([]);
+    expect(await t.leftovers("run/c")).toEqual([]);
   });
 
   test("what cannot be is refused in docker's words, and nothing stays behind", async () => {
