@@ -888,9 +888,9 @@ volume rm @lv
   group(
     "containers: work",
     String.raw`
-create --name @w1 busybox sh -c 'echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three; sleep 1000'
+create --name @w1 busybox sh -c 'echo one; sleep 0.5; echo two >&2; sleep 0.5; echo three; sleep 1000'
 start @w1
-exec @w1 sleep 0.5
+exec @w1 sleep 2
 start @w1
 start nobody
 start @w1 nobody
