@@ -19,7 +19,7 @@ import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, type TlsFi
 
 const started = performance.now();
 // The launcher's, for this process; glibc has read them.
-for (const name of Object.keys(process.env)) if (name.startsWith("MALLOC_")) delete process.env[name];
+delete process.env["MALLOC_ARENA_MAX"];
 const severities: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 type Log = (level: LogLevel, message: string) => void;

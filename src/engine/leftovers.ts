@@ -5,6 +5,7 @@
  */
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { errnoOf } from "#core/errors.ts";
 import { Gather } from "#core/gather.ts";
 import type { Helper } from "#linux/helper.ts";
 import { removeTogether } from "#linux/remove-together.ts";
@@ -47,16 +48,27 @@ export class Leftovers {
       for (const [at, { files: more, directory }] of all.entries()) {
         files.push(...more);
         if (directory !== undefined) {
-          files.push(...(await readdir(directory)).map((name) => join(directory, name)));
+          files.push(...(await namesIn(directory)).map((name) => join(directory, name)));
           directories.push(directory);
         }
         if (files.length < ENOUGH && at + 1 < all.length) continue;
         const plain = await removeTogether(this.#helper, files, directories);
-        if (!plain) for (const path of directories) await rm(path, { recursive: true, force: true }); // some have directories in them
+        // Some have directories in them, at the first of which the call has ended.
+        if (!plain) for (const path of [...files, ...directories]) await rm(path, { recursive: true, force: true });
         [files, directories] = [[], []];
       }
     } catch (error) {
       this.#warn(`deleting what removed containers have left: ${(error as Error).message}`);
     }
+  }
+}
+
+/** None where the sweep of a start, or a repair, has been faster. */
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+    return [];
   }
 }

@@ -1,31 +1,23 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Helper } from "#linux/helper.ts";
 import { asStorageError } from "#core/storage-error.ts";
+import type { LayerDirectory } from "./layer-directory.ts";
 import { addMountPoints } from "./mount-points.ts";
 import { UnionView } from "./union-view.ts";
 
-const underWay = new Set<string>();
-
-/** Whether {@link makeInitLayer} is making something in a directory of this name: what a crash has left is not. */
-export function isInitUnderWay(name: string): boolean {
-  return underWay.has(name);
-}
-
 /**
- * Makes the layer of mount points that every container on these `lowers` (a view of them, or directories relative to `root`, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.
+ * Makes the layer of mount points that every container on these `lowers` (a view of them, or directories below the driver's, top-most first) gets as its top-most read-only one. It is not synced: in another boot than `files.boot` it is made anew.
  */
 export async function makeInitLayer(
-  helper: Helper,
-  root: string,
+  directory: Pick<LayerDirectory, "helper" | "root" | "making">,
   name: string,
   lowers: readonly string[] | UnionView,
   files: { readonly link: string; readonly boot: string },
 ): Promise<void> {
+  const { helper, root } = directory;
   const temporary = `tmp-init-${randomBytes(8).toString("hex")}`;
-  underWay.add(temporary);
-  try {
+  const make = async () => {
     await mkdir(join(root, temporary, "diff"), { recursive: true, mode: 0o755 });
     for (const [file, text] of Object.entries(files)) await writeFile(join(root, temporary, file), text);
     const tree = await helper.openTree(root);
@@ -35,9 +27,10 @@ export async function makeInitLayer(
       await tree.close();
     }
     await rename(join(root, temporary), join(root, name));
+  };
+  try {
+    await directory.making(temporary, make);
   } catch (error) {
     throw asStorageError(error, `making the mount points of ${name}`);
-  } finally {
-    underWay.delete(temporary);
   }
 }

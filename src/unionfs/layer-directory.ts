@@ -122,6 +122,16 @@ export class LayerDirectory {
     }
   }
 
+  /** Keeps {@link sweep} away from a directory of this name while it is being made. */
+  async making(name: string, work: () => Promise<void>): Promise<void> {
+    this.#preparing.add(name);
+    try {
+      await work();
+    } finally {
+      this.#preparing.delete(name);
+    }
+  }
+
   /** The record of an active snapshot; EngineError not-found. */
   snapshot(key: string): ActiveSnapshot {
     const found = this.active.get(key);

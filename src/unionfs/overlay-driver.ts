@@ -19,7 +19,7 @@ import { openLayers, openUnion } from "./trees.ts";
 import { UnionView } from "./union-view.ts";
 import { asStorageError } from "#core/storage-error.ts";
 import { treeUsage } from "./usage.ts";
-import { isInitUnderWay, makeInitLayer } from "./init-layer.ts";
+import { makeInitLayer } from "./init-layer.ts";
 import { copyUnion, linkTree } from "./copy-tree.ts";
 
 /** Made by the kernel in the work directory at the first mount with `volatile`. */
@@ -360,7 +360,7 @@ class OverlayDriver implements StorageDriver {
     // What a crash has left half made has a name that nobody knows.
     await this.#merged?.settled();
     const inits = new Set([initName(undefined), ...[...this.#directory.layers.keys()].map(initName)]);
-    await this.#directory.sweep(active, (name) => name === "l" || name === mountDirectory || inits.has(name) || isInitUnderWay(name));
+    await this.#directory.sweep(active, (name) => name === "l" || name === mountDirectory || inits.has(name));
   }
 
   async idle(): Promise<void> {
@@ -453,11 +453,10 @@ class OverlayDriver implements StorageDriver {
   async #makeInit(parent: ChainID | undefined): Promise<Lower> {
     const name = initName(parent);
     const link = newLink();
-    const { helper, root } = this.#directory;
-    const union = parent !== undefined && this.#kind.images !== undefined ? await openUnion(helper, this.#chainMount(parent)) : undefined;
+    const union = parent !== undefined && this.#kind.images !== undefined ? await openUnion(this.#directory.helper, this.#chainMount(parent)) : undefined;
     try {
       const lowers = union === undefined ? this.#lowers(parent).map((lower) => `${lower.directory}/diff`) : new UnionView(union, [""]);
-      await makeInitLayer(helper, root, name, lowers, { link, boot: this.#boot });
+      await makeInitLayer(this.#directory, name, lowers, { link, boot: this.#boot });
     } finally {
       await union?.close();
     }
