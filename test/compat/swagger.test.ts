@@ -25,7 +25,7 @@ const leftOut: Readonly<Record<string, readonly string[]>> = {
   ImageInspect: ["Descriptor", "Manifests", "Variant", "OsVersion"],
   ImageSummary: ["Manifests", "Descriptor"],
   SystemInfo: ["KernelMemoryTCP", "ProductLicense", "DefaultAddressPools", "FirewallBackend", "DiscoveredDevices", "Containerd"],
-  SystemVersion: ["Experimental"],
+  SystemVersion: ["Experimental", "BuildTime"],
   Volume: ["Status", "ClusterVolume"],
   Network: ["Peers"],
   ContainerStatsResponse: ["networks"],
