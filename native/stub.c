@@ -259,7 +259,7 @@ static void take_frames(int argc, char **argv) {
       sigemptyset(&none);
       sigprocmask(SIG_SETMASK, &none, NULL);
       signal(SIGPIPE, SIG_DFL);
-      run_in_node("cli.js", argc, argv);
+      run_in_node("cli.cjs", argc, argv);
     }
   }
 }
@@ -309,10 +309,10 @@ static void connect_daemon(int argc, char **argv) {
   /* A program may be started with descriptors closed; they must not become our sockets. */
   for (int fd = 0; fd < 3; fd++)
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) exit(LOST);
-  if (socket_directory(named_host(argc, argv), directory)) run_in_node("cli.js", argc, argv);
+  if (socket_directory(named_host(argc, argv), directory)) run_in_node("cli.cjs", argc, argv);
   hand_over_descriptors(directory, S.token);
   S.socket = connect_to(directory, "cli.sock");
-  if (S.socket < 0) run_in_node("cli.js", argc, argv);
+  if (S.socket < 0) run_in_node("cli.cjs", argc, argv);
 }
 
 int stub_main(int argc, char **argv) {
@@ -352,5 +352,5 @@ int runtime_main(int argc, char **argv) {
   prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
   if (!getcwd(here, sizeof here) && chdir("/") < 0) return LOST;
   run_warm(argv);
-  run_in_node("runtime.js", argc, argv);
+  run_in_node("runtime.cjs", argc, argv);
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 // Builds everything into dist/: the native helper and stub, the bundled programs, and (unless --fast) the type declarations.
-//   dist/bin/wherry        the C stub (runs the CLI in the warm daemon, or dist/cli.js)
-//   dist/bin/wherry-helper the C helper (the same program)
-//   dist/bin/wherryd       starts dist/wherryd.js
-//   dist/bin/wherry-runtime the same program: starts dist/runtime.js, the OCI runtime
-//   dist/cli.js dist/wherryd.js dist/runtime.js dist/index.js
-//   dist/layer-thread.js   what the daemon's threads run
+//   dist/bin/wherry         the C stub (runs the CLI in the warm daemon, or dist/cli.cjs)
+//   dist/bin/wherry-helper  the C helper (the same program)
+//   dist/bin/wherryd        starts dist/wherryd.cjs
+//   dist/bin/wherry-runtime the same program: starts dist/runtime.cjs, the OCI runtime
+//   dist/NAME.cjs           starts a program: dist/programs/NAME-HASH.cjs, by dist/load-program.cjs (docs/adr/0098)
+//   dist/compiled/          what V8 made of them, written by whoever runs first
+//   dist/index.js           the library
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,13 +30,23 @@ cd . 2>/dev/null || cd /
 exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../${program}" "$@"
 `;
 
-/** What gRPC needs goes into the bundle: a hundred small files take longer to load than one. Other packages stay outside. */
+/** The programs, and which of them stay: load-program.ts. */
+const programs = {
+  wherryd: { source: "wherryd.ts", stays: true },
+  cli: { source: "wherry.ts" },
+  runtime: { source: "wherry-runtime.ts" },
+  // Threads of the daemon.
+  "layer-thread": { source: "layer-thread.ts" },
+  "runtime-server": { source: "runtime-server.ts" },
+};
+
+/** The library's importer has installed the other packages; what gRPC needs is a hundred small files, which take longer to load than one. */
 const bundled = {
   name: "bundled",
   setup: (build) => build.onResolve({ filter: /^@(connectrpc|bufbuild)\// }, ({ path }) => ({ path: fileURLToPath(import.meta.resolve(path)) })),
 };
 
-/** Bundles the TypeScript programs. */
+/** Bundles the TypeScript: the library, and each program with all that it needs in one file. */
 async function bundle() {
   const { build } = await import("esbuild");
   const version = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
@@ -44,25 +55,58 @@ async function bundle() {
     outdir: "dist",
     bundle: true,
     platform: "node",
-    format: "esm",
     target: "node20",
     sourcemap: "linked",
     sourcesContent: false,
-    packages: "external",
-    plugins: [bundled],
+    metafile: true,
     define: { WHERRY_VERSION: JSON.stringify(version) },
-    banner: { js: 'import { createRequire as wherryCreateRequire } from "node:module"; const require = wherryCreateRequire(import.meta.url);' },
     logLevel: "warning",
   };
-  const daemon = { wherryd: "src/bin/wherryd.ts", cli: "src/bin/wherry.ts", index: "src/bin/index.ts", "layer-thread": "src/bin/layer-thread.ts" };
-  await build({ ...common, entryPoints: daemon, splitting: true, chunkNames: "chunks/[name]-[hash]" });
-  // One file: every command of the runtime is a Node start, and twenty small files take longer to load than one.
-  await build({
+  const library = await build({
     ...common,
-    entryPoints: { runtime: "src/bin/wherry-runtime.ts", "runtime-server": "src/bin/runtime-server.ts" },
-    minify: true,
-    keepNames: true,
+    entryPoints: { index: "src/bin/index.ts" },
+    format: "esm",
+    splitting: true,
+    chunkNames: "chunks/[name]-[hash]",
+    packages: "external",
+    plugins: [bundled],
+    banner: { js: 'import { createRequire as wherryCreateRequire } from "node:module"; const require = wherryCreateRequire(import.meta.url);' },
   });
+  const whole = await build({
+    ...common,
+    outdir: "dist/programs",
+    entryPoints: Object.fromEntries(Object.entries(programs).map(([name, { source }]) => [name, `src/bin/${source}`])),
+    entryNames: "[name]-[hash]",
+    outExtension: { ".js": ".cjs" },
+    format: "cjs",
+    minifyWhitespace: true,
+    minifySyntax: true,
+    legalComments: "none",
+    banner: { js: "(function (exports, require, module, wherryUrl) {" },
+    footer: { js: "})" },
+    define: { ...common.define, "import.meta.url": "wherryUrl" },
+  });
+  await build({ ...common, entryPoints: ["src/bin/load-program.ts"], outExtension: { ".js": ".cjs" }, format: "cjs" });
+  for (const [file, { entryPoint }] of Object.entries(whole.metafile.outputs)) {
+    const found = Object.entries(programs).find(([, { source }]) => entryPoint === `src/bin/${source}`);
+    if (found === undefined) continue; // a source map
+    const [name, { stays = false }] = found;
+    const options = stays ? ", { stays: true }" : "";
+    writeFileSync(join(dist, `${name}.cjs`), `require("./load-program.cjs").loadProgram(__filename, ${JSON.stringify(relative("dist", file))}${options});\n`);
+  }
+  licences([...Object.keys(whole.metafile.inputs), ...Object.keys(library.metafile.inputs)]);
+}
+
+/** The licences of the packages that are in a bundle go with it. */
+function licences(inputs) {
+  const packages = new Set(inputs.flatMap((input) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input) ?? []));
+  const texts = [...packages].sort().map((folder) => {
+    const file = readdirSync(join(root, folder)).find((name) => /^licen[sc]e/i.test(name));
+    const { name, version, license } = JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8"));
+    const text = file === undefined ? license : readFileSync(join(root, folder, file), "utf8").trim();
+    return `${name} ${version}\n\n${text}\n`;
+  });
+  writeFileSync(join(dist, "THIRD-PARTY-LICENSES.txt"), texts.join(`\n${"-".repeat(80)}\n\n`));
 }
 
 /** Emits declarations and rewrites `#folder/x.ts` and `./x.ts` specifiers so that they resolve inside the package. */
@@ -86,14 +130,11 @@ function declarations() {
 /** The whole build. `fast` leaves the declarations out. */
 export async function buildAll({ fast = false } = {}) {
   mkdirSync(join(dist, "bin"), { recursive: true });
-  rmSync(join(dist, "chunks"), { recursive: true, force: true });
+  for (const folder of ["chunks", "programs", "compiled"]) rmSync(join(dist, folder), { recursive: true, force: true });
   buildNative(join(dist, "bin"));
   await bundle();
-  for (const data of readdirSync(join(root, "src"), { recursive: true }).filter((f) => String(f).endsWith(".data.json"))) {
-    cpSync(join(root, "src", String(data)), join(dist, "data", String(data)));
-  }
   const [daemon, runtime, fresh] = ["wherryd", "wherry-runtime", "wherry-runtime.new"].map((name) => join(dist, "bin", name));
-  writeFileSync(daemon, launcher("wherryd.js"));
+  writeFileSync(daemon, launcher("wherryd.cjs"));
   chmodSync(daemon, 0o755);
   // A new file and a rename: the old one may be running.
   cpSync(join(dist, "bin/wherry-helper"), fresh);

@@ -36,8 +36,8 @@ export function ensureDependencies() {
 
 /** dist/ when a source is newer than it. */
 export function ensureBuild() {
-  const built = join(root, "dist/wherryd.js");
-  const programs = ["dist/bin/wherry", "dist/bin/wherry-helper", "dist/bin/wherryd", "dist/cli.js"];
+  const built = join(root, "dist/wherryd.cjs");
+  const programs = ["dist/bin/wherry", "dist/bin/wherry-helper", "dist/bin/wherryd", "dist/cli.cjs"];
   if (
     existsSync(built) &&
     programs.every((p) => existsSync(join(root, p))) &&

@@ -18,7 +18,7 @@ type Log = (level: "warn" | "error", message: string) => void;
 export async function serveRuntime(socketPath: string, log: Log): Promise<Closer> {
   // A directory that nobody else enters: the thread cannot choose the mode of the socket that it makes, since masks are the process's.
   await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 });
-  const program = fileURLToPath(new URL("./runtime-server.js", import.meta.url));
+  const program = fileURLToPath(new URL("./runtime-server.cjs", import.meta.url));
   let worker: Worker | undefined;
   let closed = false;
   const wake = () => {

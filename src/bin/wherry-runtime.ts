@@ -7,4 +7,4 @@
 import { ownProcess } from "./runtime/io.ts";
 import { main } from "./runtime/main.ts";
 
-process.exit(await main(process.argv.slice(2), ownProcess()));
+void main(process.argv.slice(2), ownProcess()).then((code) => process.exit(code));

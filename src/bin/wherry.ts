@@ -71,13 +71,18 @@ async function explained(body: unknown, format: unknown, refusal: ConnectionErro
 }
 
 const serveCache: CliIo["serveCache"] = async (options) => (await import("./serve-cache.ts")).serveCache(options);
-const io: CliIo = Object.assign(processIo(), { serveCache });
-// What is wrong with it is told by the command that needs a daemon.
-const connection = await resolveConnection(io).catch((error: Error) => error);
-const code = await main(io, () => {
-  if (connection instanceof Error) throw connection;
-  return connection.host === undefined ? startingClient(defaultHost) : createHttpClient(connection.host, connection.tls);
-});
-// A pipe that is full keeps the last piece in this process; exit would drop it. An empty write is answered after all others.
-for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write("", resolve));
-process.exit(code);
+
+async function run(): Promise<number> {
+  const io: CliIo = Object.assign(processIo(), { serveCache });
+  // What is wrong with it is told by the command that needs a daemon.
+  const connection = await resolveConnection(io).catch((error: Error) => error);
+  const code = await main(io, () => {
+    if (connection instanceof Error) throw connection;
+    return connection.host === undefined ? startingClient(defaultHost) : createHttpClient(connection.host, connection.tls);
+  });
+  // A pipe that is full keeps the last piece in this process; exit would drop it. An empty write is answered after all others.
+  for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write("", resolve));
+  return code;
+}
+
+void run().then((code) => process.exit(code));

@@ -2,7 +2,6 @@
  * The daemon: an engine over its data root, behind the API server and the stub's command line.
  * @module
  */
-import "./compile-early.ts";
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -133,4 +132,4 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-process.exit(await main(process.argv.slice(2)));
+void main(process.argv.slice(2)).then((code) => process.exit(code));

@@ -13,7 +13,7 @@ import { cleanEnv, ok, type Result, run, terminal } from "../compat/run.ts";
 const reason = whyNot();
 if (reason) console.warn(`cli-daemon: skipped: ${reason}`);
 
-const cliPath = join(dirname(dirname(wherryPath)), "cli.js");
+const cliPath = join(dirname(dirname(wherryPath)), "cli.cjs");
 
 /** Runs a script where /run/wherry and /var/lib/wherry are empty and private, and so is the network. */
 function apart(script: string, env: Readonly<Record<string, string>> = {}): { code: number; out: string; err: string } {

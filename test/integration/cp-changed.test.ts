@@ -12,7 +12,7 @@ import { TestDaemon, wherryPath, whyNot } from "../compat/daemon.ts";
 import { cleanEnv, ok, run } from "../compat/run.ts";
 
 const reason = whyNot();
-const cliPath = join(dirname(dirname(wherryPath)), "cli.js");
+const cliPath = join(dirname(dirname(wherryPath)), "cli.cjs");
 const MiB = 1 << 20;
 
 describe.skipIf(reason !== undefined)(`archives of files that change${reason === undefined ? "" : ` (skipped: ${reason})`}`, () => {

@@ -117,7 +117,7 @@ describe("an image that is loaded", () => {
   });
 
   it("is saved by threads when it is large, and ends with an error when a file was changed", async () => {
-    const threads = new LayerThreads(join(import.meta.dirname, "../../dist/layer-thread.js"), 2);
+    const threads = new LayerThreads(join(import.meta.dirname, "../../dist/layer-thread.cjs"), 2);
     try {
       store = await openImageStore({ root, content: await openContentStore(root), layers, log: (level, message) => console.error(level, message), threads });
       const noise = randomBytes(1 << 20);

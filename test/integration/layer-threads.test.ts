@@ -18,7 +18,7 @@ import { chunked, pax, tar } from "#unionfs/testing/tar-builder.ts";
 import { type GrowingFile, LayerThreads, type TakeTurn } from "#unionfs/threads/layer-threads.ts";
 import { slotBytes, slotCount } from "#unionfs/threads/shared-ring.ts";
 
-const program = join(import.meta.dirname, "../../dist/layer-thread.js");
+const program = join(import.meta.dirname, "../../dist/layer-thread.cjs");
 let directory: string;
 let threads: LayerThreads;
 

@@ -219,14 +219,14 @@ describe("the stub", () => {
 });
 
 describe("without a daemon", () => {
-  /** A copy of the program beside a cli.js that tells what it got. */
+  /** A copy of the program beside a cli.cjs that tells what it got. */
   function install(): string {
     const bin = join(lab.directory, "install/bin");
     mkdirSync(bin, { recursive: true });
     copyFileSync(stub, join(bin, "wherry"));
     chmodSync(join(bin, "wherry"), 0o755);
     writeFileSync(
-      join(bin, "../cli.js"),
+      join(bin, "../cli.cjs"),
       `const e = process.env; console.log(JSON.stringify({ args: process.argv.slice(2), ca: e.NODE_EXTRA_CA_CERTS ?? null, handed: e.WHERRY_EXTRA_CA_CERTS ?? null })); process.exit(7);`,
     );
     return join(bin, "wherry");

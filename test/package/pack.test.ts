@@ -22,15 +22,15 @@ describe("npm pack", () => {
         "dist/bin/wherry-helper",
         "dist/bin/wherryd",
         "dist/bin/wherry-runtime",
-        "dist/runtime.js",
-        "dist/cli.js",
-        "dist/wherryd.js",
+        "dist/runtime.cjs",
+        "dist/cli.cjs",
+        "dist/wherryd.cjs",
         "dist/index.js",
         "README.md",
         "LICENSE",
       ]),
     );
-    expect(files.filter((f) => f.startsWith("src/") || f.startsWith("native/") || f.startsWith("test/"))).toEqual([]);
+    expect(files.filter((f) => f.startsWith("src/") || f.startsWith("native/") || f.startsWith("test/") || f.startsWith("dist/compiled/"))).toEqual([]);
 
     // A PATH with node and the base tools only: no cc, no gcc, no make, no python.
     const bin = join(work, "bin");

@@ -72,7 +72,7 @@ export class LayerThreads {
   readonly #slots: Slots;
   readonly #idle: { readonly worker: Worker; readonly timer: NodeJS.Timeout }[] = [];
 
-  /** `program`: what a thread runs (`layer-thread.js`). */
+  /** `program`: what a thread runs (`layer-thread.cjs`). */
   constructor(program: string, atOnce: number) {
     this.#program = program;
     this.#slots = new Slots(atOnce);
