@@ -55,6 +55,9 @@ class Layers implements LayerStore {
   readonly #held = new Set<ChainID>();
   #holds = 0;
   #changing: Promise<unknown> = Promise.resolve();
+  /** Writes back what has been applied while more of the same image is, so that {@link sync} has little left to wait for. */
+  #writingBack: Promise<void> = Promise.resolve();
+  #failure: EngineError | undefined;
 
   constructor(driver: StorageDriver, helper: Helper, records: LayerRecords) {
     this.driver = driver;
@@ -89,6 +92,7 @@ class Layers implements LayerStore {
       const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size, tarBytes };
       await below;
       await this.#exclusive(() => this.#commit(key, directory, record));
+      if (this.#holds > 0) this.#writeBack(record.chainId);
       return { diffId, chainId: record.chainId, size };
     } catch (error) {
       await this.driver.remove(key);
@@ -272,13 +276,33 @@ class Layers implements LayerStore {
   }
 
   async sync(): Promise<void> {
+    await this.#writingBack;
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+    const [first] = this.#records.unsynced;
+    if (first !== undefined) await this.#syncWith(first);
+  }
+
+  /** One after the other: what is applied meanwhile is written by the next. */
+  #writeBack(chain: ChainID): void {
+    this.#writingBack = this.#writingBack.then(async () => {
+      try {
+        if (this.#records.unsynced.has(chain)) await this.#syncWith(chain);
+      } catch (error) {
+        // The kernel says once that bytes are lost. All else (the layer was removed again, the helper has ended) sync() finds for itself.
+        if (isEngineError(error) && error.details?.["op"] === "sync") this.#failure = error;
+      }
+    });
+  }
+
+  /** Writes back the filesystem that a layer is on, and says of all layers that were there before that they are on disk. */
+  async #syncWith(chain: ChainID): Promise<void> {
     const chains = [...this.#records.unsynced];
-    const [first] = chains;
-    if (first === undefined) return;
     // The layers' files and the records may lie on two filesystems.
-    const image = this.driver.imageDirectory?.(first);
-    const files = image === undefined ? directoriesOf(await this.driver.mounts(first)).slice(0, 1) : [image];
-    for (const directory of [...files, this.#records.directory(first)]) {
+    const image = this.driver.imageDirectory?.(chain);
+    const files = image === undefined ? directoriesOf(await this.driver.mounts(chain)).slice(0, 1) : [image];
+    for (const directory of [...files, this.#records.directory(chain)]) {
       await using tree = closing(await this.#helper.openTree(directory));
       await tree.tree.sync();
     }

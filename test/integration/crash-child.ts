@@ -2,7 +2,7 @@
  * A process that does one thing to a store and is killed (SIGKILL) before its N-th step: a change of the filesystem, or a message to the helper. Bundled and
  * started by crash.test.ts; prints how many steps there were when it comes to its end.
  *
- *     node crash-child.mjs '{"root":…,"execRoot":…,"helperPath":…,"driver":…,"operation":…,"failAt":…,"archive":…}'
+ *     node crash-child.mjs '{"root":…,"execRoot":…,"helperPath":…,"driver":…,"operation":…,"threads":…,"failAt":…,"archive":…}'
  *
  * @module
  */
@@ -10,9 +10,11 @@ import { createReadStream, createWriteStream } from "node:fs";
 import fs from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { Socket } from "node:net";
+import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { commitConfig } from "#image/mod.ts";
 import { startHelper } from "#linux/helper-client.ts";
+import { LayerThreads } from "#unionfs/threads/layer-threads.ts";
 import { openStore, type StoreParts } from "./crash-store.ts";
 
 export interface CrashRequest {
@@ -21,6 +23,8 @@ export interface CrashRequest {
   readonly helperPath: string;
   readonly driver: string;
   readonly operation: Operation;
+  /** Layers are taken in, and read, by threads as the daemon has them. Their own steps are not counted, but broken off by those of the process. */
+  readonly threads: boolean;
   /** The step that is not performed any more; 0 = all are. */
   readonly failAt: number;
   /** To load, or to save to. */
@@ -69,7 +73,8 @@ const operations: Readonly<Record<Operation, (parts: StoreParts, archive: string
 
 const request = JSON.parse(process.argv[2]!) as CrashRequest; // our own test's
 const helper = await startHelper({ helperPath: request.helperPath, execRoot: request.execRoot, log: () => undefined });
-const parts = await openStore(request.root, request.driver, helper);
+const threads = request.threads ? new LayerThreads(join(dirname(dirname(request.helperPath)), "layer-thread.cjs"), 2) : undefined;
+const parts = await openStore(request.root, request.driver, helper, threads);
 counted(fs, ["mkdir", "rename", "writeFile", "unlink", "rm", "rmdir", "symlink", "link", "copyFile", "open", "appendFile"]);
 syncBuiltinESMExports();
 {
@@ -82,5 +87,6 @@ steps = 0;
 await operations[request.operation](parts, request.archive);
 await parts.driver.idle();
 const total = steps;
+await threads?.close();
 await helper.close();
 console.log(total);

@@ -6,6 +6,7 @@ import type { Helper } from "#linux/helper.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, StorageDriver } from "#unionfs/mod.ts";
 import { openDriver } from "#unionfs/open-driver.ts";
+import type { LayerThreads } from "#unionfs/threads/layer-threads.ts";
 
 export interface StoreParts {
   readonly driver: StorageDriver;
@@ -16,7 +17,7 @@ export interface StoreParts {
   readonly complaints: readonly string[];
 }
 
-export async function openStore(root: string, driverName: string, helper: Helper): Promise<StoreParts> {
+export async function openStore(root: string, driverName: string, helper: Helper, threads?: LayerThreads): Promise<StoreParts> {
   const complaints: string[] = [];
   const driver = await openDriver(driverName, { root, helper });
   const content = await openContentStore(root);
@@ -25,6 +26,7 @@ export async function openStore(root: string, driverName: string, helper: Helper
     root,
     content,
     layers,
+    ...(threads === undefined ? {} : { threads }),
     log: (level, message) => {
       if (level === "warn" || level === "error") complaints.push(message);
     },

@@ -40,6 +40,12 @@ const loaded = dockerArchive([
   { layers: [tarOf([{ name: "alone" }])] },
 ]);
 
+interface Case {
+  readonly operation: Operation;
+  readonly threads: boolean;
+  readonly name: string;
+}
+
 /** Every file of a store with its length; names that are made up anew each time, without them. */
 function filesOf(root: string): string[] {
   const lines: string[] = [];
@@ -91,10 +97,10 @@ describe.runIf(process.getuid?.() === 0)("killed at a step", () => {
   });
 
   /** Runs the child; steps it had, or undefined when it was killed. */
-  async function child(data: string, driver: string, operation: Operation, failAt: number): Promise<number | undefined> {
+  async function child(data: string, driver: string, { operation, threads }: Case, failAt: number): Promise<number | undefined> {
     const execRoot = mkdtempSync(join(root, "run-"));
     const archive = operation === "load" ? join(root, "loaded.tar") : join(root, "saved.tar");
-    const request: CrashRequest = { root: data, execRoot, helperPath, driver, operation, failAt, archive };
+    const request: CrashRequest = { root: data, execRoot, helperPath, driver, operation, threads, failAt, archive };
     const running = spawn(process.execPath, [program, JSON.stringify(request)], { stdio: ["ignore", "pipe", "inherit"] });
     let out = "";
     running.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
@@ -137,10 +143,18 @@ describe.runIf(process.getuid?.() === 0)("killed at a step", () => {
       data = await prepare(driver);
     });
 
-    it.each<Operation>(["load", "commit", "save", "rmi", "prune"])("%s", { timeout: timeoutMs }, async (operation) => {
+    it.each<Case>([
+      { operation: "load", threads: false, name: "load" },
+      { operation: "load", threads: true, name: "load by threads" },
+      { operation: "commit", threads: false, name: "commit" },
+      { operation: "save", threads: false, name: "save" },
+      { operation: "rmi", threads: false, name: "rmi" },
+      { operation: "prune", threads: false, name: "prune" },
+    ])("$name", { timeout: timeoutMs }, async (what) => {
+      const { operation } = what;
       const before = await restarted(copyOf(data), driver);
       const work = copyOf(data);
-      const total = await child(work, driver, operation, 0);
+      const total = await child(work, driver, what, 0);
       const done = await restarted(work, driver);
       if (total === undefined || total < 3) throw new Error(`${operation} has ${total} steps`);
       if (operation === "save") expect(done).toEqual(before);
@@ -149,12 +163,12 @@ describe.runIf(process.getuid?.() === 0)("killed at a step", () => {
       const steps = Array.from({ length: count }, (_, i) => 1 + Math.round((i * (total - 1)) / Math.max(1, count - 1)));
       for (const at of steps) {
         const struck = copyOf(data);
-        await child(struck, driver, operation, at);
+        await child(struck, driver, what, at);
         const found = await restarted(struck, driver);
         const expected = found.images.join() === done.images.join() ? done : before;
         expect({ at, ...found }).toEqual({ at, ...expected });
         if (expected === done) continue;
-        await child(struck, driver, operation, 0);
+        await child(struck, driver, what, 0);
         expect({ at, again: await restarted(struck, driver) }).toEqual({ at, again: done });
       }
     });

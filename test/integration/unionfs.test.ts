@@ -16,7 +16,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ChainID } from "#core/digest.ts";
-import { isEngineError } from "#core/errors.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
 import type { Step } from "#linux/plan.ts";
 import { openLayerStore } from "#unionfs/layer-store.ts";
 import type { LayerStore, RootMount, StorageDriver } from "#unionfs/mod.ts";
@@ -250,6 +250,53 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", async
     expect(readdirSync(mounted)).toContain("f");
     expect(existsSync(join(mounted, "etc/hosts"))).toBe(true);
     await again.idle();
+  });
+
+  describe("layers are written back while more of the image is taken in", () => {
+    /** A layer store whose records cannot be written back once: their directory is not opened, or its disk is broken. */
+    async function failing(how: "opening" | "writing"): Promise<LayerStore> {
+      let failed = false;
+      const driver = await openDriver("overlay2", { root, helper });
+      const openTree: typeof helper.openTree = async (directory, options) => {
+        const tree = await helper.openTree(directory, options);
+        if (failed || !directory.includes("/layerdb/")) return tree;
+        failed = true;
+        if (how === "writing")
+          return Object.assign(tree, { sync: () => Promise.reject(new EngineError("internal", "a broken disk", { details: { errno: "EIO", op: "sync" } })) });
+        await tree.close();
+        throw new EngineError("internal", "nobody there");
+      };
+      return openLayerStore({ root, driver, helper: Object.create(helper, { openTree: { value: openTree } }) as typeof helper });
+    }
+    const onDisk = (chain: ChainID) => existsSync(join(root, "layerdb/overlay2", chain.slice("sha256:".length), "synced"));
+
+    it("nobody has to ask", async () => {
+      const { store } = await open(root, "overlay2");
+      const { release } = store.hold(); // as whoever makes an image has it
+      const { chainId } = await layer(store, undefined, "a", "a");
+      await expect.poll(() => onDisk(chainId)).toBe(true);
+      release();
+    });
+
+    it("bytes that are lost are told of to who asks next; the one after tries again", async () => {
+      const store = await failing("writing");
+      const { release } = store.hold();
+      const { chainId } = await layer(store, undefined, "a", "a");
+      await expect(store.sync()).rejects.toThrow("a broken disk");
+      expect(onDisk(chainId)).toBe(false);
+      await store.sync();
+      expect(onDisk(chainId)).toBe(true);
+      release();
+    });
+
+    it("all else is tried again at once", async () => {
+      const store = await failing("opening");
+      const { release } = store.hold();
+      const { chainId } = await layer(store, undefined, "a", "a");
+      await store.sync();
+      expect(onDisk(chainId)).toBe(true);
+      release();
+    });
   });
 
   it("cancelled, nothing is left", async () => {
