@@ -58,15 +58,15 @@ export class FrameReader {
   }
 }
 
-/** False when the peer is slower than we are. */
-export function writeFrame(socket: Socket, type: number, payload?: Uint8Array): boolean {
+/** False when the peer is slower than we are. `onWritten`: of a payload, when it has been. */
+export function writeFrame(socket: Socket, type: number, payload?: Uint8Array, onWritten?: () => void): boolean {
   const head = Buffer.allocUnsafe(headBytes);
   head[0] = type;
   head.writeUInt32LE(payload?.length ?? 0, 1);
   if (payload === undefined || payload.length === 0) return socket.write(head);
   socket.cork();
   socket.write(head);
-  const room = socket.write(payload);
+  const room = socket.write(payload, onWritten && ((error) => (error === null || error === undefined ? onWritten() : undefined)));
   socket.uncork();
   return room;
 }

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import { Readable, Writable } from "node:stream";
 import type { CliIo } from "#cli/io.ts";
+import { giveBack } from "#core/pieces.ts";
 import { type Frame, frameTypes, type Hello, ProtocolError, writeFrame } from "./stub-frames.ts";
 
 const signalNames: ReadonlyMap<number, string> = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
@@ -73,7 +74,7 @@ export class StubSession implements CliIo {
       decodeStrings: true,
       write: (chunk: Buffer, _encoding, done) => {
         if (this.#socket.destroyed || this.#ended) return done();
-        if (writeFrame(this.#socket, type, chunk)) done();
+        if (writeFrame(this.#socket, type, chunk, () => giveBack(chunk))) done();
         else whenWritable(this.#socket, done);
       },
     });

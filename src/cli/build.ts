@@ -103,10 +103,10 @@ async function build(call: Call): Promise<number> {
     signal: io.gone,
   });
   const id = await follow(reply.body, call);
-  if (flags.text("iidfile") !== "") await writeOutput(io, flags.text("iidfile"), Readable.from([id]));
+  if (flags.text("iidfile") !== "") await writeOutput(io, flags.text("iidfile"), Readable.from([id], { objectMode: false }));
   if (flags.text("metadata-file") !== "") {
     const metadata = { "containerimage.config.digest": id, "image.name": flags.list("tag").join(",") };
-    await writeOutput(io, flags.text("metadata-file"), Readable.from([`${JSON.stringify(metadata, undefined, 2)}\n`]));
+    await writeOutput(io, flags.text("metadata-file"), Readable.from([`${JSON.stringify(metadata, undefined, 2)}\n`], { objectMode: false }));
   }
   if (output !== undefined) await put(output, id, call);
   if (flags.on("quiet")) await print(io, id);

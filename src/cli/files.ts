@@ -1,12 +1,11 @@
 /** The caller's files: reading archives, writing them without leaving halves behind. @module */
-import { createReadStream, createWriteStream } from "node:fs";
-import { open, rename, stat, unlink } from "node:fs/promises";
+import { type FileHandle, open, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
-import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { Readable } from "node:stream";
 import type { Streamed } from "#api/client/mod.ts";
 import { archiveNotes } from "#api/types/archive-notes.ts";
+import { giveBack, givingBack, takePiece } from "#core/pieces.ts";
 import { ExitError } from "./errors.ts";
 import type { CliIo } from "./io.ts";
 import { explainFileError } from "./options/file-error.ts";
@@ -21,9 +20,19 @@ export async function openInput(io: CliIo, path: string): Promise<Readable> {
       await file.close();
       throw Object.assign(new Error("EISDIR"), { code: "EISDIR" });
     }
-    return createReadStream(full, { fd: file, highWaterMark: 1024 * 1024 });
+    // Closed here: a stream that nobody reads does not begin to iterate.
+    return Readable.from(piecesOf(file), { objectMode: false }).once("close", () => void file.close());
   } catch (error) {
     throw new ExitError(1, explainFileError(error, "open", path).message);
+  }
+}
+
+async function* piecesOf(file: FileHandle): AsyncGenerator<Buffer, void> {
+  for (;;) {
+    const piece = takePiece();
+    const { bytesRead } = await file.read(piece, 0, piece.length, null);
+    if (bytesRead === 0) return giveBack(piece);
+    yield piece.subarray(0, bytesRead);
   }
 }
 
@@ -38,12 +47,17 @@ export async function writeOutput(io: CliIo, path: string, body: Readable): Prom
   const direct = kind !== undefined && !kind.isFile();
   const temporary = direct ? full : join(dirname(full), `.${basename(full)}.${randomBytes(4).toString("hex")}`);
   try {
-    await pipeline(body, createWriteStream(temporary, { mode: 0o666 & ~io.umask }));
+    await writeAll(temporary, 0o666 & ~io.umask, body);
     if (!direct) await rename(temporary, full);
   } catch (error) {
     if (!direct) await unlink(temporary).catch(() => {}); // perhaps it was never made; the error that counts is told
     throw explainFileError(error, "open", path);
   }
+}
+
+async function writeAll(path: string, mode: number, body: Readable): Promise<void> {
+  await using file = await open(path, "w", mode);
+  await writeFile(file, givingBack(body));
 }
 
 /** Tells which files of an archive that has been read were changed meanwhile: there they are cut or padded. */

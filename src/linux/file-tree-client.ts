@@ -14,7 +14,7 @@ const BATCH_BYTES = 128 << 10;
 const DATA_BYTES = 256 << 10;
 const COPY_BYTES = 32 << 10;
 const MAX_OPEN = 64;
-const SPARE = 4;
+const SPARE = 16;
 /** Batches of a walk or read that are under way while the caller works on one. */
 const AHEAD = 3;
 
@@ -57,7 +57,8 @@ class TreeClient implements ListedTree {
   readonly #pid: number;
   readonly #waiting = new Map<number, Waiting>();
   readonly #numbers = new Set<number>();
-  #batch = new Writer(BATCH_BYTES + 4096);
+  /** Grows: most trees are asked a few things. */
+  #batch = new Writer(8192);
   /** Batches that have been sent: a layer is thousands of them, and need not be as many allocations. */
   readonly #spare: Writer[] = [];
   #sending: NodeJS.Immediate | undefined;

@@ -4,6 +4,7 @@ import { type FileHandle, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError, errnoOf, isEngineError } from "#core/errors.ts";
+import { pieceBytes, takePiece } from "#core/pieces.ts";
 import type { FileTree, OpenedFile } from "#linux/file-tree.ts";
 import { filePieces } from "./archive-file.ts";
 import { corrupt, printable, toBytes } from "./bytes.ts";
@@ -174,8 +175,8 @@ async function* content({ directory, path, part }: Content): AsyncGenerator<Buff
   );
   for (const { offset, length } of part.extents) {
     for (let at = 0; at < length; ) {
-      const buffer = Buffer.allocUnsafe(Math.min(chunkSize, length - at));
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, offset + at);
+      const buffer = takePiece();
+      const { bytesRead } = await file.read(buffer, 0, Math.min(pieceBytes, length - at), offset + at);
       if (bytesRead === 0) throw shorter(part);
       at += bytesRead;
       yield buffer.subarray(0, bytesRead);

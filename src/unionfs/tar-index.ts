@@ -1,6 +1,7 @@
 import { createReadStream, createWriteStream } from "node:fs";
 import { finished } from "node:stream/promises";
 import { createGunzip, createGzip, type Gzip } from "node:zlib";
+import { giveBack, pieceBytes, takePiece } from "#core/pieces.ts";
 import { type ByteString, corrupt, toByteString, toBytes } from "./bytes.ts";
 import { ByteSource } from "./tar/byte-source.ts";
 import type { Extent } from "./tar/entry.ts";
@@ -21,13 +22,14 @@ export type TarIndexRecord =
   | { readonly kind: "file"; readonly number: number; readonly path: ByteString; readonly bytes: number; readonly extents: readonly Extent[] };
 
 const magic = "wherry-tar-index 1\n";
+/** What is read, or decompressed, at a time. */
 const batchBytes = 256 * 1024;
 
 export class TarIndexWriter {
   readonly #gzip: Gzip;
   readonly #done: Promise<void>;
   /** Records on their way to the compressor; copied, so that no chunk of the archive is held for the sake of a header. */
-  #batch: Buffer = Buffer.allocUnsafe(batchBytes);
+  #batch: Buffer = takePiece();
   #filled = 0;
   /** Where in the batch the open "M" record begins; -1 = none is open. */
   #meta = -1;
@@ -46,11 +48,11 @@ export class TarIndexWriter {
   meta(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.byteLength; ) {
       if (this.#meta < 0) this.#openMeta();
-      const piece = bytes.subarray(at, at + batchBytes - this.#filled);
+      const piece = bytes.subarray(at, at + pieceBytes - this.#filled);
       this.#batch.set(piece, this.#filled);
       this.#filled += piece.byteLength;
       at += piece.byteLength;
-      if (this.#filled === batchBytes) this.#flush();
+      if (this.#filled === pieceBytes) this.#flush();
     }
   }
 
@@ -83,18 +85,20 @@ export class TarIndexWriter {
   /** Writes the rest. */
   async finish(): Promise<void> {
     this.#flush();
+    giveBack(this.#batch);
     this.#gzip.end();
     await this.#done;
   }
 
   /** Gives up; the file is left for the caller to remove. */
   async discard(): Promise<void> {
+    giveBack(this.#batch);
     this.#gzip.end();
     await this.#done.catch(() => undefined);
   }
 
   #openMeta(): void {
-    if (this.#filled + 5 >= batchBytes) this.#flush();
+    if (this.#filled + 5 >= pieceBytes) this.#flush();
     this.#meta = this.#filled;
     this.#batch.write("M", this.#filled, "latin1");
     this.#filled += 5;
@@ -106,8 +110,8 @@ export class TarIndexWriter {
   }
 
   #record(bytes: Buffer): void {
-    if (this.#filled + bytes.length > batchBytes) this.#flush();
-    if (bytes.length > batchBytes) {
+    if (this.#filled + bytes.length > pieceBytes) this.#flush();
+    if (bytes.length > pieceBytes) {
       if (!this.#gzip.write(bytes)) this.#blocked = true;
       return;
     }
@@ -118,9 +122,12 @@ export class TarIndexWriter {
   #flush(): void {
     this.#closeMeta();
     if (this.#filled === 0) return;
-    if (!this.#gzip.write(this.#batch.subarray(0, this.#filled))) this.#blocked = true;
-    // The compressor keeps the old one until it has got to it.
-    this.#batch = Buffer.allocUnsafe(batchBytes);
+    const batch = this.#batch;
+    const sent = this.#gzip.write(batch.subarray(0, this.#filled), (error) => {
+      if (error === null || error === undefined) giveBack(batch);
+    });
+    if (!sent) this.#blocked = true;
+    this.#batch = takePiece();
     this.#filled = 0;
   }
 }

@@ -1,5 +1,6 @@
 /** Writes an ApiResponse to an HTTP response. @module */
 import type { ServerResponse } from "node:http";
+import { giveBack } from "#core/pieces.ts";
 import { encodeJson } from "#api/types/ndjson.ts";
 import type { ApiResponse, Headers } from "#api/types/transport.ts";
 
@@ -47,6 +48,14 @@ async function* encoded(lines: AsyncIterable<unknown>, end: string): AsyncGenera
   for await (const line of lines) yield encodeJson(line) + end;
 }
 
+/** False when the client is slower than we are. */
+function written(res: ServerResponse, piece: Uint8Array | string): boolean {
+  if (typeof piece === "string") return res.write(piece);
+  return res.write(piece, (error) => {
+    if (error === null || error === undefined) giveBack(piece);
+  });
+}
+
 /** Keeps back-pressure, and lets go of the source when the client has gone. */
 async function pump(res: ServerResponse, source: AsyncIterable<Uint8Array | string>, trailers?: () => Headers): Promise<void> {
   let giveUp = (): void => undefined;
@@ -61,7 +70,7 @@ async function pump(res: ServerResponse, source: AsyncIterable<Uint8Array | stri
     while (!res.destroyed) {
       const item = await orGone(iterator.next());
       if (!item || item.done || res.destroyed) break;
-      if (!res.write(item.value)) await orGone(new Promise((resolve) => res.once("drain", resolve)));
+      if (!written(res, item.value)) await orGone(new Promise((resolve) => res.once("drain", resolve)));
     }
   } finally {
     const closing = iterator.return?.();

@@ -2,6 +2,7 @@ import { Readable } from "node:stream";
 import { type BlobDigest, type ChainID, type DiffID, type Digest, digestOf, hexOf } from "#core/digest.ts";
 import type { Descriptor, Manifest } from "#core/image-spec.ts";
 import { mediaTypes } from "#core/manifest.ts";
+import { takePiece } from "#core/pieces.ts";
 import { familiarName, familiarString, formatReference, type Reference } from "#core/reference.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import type { LayerThreads } from "#unionfs/threads/layer-threads.ts";
@@ -37,7 +38,7 @@ export async function saveArchive(images: readonly ImageToSave[], layers: LayerS
   for (const { image } of images) for (const chain of image.chainIds) if (!layerBytes.has(chain)) layerBytes.set(chain, await layers.tarBytes(chain));
   const total = [...layerBytes.values()].reduce((sum, bytes) => sum + bytes, 0);
   const read = (chain: ChainID) => readLayer(layers, total < threadBytes ? undefined : threads, chain);
-  return Readable.from(writeArchive(collect(images, read, layerBytes)), { objectMode: false, highWaterMark: 1024 * 1024 });
+  return Readable.from(writeArchive(collect(images, read, layerBytes)), { objectMode: false });
 }
 
 function collect(images: readonly ImageToSave[], read: (chain: ChainID) => AsyncIterable<Uint8Array>, layerBytes: ReadonlyMap<ChainID, number>): Member[] {
@@ -94,7 +95,11 @@ async function* readLayer(layers: LayerStore, threads: LayerThreads | undefined,
     return;
   }
   // The memory of a piece is used again, and whoever takes it may hold one for longer.
-  for await (const piece of threads.read(source)) yield Buffer.from(piece);
+  for await (const piece of threads.read(source)) {
+    const own = takePiece();
+    own.set(piece);
+    yield own.subarray(0, piece.byteLength);
+  }
 }
 
 interface StackedLayer {

@@ -3,6 +3,7 @@ import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, isDigest } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
+import { givingBack } from "#core/pieces.ts";
 import { decompress } from "#unionfs/tar/decompress.ts";
 import type { TarEntry } from "#unionfs/tar/entry.ts";
 import { TarReader } from "#unionfs/tar/reader.ts";
@@ -76,7 +77,7 @@ export class SpooledArchive {
 /** Reads the whole archive into `directory`, which exists. Digests in names (`blobs/sha256/…`) are verified, but for those of uncompressed tars. */
 export async function spoolArchive(source: AsyncIterable<Uint8Array>, directory: string, signal: AbortSignal | undefined): Promise<SpooledArchive> {
   const archive = new SpooledArchive();
-  const reader = new TarReader(decompress(source));
+  const reader = new TarReader(decompress(givingBack(source), { lent: true }));
   try {
     for (let count = 0; ; count++) {
       throwIfAborted(signal);

@@ -2,6 +2,7 @@
 import { Worker } from "node:worker_threads";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
+import { giveBack } from "#core/pieces.ts";
 import { Slots } from "#core/slots.ts";
 import type { AppliedTar } from "../apply.ts";
 import type { ArchiveFile } from "../archive-file.ts";
@@ -289,6 +290,7 @@ class Job {
       if (!this.#open) return;
       // A copy: it may be part of a larger buffer, which would go along.
       const bytes = new Uint8Array(piece);
+      giveBack(piece);
       this.#unused++;
       this.#worker.postMessage({ kind: "plain", bytes } satisfies ThreadRequest, [bytes.buffer]);
     }

@@ -5,6 +5,7 @@
  */
 import type { DiffID } from "#core/digest.ts";
 import { EngineError, type ErrorCode, errnoOf } from "#core/errors.ts";
+import { pieceBytes } from "#core/pieces.ts";
 import type { TreeAddress, TreeStat } from "#linux/file-tree.ts";
 import type { AppliedTar } from "../apply.ts";
 import type { ArchiveLimit } from "../archive-file.ts";
@@ -13,7 +14,7 @@ import type { LayerSource } from "../layer-tar.ts";
 import type { ImagePlace } from "../mod.ts";
 
 /** Bytes of one piece, and pieces on their way. To wake another thread costs some 0.1 ms: pieces are large, and a thread that had to wait is woken for several. */
-export const slotBytes: number = 512 * 1024;
+export const slotBytes: number = pieceBytes;
 export const slotCount = 6;
 /** As many slots must be free, or bytes have arrived, before a thread that waits is woken. */
 export const wakeSlots = 3;
