@@ -31,6 +31,7 @@ export interface Frame {
 export class ProtocolError extends Error {}
 
 const headBytes = 5;
+const nothing = new Uint8Array();
 /** Command line and environment of a Linux process are at most 6 MiB. */
 const maxHelloBytes = 8 * 1024 * 1024;
 /** Everything else is small: input comes in pieces of at most 16 KiB. */
@@ -58,12 +59,19 @@ export class FrameReader {
   }
 }
 
+/** So much is copied behind its head: a system call for two pieces costs more. */
+const smallBytes = 1024;
+
 /** False when the peer is slower than we are. */
-export function writeFrame(socket: Socket, type: number, payload?: Uint8Array): boolean {
-  const head = Buffer.allocUnsafe(headBytes);
+export function writeFrame(socket: Socket, type: number, payload: Uint8Array = nothing): boolean {
+  const small = payload.length <= smallBytes;
+  const head = Buffer.allocUnsafe(small ? headBytes + payload.length : headBytes);
   head[0] = type;
-  head.writeUInt32LE(payload?.length ?? 0, 1);
-  if (payload === undefined || payload.length === 0) return socket.write(head);
+  head.writeUInt32LE(payload.length, 1);
+  if (small) {
+    head.set(payload, headBytes);
+    return socket.write(head);
+  }
   socket.cork();
   socket.write(head);
   const room = socket.write(payload);
