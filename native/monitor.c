@@ -146,7 +146,7 @@ _Noreturn void give_up(struct run *run, int step, int error) {
   }
   reap_child(run);
   unlink(M.socket_path);
-  unlink(M.pid_path);
+  if (M.pid_path[0]) unlink(M.pid_path);
   send_failure(run, step, error);
   _exit(0);
 }
@@ -188,8 +188,21 @@ static void make_net(int net[2]) {
   if (setns(net[0], CLONE_NEWNET) < 0) _exit(1);
 }
 
+/* What a monitor is, whatever it will launch. */
+static void begin(void) {
+  M.listener = M.child_stdin = M.stream[OUT] = M.stream[ERR] = -1;
+  signal(SIGCHLD, SIG_DFL);
+  ignore_signals();
+  umask(0);
+  setsid();
+  prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  dup2(0, 1);
+  dup2(0, 2);
+}
+
 _Noreturn void monitor_wait(bool makes_net, uint8_t *frame, size_t frame_size) {
   int net[2] = {-1, -1};
+  begin();
   if (makes_net) make_net(net);
   union {
     struct cmsghdr head;
@@ -219,14 +232,7 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
   struct plan_facts facts;
   init_run(run, id, l->plan);
   if (net) run->own_net = net[0], run->ready_net = net[1];
-  M.listener = M.child_stdin = M.stream[OUT] = M.stream[ERR] = -1;
-  signal(SIGCHLD, SIG_DFL);
-  ignore_signals();
-  umask(0);
-  setsid();
-  prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-  dup2(0, 1);
-  dup2(0, 2);
+  else begin();
   set_title("wherry-monitor", l->socket_path.p);
   copy_launch(l);
   if (plan_check(l->plan, &facts) || !facts.clones) give_up(run, NO_STEP, EBADMSG);
@@ -234,7 +240,7 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
   run->streams.open_stdin = l->flags & L_OPEN_STDIN;
   run->streams.rows = l->rows;
   run->streams.columns = l->columns;
-  run->on_cloned = write_pid_file;
+  run->on_cloned = M.pid_path[0] ? write_pid_file : NULL;
   run->wait_gate = wait_gate;
   run->open_names = names_open;
   unlink(M.exit_path); /* of an earlier run */
@@ -250,6 +256,7 @@ _Noreturn void monitor_main(uint32_t id, const struct launch *l, void *frame, si
     give_up(run, run->child_step, run->child_errno);
   }
   M.launched = true;
+  if (!M.pid_path[0]) M.start_time = process_start_time(run->child_pid); /* it is ours to reap: the number is still its own */
   adopt_streams(run);
   uint8_t payload[16];
   put_u32(payload, (uint32_t)getpid());

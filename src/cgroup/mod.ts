@@ -96,7 +96,10 @@ export interface CgroupManager {
   prepare(parent?: string): Promise<void>;
   /** Steps to make and join the cgroup `parent/name` ("/wherry/<id>" by default; parent "" = default). `slot`: a free slot number it may use. Pure. */
   plan(parent: string, name: string, resources: OciResources, slot: number): CgroupPlan;
-  /** Host steps that join an existing container's cgroups (exec). */
+  /**
+   * Steps that join an existing container's cgroups (exec). v1: the child's own, directly after `clone`; it makes no cgroup namespace whose root would have to
+   * be right from its birth on.
+   */
   planJoin(paths: CgroupPaths, slot: number): Pick<CgroupPlan, "cloneInto" | "join">;
   /** Changes limits of a living cgroup; order such that memory and memsw never conflict. EngineError("invalid"/"kernel"). */
   update(paths: CgroupPaths, resources: OciResources): Promise<void>;

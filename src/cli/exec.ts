@@ -60,6 +60,7 @@ async function run(call: Call): Promise<number> {
     signal: io.gone,
   });
   const start = { Detach: detach, Tty: tty, ...consoleSize };
+  let ended: Promise<number> | undefined;
   try {
     if (detach) {
       await client.json("POST", `/exec/${id}/start`, { body: start, signal: io.gone });
@@ -75,14 +76,18 @@ async function run(call: Call): Promise<number> {
         rows: size?.rows ?? 0,
         columns: size?.columns ?? 0,
       };
-      await client.json("POST", `/exec/${id}/start`, { body: start, direct: streams, signal: io.gone });
+      const started = client.json("POST", `/exec/${id}/start`, { body: start, direct: streams, signal: io.gone });
+      // Asked for at once: what it takes to wait is computed while the process is made.
+      ended = exitCode(call, id);
+      ended.catch(() => {}); // of an exec that has not started, `started` tells
+      await started;
     } else if (await attached(call, id, start)) return 1;
   } catch (error) {
     throw failure(error, detach);
   }
   const stop = tty && io.isTty.stdout ? followWindowSize(io, client, `/exec/${id}`) : () => {};
   try {
-    return await exitCode(call, id);
+    return await (ended ?? exitCode(call, id));
   } finally {
     stop();
   }

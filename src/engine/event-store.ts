@@ -31,7 +31,7 @@ export class EventStore {
   readonly #warn: (message: string) => void;
   #file: FileHandle;
   #size: number;
-  readonly #lines: Gather<string> = new Gather(GATHER_MS, (lines) => this.#write(lines.join("")));
+  readonly #lines: Gather<EngineEvent> = new Gather(GATHER_MS, (events) => this.#write(events.map(lineOf).join("")));
   #failed = false;
 
   private constructor(path: string, file: FileHandle, size: number, options: { readonly maxBytes: number; readonly warn: (message: string) => void }) {
@@ -52,16 +52,16 @@ export class EventStore {
     return new EventStore(path, file, size, { maxBytes: MAX_BYTES, ...options });
   }
 
-  append({ Type, Action, Actor, timeNano }: EngineEvent): void {
-    const line: Line = { t: String(timeNano), T: Type, A: Action, I: Actor.ID, a: Actor.Attributes };
-    this.#lines.add(`${JSON.stringify(line)}\n`);
+  append(event: EngineEvent): void {
+    this.#lines.add(event);
   }
 
   async #write(text: string): Promise<void> {
     try {
       if (this.#size >= this.#maxBytes) await this.#rotate();
-      await this.#file.appendFile(text);
-      this.#size += Buffer.byteLength(text);
+      const bytes = Buffer.from(text);
+      for (let done = 0; done < bytes.length; ) done += (await this.#file.write(bytes, done)).bytesWritten;
+      this.#size += bytes.length;
       this.#failed = false;
     } catch (error) {
       if (!this.#failed) this.#warn(`events are not remembered: ${(error as Error).message}`);
@@ -103,6 +103,11 @@ export class EventStore {
     await this.#lines.flush();
     await this.#file.close();
   }
+}
+
+function lineOf({ Type, Action, Actor, timeNano }: EngineEvent): string {
+  const line: Line = { t: String(timeNano), T: Type, A: Action, I: Actor.ID, a: Actor.Attributes };
+  return `${JSON.stringify(line)}\n`;
 }
 
 async function openIfThere(path: string): Promise<FileHandle | undefined> {

@@ -165,7 +165,7 @@ async function launchExec(
   const { config } = record;
   const plan = await planOf(ctx, container, { config, tty, attachGate: pending.length > 0 });
   const { direct } = options;
-  const files = monitorFiles(ctx.options, container.id, record.id);
+  const { socketPath, exitPath } = monitorFiles(ctx.options, container.id, record.id);
   let failAttach!: (error: unknown) => void;
   const attachFailed = new Promise<never>((_, reject) => (failAttach = reject));
   const launched = ctx.helper.launch(
@@ -190,7 +190,9 @@ async function launchExec(
             }),
         attachGate: pending.length,
       },
-      ...files,
+      socketPath,
+      exitPath,
+      pidPath: "", // a restart of the engine ends what it knows of execs: nobody would read it
       exitReports: [],
     },
     pending.length === 0 ? undefined : (attach) => void connectAll(pending, attach).catch(failAttach),
@@ -311,8 +313,8 @@ function finish(ctx: EngineContext, exec: Exec, code: number): void {
   exec.link = undefined;
   exec.record = { ...record, running: false, exitCode: code, pid: 0 };
   exec.end(code);
-  const { socketPath, pidPath, exitPath } = monitorFiles(ctx.options, container.id, record.id);
-  ctx.leftovers.add([socketPath, pidPath, exitPath]);
+  const { socketPath, exitPath } = monitorFiles(ctx.options, container.id, record.id);
+  ctx.leftovers.add([socketPath, exitPath]);
   publishContainerEvent(ctx, container, "exec_die", { execID: record.id, exitCode: String(code) });
 }
 

@@ -2,7 +2,7 @@
  * Who `--user` is in a container: reads the container's own passwd and group files, once per image.
  * @module
  */
-import { join } from "node:path";
+import { lstat } from "node:fs";
 import type { Container } from "#container/container.ts";
 import { O } from "#linux/flags.ts";
 import type { Reports } from "#linux/helper.ts";
@@ -10,7 +10,6 @@ import { NO_SLOT, type Plan } from "#linux/plan.ts";
 import { planReadRootFiles, type ResolvedUser, resolveUser, slots } from "#runtime/mod.ts";
 import type { RootMount } from "#unionfs/mod.ts";
 import type { EngineContext } from "./context.ts";
-import { lstat } from "node:fs/promises";
 
 /** /etc/passwd and /etc/group; "" = missing. */
 export interface RootFiles {
@@ -52,15 +51,27 @@ function fromImage(container: Container): boolean {
 async function unchanged(root: RootMount): Promise<boolean> {
   if (root.kind !== "overlay" || root.upper === undefined) return false;
   const upper = root.upper;
-  const found = await Promise.all(
-    ["etc/passwd", "etc/group"].map((name) =>
-      lstat(join(upper, name)).then(
-        () => true,
-        () => false,
-      ),
-    ),
-  );
+  const found = await Promise.all(files.map(({ path }) => isThere(`${upper}/${path}`)));
   return !found.includes(true);
+}
+
+/** By callback: a promise's rejection costs more than the question. */
+function isThere(path: string): Promise<boolean> {
+  return new Promise((resolve) => lstat(path, (error) => resolve(error === null)));
+}
+
+/** Who has been asked for, by the files that say it. */
+const resolved = new WeakMap<RootFiles, Map<string, ResolvedUser>>();
+
+function resolveIn(found: RootFiles, user: string, groupAdd: readonly string[] = []): ResolvedUser {
+  const key = [user, ...groupAdd].join("\n");
+  const users = resolved.get(found) ?? new Map<string, ResolvedUser>();
+  let who = users.get(key);
+  if (who !== undefined) return who;
+  who = resolveUser(user, found.passwd, found.group, groupAdd);
+  if (users.size >= MAX_CACHED) users.clear();
+  resolved.set(found, users.set(key, who));
+  return who;
 }
 
 /** `fresh`: the snapshot has never been written to. */
@@ -72,7 +83,7 @@ export async function userOf(ctx: EngineContext, container: Container, root: Roo
     found = fromReports(await ctx.helper.call(planReadRootFiles(root, files, ctx.facts)));
     if (cacheable) ctx.rootFiles.set(chain, found);
   }
-  return resolveUser(config.User, found.passwd, found.group, hostConfig.GroupAdd ?? []);
+  return resolveIn(found, config.User, hostConfig.GroupAdd ?? []);
 }
 
 /** Who a user is in an image that no container has changed. */
@@ -82,7 +93,7 @@ export async function userOfImage(ctx: EngineContext, root: RootMount, chain: st
     found = fromReports(await ctx.helper.call(planReadRootFiles(root, files, ctx.facts)));
     if (chain !== undefined) ctx.rootFiles.set(chain, found);
   }
-  return resolveUser(user, found.passwd, found.group);
+  return resolveIn(found, user);
 }
 
 /** The same for one more process of a running container: the files as its processes see them now. */
@@ -90,8 +101,7 @@ export async function userOfExec(ctx: EngineContext, container: Container, user:
   const chain = container.record.imageId === "" ? undefined : (await ctx.images.find(container.record.imageId))?.chainId;
   const cached = chain === undefined || !fromImage(container) ? undefined : ctx.rootFiles.get(chain);
   const same = cached !== undefined && (await unchanged(await ctx.layers.driver.mounts(container.record.snapshot)));
-  const { passwd, group } = same ? cached : await readFromProcess(ctx, container);
-  return resolveUser(user, passwd, group, container.record.hostConfig.GroupAdd ?? []);
+  return resolveIn(same ? cached : await readFromProcess(ctx, container), user, container.record.hostConfig.GroupAdd ?? []);
 }
 
 async function readFromProcess(ctx: EngineContext, { state }: Container): Promise<RootFiles> {

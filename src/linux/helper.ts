@@ -42,7 +42,7 @@ export interface LaunchRequest {
   readonly socketPath: string;
   /** The monitor writes this file (rename) when init has ended. */
   readonly exitPath: string;
-  /** The monitor writes its own pid, the child's pid and the child's start time here (rename) before the child runs `exec`. */
+  /** The monitor writes its own pid, the child's pid and the child's start time here (rename) before the child runs `exec`. "": nowhere. */
   readonly pidPath: string;
   /** Files whose first 4 KiB the monitor copies into the exit record when init has ended (memory.oom_control, memory.events). */
   readonly exitReports: readonly string[];

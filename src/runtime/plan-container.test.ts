@@ -337,7 +337,7 @@ describe("planExec", () => {
       process: { user: { uid: 0, gid: 0 }, args: ["id"], cwd: "/" },
       namespaces: ["user", "mount", "pid", "network"],
       facts: exampleFacts,
-      cgroup: { join: [{ op: "write_pid", dir: NO_SLOT, path: "/cg/tasks", where: "host", why: "joins" }] },
+      cgroup: { join: [{ op: "write", dir: NO_SLOT, path: "/cg/tasks", flags: 0n, data: Buffer.from("0"), where: "child", why: "joins" }] },
       tty: true,
       seccomp: undefined,
       attachGate: true,
@@ -345,7 +345,7 @@ describe("planExec", () => {
     });
     expect(checkSlots(made)).toEqual(new Set());
     expect(find(made, "setns").map((s) => [s.where, s.flags])).toEqual([["child", 0x10000000n | 0x20000n | 0x20000000n | 0x40000000n]]);
-    expect(ops(made, "child").slice(0, 4)).toEqual(["await", "setns", "setresgid", "setresuid"]);
+    expect(ops(made, "child").slice(0, 4)).toEqual(["write", "setns", "setresgid", "setresuid"]);
     expect(ops(made, "host")).toContain("attach_gate");
     expect(ops(made, "child").slice(-3)).toEqual(["capset", "rebirth", "exec"]);
   });

@@ -9,7 +9,6 @@ import { Draft } from "./draft.ts";
 import type { ExecPlanInput } from "./mod.ts";
 import { planAffinity, planLabels } from "./process-attributes.ts";
 import { planListener, planOomScore, planProcess } from "./plan-process.ts";
-import { points } from "./slots.ts";
 import type { Plan } from "#linux/plan.ts";
 
 /** @see ExecPlanInput */
@@ -31,14 +30,14 @@ export function planExec(input: ExecPlanInput): Plan {
   }
   planListener(draft, input.detached);
   draft.section("The new process");
-  draft.host({ op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT }, "a child, in the container's limits");
+  draft.host(
+    { op: "clone", flags: 0n, cgroup: cgroup.cloneInto?.slot ?? NO_SLOT },
+    cgroup.cloneInto === undefined ? "a child" : "a child, in the container's limits",
+  );
   draft.add(...cgroup.join.map(({ section: _section, ...step }) => step));
-  const waits = cgroup.cloneInto === undefined && cgroup.join.length > 0;
-  if (waits) draft.host({ op: "signal", id: points.ready }, "the child may go on");
   if (input.attachGate) draft.host({ op: "attach_gate" }, "the program starts when those who want its output from the start are listening");
 
   draft.section("Into the container");
-  if (waits) draft.child({ op: "await", id: points.ready }, "until it is in the container's cgroups");
   planAffinity(draft, process.execCPUAffinity?.initial, "CPUs while it is prepared");
   planOomScore(draft, process);
   planLabels(draft, process); // while /proc is the host's: in the container's it has no number yet

@@ -207,7 +207,7 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     const id = await probed(["CMD-SHELL", "test ! -e /bad"]);
     const hangs = await probed(["CMD", "sleep", "985"], { Timeout: 60_000 * MS });
     await untilProbed(() => health(id).status === "healthy" && monitorsOfExecs(hangs) === 1);
-    const begun = pidFilesOfExecs(hangs);
+    const begun = socketsOfExecs(hangs);
     await t.engine.close();
     await untilProbed(() => monitorsOfExecs(hangs) === 0);
     await t.reopen();
@@ -217,7 +217,7 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     await untilProbed(() => health(id).status === "unhealthy");
     expect(health(id).log.at(-1)?.exitCode).toBe(1);
     await untilProbed(() => monitorsOfExecs(hangs) === 1);
-    expect(pidFilesOfExecs(hangs)).not.toEqual(begun);
+    expect(socketsOfExecs(hangs)).not.toEqual(begun);
   });
 
   test("none, NONE: no health; what cannot be is refused or warned of", async () => {
@@ -255,26 +255,17 @@ describe.skipIf(process.getuid?.() !== 0)("health checks", () => {
     return events;
   }
 
-  /** Execs that run, by their pid files. */
   function monitorsOfExecs(id: string): number {
-    return pidFilesOfExecs(id).filter(alive).length;
+    return socketsOfExecs(id).length;
   }
 
-  function pidFilesOfExecs(id: string): string[] {
-    const directory = join(t.options.execRoot, "c");
-    const names = readdirSync(directory).filter((name) => name.startsWith(`${id.slice(0, 24)}-`) && name.endsWith(".pid"));
-    return names.map((name) => join(directory, name));
+  /** Of execs that run: those that a monitor listens at. */
+  function socketsOfExecs(id: string): string[] {
+    const prefix = join(t.options.execRoot, "c", `${id.slice(0, 24)}-`);
+    const paths = readFileSync("/proc/net/unix", "utf8").split(/\s+/);
+    return [...new Set(paths.filter((path) => path.startsWith(prefix)))];
   }
 });
-
-function alive(pidFile: string): boolean {
-  try {
-    const [monitor = ""] = readFileSync(pidFile, "utf8").split(" ");
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${monitor}/status`, "utf8"));
-  } catch {
-    return false; // it has ended
-  }
-}
 
 /** Probes come by the second. */
 function untilProbed(condition: () => boolean): Promise<void> {

@@ -45,10 +45,11 @@ function show(steps: readonly Step[]): string[] {
   });
 }
 
+const all = ["cpuset", "cpu,cpuacct", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
+
 describe("plan", () => {
   test("without limits: a directory in each hierarchy, in through each, out again", () => {
     const plan = cgroups.plan("", "c1", {}, 1);
-    const all = ["cpuset", "cpu,cpuacct", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
     expect(show(plan.create)).toEqual(all.map((name) => `mkdir ${name}/C`));
     expect(show(plan.cloneInto?.steps ?? [])).toEqual(all.map((name) => `write ${name}/C/tasks 0`));
     expect(plan.cloneInto?.slot).toBe(NO_SLOT);
@@ -115,11 +116,12 @@ describe("plan", () => {
     for (const name of ["", "..", "a/b", ".hidden"]) expect(() => cgroups.plan("", name, {}, 1)).toThrow("invalid cgroup name");
   });
 
-  test("exec goes in and out of the directories that the container has", () => {
+  test("what exec has cloned goes into the directories that the container has, by itself", () => {
     const { paths } = cgroups.plan("own", "c1", {}, 1);
     const { cloneInto, join } = cgroups.planJoin(paths, 1);
-    expect(show(cloneInto?.steps ?? [])).toContain("write memory/own/c1/tasks 0");
-    expect(show(join)).toContain("write memory/wherry/tasks 0");
+    expect(cloneInto).toBeUndefined();
+    expect(show(join)).toEqual(all.map((name) => `write ${name}/own/c1/tasks 0`));
+    expect(new Set(join.map(({ where }) => where))).toEqual(new Set(["child"]));
   });
 });
 

@@ -12,7 +12,7 @@
 import { own } from "#core/own.ts";
 import { EngineError } from "#core/errors.ts";
 import type { OciSeccomp } from "#core/runtime-spec.ts";
-import { BPF, branch, DATA, encode, type Instruction, load, MAX_INSTRUCTIONS, ret } from "./instruction.ts";
+import { BPF, branch, DATA, encode, type Instruction, load, MAX_INSTRUCTIONS, ret, tighten } from "./instruction.ts";
 import type { SeccompArch } from "./profile.ts";
 import { multiplexed, type SyscallArch, syscallNumbers } from "./syscalls.ts";
 
@@ -74,7 +74,7 @@ export function compileSeccomp(seccomp: OciSeccomp, arch: SeccompArch): Uint8Arr
     const body = name === "SCMP_ARCH_X86_64" ? withX32(tree, trees.get("SCMP_ARCH_X32")) : tree;
     program = branch(BPF.JEQ, entry.audit, [load(DATA.nr), ...body], program);
   }
-  program = [load(DATA.arch), ...program];
+  program = tighten([load(DATA.arch), ...program]);
   if (program.length > MAX_INSTRUCTIONS)
     throw new EngineError("invalid", `the seccomp profile makes ${program.length} instructions; the kernel takes ${MAX_INSTRUCTIONS}`);
   return encode(program);

@@ -50,6 +50,45 @@ export function branch(condition: number, k: number, then: readonly Instruction[
   return [{ code: condition, jt: 0, jf: 1, k }, { code: BPF.JUMP, jt: 0, jf: 0, k: otherwise.length }, ...otherwise, ...then];
 }
 
+/** How far {@link tighten} lets a conditional jump go, which can skip 255: something may yet be written between it and its first target. */
+const REACH = 253;
+
+/**
+ * The same program with each answer, and whatever else stands in it more than once, written once per reach of a jump. The kernel reads, checks and
+ * translates a filter anew for each process that installs it, in a time that grows with its length.
+ */
+export function tighten(program: readonly Instruction[]): Instruction[] {
+  /** From the end on: an instruction's place is its distance from there. */
+  const out: Instruction[] = [];
+  /** Of the old instructions. */
+  const places: number[] = [];
+  const answers = new Map<number, number>();
+  const written = new Map<string, number>();
+  /** A place, at most `most` instructions away from what is written next, where the same happens as at the old place. */
+  const reach = (at: number, most: number): number => {
+    const { code, k } = program[at] as Instruction; // jumps stay within a program
+    if (code === BPF.JUMP) return reach(at + 1 + k, most);
+    const answer = code === BPF.RETURN;
+    const place = answer ? answers.get(k) : places[at];
+    if (place !== undefined && out.length - place <= most) return place;
+    const nearer = out.push(answer ? ret(k) : { code: BPF.JUMP, jt: 0, jf: 0, k: out.length - (place ?? 0) });
+    if (answer) answers.set(k, nearer);
+    return nearer;
+  };
+  for (let at = program.length - 1; at >= 0; at--) {
+    const { code, jt, jf, k } = program[at] as Instruction; // within its length
+    if (code === BPF.RETURN || code === BPF.JUMP) continue;
+    const branches = code === BPF.JEQ || code === BPF.JGT || code === BPF.JGE;
+    const [yes, no] = branches ? [reach(at + 1 + jt, REACH), reach(at + 1 + jf, REACH)] : [reach(at + 1, 0), out.length];
+    const key = `${code} ${k} ${yes} ${no}`;
+    const place = written.get(key) ?? out.push({ code, jt: out.length - yes, jf: out.length - no, k });
+    written.set(key, place);
+    places[at] = place;
+  }
+  reach(0, 0);
+  return out.reverse();
+}
+
 /** An array of struct sock_filter, little endian: 8 bytes each. */
 export function encode(program: readonly Instruction[]): Uint8Array {
   const bytes = new Uint8Array(program.length * 8);
