@@ -209,8 +209,13 @@ try {
     }
   }
   if (only.includes("start")) {
-    results.start = Object.fromEntries(engines.filter((e) => e.startMs).map((e) => [e.name, e.startMs]));
-    console.log(`\ndaemon start until it answers\n${table([["", "ms"], ...Object.entries(results.start).map(([n, ms]) => [n, ms.toFixed(0)])])}`);
+    const starts = { wherry: () => startWherry(dist, join(base, "start"), `s${id}`), docker: () => startDocker(join(base, "start"), `s${id}`) };
+    const there = Object.entries(starts).filter(([name]) => engines.some((e) => e.name === name));
+    const start = (one) => async () => (await one()).stop;
+    show(
+      "daemon start until it answers, with a data root that it knows",
+      await alternate(Object.fromEntries(there.map(([name, one]) => [name, start(one)])), runs),
+    );
   }
   const file = option("json");
   if (file)

@@ -37,25 +37,28 @@ export const median = (values) => {
   return sorted.length % 2 === 1 ? sorted[mid] : (sorted[mid - 1] + sorted[mid]) / 2;
 };
 
+const finished = (afterwards) => (typeof afterwards === "function" ? afterwards() : undefined);
+
 /**
  * Runs each contender `runs` times, alternating and each time beginning with another, after `warm` unmeasured runs. Before each run the machine comes to rest: podman's
  * clean-up of an exec, for one, goes on for a quarter of a second after the answer, and deletions of ours come a tenth of a second later.
- * @param contenders {name: async () => void}; the first is ours, ratios are relative to it.
+ * @param contenders {name: async () => what is to be done afterwards, unmeasured, or nothing}; the first is ours, ratios are relative to it.
  */
 export async function alternate(contenders, runs, warm = 3) {
   const names = Object.keys(contenders);
   const wall = Object.fromEntries(names.map((n) => [n, []]));
   const cpu = Object.fromEntries(names.map((n) => [n, 0]));
-  for (let i = 0; i < warm; i++) for (const n of names) await contenders[n]();
+  for (let i = 0; i < warm; i++) for (const n of names) await finished(await contenders[n]());
   for (let i = 0; i < runs; i++) {
     const first = i % names.length;
     for (const n of [...names.slice(first), ...names.slice(0, first)]) {
       await settle();
       const cpuBefore = busyCpuMs();
       const before = performance.now();
-      await contenders[n]();
+      const afterwards = await contenders[n]();
       wall[n].push(performance.now() - before);
       cpu[n] += busyCpuMs() - cpuBefore;
+      await finished(afterwards);
     }
   }
   const base = median(wall[names[0]]);

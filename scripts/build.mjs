@@ -5,7 +5,7 @@
 //   dist/bin/wherryd        starts dist/wherryd.cjs
 //   dist/bin/wherry-runtime the same program: starts dist/runtime.cjs, the OCI runtime
 //   dist/NAME.cjs           starts a program: dist/programs/NAME-HASH.cjs, by dist/load-program.cjs (docs/adr/0098)
-//   dist/compiled/          what V8 made of them, written by whoever runs first
+//   dist/compiled/          what V8 made of them, written by whoever runs first: the build itself
 //   dist/index.js           the library
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -139,6 +139,9 @@ export async function buildAll({ fast = false } = {}) {
   // A new file and a rename: the old one may be running.
   cpSync(join(dist, "bin/wherry-helper"), fresh);
   renameSync(fresh, runtime);
+  // Each keeps what V8 has compiled of it: the first start is as fast as others.
+  for (const program of [daemon, join(dist, "bin/wherry"), runtime])
+    execFileSync(program, ["--version"], { env: { PATH: process.env["PATH"] }, stdio: ["ignore", "ignore", "inherit"] });
   if (!fast) declarations();
 }
 

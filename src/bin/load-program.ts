@@ -15,7 +15,7 @@ import { cachedDataVersionTag, setFlagsFromString } from "node:v8";
 import { Script } from "node:vm";
 import { threadId } from "node:worker_threads";
 
-/** A program that goes on for longer keeps what it has run until then: its start, and its first calls. */
+/** A program that goes on for longer keeps what it has run until then. A thread that is ended says nothing. */
 const START_MS = 3000;
 
 /** What a program's file is: a function around a bundle (scripts/build.mjs). `url` stands for the program in `dist`. */
@@ -43,7 +43,7 @@ export function loadProgram(entry: string, file: string, { stays = false }: { re
       done = true;
     };
     setTimeout(keep, START_MS).unref();
-    if (!stays) process.once("exit", keep);
+    process.once("exit", keep);
   }
   const module = { exports: {} };
   (script.runInThisContext() as Program)(module.exports, createRequire(entry), module, pathToFileURL(entry).href);
