@@ -8,6 +8,8 @@ import type { AppliedTar } from "../apply.ts";
 import type { ArchiveFile } from "../archive-file.ts";
 import type { LayerSource } from "../layer-tar.ts";
 import type { TakeOptions } from "../take-layer.ts";
+import { deflaterModule } from "../tar/deflate.ts";
+import { inflaterModule } from "../tar/inflate.ts";
 import { errorOf, failureOf, type LayerPlace, SharedRing, slotCount, type ThreadAnswer, type ThreadRequest, wakeBytes, wakeSlots } from "./shared-ring.ts";
 
 /** A file that somebody is still writing. */
@@ -60,7 +62,7 @@ export interface TakeTurn extends Pick<TakeOptions, "record" | "lower" | "expect
 const maxSent = 8;
 
 /** A thread holds some 10 MiB, and takes 0.1 s of CPU time to start and to load its code. */
-const idleMs = 30_000;
+const idleMs = 120_000;
 
 /** Resolves when the turn has come; and ends it. */
 interface Turn {
@@ -183,6 +185,8 @@ export class LayerThreads {
       clearTimeout(idle.timer);
       return idle.worker;
     }
+    inflaterModule();
+    deflaterModule();
     // Nothing of it lives longer than a layer: a small young generation costs nothing, and memory less.
     const worker = new Worker(this.#program, { resourceLimits: { maxYoungGenerationSizeMb: 4 }, stdout: false, stderr: false });
     worker.unref();
