@@ -29,3 +29,14 @@ test("nobody has to ask for it", async () => {
   const done = new Promise<string[]>((resolve) => new Gather<string>(1, async (items) => resolve(items)).add("a"));
   expect(await done).toEqual(["a"]);
 });
+
+test("closed, it does what it has, and nothing that comes later", async () => {
+  const calls: number[][] = [];
+  const gather = new Gather<number>(1, async (items) => void calls.push(items));
+  gather.add(1);
+  await gather.close();
+  gather.add(2);
+  await sleep(5);
+  await gather.flush();
+  expect(calls).toEqual([[1]]);
+});

@@ -9,6 +9,7 @@ export class Gather<T> {
   #items: T[] = [];
   #timer: NodeJS.Timeout | undefined;
   #last: Promise<void> = Promise.resolve();
+  #closed = false;
 
   /** `work` is called with all that has come within `afterMs`, one call at a time; it tells its own failures, and does not reject. */
   constructor(afterMs: number, work: (items: T[]) => Promise<void>) {
@@ -17,6 +18,7 @@ export class Gather<T> {
   }
 
   add(...items: readonly T[]): void {
+    if (this.#closed) return;
     this.#items.push(...items);
     this.#timer ??= setTimeout(() => this.flush(), this.#afterMs);
   }
@@ -29,5 +31,11 @@ export class Gather<T> {
     this.#items = [];
     if (items.length > 0) this.#last = this.#last.then(() => this.#work(items));
     return this.#last;
+  }
+
+  /** As flush; what comes afterwards is dropped: whoever closes has said that the next start sees to it. */
+  close(): Promise<void> {
+    this.#closed = true;
+    return this.flush();
   }
 }

@@ -99,8 +99,9 @@ export class EventStore {
     }
   }
 
+  /** What happens later (an exec that ends with the daemon) is not remembered. */
   async close(): Promise<void> {
-    await this.#lines.flush();
+    await this.#lines.close();
     await this.#file.close();
   }
 }

@@ -42,6 +42,11 @@ export class Leftovers {
     return this.#gather.flush();
   }
 
+  /** Deletes them now; what is left behind later (an exec that ends with the daemon) is the next start's. */
+  close(): Promise<void> {
+    return this.#gather.close();
+  }
+
   async #delete(all: readonly Leftover[]): Promise<void> {
     try {
       let [files, directories]: [string[], string[]] = [[], []];

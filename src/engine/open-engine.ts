@@ -167,7 +167,7 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const background = new Background((message) => log("warn", message));
   const idRanges = await IdRanges.open({ remap: options.usernsRemap, taken: () => mappingsOf(registry) });
   const leftovers = new Leftovers(helper, (message) => log("warn", message));
-  opened.push(() => leftovers.flush());
+  opened.push(() => leftovers.close());
   const eventStore = await EventStore.open(join(dataRoot, "events"), { warn: (message) => log("warn", message) });
   opened.push(() => eventStore.close());
   const ctx: EngineContext = {
