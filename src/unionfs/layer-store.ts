@@ -57,7 +57,8 @@ class Layers implements LayerStore {
   #changing: Promise<unknown> = Promise.resolve();
   /** Writes back what has been applied while more of the same image is, so that {@link sync} has little left to wait for. */
   #writingBack: Promise<void> = Promise.resolve();
-  #failure: EngineError | undefined;
+  /** A failure of that, and the layers that it may have cost bytes. */
+  #lost: { readonly failure: EngineError; readonly chains: readonly ChainID[] } | undefined;
 
   constructor(driver: StorageDriver, helper: Helper, records: LayerRecords) {
     this.driver = driver;
@@ -92,7 +93,8 @@ class Layers implements LayerStore {
       const record = { chainId: chainOf(parent, diffId), diffId, parent: parent ?? null, size, tarBytes };
       await below;
       await this.#exclusive(() => this.#commit(key, directory, record));
-      if (this.#holds > 0) this.#writeBack(record.chainId);
+      // Nobody is in the way of a layer's removal when it is a directory like any other.
+      if (this.#holds > 0 && this.driver.layersApart === true) this.#writeBack(record.chainId);
       return { diffId, chainId: record.chainId, size };
     } catch (error) {
       await this.driver.remove(key);
@@ -277,10 +279,11 @@ class Layers implements LayerStore {
 
   async sync(): Promise<void> {
     await this.#writingBack;
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure !== undefined) throw failure;
-    const [first] = this.#records.unsynced;
+    const lost = this.#lost;
+    this.#lost = undefined;
+    const { unsynced } = this.#records;
+    if (lost?.chains.some((chain) => unsynced.has(chain))) throw lost.failure;
+    const [first] = unsynced;
     if (first !== undefined) await this.#syncWith(first);
   }
 
@@ -291,7 +294,7 @@ class Layers implements LayerStore {
         if (this.#records.unsynced.has(chain)) await this.#syncWith(chain);
       } catch (error) {
         // The kernel says once that bytes are lost. All else (the layer was removed again, the helper has ended) sync() finds for itself.
-        if (isEngineError(error) && error.details?.["op"] === "sync") this.#failure = error;
+        if (isEngineError(error) && error.details?.["op"] === "sync") this.#lost = { failure: error, chains: [...this.#records.unsynced] };
       }
     });
   }

@@ -289,6 +289,16 @@ describe.runIf(process.getuid?.() === 0)("the union filesystem (as root)", async
       release();
     });
 
+    it("but not of those of a layer that is not there any more", async () => {
+      const store = await failing("writing");
+      const { release } = store.hold();
+      const { chainId } = await layer(store, undefined, "a", "a");
+      await expect.poll(() => existsSync(join(root, "layerdb/overlay2", chainId.slice("sha256:".length)))).toBe(true);
+      release();
+      await store.prune(new Set());
+      await store.sync();
+    });
+
     it("all else is tried again at once", async () => {
       const store = await failing("opening");
       const { release } = store.hold();
