@@ -71,7 +71,6 @@ export async function startWherry(dist, root, id, driver, enter = []) {
   mkdirSync(join(dir, "run"), { recursive: true });
   const socket = join(dir, "run/wherry.sock");
   const log = openSync(join(dir, "wherryd.log"), "a");
-  const from = performance.now();
   const [program, ...before] = [...enter, join(dist, "bin/wherryd")];
   const child = spawn(
     program,
@@ -92,7 +91,6 @@ export async function startWherry(dist, root, id, driver, enter = []) {
     { env, stdio: ["ignore", log, log] },
   );
   await waitForPing(socket, child, "wherryd");
-  const startMs = performance.now() - from;
   const cli = join(dist, "bin/wherry");
   const host = { env: { WHERRY_HOST: `unix://${socket}` } };
   return {
@@ -100,7 +98,6 @@ export async function startWherry(dist, root, id, driver, enter = []) {
     directory: dir,
     socket,
     pid: child.pid,
-    startMs,
     cli: (args, o = {}) => run(cli, args, { ...host, ...o }),
     stop: () => stopChild(child),
   };
@@ -113,7 +110,6 @@ export async function startDocker(root, id, enter = []) {
   mkdirSync(dir, { recursive: true });
   const socket = join(dir, "docker.sock");
   const log = openSync(join(dir, "dockerd.log"), "a");
-  const from = performance.now();
   const [program, ...before] = [...enter, "dockerd"];
   const child = spawn(
     program,
@@ -134,14 +130,12 @@ export async function startDocker(root, id, enter = []) {
     { env, stdio: ["ignore", log, log] },
   );
   await waitForPing(socket, child, "dockerd");
-  const startMs = performance.now() - from;
   const extra = { env: { DOCKER_HOST: `unix://${socket}` } };
   return {
     name: "docker",
     directory: dir,
     socket,
     pid: child.pid,
-    startMs,
     cli: (args, o = {}) => run("docker", args, { ...extra, ...o }),
     stop: () => stopChild(child),
   };

@@ -23,13 +23,6 @@ declare const WebAssembly: {
   readonly Instance: new (module: object) => { readonly exports: unknown };
 };
 
-let compiled: object | undefined;
-
-/** See inflaterModule. */
-export function deflaterModule(): object {
-  return (compiled ??= new WebAssembly.Module(Buffer.from(deflateWasm, "base64")));
-}
-
 /**
  * Compresses members of a gzip stream by `native/deflate.ts`: twice as fast as zlib's fast levels, and the same bytes whatever the processor, the version of Node and its zlib (ADR 86).
  * It takes 2.6 MiB; a call takes some 8 ms, in which the caller's thread does nothing else.
@@ -41,7 +34,8 @@ export class Deflater {
   readonly #output: Buffer;
 
   constructor() {
-    const { memory, memoryBytes, inputAddress, outputAddress, prepare, deflate } = new WebAssembly.Instance(deflaterModule()).exports as DeflateExports; // see there
+    const module = new WebAssembly.Module(Buffer.from(deflateWasm, "base64"));
+    const { memory, memoryBytes, inputAddress, outputAddress, prepare, deflate } = new WebAssembly.Instance(module).exports as DeflateExports; // see there
     prepare();
     this.#deflate = deflate;
     this.input = new Uint8Array(memory.buffer, inputAddress.value, memberBytes);

@@ -36,12 +36,8 @@ function takeInflater(): InflateExports {
   const taken = spare;
   spare = undefined;
   if (taken !== undefined) return taken;
-  return new WebAssembly.Instance(inflaterModule()).exports as InflateExports; // see there
-}
-
-/** For a thread whose others come and go: what V8 has made of the module stays for them as long as this one has it. */
-export function inflaterModule(): object {
-  return (compiled ??= new WebAssembly.Module(Buffer.from(inflateWasm, "base64")));
+  compiled ??= new WebAssembly.Module(Buffer.from(inflateWasm, "base64"));
+  return new WebAssembly.Instance(compiled).exports as InflateExports; // see there
 }
 
 const trailerBytes = 8;

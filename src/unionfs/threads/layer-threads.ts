@@ -8,8 +8,6 @@ import type { AppliedTar } from "../apply.ts";
 import type { ArchiveFile } from "../archive-file.ts";
 import type { LayerSource } from "../layer-tar.ts";
 import type { TakeOptions } from "../take-layer.ts";
-import { deflaterModule } from "../tar/deflate.ts";
-import { inflaterModule } from "../tar/inflate.ts";
 import { errorOf, failureOf, type LayerPlace, SharedRing, slotCount, type ThreadAnswer, type ThreadRequest, wakeBytes, wakeSlots } from "./shared-ring.ts";
 
 /** A file that somebody is still writing. */
@@ -185,8 +183,6 @@ export class LayerThreads {
       clearTimeout(idle.timer);
       return idle.worker;
     }
-    inflaterModule();
-    deflaterModule();
     // Nothing of it lives longer than a layer: a small young generation costs nothing, and memory less.
     const worker = new Worker(this.#program, { resourceLimits: { maxYoungGenerationSizeMb: 4 }, stdout: false, stderr: false });
     worker.unref();
