@@ -65,6 +65,9 @@ static void touch_step(const struct step *step) {
       touch(op->dial.address.p, op->dial.address.n);
       touch(op->dial.request.p, op->dial.request.n);
       break;
+    case OP_RMDIR_LATE:
+      touch_strs(&op->rmdir_late.paths);
+      break;
     case OP_BESIDE:
       touch_strs(&op->beside.argv);
       break;

@@ -16,7 +16,7 @@ struct monitor M;
 _Alignas(4096) uint8_t chunk[CHUNK];
 
 /* Wait so long for the end of streams that another process holds open; as long as bytes come, up to the limit. */
-enum { GRACE_MS = 100, GRACE_LIMIT_MS = 2000, IDLE_MS = 1000, HELD_MS = 50 };
+enum { GRACE_MS = 100, GRACE_LIMIT_MS = 2000, IDLE_MS = 1000, HELD_MS = 50, LET_GO_MS = 20 };
 
 int64_t now_ms(void) {
   struct timespec now;
@@ -349,6 +349,9 @@ void control(uint8_t type, struct reader payload, uint32_t request, struct clien
     case F_LOG_PACKED:
       error = log_packed(payload);
       break;
+    case F_LET_GO:
+      M.let_go_at = 0;
+      break;
     case F_FLUSH:
       read_streams(64);
       log_flush();
@@ -458,6 +461,17 @@ static size_t format_exit(char *to) {
   return (size_t)(p - to);
 }
 
+/* What the container leaves and nobody waits for: it goes when those who wait for its end have had their answer, or whoever needs its place asks. */
+static void let_go(void) {
+  const char *path = M.run.late.paths;
+  uint8_t all = M.run.late.count > 0;
+  for (uint32_t i = 0; i < M.run.late.count; i++, path += strlen(path) + 1)
+    if (rmdir(path) < 0 && errno != ENOENT) all = 0;
+  if (M.run.held_ns >= 0) close(M.run.held_ns); /* returns when its mounts are down */
+  M.let_go = true;
+  if (M.run.late.paths) broadcast(F_LEFT, &all, 1);
+}
+
 /* Everything has been read: log, record, and only then the news. */
 static void report_exit(void) {
   for (int stream = 0; stream < 2; stream++)
@@ -477,7 +491,8 @@ static void report_exit(void) {
     munmap(record, MAX_RELAY);
   }
   M.reported = true;
-  if (M.run.held_ns >= 0) close(M.run.held_ns);
+  M.let_go = !M.run.late.paths && M.run.held_ns < 0;
+  M.let_go_at = now_ms() + LET_GO_MS;
 }
 
 /* --- the loop */
@@ -536,6 +551,7 @@ static int timeout_ms(bool *idle) {
   int64_t wait = IDLE_MS, now = now_ms();
   bool bounded = false;
   if (M.init_ended && !M.reported) wait = M.drain_until - now, bounded = true;
+  if (M.reported && !M.let_go && M.let_go_at - now < wait) wait = M.let_go_at - now, bounded = true;
   for (int i = 0; i < MAX_CLIENTS; i++) {
     struct client *c = &M.clients[i];
     int64_t until = c->state == C_DIRECT ? c->background_until : c->state == C_LINGER ? c->linger_until : 0;
@@ -561,7 +577,8 @@ static void loop(void) {
     if (M.init_ended && !M.reported && ((M.stream[OUT] < 0 && M.stream[ERR] < 0) || now_ms() >= M.drain_until)) report_exit();
     if (M.reported) {
       clients_finish();
-      if (!clients_pending()) return;
+      if (!M.let_go && now_ms() >= M.let_go_at) let_go();
+      if (M.let_go && !clients_pending()) return;
     }
     struct pollfd fds[8 + 4 * MAX_CLIENTS + NAME_FDS];
     struct source_of of[8 + 4 * MAX_CLIENTS + NAME_FDS];

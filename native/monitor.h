@@ -110,7 +110,8 @@ struct monitor {
   uint8_t flags;
   int listener, child_stdin, stream[2]; /* stream[OUT] is the pty's master with a tty */
   bool stdin_closing;                   /* close the container's stdin when what is pending has been written */
-  bool launched, init_ended, reported, someone_had_stdin;
+  bool launched, init_ended, reported, let_go, someone_had_stdin;
+  int64_t let_go_at; /* when nobody has asked for it before (ms) */
   int status;
   int64_t ended_at_ns;
   int64_t drain_until, drain_limit; /* ms; after init's end */

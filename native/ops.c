@@ -656,6 +656,19 @@ int do_hold_ns(struct run *run, const struct op_hold_ns *op) {
   return 0;
 }
 
+/* The plan's bytes are given back before that: copied. */
+int do_rmdir_late(struct run *run, const struct op_rmdir_late *op) {
+  size_t size = 1;
+  const uint8_t *at = op->paths.p;
+  for (uint32_t i = 0; i < op->paths.count; i++) size += strlen(strs_next(&at)) + 1;
+  char *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *to = copy;
+  if (copy == MAP_FAILED) return -1;
+  at = op->paths.p;
+  for (uint32_t i = 0; i < op->paths.count; i++) to = stpcpy(to, strs_next(&at)) + 1;
+  run->late = (struct late){copy, op->paths.count};
+  return 0;
+}
+
 int do_attach_gate(struct run *run, const struct op_attach_gate *op) {
   (void)op; /* on the child's side the monitor waits before it lets exec go */
   return !run->child && run->wait_gate ? run->wait_gate(run) : 0;

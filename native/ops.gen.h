@@ -41,6 +41,7 @@ enum op_code {
   OP_NAMES = 54,
   OP_BESIDE = 118,
   OP_HOLD_NS = 57,
+  OP_RMDIR_LATE = 59,
   OP_NETLINK = 49,
   OP_NETLINK_WATCH = 55,
   OP_NETLINK_DUMP = 58,
@@ -345,6 +346,11 @@ struct op_beside {
 /* namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
 struct op_hold_ns {
   struct str name;
+};
+
+/* rmdir(2): removes these directories of the engine's own when the end of the cloned child has been told, and then tells the engine (LEFT) what is left: nobody waits for that */
+struct op_rmdir_late {
+  struct strs paths;
 };
 
 /* netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
@@ -683,6 +689,7 @@ union op {
   struct op_names names;
   struct op_beside beside;
   struct op_hold_ns hold_ns;
+  struct op_rmdir_late rmdir_late;
   struct op_netlink netlink;
   struct op_netlink_watch netlink_watch;
   struct op_netlink_dump netlink_dump;
@@ -810,6 +817,8 @@ static inline int decode_op(uint16_t code, struct reader *r, union op *op) {
       return read_strs(r, &op->beside.argv) || read_u32(r, &op->beside.ready);
     case OP_HOLD_NS:
       return read_str(r, &op->hold_ns.name);
+    case OP_RMDIR_LATE:
+      return read_strs(r, &op->rmdir_late.paths);
     case OP_NETLINK:
       return read_u32(r, &op->netlink.protocol) || read_bytes(r, &op->netlink.messages);
     case OP_NETLINK_WATCH:
@@ -949,6 +958,7 @@ int do_child_ns(struct run *run, const struct op_child_ns *op);
 int do_names(struct run *run, const struct op_names *op);
 int do_beside(struct run *run, const struct op_beside *op);
 int do_hold_ns(struct run *run, const struct op_hold_ns *op);
+int do_rmdir_late(struct run *run, const struct op_rmdir_late *op);
 int do_netlink(struct run *run, const struct op_netlink *op);
 int do_netlink_watch(struct run *run, const struct op_netlink_watch *op);
 int do_netlink_dump(struct run *run, const struct op_netlink_dump *op);
@@ -1075,6 +1085,8 @@ static inline int perform_op(struct run *run, uint16_t code, const union op *op)
       return do_beside(run, &op->beside);
     case OP_HOLD_NS:
       return do_hold_ns(run, &op->hold_ns);
+    case OP_RMDIR_LATE:
+      return do_rmdir_late(run, &op->rmdir_late);
     case OP_NETLINK:
       return do_netlink(run, &op->netlink);
     case OP_NETLINK_WATCH:
@@ -1253,6 +1265,8 @@ static inline const char *op_name(uint16_t code) {
       return "beside";
     case OP_HOLD_NS:
       return "hold_ns";
+    case OP_RMDIR_LATE:
+      return "rmdir_late";
     case OP_NETLINK:
       return "netlink";
     case OP_NETLINK_WATCH:

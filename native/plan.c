@@ -53,6 +53,7 @@ int plan_check(struct reader plan, struct plan_facts *facts) {
       case OP_CHILD_MAPS:
       case OP_CHILD_NS:
       case OP_HOLD_NS:
+      case OP_RMDIR_LATE:
       case OP_BESIDE:
       case OP_CHILD_PROC:
         if (child || !facts->clones) return -1;

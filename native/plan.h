@@ -46,6 +46,10 @@ struct run {
   int child_pidfd;
   int own_net, ready_net; /* monitor in waiting: its network namespace, and an unused one for the child of a clone; -1 = none */
   int held_ns; /* kept until the child's end has been told; -1 = none */
+  struct late { /* directories that go when the child's end has been told, each with its NUL */
+    char *paths;
+    uint32_t count;
+  } late;
   uint64_t reached; /* points that the other side has signalled */
   bool go;         /* child: the host has performed all its steps */
   bool child_ready; /* host: the child has performed all its steps but exec */

@@ -159,6 +159,7 @@ enum frame_type {
   F_LOG_PACKED = 19,
   F_ANSWER = 20, /* on a connection for names */
   F_CREDIT = 21,
+  F_LET_GO = 22,
   F_HELLO_CONTROL = 32, /* first frame on a monitor's socket */
   F_HELLO_ATTACH = 33,
   F_HELLO_NAMES = 34,
@@ -176,6 +177,7 @@ enum frame_type {
   F_OOM = 75,
   F_QUERY = 76,
   F_PRESSURE = 77,
+  F_LEFT = 78,
 };
 /* Report flags. */
 enum { REPORT_MISSING = 1, REPORT_MORE = 2, REPORT_CHUNK = 32 << 10 };

@@ -72,7 +72,8 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
       sentBy,
       refused,
     });
-  container.link = undefined;
+  const killed = killBeyond(ctx, record);
+  leave(ctx, container, killed);
   const ranNs = exit.atNs - (parseRfc3339Nano(record.state.startedAt) ?? exit.atNs);
   const restart = record.hostConfig.AutoRemove
     ? undefined
@@ -97,19 +98,19 @@ export async function endLocked(ctx: EngineContext, container: Container, run: n
   publishContainerEvent(ctx, container, "die", { exitCode: String(exit.code), execDuration: String(ranNs / 1_000_000_000n) });
   tellEndOfUse(ctx, ended);
   if (record.hostConfig.AutoRemove && !container.removing) {
-    await removeEnded(ctx, container, () => free(ctx, ended));
+    await removeEnded(ctx, container, () => free(ctx, ended, killed));
     return;
   }
-  // A port, an address, a mount: who waits for the end may want them for himself. The cgroup is nobody's but the container's, whose mutex is held.
+  // A port, an address, a mount: who waits for the end may want them for himself.
   const early = holdsForOthers(record);
-  if (early) await free(ctx, ended);
+  if (early) await free(ctx, ended, killed);
   // How it ended is on the exec root; that it was stopped, and so is not to be restarted, is not.
   const { Name: policy = "no" } = record.hostConfig.RestartPolicy;
   const stored = policy === "no" || policy === "" ? ctx.records.saveSoon(container.record) : ctx.records.save(container.record);
   ctx.background.add(`storing container ${container.id}`, stored);
   container.notifyExit();
   if (restart !== undefined) scheduleRestart(ctx, container, restart);
-  if (!early) await free(ctx, ended);
+  if (!early) await free(ctx, ended, killed);
 }
 
 /** Whether it had what another container, or its user, could be waiting for. */
@@ -135,15 +136,34 @@ async function refusedOf(ctx: EngineContext, { hostConfig, name }: Container["re
 /** Answered with ENOSYS on purpose: libc does it another way, and nobody misses it. */
 const absentCalls = new Set(["clone3"]);
 
-/** Gives back what only a running container has. Failures are told to the log: the sweep of the next start tries again. */
-async function free(ctx: EngineContext, record: Container["record"]): Promise<void> {
-  const steps: Promise<unknown>[] = [ctx.networks.leave(record.id), unmountSources(ctx, record), afterEnd(ctx, record)];
-  if (record.cgroup !== undefined) {
-    const { cgroup } = record;
-    // Processes of a container that shares its pid namespace outlive its first one.
-    const shared = record.hostConfig.PidMode !== "";
-    steps.push((shared ? ctx.cgroups.kill(cgroup) : Promise.resolve()).then(() => ctx.cgroups.remove(cgroup)));
-  }
+/** Processes of a container that shares its pid namespace outlive its first one. */
+async function killBeyond(ctx: EngineContext, record: Container["record"]): Promise<void> {
+  if (record.cgroup !== undefined && record.hostConfig.PidMode !== "") await allOf(ctx, record, [ctx.cgroups.kill(record.cgroup)]);
+}
+
+/** Gives back what only a running container has, and others may want. */
+async function free(ctx: EngineContext, record: Container["record"], killed: Promise<void>): Promise<void> {
+  await allOf(ctx, record, [ctx.networks.leave(record.id), unmountSources(ctx, record), afterEnd(ctx, record), killed]);
+}
+
+/** What is nobody's but the container's: its monitor takes the mounts down, and removes the cgroups if it has been told of them and they are empty. */
+function leave(ctx: EngineContext, container: Container, killed: Promise<void>): void {
+  const { record, link } = container;
+  const done = (async () => {
+    await killed;
+    if ((await link?.left) !== true && record.cgroup !== undefined) await allOf(ctx, record, [ctx.cgroups.remove(record.cgroup)]);
+  })();
+  const leaving = { done, soon: () => link?.letGo() };
+  container.link = undefined;
+  container.leaving = leaving;
+  const forgotten = done.then(() => {
+    if (container.leaving === leaving) container.leaving = undefined;
+  });
+  ctx.background.add(`what the end of container ${container.id} leaves`, forgotten);
+}
+
+/** Failures are told to the log: the sweep of the next start tries again. */
+async function allOf(ctx: EngineContext, record: Container["record"], steps: readonly Promise<unknown>[]): Promise<void> {
   for (const result of await Promise.allSettled(steps))
     if (result.status === "rejected") ctx.log("warn", `after the end of ${record.name}: ${(result.reason as Error).message}`);
 }

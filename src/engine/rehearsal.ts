@@ -113,6 +113,8 @@ function performsNothing(real: Helper): Helper {
         pid: 0,
         startTime: 0n,
         exited: Promise.resolve({ code: 0, signal: 0, atNs: nowNs(), reports: exitReports.map(() => undefined) }),
+        left: Promise.resolve(true),
+        letGo: () => undefined,
         direct: Promise.resolve("delivered" as const),
         attach: nobody,
         names: nobody,

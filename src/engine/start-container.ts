@@ -180,7 +180,8 @@ async function planStart(
     tty: config.Tty,
     seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
     attachGate,
-    lateUnmount: root.kind === "overlay" && hostConfig.AutoRemove && record.mounts.length === 0,
+    lateUnmount: root.kind === "overlay" && record.mounts.length === 0,
+    lateRemoval: ctx.cgroups.hold === undefined && hostConfig.PidMode === "" ? [...new Set(Object.values(cgroup.paths.dirs))] : [],
     files,
     id,
     ...withHooks(planHooksOf(ctx, spec, record)),
@@ -294,8 +295,10 @@ function logOf(record: Container["record"]): Pick<LaunchRequest["stdio"], "log">
   return { log: { path: record.logPath, maxBytes, maxFiles, attrs: attrsJson(record, config), hold, exact: config.Type !== "json-file" } };
 }
 
-/** Where the root filesystem is. */
-export async function rootOf(ctx: EngineContext, { record }: Container): Promise<RootMount> {
+/** Where the root filesystem is, to be mounted: not before an earlier run has left it. Only for a container that does not run. */
+export async function rootOf(ctx: EngineContext, { record, leaving }: Container): Promise<RootMount> {
+  leaving?.soon();
+  await leaving?.done;
   if (record.hostConfig.WherryRootfs !== undefined) return { kind: "bind", source: record.hostConfig.WherryRootfs, readonly: false };
   return ctx.layers.driver.mounts(record.snapshot);
 }

@@ -147,6 +147,7 @@ class HelperClient implements Helper {
     const helper = await this.process();
     return new Promise((resolve, reject) => {
       let link: Monitor | undefined;
+      let failed: Error | undefined;
       const id = helper.listen({
         frame: (type, payload) => {
           if (link !== undefined) {
@@ -160,14 +161,18 @@ class HelperClient implements Helper {
           else if (type === F.LAUNCHED) {
             link = this.#launched(helper, id, request, payload);
             resolve(link);
-          } else if (type === F.FAILED) reject(failure(request.plan, payload));
-          else if (type === F.GONE) {
+          } else if (type === F.FAILED) {
+            failed = failure(request.plan, payload);
+            // With the monitor goes what it has mounted. Where there never was one nothing more comes.
+            if (!(failed instanceof PlanError)) reject(failed);
+          } else if (type === F.GONE) {
             helper.forget(id);
-            reject(new EngineError("internal", "the monitor died while it started the container"));
+            reject(failed ?? new EngineError("internal", "the monitor died while it started the container"));
           }
         },
         lost: () => {
           if (link !== undefined) void link.lost();
+          else if (failed !== undefined) reject(failed);
           else void this.#findLaunched(request).then(resolve, reject);
         },
       });

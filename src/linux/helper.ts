@@ -71,6 +71,13 @@ export interface MonitorLink {
   readonly startTime: bigint;
   /** Settles when init has ended; never rejects except when the monitor is lost without a record (EngineError "internal"). */
   readonly exited: Promise<ExitRecord>;
+  /**
+   * Of a plan with a `rmdir_late` step: settles a moment after init's end has been told, when what a `hold_ns` step kept is let go (the container's mounts
+   * are down). True: the directories of that step are gone; else nobody knows. Never rejects.
+   */
+  readonly left: Promise<boolean>;
+  /** After init's end: asks for {@link left} at once. */
+  letGo(): void;
   /** Called when the OOM killer was at work in the container, which may go on. */
   onOom?: () => void;
   /** Called, at most once a minute, when processes of the container wait for memory (cgroup v2): what its memory.pressure says. */

@@ -45,6 +45,7 @@ export class Monitor implements MonitorLink {
   readonly pid: number;
   readonly startTime: bigint;
   readonly exited: Promise<ExitRecord>;
+  readonly left: Promise<boolean>;
   readonly direct: Promise<DirectEnd>;
   onOom?: () => void;
   onPressure?: (text: string) => void;
@@ -57,6 +58,7 @@ export class Monitor implements MonitorLink {
   #released = false;
   #resolveExit!: (record: ExitRecord) => void;
   #rejectExit!: (error: EngineError) => void;
+  #resolveLeft!: (all: boolean) => void;
   #resolveDirect!: (end: DirectEnd) => void;
 
   constructor(identity: MonitorIdentity, socketPath: string, exitPath: string | undefined) {
@@ -70,6 +72,9 @@ export class Monitor implements MonitorLink {
       this.#rejectExit = reject;
     });
     this.exited.catch(() => {}); // who waits for it sees the rejection; nobody has to
+    this.left = new Promise((resolve) => {
+      this.#resolveLeft = resolve;
+    });
     this.direct = new Promise((resolve) => {
       this.#resolveDirect = resolve;
     });
@@ -93,6 +98,8 @@ export class Monitor implements MonitorLink {
       this.onOom?.();
     } else if (type === F.PRESSURE) {
       this.onPressure?.(payload.toString("utf8"));
+    } else if (type === F.LEFT) {
+      this.#resolveLeft(payload[0] === 1);
     } else if (type === F.DIRECT) {
       this.#resolveDirect(directEnds[payload[0] ?? 0] ?? "gone");
     }
@@ -123,6 +130,7 @@ export class Monitor implements MonitorLink {
     }
     this.#endRequests();
     this.#resolveDirect("gone");
+    this.#resolveLeft(false);
   }
 
   /** Drops the connection (the engine closes); the container goes on, and {@link exited} stays open. */
@@ -150,6 +158,10 @@ export class Monitor implements MonitorLink {
     const errno = await this.#request(F.KILL, (w) => w.u32(signal));
     if (errno !== 0 && errno !== ESRCH) throw kernelError(`cannot send signal ${signal} to process ${this.pid}`, errno);
     return errno === 0;
+  }
+
+  letGo(): void {
+    this.#channel?.send(F.LET_GO, 0, new Uint8Array()); // its reply is nobody's
   }
 
   async resize(rows: number, columns: number): Promise<void> {

@@ -293,6 +293,12 @@ export interface HoldNsOp {
   readonly name: string;
 }
 
+/** rmdir(2): removes these directories of the engine's own when the end of the cloned child has been told, and then tells the engine (LEFT) what is left: nobody waits for that */
+export interface RmdirLateOp {
+  readonly op: "rmdir_late";
+  readonly paths: readonly string[];
+}
+
 /** netlink(7): sends netlink messages and waits for every answer: one by one (each with NLM_F_ACK), or with protocol 12 (NETLINK_NETFILTER) all in one sendmsg, because a batch is one transaction; the first error fails the step */
 export interface NetlinkOp {
   readonly op: "netlink";
@@ -674,6 +680,7 @@ export type Op =
   | NamesOp
   | BesideOp
   | HoldNsOp
+  | RmdirLateOp
   | NetlinkOp
   | NetlinkWatchOp
   | NetlinkDumpOp
@@ -765,6 +772,7 @@ export const opTable: Readonly<Record<Op["op"], { readonly code: number; readonl
   names: { code: 54, man: "bind(2)", fields: [["address", "u32"], ["port", "u32"]] },
   beside: { code: 118, man: "execve(2)", fields: [["argv", "strs"], ["ready", "u32"]] },
   hold_ns: { code: 57, man: "namespaces(7)", fields: [["name", "str"]] },
+  rmdir_late: { code: 59, man: "rmdir(2)", fields: [["paths", "strs"]] },
   netlink: { code: 49, man: "netlink(7)", fields: [["protocol", "u32"], ["messages", "bytes"]] },
   netlink_watch: { code: 55, man: "netlink(7)", fields: [["sockets", "u32s"], ["setup", "bytes"]] },
   netlink_dump: { code: 58, man: "netlink(7)", fields: [["protocol", "u32"], ["message", "bytes"], ["tag", "u32"]] },

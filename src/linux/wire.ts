@@ -21,6 +21,7 @@ export const F = {
   LOG_PACKED: 19,
   ANSWER: 20,
   CREDIT: 21,
+  LET_GO: 22,
   HELLO_CONTROL: 32,
   HELLO_ATTACH: 33,
   HELLO_NAMES: 34,
@@ -38,6 +39,7 @@ export const F = {
   OOM: 75,
   QUERY: 76,
   PRESSURE: 77,
+  LEFT: 78,
 } as const;
 
 /** A growing buffer of encoded values. */

@@ -151,6 +151,8 @@ export class OpDescriber {
         return `start beside the container: ${op.argv.join(" ")}`;
       case "hold_ns":
         return `keep the child's ${op.name} namespace`;
+      case "rmdir_late":
+        return op.paths.length === 0 ? "tell when the mounts are down after the end" : `remove ${op.paths.join(", ")} after the end`;
       case "netlink":
         return `netlink: ${op.messages.length} bytes of messages`;
       case "bpf_device":

@@ -28,8 +28,10 @@ export interface PlanInput {
   readonly preparation?: readonly Step[];
   /** Destinations of binds whose source is not a directory (SpecResult.files). */
   readonly files?: ReadonlySet<string>;
-  /** The monitor takes the container's mounts down after it has told the end, and not before: for a root that nobody will mount again, with nothing of others in it. */
+  /** The monitor takes the container's mounts down after it has told the end, and not before: for a root with nothing of others in it. Who mounts it again waits for that. */
   readonly lateUnmount?: boolean;
+  /** Directories that the monitor removes when it has told the end: cgroups, in which nobody is left then. With [], too, it tells when it has let go of everything. */
+  readonly lateRemoval?: readonly string[];
   /** The container's id, for the name of its session keyring. */
   readonly id?: string;
   /** For a launch by {@link launchDetached}: nobody of ours stays with the process. */

@@ -156,7 +156,7 @@ function planClone(draft: Draft, { cgroup, spec, facts }: PlanInput, namespaces:
 /** What the monitor does while the child furnishes its root, and what the child has to wait for. */
 function planHostAfterClone(
   draft: Draft,
-  { spec, cgroup, network, attachGate, lateUnmount, hooks }: PlanInput,
+  { spec, cgroup, network, attachGate, lateUnmount, lateRemoval, hooks }: PlanInput,
   namespaces: readonly Contribution[],
   userns: boolean,
 ): { mapped: boolean; ready: boolean } {
@@ -179,6 +179,11 @@ function planHostAfterClone(
       ignore: ["ENOENT", "ESRCH", "EACCES"],
     });
   }
+  if (lateRemoval !== undefined)
+    draft.host(
+      { op: "rmdir_late", paths: lateRemoval },
+      "its cgroup goes when its end has been told: nobody waits for that, and the engine need not see to it",
+    );
   if (attachGate) draft.host({ op: "attach_gate" }, "the program starts when those who want its output from the start are listening");
   return { mapped: userns, ready };
 }

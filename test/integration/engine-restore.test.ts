@@ -84,7 +84,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
       });
       expect(directories.length).toBeGreaterThan(0);
       await t.engine.containers.stop(id, { timeout: 0 });
-      await t.engine.close();
+      await t.engine.close(); // waits for what the end leaves
       for (const directory of directories) {
         expect(existsSync(directory)).toBe(false);
         mkdirSync(directory);
@@ -94,6 +94,7 @@ describe.skipIf(process.getuid?.() !== 0)("engine, opened again", () => {
       await t.engine.containers.start(id);
       expect((await t.exec(id, ["true"])).code).toBe(0);
       await t.removeAll();
+      await until(() => directories.every((directory) => !existsSync(directory))); // a moment behind the answer
       // A parent that somebody has named stays, empty.
       if (CgroupParent) for (const directory of directories) rmdirSync(dirname(directory));
     },

@@ -1,5 +1,5 @@
 /** A container's life, driven through the engine on the real kernel. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parseRfc3339Nano } from "../../src/container/logs/json-line.ts";
@@ -381,6 +381,21 @@ describe.skipIf(process.getuid?.() !== 0)("engine", () => {
     expect(await next).toEqual({ exitCode: 9 });
     expect(() => t.engine.containers.get(id)).toThrow("No such container");
     expect(t.engine.volumes.list({})).toEqual([]);
+    expect(await t.leftovers()).toEqual([]);
+  });
+
+  test("a container starts again at once, with what its last run has written and a cgroup anew", async () => {
+    const id = await t.create(["sh", "-c", "echo x >> /runs; cat /runs | wc -l; sleep 0.2"], {}, { Memory: 64 * 2 ** 20 });
+    const cgroups = ["", ...readdirSync("/sys/fs/cgroup")].map((hierarchy) => join("/sys/fs/cgroup", hierarchy, t.options.cgroupParent!, id));
+    for (let run = 1; run <= 10; run++) {
+      const ended = t.engine.containers.wait(id, "next-exit");
+      await t.engine.containers.start(id);
+      expect(cgroups.some((directory) => existsSync(directory))).toBe(true);
+      expect(await ended).toEqual({ exitCode: 0 });
+      expect((await t.logs(id)).out).toBe(Array.from({ length: run }, (_, i) => `${i + 1}\n`).join(""));
+    }
+    await until(() => cgroups.every((directory) => !existsSync(directory)));
+    await t.engine.containers.remove(id, { force: false, volumes: false });
     expect(await t.leftovers()).toEqual([]);
   });
 

@@ -59,6 +59,27 @@ describe("a launch", () => {
     expect(await container.link.kill(15)).toBe(false);
   });
 
+  it("lets go of mounts and directories a moment after it has told the end, or when asked", async () => {
+    const ended = async (name: string, fill: (directory: string) => void, soon: boolean) => {
+      const directory = join(lab.directory, name);
+      mkdirSync(directory);
+      fill(directory);
+      const { link } = await lab.launch({
+        argv: ["true"],
+        host: [host({ op: "hold_ns", name: "mnt" }), host({ op: "rmdir_late", paths: [directory, `${directory}-missing`] })],
+      });
+      await link.exited;
+      if (soon) link.letGo();
+      return [await link.left, existsSync(directory)];
+    };
+    expect(await ended("late", () => undefined, false)).toEqual([true, false]);
+    expect(await ended("late-asked", () => undefined, true)).toEqual([true, false]);
+    expect(await ended("late-full", (directory) => writeFileSync(join(directory, "file"), ""), false)).toEqual([false, true]);
+    const killed = await lab.launch({ argv: ["sleep", "100"], host: [host({ op: "rmdir_late", paths: [] })] });
+    process.kill(killed.link.monitorPid, "SIGKILL");
+    expect(await killed.link.left).toBe(false);
+  });
+
   it("writes pid file before exec and exit record before the exit is reported", async () => {
     writeFileSync(join(lab.directory, "events"), 'oom_kill 1\n"quoted" \x01');
     const before = Date.now();
