@@ -27,7 +27,8 @@ if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERT
 export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072
 # A caller may stand in a directory that is gone (containerd's shim does when it cleans up); Node would not start there.
 cd . 2>/dev/null || cd /
-exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 "$here/../${program}" "$@"
+# V8 collects everything in a pause, and with it what its compiler knows of shapes that nobody has then: what comes next is interpreted again (ADR 100).
+exec "\${WHERRY_NODE:-node}" --max-semi-space-size=2 --no-memory-reducer "$here/../${program}" "$@"
 `;
 
 /** The programs, and which of them stay: load-program.ts. */

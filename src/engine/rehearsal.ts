@@ -98,7 +98,10 @@ function instead<T extends object>(real: T, own: Partial<T>): T {
   return Object.assign(all, own) as T; // has every name that T has
 }
 
-/** Encodes every plan as if it were sent; what it launches has ended well. */
+/** The program that does not end in a rehearsal. */
+const ENDLESS = "sleep";
+
+/** Encodes every plan as if it were sent; what it launches has ended well, but for {@link ENDLESS}. */
 function performsNothing(real: Helper): Helper {
   return instead(real, {
     async call(plan) {
@@ -107,12 +110,13 @@ function performsNothing(real: Helper): Helper {
     },
     async launch({ plan, exitReports }): Promise<MonitorLink> {
       encodePlan(plan);
+      const goesOn = plan.steps.some((step) => step.op === "exec" && step.argv[0] === ENDLESS);
       const nobody = () => Promise.reject(new Error("nobody listens at a rehearsal"));
       return {
         monitorPid: 0,
         pid: 0,
         startTime: 0n,
-        exited: Promise.resolve({ code: 0, signal: 0, atNs: nowNs(), reports: exitReports.map(() => undefined) }),
+        exited: goesOn ? new Promise(() => undefined) : Promise.resolve({ code: 0, signal: 0, atNs: nowNs(), reports: exitReports.map(() => undefined) }),
         left: Promise.resolve(true),
         letGo: () => undefined,
         direct: Promise.resolve("delivered" as const),

@@ -1,9 +1,8 @@
 /** A thread's side: takes layers in, of files that may still grow, or decompresses or compresses them; and checks the plain bytes. One job after the other. @module */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import type { MessagePort } from "node:worker_threads";
+import { collector } from "#core/collector.ts";
 import { EngineError } from "#core/errors.ts";
 import type { TreeStat } from "#linux/file-tree.ts";
 import { connectTree } from "#linux/file-tree-client.ts";
@@ -24,13 +23,6 @@ const garbageBytes = 4 * 1024 * 1024;
 
 /** How often a job that passes no pieces says how far it is. A message wakes another thread. */
 const tellBytes = 2 * 1024 * 1024;
-
-/** Collections: of what is young, well under a millisecond; and of all, some 10 ms. */
-function collector(): (type: "minor" | "major") => void {
-  setFlagsFromString("--expose-gc");
-  const gc = runInNewContext("gc") as (options: { readonly type: "minor" | "major" }) => void; // V8's own function
-  return (type) => gc({ type });
-}
 
 /** Serves the client at the other end of `port` until the thread is ended. */
 export function serveLayerThread(port: MessagePort): void {
