@@ -15,6 +15,8 @@ export class LateStream extends Duplex {
   /** What was written, or that the writer has ended, before there was a socket. */
   #held: ((socket: Socket) => void)[] = [];
   #ending = false;
+  /** Nobody there reads what is written: it could only be answered by EPIPE, for which output that has not been read yet would be thrown away. */
+  #deaf = false;
 
   readonly #last: (() => Promise<Uint8Array | undefined>) | undefined;
 
@@ -24,11 +26,13 @@ export class LateStream extends Duplex {
     this.#last = last;
   }
 
-  connectTo(socket: Socket): void {
+  /** `stdin`: what is written goes to the container; else it goes nowhere. */
+  connectTo(socket: Socket, stdin: boolean): void {
     if (this.destroyed) {
       socket.destroy();
       return;
     }
+    this.#deaf = !stdin;
     this.#socket = socket;
     socket.on("data", (chunk: Buffer) => {
       if (!this.push(chunk)) socket.pause();
@@ -64,7 +68,7 @@ export class LateStream extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     this.#withSocket((socket) => {
       // The container may close its stdin, or end, before all was written: no fault of the client.
-      if (socket.writable) socket.write(chunk, () => callback());
+      if (socket.writable && !this.#deaf) socket.write(chunk, () => callback());
       else callback();
     });
   }
@@ -121,7 +125,7 @@ export class PendingAttaches {
 export async function connectAll(pending: readonly PendingAttach[], attach: MonitorLink["attach"]): Promise<void> {
   await Promise.all(
     pending.map(async ({ request: { stdin, stdout, stderr, detachKeys }, stream }) => {
-      stream.connectTo(await attach({ stdin, stdout, stderr, detachKeys }));
+      stream.connectTo(await attach({ stdin, stdout, stderr, detachKeys }), stdin);
     }),
   );
 }
