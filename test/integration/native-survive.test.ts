@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -39,6 +39,21 @@ describe("a monitor's socket", () => {
     await link.kill(9);
     expect((await link.exited).signal).toBe(9);
   });
+});
+
+it("a monitor tells over its own socket, too, that it has let go", async () => {
+  for (const soon of [false, true]) {
+    const directory = join(lab.directory, `late-${soon}`);
+    mkdirSync(directory);
+    const { link } = await lab.launch({ argv: ["cat"], stdio: openStdin, host: [host({ op: "rmdir_late", paths: [directory] })] });
+    process.kill(helperPid(lab), "SIGKILL");
+    await recovered();
+    await link.kill(9);
+    await link.exited;
+    if (soon) link.letGo();
+    expect(await link.left).toBe(true);
+    expect(existsSync(directory)).toBe(false);
+  }
 });
 
 describe("a monitor in waiting", () => {
