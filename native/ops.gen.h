@@ -343,7 +343,7 @@ struct op_beside {
   uint32_t ready;
 };
 
-/* namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
+/* namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until a moment after its end has been told: what is taken down with it keeps nobody waiting */
 struct op_hold_ns {
   struct str name;
 };

@@ -287,7 +287,7 @@ export interface BesideOp {
   readonly ready: number;
 }
 
-/** namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until its end has been told: what is taken down with it keeps nobody waiting */
+/** namespaces(7): keeps the cloned child's namespace /proc/PID/ns/NAME open until a moment after its end has been told: what is taken down with it keeps nobody waiting */
 export interface HoldNsOp {
   readonly op: "hold_ns";
   readonly name: string;
