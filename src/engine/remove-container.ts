@@ -22,7 +22,12 @@ export async function removeContainer(ctx: EngineContext, name: string, options:
   }
   container.removing = true;
   try {
-    if (isActive(record.state)) await killAndWait(ctx, container);
+    if (isActive(record.state)) {
+      await killAndWait(ctx, container);
+      // Who removes what runs may look at once whether all of it is gone.
+      container.leaving?.soon();
+      await container.leaving?.done;
+    }
     await container.mutex.run(() => removeLocked(ctx, container, options.volumes));
   } finally {
     container.removing = false;
