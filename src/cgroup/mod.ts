@@ -122,4 +122,5 @@ export interface CgroupManager {
   info(): { readonly flags: Readonly<Record<string, boolean>>; readonly warnings: readonly string[] };
 }
 
+export { distinct } from "./v1/hierarchies.ts";
 export { type CgroupDriver, type CgroupOptions, type CpuRealtime, openCgroups } from "./open-cgroups.ts";

@@ -24,8 +24,11 @@ export class Container {
   /** Changes of the container, one at a time. Reads do not take it. */
   readonly mutex: Mutex = new Mutex();
   link: MonitorLink | undefined;
-  /** Of its last run, as long as that has left something: its root, which may not be mounted twice, or its cgroups. `soon` asks its monitor to let go of them at once. */
-  leaving: { readonly done: Promise<void>; readonly soon: () => void } | undefined;
+  /**
+   * As long as its last run has left something (its root, which may not be mounted twice, or its cgroups): asks its monitor to let go of that at once, and
+   * waits for it. Never rejects.
+   */
+  clearLast: (() => Promise<void>) | undefined;
   /** Numbers the runs within this daemon: an exit of an earlier run is not taken for one of this. */
   run = 0;
   /** The request that sent the last signal ("wherry kill"), for the exit's reason. */

@@ -153,11 +153,14 @@ function leave(ctx: EngineContext, container: Container, killed: Promise<void>):
     await killed;
     if ((await link?.left) !== true && record.cgroup !== undefined) await allOf(ctx, record, [ctx.cgroups.remove(record.cgroup)]);
   })();
-  const leaving = { done, soon: () => link?.letGo() };
+  const clear = () => {
+    link?.letGo();
+    return done;
+  };
   container.link = undefined;
-  container.leaving = leaving;
+  container.clearLast = clear;
   const forgotten = done.then(() => {
-    if (container.leaving === leaving) container.leaving = undefined;
+    if (container.clearLast === clear) container.clearLast = undefined;
   });
   ctx.background.add(`what the end of container ${container.id} leaves`, forgotten);
 }

@@ -25,8 +25,7 @@ export async function removeContainer(ctx: EngineContext, name: string, options:
     if (isActive(record.state)) {
       await killAndWait(ctx, container);
       // Who removes what runs may look at once whether all of it is gone.
-      container.leaving?.soon();
-      await container.leaving?.done;
+      await container.clearLast?.();
     }
     await container.mutex.run(() => removeLocked(ctx, container, options.volumes));
   } finally {

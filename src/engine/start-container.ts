@@ -4,6 +4,7 @@
  */
 import { constants } from "node:os";
 import { parseSecurityOptions } from "#runtime/security-options.ts";
+import { distinct } from "#cgroup/mod.ts";
 import type { Container } from "#container/container.ts";
 import { attrsJson, planDelivery, planLog } from "#container/logs/log-drivers.ts";
 import { toRunning, toStartFailed } from "#container/state.ts";
@@ -181,7 +182,7 @@ async function planStart(
     seccomp: seccompProgram(spec.linux?.seccomp, ctx.facts),
     attachGate,
     lateUnmount: root.kind === "overlay" && record.mounts.length === 0,
-    lateRemoval: ctx.cgroups.hold === undefined && hostConfig.PidMode === "" ? [...new Set(Object.values(cgroup.paths.dirs))] : [],
+    lateRemoval: ctx.cgroups.hold === undefined && hostConfig.PidMode === "" ? distinct(cgroup.paths.dirs) : [],
     files,
     id,
     ...withHooks(planHooksOf(ctx, spec, record)),
@@ -296,9 +297,8 @@ function logOf(record: Container["record"]): Pick<LaunchRequest["stdio"], "log">
 }
 
 /** Where the root filesystem is, to be mounted: not before an earlier run has left it. Only for a container that does not run. */
-export async function rootOf(ctx: EngineContext, { record, leaving }: Container): Promise<RootMount> {
-  leaving?.soon();
-  await leaving?.done;
+export async function rootOf(ctx: EngineContext, { record, clearLast }: Container): Promise<RootMount> {
+  await clearLast?.();
   if (record.hostConfig.WherryRootfs !== undefined) return { kind: "bind", source: record.hostConfig.WherryRootfs, readonly: false };
   return ctx.layers.driver.mounts(record.snapshot);
 }
