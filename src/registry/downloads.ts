@@ -12,7 +12,7 @@ import { EngineError, errnoOf } from "#core/errors.ts";
 import type { Descriptor } from "#core/image-spec.ts";
 import type { BlobSource } from "./blob-source.ts";
 import { GatheredWriter } from "./gathered-writer.ts";
-import { type HttpAnswer, connectionError, isTransient } from "./network.ts";
+import { type HttpAnswer, connectionError, isTransient, piecesOf } from "./network.ts";
 import { Pace } from "./pace.ts";
 import { maxAttempts, waitBefore } from "./retry.ts";
 import { Slots } from "#core/slots.ts";
@@ -243,7 +243,7 @@ class Transfer {
     const pace = new Pace(source.slowest);
     const pieces = new GatheredWriter(file, (bytes) => this.#advance(bytes));
     try {
-      for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+      for await (const chunk of piecesOf(answer)) {
         if (pace.tooSlow(chunk.length)) throw transient(`blob ${digest}: the registry sends ${pace.toString()}`);
         const fresh = chunk.subarray(Math.min(skip, chunk.length));
         skip -= chunk.length - fresh.length;
@@ -258,7 +258,7 @@ class Transfer {
     } finally {
       answer.body.destroy();
       // What is hashed is written, however the answer has ended: the next attempt goes on from there.
-      await pieces.flush();
+      await pieces.end();
     }
     if (this.#received < size) throw transient(`blob ${digest}: the answer ended after ${this.#received} of ${size} bytes: unexpected EOF`);
   }

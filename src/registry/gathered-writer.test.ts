@@ -2,6 +2,7 @@ import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { giveBack, takePiece } from "#core/pieces.ts";
 import { GatheredWriter } from "./gathered-writer.ts";
 
 describe("gathered writes", () => {
@@ -51,6 +52,31 @@ describe("gathered writes", () => {
       expect(written).toBe(drop);
     }
     expect([...(await readFile(path))]).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test("memory is given back when all that came of it is written", async () => {
+    const path = join(directory, "lent");
+    await using file = await open(path, "a");
+    const writer = new GatheredWriter(file, () => undefined);
+    const [first, second] = [takePiece().fill(1), takePiece().fill(2)];
+    const isBack = (piece: Buffer) => {
+      const taken = takePiece();
+      giveBack(taken);
+      return taken.buffer === piece.buffer;
+    };
+    await writer.add(first.subarray(0, 100_000));
+    await writer.flush();
+    expect(isBack(first)).toBe(false); // the rest of it may come
+    await writer.add(first.subarray(100_000));
+    await writer.flush();
+    expect(isBack(first)).toBe(false);
+    await writer.add(second);
+    await writer.flush();
+    expect(isBack(first)).toBe(true);
+    expect(isBack(second)).toBe(false);
+    await writer.end();
+    expect(isBack(second)).toBe(true);
+    expect((await readFile(path)).equals(Buffer.concat([Buffer.alloc(first.length, 1), Buffer.alloc(second.length, 2)]))).toBe(true);
   });
 
   test("a write that fails is told by the next call, as the disk's fault", async () => {

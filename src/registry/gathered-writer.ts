@@ -1,5 +1,6 @@
 /** A file that grows by pieces from a network: written when much is there, or a moment has passed. @module */
 import type { FileHandle } from "node:fs/promises";
+import { giveBack } from "#core/pieces.ts";
 import { asStorageError } from "#core/storage-error.ts";
 
 /** To hand one write to another thread costs as much as to copy 500 KiB; so long a write is worth it. */
@@ -16,6 +17,8 @@ export class GatheredWriter {
   #writing: Promise<void> = Promise.resolve();
   #writingBytes = 0;
   #timer: NodeJS.Timeout | undefined;
+  /** The last that was written: more of its memory may come. */
+  #last: Buffer | undefined;
 
   /** `onWritten`: so many bytes more are in the file. */
   constructor(file: FileHandle, onWritten: (bytes: number) => void) {
@@ -28,7 +31,7 @@ export class GatheredWriter {
     return this.#gatheredBytes + this.#writingBytes;
   }
 
-  /** Resolves when more may come. The bytes must stay as they are. @throws EngineError storage */
+  /** Resolves when more may come. The memory of the bytes is given back when they, and what follows of the same memory, are written. @throws EngineError storage */
   async add(bytes: Buffer): Promise<void> {
     this.#gathered.push(bytes);
     this.#gatheredBytes += bytes.length;
@@ -40,6 +43,17 @@ export class GatheredWriter {
   async flush(): Promise<void> {
     await this.#begin();
     await this.#writing;
+  }
+
+  /** As {@link flush}; nothing may be added any more. */
+  async end(): Promise<void> {
+    await this.flush();
+    this.#done(undefined);
+  }
+
+  #done(next: Buffer | undefined): void {
+    if (this.#last !== undefined && this.#last.buffer !== next?.buffer) giveBack(this.#last);
+    this.#last = next;
   }
 
   /** Begins to write what is gathered when no other write is under way. */
@@ -56,7 +70,8 @@ export class GatheredWriter {
     this.#writing.catch(() => undefined); // thrown by the next call
   }
 
-  async #write(pieces: Buffer[]): Promise<void> {
+  async #write(whole: readonly Buffer[]): Promise<void> {
+    const pieces = [...whole];
     try {
       while (pieces.length > 0) {
         let { bytesWritten } = await this.#file.writev(pieces);
@@ -68,5 +83,6 @@ export class GatheredWriter {
     } catch (error) {
       throw asStorageError(error, "receiving a layer");
     }
+    for (const piece of whole) this.#done(piece);
   }
 }

@@ -1,9 +1,11 @@
 /** HTTP to registries, token servers and where they redirect to: TLS by host, proxies, timeouts; connections live as long as their session. @module */
-import type { Readable } from "node:stream";
+import { finished, type Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { EngineError, errnoOf } from "#core/errors.ts";
+import { giveBack } from "#core/pieces.ts";
 import { tlsOptionsOf } from "./certificates.ts";
 import type { RegistryConfig } from "./config.ts";
+import { connector } from "./connections.ts";
 import { isInsecure } from "./endpoints.ts";
 import { Pace, type SlowestPace } from "./pace.ts";
 import { proxyFor } from "./proxy.ts";
@@ -78,11 +80,11 @@ export class Network implements AsyncDisposable {
   }
 
   async #makeDispatcher(url: URL): Promise<Dispatcher> {
-    const { Agent, ProxyAgent } = await import("undici");
+    const { Agent, buildConnector, ProxyAgent } = await import("undici");
     const tls =
       url.protocol === "https:" ? { ...(await tlsOptionsOf(url.host, this.#config)), rejectUnauthorized: !(await isInsecure(url.host, this.#config)) } : {};
     const proxy = proxyFor(url, this.#config.proxy);
-    if (proxy === undefined) return new Agent({ connect: { ...tls, timeout: timeouts.connectMs } });
+    if (proxy === undefined) return new Agent({ connect: connector(buildConnector, { ...tls, timeout: timeouts.connectMs }) });
     const { username, password, href } = new URL(proxy);
     const token =
       username === "" ? {} : { token: `Basic ${Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString("base64")}` };
@@ -170,13 +172,46 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The body of an answer, in the pieces in which it was read. (To iterate over a stream makes one new piece of those that wait.) They are the caller's to give back. */
+export async function* piecesOf({ body }: HttpAnswer): AsyncGenerator<Buffer, void> {
+  const waiting: Buffer[] = [];
+  let over: { readonly error: Error | undefined | null } | undefined;
+  let wake: (() => void) | undefined;
+  const stop = finished(body, { writable: false }, (error) => {
+    over = { error };
+    wake?.();
+  });
+  const take = (piece: Buffer) => {
+    waiting.push(piece);
+    body.pause();
+    wake?.();
+  };
+  body.on("data", take).pause();
+  try {
+    for (;;) {
+      const piece = waiting.shift();
+      if (piece !== undefined) yield piece;
+      else if (over?.error) throw over.error;
+      else if (over !== undefined) return;
+      else {
+        const woken = new Promise<void>((resolve) => (wake = resolve));
+        body.resume();
+        await woken;
+      }
+    }
+  } finally {
+    stop();
+    body.off("data", take);
+  }
+}
+
 /** The body of an answer that must be small. EngineError corrupt when it is not. */
 export async function readSmall(answer: HttpAnswer, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   const pace = new Pace(answer.slowest);
   let bytes = 0;
   try {
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+    for await (const chunk of piecesOf(answer)) {
       bytes += chunk.length;
       if (pace.tooSlow(chunk.length)) {
         const message = `the answer of ${answer.url.origin}${answer.url.pathname}: the registry sends ${pace.toString()}`;
@@ -190,5 +225,7 @@ export async function readSmall(answer: HttpAnswer, maxBytes: number): Promise<B
   } finally {
     answer.body.destroy();
   }
-  return Buffer.concat(chunks);
+  const whole = Buffer.concat(chunks);
+  for (const chunk of chunks) giveBack(chunk);
+  return whole;
 }
