@@ -145,6 +145,5 @@ function reporter({ onEvent }: LayerTarget, id: DiffID, total: number): (current
 async function* compressed({ ctx, signal }: LayerTarget, chain: ChainID, report: (bytes: number) => void): AsyncGenerator<Uint8Array> {
   using turn = ctx.layerThreads.turn();
   const layer = (await ctx.layers.source(chain)) ?? (() => ctx.layers.tar(chain));
-  // The memory of a piece is used again, and the connection may hold one for longer.
-  for await (const piece of turn.compress(layer, { signal, onConsumed: report })) yield Buffer.from(piece);
+  yield* turn.compress(layer, { signal, onConsumed: report });
 }

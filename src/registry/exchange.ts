@@ -1,5 +1,4 @@
 /** Requests to one endpoint of a registry: authorized, redirected, refused in docker's words. @module */
-import type { Readable } from "node:stream";
 import { EngineError } from "#core/errors.ts";
 import { Authorizer, type AuthorizerOptions } from "./authorizer.ts";
 import { type Endpoint, isInsecure } from "./endpoints.ts";
@@ -11,7 +10,7 @@ export interface RegistryRequest {
   /** Below the endpoint (`/v2/…`), or where the registry has sent us. */
   readonly target: string | URL;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | Readable | undefined;
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array> | undefined;
   /** `repository:library/busybox:pull` */
   readonly scopes: readonly string[];
   /** Statuses that are answers; others are thrown. */

@@ -16,7 +16,7 @@ const timeouts = { connectMs: 15_000, headersMs: 60_000, bodyMs: 60_000 } as con
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | Readable | undefined;
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array> | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -45,7 +45,7 @@ export class Network implements AsyncDisposable {
         method,
         headers: { ...headers },
         dispatcher: await this.#dispatcher(url),
-        ...(body === undefined ? {} : { body }),
+        ...(body === undefined ? {} : { body: body as Uint8Array | Readable }), // undici's types leave out what can be iterated; its documentation does not
         ...(signal === undefined ? {} : { signal }),
         headersTimeout: timeouts.headersMs,
         bodyTimeout: timeouts.bodyMs,

@@ -1,6 +1,5 @@
 /** Blobs and manifests to a registry. @module @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push */
 import { createHash } from "node:crypto";
-import { Readable } from "node:stream";
 import type { BlobDigest, Digest } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import { type HttpAnswer, isTransient } from "./network.ts";
@@ -9,6 +8,10 @@ import { pullScope, type RegistrySession } from "./session.ts";
 
 /** What is to be sent. It is opened anew, from the first byte on, when the connection breaks, and must give the same bytes each time. */
 export interface BlobContent {
+  /**
+   * A piece must stay as it is until the next but one is asked for, and the last ones for good: undici asks for the next when the system has taken a piece of 64 KiB or more (the socket's
+   * high-water mark), and may hold what is smaller.
+   */
   open(): AsyncIterable<Uint8Array>;
   /** Where it is known already; else it is computed on the way. */
   readonly digest?: BlobDigest;
@@ -161,18 +164,16 @@ export class RepositoryWriter {
   async #stream(location: URL, content: BlobContent, offset: number, options: UploadOptions): Promise<{ readonly uploaded: Uploaded; readonly next: URL }> {
     const hash = createHash("sha256");
     let size = 0;
-    const body = Readable.from(
-      (async function* () {
-        for await (const chunk of content.open()) {
-          hash.update(chunk);
-          const fresh = chunk.subarray(Math.min(chunk.byteLength, Math.max(0, offset - size)));
-          size += chunk.byteLength;
-          if (fresh.byteLength > 0) yield fresh;
-          options.onProgress?.(size);
-        }
-      })(),
-      { objectMode: false, highWaterMark: 256 * 1024 },
-    );
+    // Not a stream: it would ask for a piece while the one before is still to be written, and join those that wait into memory that is new each time.
+    const body = (async function* () {
+      for await (const chunk of content.open()) {
+        hash.update(chunk);
+        const fresh = chunk.subarray(Math.min(chunk.byteLength, Math.max(0, offset - size)));
+        size += chunk.byteLength;
+        if (fresh.byteLength > 0) yield fresh;
+        options.onProgress?.(size);
+      }
+    })();
     try {
       const headers = { "content-type": "application/octet-stream", ...(offset === 0 ? {} : { "content-range": `${offset}-` }) };
       const answer = await this.#session.write(
@@ -183,7 +184,8 @@ export class RepositoryWriter {
       const digest: Digest = `sha256:${hash.digest("hex")}`;
       return { uploaded: { digest, size }, next: locationOf(answer) };
     } finally {
-      body.destroy();
+      // Where it stands when the registry has not wanted all of it. What it fails with then is nobody's any more.
+      void body.return().catch(() => undefined);
     }
   }
 
