@@ -153,7 +153,8 @@ async function openContext(options: EngineOptions, opened: (() => Promise<unknow
   const { cache, maxDownloads } = registries.config;
   const kept = cache === undefined ? undefined : await CacheStore.open(cache);
   const downloads = await Downloads.open(join(dataRoot, "registry", "partial"), maxDownloads, kept);
-  const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.cjs"), availableParallelism());
+  // One more than there are cores: five layers on two cores would leave one of them idle while the fifth is taken in.
+  const layerThreads = new LayerThreads(join(dirname(dirname(helperPath)), "layer-thread.cjs"), availableParallelism() + 1);
   opened.push(() => layerThreads.close());
   const images = await openImageStore({ root: dataRoot, content, layers, log, threads: layerThreads });
   const imageIndex = new ImageIndex(images);
