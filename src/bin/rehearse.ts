@@ -21,6 +21,8 @@ import { StubSession } from "./stub-session.ts";
 const DELAY_MS = 1000;
 /** Between two, so that nobody is kept waiting for more than one. */
 const PAUSE_MS = 15;
+/** Of a pause: who uses more of the processor in it has something to do. */
+const BUSY_SHARE = 0.5;
 const TIMES = 100;
 /** So many of them are each the first of its kind, which the engine has to plan. */
 const DIFFERENT = 60;
@@ -76,10 +78,20 @@ export async function rehearse(engine: Engine, options: { readonly times: number
       await run(argv(i));
       await run(["exec", standing, "true"]);
       for (let clients = 0; clients < CLIENTS_EACH; clients++) await askAsClient(socketPath);
-      await sleep(options.pauseMs, undefined, { signal: options.signal, ref: false });
+      await quietPause(options.pauseMs, options.signal);
     }
   } finally {
     await listening.close();
+  }
+}
+
+/** Ends when this process has done little in a pause: an image that is taken in right after the start needs the processor more (and V8's compiling threads are let finish). */
+async function quietPause(pauseMs: number, signal: AbortSignal): Promise<void> {
+  for (let isQuiet = false; !isQuiet; ) {
+    const [from, usedBefore] = [performance.now(), process.cpuUsage()];
+    await sleep(pauseMs, undefined, { signal, ref: false });
+    const { user, system } = process.cpuUsage(usedBefore);
+    isQuiet = (user + system) / 1000 <= (performance.now() - from) * BUSY_SHARE;
   }
 }
 

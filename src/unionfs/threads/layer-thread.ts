@@ -19,7 +19,7 @@ import { Deflater } from "../tar/deflate.ts";
 import { errorOf, failureOf, SharedRing, slotBytes, slotCount, type TakeJob, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
 const readBytes = 256 * 1024;
-/** zlib's pieces are garbage as soon as they are copied, but V8 sees small objects only and lets some 30 MiB of them lie: it is told after so many bytes. */
+/** What was passed on is garbage as soon as it is copied, but V8 sees small objects only and lets some 30 MiB lie behind them: it is told after so many bytes. */
 const garbageBytes = 4 * 1024 * 1024;
 
 /** A third of the processor time that others get, where there is not enough for all. */
