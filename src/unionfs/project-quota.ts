@@ -101,7 +101,9 @@ class ProjectQuota implements DirectoryLimit {
       limits.writeBigUInt64LE(blocks, 8);
       limits.writeBigUInt64LE(blocks, 16);
       const steps = [open(this.#root), this.#quotactl(Q_XSETQLIM, id, limits, 0, "how much the project may hold")];
-      for (const path of [directory, ...(await readdir(directory)).map((name) => join(directory, name))]) steps.push(...project(path, id));
+      // Not what is no directory: it is small, and a link leads to somebody else's layer.
+      const within = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory());
+      for (const path of [directory, ...within.map(({ name }) => join(directory, name))]) steps.push(...project(path, id));
       await this.#helper.call({ steps });
     } catch (error) {
       this.#taken.delete(id);

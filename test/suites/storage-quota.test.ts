@@ -39,6 +39,12 @@ describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", async () =>
         driver = await openDriver(driverName, { root, helper: helper });
         await driver.prepare("third", undefined, { sizeBytes: 20 << 20 });
         await driver.prepare("free", undefined);
+        // What lies on a layer is bounded by itself: the layer is everybody's.
+        const layer = `sha256:${"5".repeat(64)}` as const;
+        await driver.prepare("below", undefined);
+        await driver.commit("below", layer);
+        await driver.prepare("upon", layer, { sizeBytes: 20 << 20 });
+        if (driverName === "overlay2") expect(execFileSync("lsattr", ["-pd", join(root, "5".repeat(64))], { encoding: "utf8" })).toMatch(/^\s*0 /);
         const fill = async (key: string, megabytes: number): Promise<boolean> => {
           const target = join(root, "mnt", key);
           unmount.push(await mountRoot(await driver.mounts(key), target, helper));
@@ -53,9 +59,10 @@ describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", async () =>
         expect(await fill("other", 30)).toBe(true);
         expect(await fill("third", 15)).toBe(true);
         expect(await fill("free", 60)).toBe(true);
+        expect(await fill("upon", 30)).toBe(false);
       } finally {
         for (const step of unmount.reverse()) step();
-        for (const key of ["bounded", "other", "third", "free"]) await driver.remove(key);
+        for (const key of ["bounded", "other", "third", "free", "upon"]) await driver.remove(key);
         await driver.idle();
         execFileSync("rm", ["-rf", root]);
         made.remove();
