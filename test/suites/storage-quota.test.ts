@@ -44,7 +44,7 @@ describe.runIf(process.getuid?.() === 0)("storage quotas (as root)", async () =>
         await driver.prepare("below", undefined);
         await driver.commit("below", layer);
         await driver.prepare("upon", layer, { sizeBytes: 20 << 20 });
-        if (driverName === "overlay2") expect(execFileSync("lsattr", ["-pd", join(root, "5".repeat(64))], { encoding: "utf8" })).toMatch(/^\s*0 /);
+        if (driverName === "overlay2") expect(execFileSync("lsattr", ["-pd", join(root, driverName, "5".repeat(64))], { encoding: "utf8" })).toMatch(/^\s*0 /);
         const fill = async (key: string, megabytes: number): Promise<boolean> => {
           const target = join(root, "mnt", key);
           unmount.push(await mountRoot(await driver.mounts(key), target, helper));
