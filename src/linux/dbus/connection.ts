@@ -42,19 +42,19 @@ export class DbusConnection {
   #rest: Buffer = Buffer.alloc(0);
   #closed = false;
 
-  private constructor(socket: Socket, onSignal: (message: DbusMessage) => void) {
+  private constructor({ socket, rest }: Authenticated, onSignal: (message: DbusMessage) => void) {
     this.#socket = socket;
     this.#onSignal = onSignal;
     socket.on("data", (chunk) => this.#receive(chunk));
     socket.on("error", () => undefined); // "close" follows, and tells everybody
     socket.on("close", () => this.#end(new EngineError("unavailable", "the D-Bus connection was closed")));
     socket.unref();
+    this.#receive(rest);
   }
 
   /** Connects and authenticates as this user. EngineError "unavailable" when nobody answers there. */
   static async open(path: string, onSignal: (message: DbusMessage) => void): Promise<DbusConnection> {
-    const socket = await authenticated(path);
-    return new DbusConnection(socket, onSignal);
+    return new DbusConnection(await authenticated(path), onSignal);
   }
 
   get closed(): boolean {
@@ -115,8 +115,14 @@ export class DbusConnection {
   }
 }
 
+interface Authenticated {
+  readonly socket: Socket;
+  /** Messages that came with the answer. */
+  readonly rest: Buffer;
+}
+
 /** The SASL exchange: EXTERNAL says who we are, and the peer asks the kernel. */
-function authenticated(path: string): Promise<Socket> {
+function authenticated(path: string): Promise<Authenticated> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path });
     const fail = (why: string, cause?: unknown) => {
@@ -126,14 +132,21 @@ function authenticated(path: string): Promise<Socket> {
     };
     const timer = setTimeout(() => fail("no answer"), TIMEOUT_MS);
     const uid = Buffer.from(String(process.getuid?.() ?? 0)).toString("hex");
-    socket.write(`\0AUTH EXTERNAL ${uid}\r\n`);
+    // BEGIN goes along, as sd-bus's own clients send it: what sd-bus reads together with it, a whole call, it would leave lying until more comes.
+    socket.write(`\0AUTH EXTERNAL ${uid}\r\nBEGIN\r\n`);
     socket.once("error", (error) => fail(errnoOf(error) ?? error.message, error));
-    socket.once("data", (answer) => {
-      if (!answer.toString("latin1").startsWith("OK ")) return fail(`refused: ${answer.toString("latin1").trim().slice(0, 100)}`);
+    socket.once("close", () => fail("the connection was closed"));
+    let answer: Buffer = Buffer.alloc(0);
+    const receive = (chunk: Buffer) => {
+      answer = Buffer.concat([answer, chunk]);
+      const end = answer.indexOf("\r\n");
+      if (end < 0 && answer.length < 1000) return;
+      const line = answer.toString("latin1", 0, Math.min(end < 0 ? answer.length : end, 100));
+      if (end < 0 || !line.startsWith("OK ")) return fail(`refused: ${line}`);
       clearTimeout(timer);
-      socket.removeAllListeners("error");
-      socket.write("BEGIN\r\n");
-      resolve(socket);
-    });
+      for (const event of ["error", "close", "data"]) socket.removeAllListeners(event);
+      resolve({ socket, rest: answer.subarray(end + 2) });
+    };
+    socket.on("data", receive);
   });
 }
