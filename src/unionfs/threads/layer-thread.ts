@@ -1,7 +1,7 @@
 /** A thread's side: takes layers in, of files that may still grow, or decompresses or compresses them; and checks the plain bytes. One job after the other. @module */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
-import { setPriority } from "node:os";
+import { constants, getPriority, setPriority } from "node:os";
 import type { MessagePort } from "node:worker_threads";
 import { collector } from "#core/collector.ts";
 import { EngineError } from "#core/errors.ts";
@@ -22,8 +22,8 @@ const readBytes = 256 * 1024;
 /** What was passed on is garbage as soon as it is copied, but V8 sees small objects only and lets some 30 MiB lie behind them: it is told after so many bytes. */
 const garbageBytes = 4 * 1024 * 1024;
 
-/** A third of the processor time that others get, where there is not enough for all. */
-const threadNice = 5;
+/** So much nicer than its daemon: a third of the processor time that others get, where there is not enough for all. */
+const nicer = 5;
 
 /** How often a job that passes no pieces says how far it is. A message wakes another thread. */
 const tellBytes = 2 * 1024 * 1024;
@@ -31,8 +31,8 @@ const tellBytes = 2 * 1024 * 1024;
 /** Serves the client at the other end of `port` until the thread is ended. */
 export function serveLayerThread(port: MessagePort): void {
   const collect = collector();
-  // This thread's alone (setpriority(2)): who asks the daemon something does not wait for layers.
-  setPriority(threadNice);
+  // This thread's alone (setpriority(2)): who asks the daemon something does not wait for layers. From where the daemon is: to go down takes a capability.
+  setPriority(Math.min(getPriority() + nicer, constants.priority.PRIORITY_LOW));
   // A job may wait for more of its file and for room at the same time.
   let waiting: (() => void)[] = [];
   let inbox: (Uint8Array | undefined)[] = [];
