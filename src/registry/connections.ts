@@ -7,7 +7,7 @@ import { giveBack, takePiece } from "#core/pieces.ts";
 const smallBytes = 64 * 1024;
 
 /**
- * How undici gets its connections. Node has new memory for each 64 KiB that it reads; V8 counts that memory and collects the whole heap for every 16 MiB or so, which for a large layer was a fifth of what the daemon did.
+ * How undici gets its connections. Node has new memory for each 64 KiB that it reads; V8 counts that memory and collects the whole heap for every 16 MiB or so (ADR 101).
  *
  * Nothing that was read at once belongs to two answers: undici asks for the next one when this one is here. So whoever reads an answer has its pieces alone, and gives them back, or leaves them to the collector.
  */

@@ -51,6 +51,7 @@ export class GatheredWriter {
     this.#done(undefined);
   }
 
+  /** All until `next`, which is written as well, or until the end. */
   #done(next: Buffer | undefined): void {
     if (this.#last !== undefined && this.#last.buffer !== next?.buffer) giveBack(this.#last);
     this.#last = next;

@@ -74,9 +74,8 @@ class ProjectQuota implements DirectoryLimit {
 
   /** Ids of snapshots that are there. */
   async load(): Promise<void> {
-    for (const name of await readdir(this.#root)) {
-      if (!(await lstat(join(this.#root, name))).isDirectory()) continue;
-      const id = await this.#projectOf(join(this.#root, name));
+    for (const path of await directoriesIn(this.#root)) {
+      const id = await this.#projectOf(path);
       if (id !== 0) this.#taken.add(id);
     }
   }
@@ -102,8 +101,7 @@ class ProjectQuota implements DirectoryLimit {
       limits.writeBigUInt64LE(blocks, 16);
       const steps = [open(this.#root), this.#quotactl(Q_XSETQLIM, id, limits, 0, "how much the project may hold")];
       // Not what is no directory: it is small, and a link leads to somebody else's layer.
-      const within = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory());
-      for (const path of [directory, ...within.map(({ name }) => join(directory, name))]) steps.push(...project(path, id));
+      for (const path of [directory, ...(await directoriesIn(directory))]) steps.push(...project(path, id));
       await this.#helper.call({ steps });
     } catch (error) {
       this.#taken.delete(id);
@@ -139,6 +137,11 @@ class ProjectQuota implements DirectoryLimit {
   #quotactl(cmd: number, id: number, arg: Buffer, tag: number, why: string): Step {
     return { op: "quotactl", fd: 0, special: this.#special, cmd, id, arg, tag, where: "host", why, see: "quotactl(2)" };
   }
+}
+
+async function directoriesIn(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(directory, name));
 }
 
 function open(path: string): Step {

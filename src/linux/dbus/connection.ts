@@ -141,8 +141,8 @@ function authenticated(path: string): Promise<Authenticated> {
       answer = Buffer.concat([answer, chunk]);
       const end = answer.indexOf("\r\n");
       if (end < 0 && answer.length < 1000) return;
-      const line = answer.toString("latin1", 0, Math.min(end < 0 ? answer.length : end, 100));
-      if (end < 0 || !line.startsWith("OK ")) return fail(`refused: ${line}`);
+      const line = answer.toString("latin1", 0, end < 0 ? undefined : end);
+      if (end < 0 || !line.startsWith("OK ")) return fail(`refused: ${line.slice(0, 100)}`);
       clearTimeout(timer);
       for (const event of ["error", "close", "data"]) socket.removeAllListeners(event);
       resolve({ socket, rest: answer.subarray(end + 2) });

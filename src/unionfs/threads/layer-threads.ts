@@ -1,4 +1,4 @@
-/** The client's side: as many threads as there are cores take layers in, decompress, compress and hash them, and others read them; one that has had nothing to do for a while is ended. @module */
+/** The client's side: a few threads take layers in, decompress, compress and hash them, and others read them; one that has had nothing to do for a while is ended. @module */
 import { Worker } from "node:worker_threads";
 import type { DiffID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
