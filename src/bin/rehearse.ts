@@ -4,6 +4,8 @@
  * what docker's client asks for `ps` and `inspect`: without, its first calls take a millisecond longer (docs/adr/0088).
  * @module
  */
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { once } from "node:events";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { setFlagsFromString } from "node:v8";
@@ -15,6 +17,8 @@ import { main } from "#cli/main.ts";
 import { collector } from "#core/collector.ts";
 import type { Engine } from "#engine/mod.ts";
 import { version } from "#engine/version.ts";
+import { Writer } from "#linux/wire.ts";
+import { Draft } from "#runtime/draft.ts";
 import { StubSession } from "./stub-session.ts";
 
 /** A daemon that lives shorter than this does not need it. */
@@ -27,12 +31,13 @@ const TIMES = 100;
 /** So many of them are each the first of its kind, which the engine has to plan. */
 const DIFFERENT = 60;
 /** Clients that come after each run. */
-const CLIENTS_EACH = 6;
+const CLIENTS_EACH = 12;
 /** Bytes of bytecode that a function runs before V8 considers to optimize it: while nobody waits, and else (what V8 begins with; it cannot be asked for it). */
 const KEEN_BUDGET = 16_000;
 const USUAL_BUDGET = 67_584;
-/** The container that they see, and that commands are executed in. */
+/** The containers that they see: one that runs, in which commands are executed, and one that was never started. */
 const standing = "rehearsal";
+const waiting = "rehearsal-waits";
 const argv = (i: number) => [
   ...["run", "--rm", "--userns", "host", "--network", "none"],
   ...(i < DIFFERENT ? ["--env", `REHEARSAL=${i}`] : []),
@@ -72,9 +77,10 @@ export async function rehearse(engine: Engine, options: { readonly times: number
   const listening = await server.listen([`unix://${socketPath}`]);
   try {
     await run(["run", "--detach", "--name", standing, "--network", "none", "rehearsal", "sleep"]);
-    const tidiedAt = Math.floor(options.times * 0.6);
+    await run(["create", "--name", waiting, "--network", "none", "rehearsal", "true"]);
+    const tidiedAt = Math.floor(options.times * 0.85);
     for (let i = 0; i < options.times; i++) {
-      if (i === tidiedAt) tidy();
+      if (i === tidiedAt) await tidy(socketPath);
       await run(argv(i));
       await run(["exec", standing, "true"]);
       for (let clients = 0; clients < CLIENTS_EACH; clients++) await askAsClient(socketPath);
@@ -96,21 +102,33 @@ async function quietPause(pauseMs: number, signal: AbortSignal): Promise<void> {
 }
 
 /**
- * Half of what a rehearsal leaves is garbage, which V8 would keep. With it goes compiled code for shapes that nobody has just now: what is still to come of the
- * rehearsal makes it again. Some 60 ms, once; only a collection right behind another one gives memory back.
+ * Half of what a rehearsal leaves is garbage, which V8 would keep. With the last object of a shape a collection that is asked for takes the code that was optimized
+ * for it. So there are a writer, a draft of a plan and a session meanwhile, and a request is under way: what the rehearsal has made of node:http stays
+ * (docs/adr/0102). Some 60 ms, once; only a collection right behind another one gives memory back.
  */
-function tidy(): void {
+async function tidy(socketPath: string): Promise<void> {
   const collect = collector();
+  const alive: unknown[] = [new Writer(1), new Draft(), sessionWith([], () => undefined)];
+  const keep = (request: unknown) => alive.push(request);
+  subscribe("http.server.response.finish", keep);
+  alive.push(await askAsClient(socketPath), await askAsClient(socketPath));
+  unsubscribe("http.server.response.finish", keep);
+  const request = connect(socketPath);
+  request.write(asDocker("GET /v1.41/events"));
+  await once(request, "data");
   collect("major");
   collect("major");
+  request.destroy();
+  alive.length = 0;
 }
 
-const questions = ["HEAD /_ping", "GET /v1.41/containers/json?all=1", `GET /v1.41/containers/${standing}/json`].map(
-  (line) => `${line} HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client\r\n\r\n`,
-);
+/** A request as docker's client writes it. */
+const asDocker = (line: string) => `${line} HTTP/1.1\r\nHost: api.moby.localhost\r\nUser-Agent: Docker-Client/28.2.2 (linux)\r\n\r\n`;
+
+const questions = ["HEAD /_ping", "GET /v1.41/containers/json?all=1", ...[standing, waiting].map((name) => `GET /v1.41/containers/${name}/json`)].map(asDocker);
 
 /** What docker's client asks for `ps` and `inspect`, one after the other on a connection. */
-async function askAsClient(socketPath: string): Promise<void> {
+async function askAsClient(socketPath: string): Promise<Socket> {
   const socket = connect(socketPath);
   let next = 0;
   await new Promise<void>((resolve, reject) => {
@@ -128,7 +146,7 @@ async function askAsClient(socketPath: string): Promise<void> {
       else reject(new Error(`unexpected answer: ${answer.toString().slice(0, 1000)}`));
     });
   });
-  socket.destroy();
+  return socket.destroy();
 }
 
 function sessionWith(argv: readonly string[], onOutput: (text: string) => void): StubSession {

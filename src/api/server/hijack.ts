@@ -8,35 +8,37 @@ import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { encodeJson } from "#api/types/ndjson.ts";
 import type { ApiResponse } from "#api/types/transport.ts";
+import type { HeaderLines } from "./respond.ts";
 
 /** How long a client may keep its end open after the container's output has ended. */
 const lingerMs = 10_000;
 /** How long docker-py gets to read a header. */
 const headerReadMs = 50;
 
-/** Requests (path without version) that take the connection over. */
-export function isHijack(method: string, path: string): boolean {
-  if (method === "GET") return /^\/containers\/[^/]+\/attach\/ws$/.test(path);
-  return method === "POST" && /^\/(containers\/[^/]+\/attach|exec\/[^/]+\/start|grpc|session)$/.test(path);
+/** Requests (URLs, with or without version and query) that take the connection over. */
+export function isHijack(method: string, url: string): boolean {
+  if (method === "GET") return url.includes("/attach/ws") && /^(\/v\d{1,4}\.\d{1,4})?\/containers\/[^/?]+\/attach\/ws(\?|$)/.test(url);
+  return method === "POST" && /^(\/v\d{1,4}\.\d{1,4})?\/(containers\/[^/?]+\/attach|exec\/[^/?]+\/start|grpc|session)(\?|$)/.test(url);
 }
 
 /** A reply that is no stream (an error, a detached exec): plain HTTP on the raw socket, and the end of the connection. */
-export function writePlain(socket: Socket, response: Extract<ApiResponse, { kind: "json" | "empty" }>, common: Readonly<Record<string, string>>): void {
+export function writePlain(socket: Socket, response: Extract<ApiResponse, { kind: "json" | "empty" }>, common: HeaderLines): void {
   const body = response.kind === "json" ? `${encodeJson(response.value)}\n` : "";
-  const headers = {
-    ...common,
-    ...(response.kind === "json" ? { "Content-Type": "application/json" } : {}),
-    "Content-Length": String(Buffer.byteLength(body)),
-    Connection: "close",
-  };
+  const type = response.kind === "json" ? ["Content-Type", "application/json"] : [];
+  const headers = [...common, ...type, "Content-Length", String(Buffer.byteLength(body)), "Connection", "close"];
   socket.end(`${head(response.status, STATUS_CODES[response.status] ?? "", headers)}${body}`);
   drain(socket);
 }
 
-function head(status: number, reason: string, headers: Readonly<Record<string, string>>): string {
-  return `HTTP/1.1 ${status} ${reason}\r\n${Object.entries(headers)
-    .map(([name, value]) => `${name}: ${value}\r\n`)
-    .join("")}\r\n`;
+function head(status: number, reason: string, headers: HeaderLines): string {
+  return `HTTP/1.1 ${status} ${reason}\r\n${headerText(headers)}\r\n`;
+}
+
+/** A line each, with its line end. */
+export function headerText(headers: HeaderLines): string {
+  let text = "";
+  for (let i = 0; i < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return text;
 }
 
 /**
@@ -65,7 +67,7 @@ export function giveAway(socket: Socket, { protocol, take }: Extract<ApiResponse
   // Who closes one direction is gone: there is no half of HTTP/2.
   socket.once("end", () => socket.destroy());
   // Nothing but what every reader of a 101 needs: the client is done with HTTP/1.1.
-  socket.write(head(101, "Switching Protocols", { Connection: "Upgrade", Upgrade: protocol }));
+  socket.write(head(101, "Switching Protocols", ["Connection", "Upgrade", "Upgrade", protocol]));
   take(socket);
 }
 
@@ -74,11 +76,11 @@ export function joinStreams(
   socket: Socket,
   response: Extract<ApiResponse, { kind: "hijack" }>,
   upgraded: boolean,
-  common: Readonly<Record<string, string>>,
+  common: HeaderLines,
   before: Promise<void> = Promise.resolve(),
 ): void {
   const { stream } = response;
-  const headers = { ...common, "Content-Type": response.contentType, ...(upgraded ? { Connection: "Upgrade", Upgrade: "tcp" } : {}) };
+  const headers = [...common, "Content-Type", response.contentType, ...(upgraded ? ["Connection", "Upgrade", "Upgrade", "tcp"] : [])];
   socket.setTimeout(0);
   socket.setNoDelay(true);
   socket.write(upgraded ? head(101, "UPGRADED", headers) : head(200, "OK", headers));

@@ -100,6 +100,19 @@ describe("ping and versions", () => {
   });
 });
 
+test("inspect answers for the record that there is now, and for the network that has its name now", async () => {
+  const id = await newContainer({ HostConfig: { NetworkMode: "bridge" } });
+  const inspect = async () =>
+    bodyOf(await get(`/v1.44/containers/${id}/json`)) as { Name: string; NetworkSettings: { Networks: { bridge: { NetworkID: string } } } };
+  const first = await inspect();
+  expect(await inspect()).toEqual(first);
+  const [network] = engine.networks.list({});
+  engine.networks.list = () => [{ ...network!, Id: "d".repeat(64) }];
+  expect((await inspect()).NetworkSettings.Networks.bridge.NetworkID).toBe("d".repeat(64));
+  await post(`/containers/${id}/rename?name=other`);
+  expect(await inspect()).toMatchObject({ Name: "/other", NetworkSettings: { Networks: { bridge: { NetworkID: "d".repeat(64) } } } });
+});
+
 describe("request bodies", () => {
   test("malformed JSON, a wrong content type, an empty body and a wrong type are 400 and say why", async () => {
     const messageOf = (reply: string) => {

@@ -56,10 +56,6 @@ function splitUrl(url: string): { readonly path: string; readonly query: string 
   return at < 0 ? { path: url, query: "" } : { path: url.slice(0, at), query: url.slice(at + 1) };
 }
 
-function pathOf(request: IncomingMessage): string {
-  return splitVersion(splitUrl(request.url ?? "/").path).path;
-}
-
 /**
  * Aborts when the client has gone. For a client that only half-closes this is early, and Go's server does the same: with nothing to write, a closed and a
  * half-closed connection look alike. Made on first use, because most requests never ask. With the response it has served: the connection may bring many more.
@@ -113,7 +109,7 @@ function apiRequest(
 /** The HTTP server, not listening yet. `closeHijacked` ends the connections that it no longer counts as its own. */
 export function createHttpServer(options: HttpOptions): { readonly server: Server; readonly closeHijacked: () => void } {
   const { dispatch, log } = options;
-  const common = { "Api-Version": apiVersion, "Docker-Experimental": "false", Ostype: "linux", Server: `wherry/${options.version} (linux)` };
+  const common = ["Api-Version", apiVersion, "Docker-Experimental", "false", "Ostype", "linux", "Server", `wherry/${options.version} (linux)`];
   const hijacked = new Set<Socket>();
   const http = {
     // Slow headers are cut off; how long a body or a reply takes is up to the route (JSON bodies have their own limit).
@@ -218,7 +214,7 @@ function steerParser(socket: Socket): void {
   const original = parser?.onIncoming;
   if (!parser || !original) throw new Error("node:http no longer shows a connection's parser");
   parser.onIncoming = (request, keepAlive) => {
-    (request as IncomingMessage & { upgrade: boolean }).upgrade = isHijack(request.method ?? "", pathOf(request));
+    (request as IncomingMessage & { upgrade: boolean }).upgrade = isHijack(request.method ?? "", request.url ?? "");
     return original(request, keepAlive);
   };
 }

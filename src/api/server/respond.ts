@@ -6,42 +6,65 @@ import type { ApiResponse, Headers } from "#api/types/transport.ts";
 
 type Plain = Exclude<ApiResponse, { readonly kind: "hijack" | "upgrade" }>;
 
+/** Names and values, one after the other: what node:http writes without looking at it for long. */
+export type HeaderLines = readonly string[];
+
 /** Resolves when the reply has been handed over, or the client has gone. Throws what a stream threw after its header. */
-export async function respond(res: ServerResponse, response: Plain, common: Readonly<Record<string, string>>): Promise<void> {
+export async function respond(res: ServerResponse, response: Plain, common: HeaderLines): Promise<void> {
   switch (response.kind) {
     case "empty":
-      res.writeHead(response.status, {
-        ...common,
-        ...response.headers,
-        ...(response.status === 204 || response.status === 304 ? {} : { "Content-Length": "0" }),
-      });
+      res.writeHead(response.status, lines(common, response.headers, response.status === 204 || response.status === 304 ? [] : ["Content-Length", "0"]));
       res.end();
       return;
     case "json":
-      return whole(res, response.status, "application/json", `${encodeJson(response.value)}\n`, { ...common, ...response.headers });
+      return whole(
+        res,
+        response.status,
+        "application/json",
+        `${response.lasting === true ? keptText(response.value as object) : encodeJson(response.value)}\n`,
+        common,
+        response.headers,
+      );
     case "text":
-      return whole(res, response.status, response.contentType, response.text, { ...common, ...response.headers });
+      return whole(res, response.status, response.contentType, response.text, common, response.headers);
     case "pending": {
       // `docker run` starts the container only after it has seen this header.
-      res.writeHead(response.status, { ...common, "Content-Type": "application/json" });
+      res.writeHead(response.status, lines(common, undefined, ["Content-Type", "application/json"]));
       res.flushHeaders();
       res.end(`${encodeJson(await response.value)}\n`);
       return;
     }
     case "lines":
-      res.writeHead(response.status, { ...common, "Content-Type": response.contentType ?? "application/json" });
+      res.writeHead(response.status, lines(common, undefined, ["Content-Type", response.contentType ?? "application/json"]));
       res.flushHeaders();
       return pump(res, encoded(response.lines, response.eager ? "\n" : "\r\n"));
     case "bytes":
-      res.writeHead(response.status, { ...common, "Content-Type": response.contentType, ...response.headers });
+      res.writeHead(response.status, lines(common, response.headers, ["Content-Type", response.contentType]));
       res.flushHeaders();
       return pump(res, response.body, response.trailers);
   }
 }
 
-function whole(res: ServerResponse, status: number, contentType: string, text: string, headers: Readonly<Record<string, string>>): void {
-  res.writeHead(status, { ...headers, "Content-Type": contentType, "Content-Length": String(Buffer.byteLength(text)) });
+const texts = new WeakMap<object, string>();
+
+function keptText(value: object): string {
+  let text = texts.get(value);
+  if (text === undefined) {
+    text = encodeJson(value);
+    texts.set(value, text);
+  }
+  return text;
+}
+
+function whole(res: ServerResponse, status: number, contentType: string, text: string, common: HeaderLines, own: Headers | undefined): void {
+  res.writeHead(status, lines(common, own, ["Content-Type", contentType, "Content-Length", String(Buffer.byteLength(text))]));
   res.end(text);
+}
+
+function lines(common: HeaderLines, own: Headers | undefined, more: HeaderLines): string[] {
+  const list = common.concat(more);
+  if (own !== undefined) for (const name of Object.keys(own)) list.push(name, own[name]!); // its own key
+  return list;
 }
 
 async function* encoded(lines: AsyncIterable<unknown>, end: string): AsyncGenerator<string, void, undefined> {

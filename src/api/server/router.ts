@@ -29,29 +29,51 @@ export type Handler = (request: ApiRequest, context: Context, ...params: string[
 export type Route = readonly [method: string, pattern: string, handler: Handler];
 
 interface Compiled {
-  readonly method: string;
   readonly pattern: string;
-  readonly expression: RegExp;
   readonly handler: Handler;
+  /** What is between slashes; undefined where anything may stand. */
+  readonly segments: readonly (string | undefined)[];
+  /** In place of {@link segments}, where a parameter may hold slashes. */
+  readonly expression?: RegExp;
 }
 
-/** Routes by their first segment, so that a request is matched against a handful. Earlier routes win. */
-export function compileRoutes(routes: readonly Route[]): ReadonlyMap<string, readonly Compiled[]> {
-  const table = new Map<string, Compiled[]>();
-  for (const [method, pattern, handler] of routes) {
-    const source = pattern.replace(/\{[a-z]+(:\.\*)?\}/g, (_m, rest: string | undefined) => (rest ? "(.+)" : "([^/]+)"));
-    const entry = { method, pattern, expression: new RegExp(`^${source}$`), handler };
-    const key = firstSegment(pattern);
-    const list = table.get(key);
-    if (list) list.push(entry);
-    else table.set(key, [entry]);
+/** By method and first segment, so that a request is compared with a handful. Earlier routes win. */
+export class RouteTable {
+  readonly #lists = new Map<string, Compiled[]>();
+
+  constructor(routes: readonly Route[]) {
+    for (const [method, pattern, handler] of routes) {
+      const segments = pattern.split("/").map((text) => (text.startsWith("{") ? undefined : text));
+      const rest = pattern.includes(":.*}");
+      const source = pattern.replace(/\{[a-z]+(:\.\*)?\}/g, (_m, any: string | undefined) => (any ? "(.+)" : "([^/]+)"));
+      const entry = { pattern, handler, segments, ...(rest ? { expression: new RegExp(`^${source}$`) } : {}) };
+      const key = `${method} ${segments[1]}`;
+      const list = this.#lists.get(key);
+      if (list) list.push(entry);
+      else this.#lists.set(key, [entry]);
+    }
   }
-  return table;
+
+  /** `params` as they are in the path, still encoded. Undefined: there is no such route. */
+  find(method: string, path: string): { readonly route: Compiled; readonly params: readonly string[] } | undefined {
+    const segments = path.split("/");
+    for (const route of this.#lists.get(`${method} ${segments[1]}`) ?? []) {
+      const params = route.expression ? route.expression.exec(path)?.slice(1) : paramsOf(route.segments, segments);
+      if (params) return { route, params };
+    }
+    return undefined;
+  }
 }
 
-function firstSegment(path: string): string {
-  const end = path.indexOf("/", 1);
-  return end < 0 ? path : path.slice(0, end);
+function paramsOf(pattern: readonly (string | undefined)[], segments: readonly string[]): string[] | undefined {
+  if (pattern.length !== segments.length) return undefined;
+  const params: string[] = [];
+  for (let i = 0; i < segments.length; i++) {
+    const [expected, found] = [pattern[i], segments[i]!]; // of one length
+    if (expected === undefined && found !== "") params.push(found);
+    else if (expected !== found) return undefined;
+  }
+  return params;
 }
 
 function decode(param: string): string {
@@ -64,17 +86,14 @@ function decode(param: string): string {
 
 /** The router as a function that never rejects. */
 export function createDispatch(routes: readonly Route[], context: Context): Dispatch {
-  const table = compileRoutes(routes);
+  const table = new RouteTable(routes);
   return async (request) => {
     try {
-      for (const route of table.get(firstSegment(request.path)) ?? []) {
-        if (route.method !== request.method) continue;
-        const match = route.expression.exec(request.path);
-        if (match === null) continue;
-        context.guard?.(route.method, route.pattern);
-        return await firstLine(await route.handler(request, context, ...match.slice(1).map(decode)), context.log);
-      }
-      return { kind: "json", status: 404, value: { message: "page not found" } };
+      const found = table.find(request.method, request.path);
+      if (found === undefined) return { kind: "json", status: 404, value: { message: "page not found" } };
+      context.guard?.(request.method, found.route.pattern);
+      const response = await found.route.handler(request, context, ...found.params.map(decode));
+      return response.kind === "lines" && !response.eager ? await firstLine(response, context.log) : response;
     } catch (error) {
       logFault(error, `${request.method} ${request.path}`, context.log);
       return errorResponse(error);
@@ -91,10 +110,9 @@ export function logFault(error: unknown, what: string, log: Log): void {
 
 /**
  * Awaits the first line of a progress stream, so that a failure before it still becomes a status; a later failure becomes a line.
- * Event-like streams (`eager`) answer at once and just end when they fail.
+ * Event-like streams (`eager`) answer at once and just end when they fail; they do not come here.
  */
-async function firstLine(response: ApiResponse, log: Log): Promise<ApiResponse> {
-  if (response.kind !== "lines" || response.eager) return response;
+async function firstLine(response: Extract<ApiResponse, { kind: "lines" }>, log: Log): Promise<ApiResponse> {
   const iterator = response.lines[Symbol.asyncIterator]();
   const first = await iterator.next();
   return { ...response, lines: rest(first, iterator, log) };

@@ -4,6 +4,8 @@ import type { Socket } from "node:net";
 import { pipeline, Transform } from "node:stream";
 import { createWebSocketStream, WebSocketServer } from "ws";
 import type { ApiResponse } from "#api/types/transport.ts";
+import { headerText } from "./hijack.ts";
+import type { HeaderLines } from "./respond.ts";
 
 /** Largest message from a client: what it has typed or pasted. */
 const maxMessageBytes = 1024 * 1024;
@@ -11,17 +13,12 @@ const maxMessageBytes = 1024 * 1024;
 const server: WebSocketServer = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: maxMessageBytes, perMessageDeflate: false });
 
 /** Performs the handshake on a connection that was handed over, and joins it with the container's streams. A request that is no handshake is refused by `ws`. */
-export function joinWebSocket(
-  request: IncomingMessage,
-  socket: Socket,
-  response: Extract<ApiResponse, { kind: "hijack" }>,
-  common: Readonly<Record<string, string>>,
-): void {
+export function joinWebSocket(request: IncomingMessage, socket: Socket, response: Extract<ApiResponse, { kind: "hijack" }>, common: HeaderLines): void {
   const { stream } = response;
   // A handshake that fails never comes back to us.
   const gone = (): void => void stream.destroy();
   socket.once("close", gone);
-  server.once("headers", (headers) => headers.push(...Object.entries(common).map(([name, value]) => `${name}: ${value}`)));
+  server.once("headers", (headers) => headers.push(...headerText(common).split("\r\n").slice(0, -1)));
   server.handleUpgrade(request, socket, Buffer.alloc(0), (webSocket) => {
     const messages = createWebSocketStream(webSocket);
     const ended = (): void => void socket.destroySoon(); // whichever side ended: the pipelines have closed the other

@@ -35,8 +35,8 @@ export type Headers = Readonly<Record<string, string>>;
 
 export type ApiResponse =
   | { readonly kind: "empty"; readonly status: number; readonly headers?: Headers }
-  /** `value` must be plain JSON data and is never changed by either side. */
-  | { readonly kind: "json"; readonly status: number; readonly value: unknown; readonly headers?: Headers }
+  /** `value` must be plain JSON data and is never changed by either side. `lasting`: an object that is answered with again, so its text is worth keeping. */
+  | { readonly kind: "json"; readonly status: number; readonly value: unknown; readonly lasting?: boolean; readonly headers?: Headers }
   /** Header at once, JSON when it settles (`wait`). A rejection after the header can only end the connection, so `value` should not reject. */
   | { readonly kind: "pending"; readonly status: number; readonly value: Promise<unknown> }
   | { readonly kind: "text"; readonly status: number; readonly contentType: string; readonly text: string; readonly headers?: Headers }

@@ -2,7 +2,7 @@
 import { EngineError, isEngineError } from "#core/errors.ts";
 import type { ContainerRecord } from "#container/mod.ts";
 import { parseCreateBody } from "#api/types/container-create.ts";
-import type { ChangeItem, ContainerSummary } from "#api/types/container-json.ts";
+import type { ChangeItem, ContainerInspect, ContainerSummary } from "#api/types/container-json.ts";
 import { filterKeys, parseFilters } from "#api/types/filters.ts";
 import { resourceUpdate } from "#api/types/host-config.ts";
 import type { Query } from "#api/types/query.ts";
@@ -69,12 +69,36 @@ async function listContainers(request: ApiRequest, context: Context): Promise<Ap
   return { kind: "json", status: 200, value: await summaries(records, request, context, sizeOf) };
 }
 
+/** What `inspect` has answered for a record: records are replaced, not changed. `networks`: the ids that it looked up. */
+interface Inspected {
+  readonly minor: number;
+  readonly networks: ReadonlyMap<string, string>;
+  readonly value: ContainerInspect;
+}
+const inspected = new WeakMap<ContainerRecord, Inspected>();
+
 async function inspectContainer(request: ApiRequest, context: Context, name: string): Promise<ApiResponse> {
   const { engine } = context;
+  const { minor } = request;
   const record = engine.containers.get(name);
+  const networkId = networkIds(context);
   const size = request.query.flag("size") ? await engine.containers.size(record.id) : undefined;
   const execIds = engine.execs.ids?.(record.id) ?? [];
-  return { kind: "json", status: 200, value: containerInspect(record, { minor: request.minor, networkId: networkIds(context), execIds, graph: {}, size }) };
+  if (size !== undefined || execIds.length > 0)
+    return { kind: "json", status: 200, value: containerInspect(record, { minor, networkId, execIds, graph: {}, size }) };
+
+  const before = inspected.get(record);
+  if (before?.minor === minor && [...before.networks].every(([network, id]) => networkId(network) === id))
+    return { kind: "json", status: 200, value: before.value, lasting: true };
+  const networks = new Map<string, string>();
+  const remembered: NetworkId = (network) => {
+    const id = networkId(network);
+    networks.set(network, id);
+    return id;
+  };
+  const value = containerInspect(record, { minor, networkId: remembered, execIds, graph: {} });
+  inspected.set(record, { minor, networks, value });
+  return { kind: "json", status: 200, value, lasting: true };
 }
 
 async function createContainer(request: ApiRequest, { engine }: Context): Promise<ApiResponse> {

@@ -159,10 +159,9 @@ export interface InspectOptions {
   readonly size?: SizeJson | undefined;
 }
 
-function idMappingsJson({ idMappings }: ContainerRecord): Pick<ContainerInspect["HostConfig"], "IDMappings"> {
-  if (idMappings === undefined) return {};
-  const lines = (map: typeof idMappings.uids) => map.map(({ containerID, hostID, size }) => `${containerID}:${hostID}:${size}`);
-  return { IDMappings: { UidMap: lines(idMappings.uids), GidMap: lines(idMappings.gids) } };
+function idMappingsJson({ uids, gids }: NonNullable<ContainerRecord["idMappings"]>): NonNullable<ContainerInspect["HostConfig"]["IDMappings"]> {
+  const lines = (map: typeof uids) => map.map(({ containerID, hostID, size }) => `${containerID}:${hostID}:${size}`);
+  return { UidMap: lines(uids), GidMap: lines(gids) };
 }
 
 /** `GET /containers/{id}/json`. */
@@ -204,7 +203,7 @@ export function containerInspect(record: ContainerRecord, options: InspectOption
     ProcessLabel: record.processLabel ?? "",
     AppArmorProfile: record.appArmorProfile ?? "",
     ExecIDs: options.execIds.length === 0 ? null : [...options.execIds],
-    HostConfig: { ...record.hostConfig, ...idMappingsJson(record) },
+    HostConfig: record.idMappings === undefined ? record.hostConfig : { ...record.hostConfig, IDMappings: idMappingsJson(record.idMappings) },
     GraphDriver: { Data: { ...options.graph }, Name: record.driver },
     ...sizes(options.size),
     Mounts: record.mounts.map(mountJson),
