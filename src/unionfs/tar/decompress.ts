@@ -21,9 +21,12 @@ export function detectCompression(head: Uint8Array): Compression {
 
 /**
  * A tar stream that may be compressed → the plain one. Damaged data is an EngineError "corrupt". bzip2 and xz are read by the programs of these names; "unsupported" where they are
- * not installed. `lent`: a piece, of the source as well as of the result, is needed only until the next but one is asked for.
+ * not installed. `lent`: a piece, of the source as well as of the result, is needed only until the next but one is asked for. `hashed`: as for {@link gunzip}.
  */
-export async function* decompress(source: AsyncIterable<Uint8Array>, { lent = false }: { readonly lent?: boolean } = {}): AsyncIterable<Uint8Array> {
+export async function* decompress(
+  source: AsyncIterable<Uint8Array>,
+  { lent = false, hashed = false }: { readonly lent?: boolean; readonly hashed?: boolean } = {},
+): AsyncIterable<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
   let ended = false;
@@ -35,7 +38,7 @@ export async function* decompress(source: AsyncIterable<Uint8Array>, { lent = fa
   const whole = withHead(head, ended ? undefined : iterator);
   const compression = detectCompression(head);
   if (compression === "none") yield* whole;
-  else if (compression === "gzip") yield* lent ? gunzip(whole) : copied(gunzip(whole));
+  else if (compression === "gzip") yield* lent ? gunzip(whole, { hashed }) : copied(gunzip(whole, { hashed }));
   else if (compression === "zstd") yield* unzstd(whole, lent);
   else yield* byProgram(compression, lent ? copied(whole) : whole);
 }

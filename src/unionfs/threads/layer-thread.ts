@@ -115,7 +115,7 @@ function inflated({ ring, waits }: Thread, { path, expected }: Extract<ThreadReq
   const progress = { consumed: 0 };
   const pieces = (async function* () {
     const hash = createHash("sha256");
-    for await (const piece of decompress(growing(path, ring, waits, progress), { lent: true })) {
+    for await (const piece of decompress(growing(path, ring, waits, progress), { lent: true, hashed: true })) {
       hash.update(piece);
       yield piece;
     }
@@ -166,7 +166,7 @@ async function taken(thread: Thread, { path, plain, verified, expected, limit, p
   const progress = { consumed: 0 };
   const told = (pieces: AsyncIterable<Uint8Array>) => telling(thread, pieces, progress);
   const plainBytes = () => {
-    const pieces = told(decompress(growing(path, ring, waits, progress), { lent: true }));
+    const pieces = told(decompress(growing(path, ring, waits, progress), { lent: true, hashed: expected !== undefined }));
     return limit === undefined ? pieces : limited(pieces, limit);
   };
   if (place.kind === "image") {
