@@ -24,14 +24,14 @@ import { StubSession } from "./stub-session.ts";
 /** A daemon that lives shorter than this does not need it. */
 const DELAY_MS = 1000;
 /** Between two, so that nobody is kept waiting for more than one. */
-const PAUSE_MS = 15;
+const PAUSE_MS = 10;
 /** Of a pause: who uses more of the processor in it has something to do. */
 const BUSY_SHARE = 0.5;
 const TIMES = 100;
 /** So many of them are each the first of its kind, which the engine has to plan. */
 const DIFFERENT = 60;
 /** Clients that come after each run. */
-const CLIENTS_EACH = 12;
+const CLIENTS_EACH = 6;
 /** Bytes of bytecode that a function runs before V8 considers to optimize it: while nobody waits, and else (what V8 begins with; it cannot be asked for it). */
 const KEEN_BUDGET = 16_000;
 const USUAL_BUDGET = 67_584;
@@ -78,7 +78,7 @@ export async function rehearse(engine: Engine, options: { readonly times: number
   try {
     await run(["run", "--detach", "--name", standing, "--network", "none", "rehearsal", "sleep"]);
     await run(["create", "--name", waiting, "--network", "none", "rehearsal", "true"]);
-    const tidiedAt = Math.floor(options.times * 0.85);
+    const tidiedAt = Math.floor(options.times * 0.75);
     for (let i = 0; i < options.times; i++) {
       if (i === tidiedAt) await tidy(socketPath);
       await run(argv(i));
