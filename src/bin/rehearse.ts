@@ -7,7 +7,7 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { join } from "node:path";
-import { Duplex } from "node:stream";
+import { Duplex, PassThrough, Readable } from "node:stream";
 import { setFlagsFromString } from "node:v8";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type Socket } from "node:net";
@@ -108,7 +108,7 @@ async function quietPause(pauseMs: number, signal: AbortSignal): Promise<void> {
  */
 async function tidy(socketPath: string): Promise<void> {
   const collect = collector();
-  const alive: unknown[] = [new Writer(1), new Draft(), sessionWith([], () => undefined)];
+  const alive: unknown[] = [new Writer(1), new Draft(), sessionWith([], () => undefined), new PassThrough(), Readable.from([], { objectMode: false })];
   const keep = (request: unknown) => alive.push(request);
   subscribe("http.server.response.finish", keep);
   alive.push(await askAsClient(socketPath), await askAsClient(socketPath));
