@@ -123,10 +123,10 @@ export class LayerDirectory {
   }
 
   /** Keeps {@link sweep} away from a directory of this name while it is being made. */
-  async making(name: string, work: () => Promise<void>): Promise<void> {
+  async making<T>(name: string, work: () => Promise<T>): Promise<T> {
     this.#preparing.add(name);
     try {
-      await work();
+      return await work();
     } finally {
       this.#preparing.delete(name);
     }

@@ -18,7 +18,7 @@ const mountPointsFile = "mount-points.json";
 export interface TreeKind {
   readonly name: string;
   readonly capabilities: DriverCapabilities;
-  status(): Promise<readonly (readonly [string, string])[]>;
+  status(layers: LayerDirectory): Promise<readonly (readonly [string, string])[]>;
   /** Makes the tree of the snapshot in the directory `to`, which is new: empty, or with all that the one in `from` has. */
   create(from: string | undefined, to: string): Promise<void>;
   /** Where the tree of the layer (it is only read) or snapshot in this directory is; default: the plain directory {@link treeDirectory}. */
@@ -66,7 +66,7 @@ class TreeDriver implements StorageDriver {
   }
 
   status(): Promise<readonly (readonly [string, string])[]> {
-    return this.#kind.status();
+    return this.#kind.status(this.#directory);
   }
 
   async prepare(key: string, parent: ChainID | undefined, options: SnapshotOptions = {}): Promise<void> {

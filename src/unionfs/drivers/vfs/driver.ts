@@ -1,11 +1,12 @@
+import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { Helper } from "#linux/helper.ts";
 import { copyTree } from "../../copy-tree.ts";
 import type { StorageDriver } from "../../mod.ts";
 import { readStorageOptions, type StorageOptions } from "../../storage-options.ts";
 import { hasReflinks } from "../../reflinks.ts";
 import { openTreeDriver, treeDirectory } from "../../tree-driver.ts";
-import { join } from "node:path";
 
 /** Whole copies: slow and large, and works on any filesystem. Where the filesystem has reflinks (xfs, btrfs), a copy shares the data until it is changed. */
 export async function openVfs(dataRoot: string, helper: Helper, given: StorageOptions): Promise<StorageDriver> {
@@ -13,7 +14,10 @@ export async function openVfs(dataRoot: string, helper: Helper, given: StorageOp
   return openTreeDriver(dataRoot, helper, {
     name: "vfs",
     capabilities: { nativeDiff: false, quota: false, idmap: false },
-    status: async () => [["Reflinks", String(await hasReflinks(join(dataRoot, "vfs")))]],
+    status: async (layers) => {
+      const name = `tmp-reflink-${randomBytes(8).toString("hex")}`;
+      return [["Reflinks", String(await layers.making(name, () => hasReflinks(join(layers.root, name))))]];
+    },
     limit: { reason: "a plain directory has no bound of its own" },
     create: async (below, directory) => {
       const to = treeDirectory(directory);
