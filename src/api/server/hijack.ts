@@ -15,10 +15,10 @@ const lingerMs = 10_000;
 /** How long docker-py gets to read a header. */
 const headerReadMs = 50;
 
-/** Requests (URLs, with or without version and query) that take the connection over. */
-export function isHijack(method: string, url: string): boolean {
-  if (method === "GET") return url.includes("/attach/ws") && /^(\/v\d{1,4}\.\d{1,4})?\/containers\/[^/?]+\/attach\/ws(\?|$)/.test(url);
-  return method === "POST" && /^(\/v\d{1,4}\.\d{1,4})?\/(containers\/[^/?]+\/attach|exec\/[^/?]+\/start|grpc|session)(\?|$)/.test(url);
+/** Requests (path without version) that take the connection over. */
+export function isHijack(method: string, path: string): boolean {
+  if (method === "GET") return /^\/containers\/[^/]+\/attach\/ws$/.test(path);
+  return method === "POST" && /^\/(containers\/[^/]+\/attach|exec\/[^/]+\/start|grpc|session)$/.test(path);
 }
 
 /** A reply that is no stream (an error, a detached exec): plain HTTP on the raw socket, and the end of the connection. */

@@ -56,6 +56,10 @@ function splitUrl(url: string): { readonly path: string; readonly query: string 
   return at < 0 ? { path: url, query: "" } : { path: url.slice(0, at), query: url.slice(at + 1) };
 }
 
+function pathOf(request: IncomingMessage): string {
+  return splitVersion(splitUrl(request.url ?? "/").path).path;
+}
+
 /**
  * Aborts when the client has gone. For a client that only half-closes this is early, and Go's server does the same: with nothing to write, a closed and a
  * half-closed connection look alike. Made on first use, because most requests never ask. With the response it has served: the connection may bring many more.
@@ -214,7 +218,7 @@ function steerParser(socket: Socket): void {
   const original = parser?.onIncoming;
   if (!parser || !original) throw new Error("node:http no longer shows a connection's parser");
   parser.onIncoming = (request, keepAlive) => {
-    (request as IncomingMessage & { upgrade: boolean }).upgrade = isHijack(request.method ?? "", request.url ?? "");
+    (request as IncomingMessage & { upgrade: boolean }).upgrade = isHijack(request.method ?? "", pathOf(request));
     return original(request, keepAlive);
   };
 }
