@@ -10,10 +10,10 @@
 /** Bytes of a whole piece. */
 export const pieceBytes: number = 512 * 1024;
 
-/** Pieces that are kept: as many as a stream and those who write it have at a time, and some. */
-const mostKept = 8;
+/** Pieces that are kept: as many as the connections of a pull and those who write for them have at a time. */
+const mostKept = 24;
 /** For how long nobody must have given one back until none are kept. */
-const keptMs = 10_000;
+const keptMs = 60_000;
 
 let kept: Buffer[] = [];
 let forgetting: NodeJS.Timeout | undefined;

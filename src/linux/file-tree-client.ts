@@ -4,6 +4,7 @@
  */
 import { connect, type Socket } from "node:net";
 import { EngineError } from "#core/errors.ts";
+import { giveBack, takePiece } from "#core/pieces.ts";
 import { errnoMessage, errnoName } from "./errno.ts";
 import { type Bytes, type FileMeta, type ListedTree, type OpenedFile, type TreeAddress, type TreePath, type TreeStat, wholeFileBytes } from "./file-tree.ts";
 import { EntryReader, PackedEntries, printablePath, T, treeOps, treeVerbs, writeMeta } from "./tree-wire.ts";
@@ -14,7 +15,6 @@ const BATCH_BYTES = 128 << 10;
 const DATA_BYTES = 256 << 10;
 const COPY_BYTES = 32 << 10;
 const MAX_OPEN = 64;
-const SPARE = 16;
 /** Batches of a walk or read that are under way while the caller works on one. */
 const AHEAD = 3;
 
@@ -57,10 +57,8 @@ class TreeClient implements ListedTree {
   readonly #pid: number;
   readonly #waiting = new Map<number, Waiting>();
   readonly #numbers = new Set<number>();
-  /** Grows: most trees are asked a few things. */
+  /** The first grows: most trees are asked a few things. Those after it are pieces: a layer is thousands of them. */
   #batch = new Writer(8192);
-  /** Batches that have been sent: a layer is thousands of them, and need not be as many allocations. */
-  readonly #spare: Writer[] = [];
   #sending: NodeJS.Immediate | undefined;
   #nextId = 1;
   /** The first change that failed since the last flush. */
@@ -128,12 +126,9 @@ class TreeClient implements ListedTree {
     clearImmediate(this.#sending);
     this.#sending = undefined;
     if (this.#batch.length === 0 || this.#lost !== undefined) return;
-    const sent = this.#batch;
-    this.#socket.write(sent.done(), () => {
-      sent.truncate(0);
-      if (this.#spare.length < SPARE) this.#spare.push(sent);
-    });
-    this.#batch = this.#spare.pop() ?? new Writer(BATCH_BYTES + 4096);
+    const sent = this.#batch.done();
+    this.#socket.write(sent, () => giveBack(sent));
+    this.#batch = new Writer(takePiece());
   }
 
   /** A change: accepted when there is room to send it. */
@@ -432,5 +427,6 @@ class TreeClient implements ListedTree {
     this.#closing = true;
     this.#socket.end();
     await this.#closed;
+    giveBack(this.#batch.done());
   }
 }

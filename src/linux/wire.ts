@@ -47,8 +47,9 @@ export class Writer {
   #buffer: Buffer;
   #length = 0;
 
-  constructor(size = 4096) {
-    this.#buffer = Buffer.allocUnsafe(size);
+  /** Writes into this memory, or so many new bytes; into more when they are not enough. */
+  constructor(memory: Buffer | number = 4096) {
+    this.#buffer = typeof memory === "number" ? Buffer.allocUnsafe(memory) : memory;
   }
 
   get length(): number {

@@ -3,7 +3,7 @@ import type { DiffID, Digest } from "#core/digest.ts";
 import { EngineError, isEngineError } from "#core/errors.ts";
 import { type FileMeta, type FileTree, type TreeStat, wholeFileBytes } from "#linux/file-tree.ts";
 import { type ByteString, baseOf, joinPath, parentOf, printable, toByteString, toBytes } from "./bytes.ts";
-import { type Content, type DirNode, dirNode, LayerModel, type LayerNode, pathsBelow } from "./layer-model.ts";
+import { contentOf, type DirNode, dirNode, LayerModel, type LayerNode, pathsBelow } from "./layer-model.ts";
 import { cleanPath, parseLayerName, refused } from "./layer-names.ts";
 import type { ApplyProgress } from "./mod.ts";
 import { isOverlayXattr, opaqueXattr } from "./overlay-format.ts";
@@ -11,10 +11,11 @@ import type { Extent, TarEntry } from "./tar/entry.ts";
 import { TarReader } from "./tar/reader.ts";
 import type { TarIndexWriter } from "./tar-index.ts";
 
-/** A tree that can take a file's content from where it lies in the archive. False = it wants it written. */
+/** A tree that can take the content of file `name` in `directory` from where it lies in the archive. False = it wants it written. */
 export interface PlacingTree extends FileTree {
   placeFile?(
-    path: ByteString,
+    directory: ByteString,
+    name: ByteString,
     file: { readonly size: number; readonly offset: number; readonly sparse: readonly Extent[] | undefined },
     meta: FileMeta,
   ): boolean;
@@ -108,6 +109,8 @@ class Unpacker {
   /** Directories whose time has to be set (again) in the end, because something was made in them. */
   readonly #directories = new Map<ByteString, FileMeta>();
   readonly #touched = new Set<ByteString>();
+  /** One of them, where there are any: files of a directory come one after the other. */
+  #lastTouched: ByteString | undefined;
   #entries = 0;
 
   constructor(options: ApplyOptions, reader: TarReader) {
@@ -126,12 +129,15 @@ class Unpacker {
       const name = parseLayerName(entry.name);
       if (name.kind !== "path" || name.path === "") return false;
       const { path } = name;
-      const parent = this.#model.directory(parentOf(path));
-      if (parent === undefined || parent.children.has(baseOf(path))) return false;
-      const placed = this.#placeReady(entry, path);
-      if (placed === undefined) return false;
-      this.#touched.add(parentOf(path));
-      this.#model.set(path, { kind: "file", content: { bytes: entry.size }, record: placed.record });
+      const slash = path.lastIndexOf("/");
+      const directory = slash < 0 ? "" : path.slice(0, slash);
+      const own = path.slice(slash + 1);
+      const parent = this.#model.directory(directory);
+      if (parent === undefined || parent.children.has(own)) return false;
+      const record = this.#placeReady(entry, path, directory, own);
+      if (record === notPlaced) return false;
+      this.#touch(directory);
+      parent.children.set(own, { kind: "file", content: contentOf(entry.size), record });
     } catch (error) {
       throw unpackError(error, entry.name);
     }
@@ -139,15 +145,21 @@ class Unpacker {
     return true;
   }
 
-  #placeReady(entry: TarEntry, path: ByteString): { readonly record: number | undefined } | undefined {
+  /** The number of its record, where there is one. */
+  #placeReady(entry: TarEntry, path: ByteString, directory: ByteString, name: ByteString): number | undefined | typeof notPlaced {
     const meta = metaOf(entry);
-    if (this.#tree.placeFile !== undefined)
-      return this.#tree.placeFile(path, { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, meta) ? { record: undefined } : undefined;
-    if (this.#tree.wholeFile === undefined || entry.sparse !== undefined || entry.size > wholeFileBytes) return undefined;
+    if (this.#tree.placeFile !== undefined) return this.#tree.placeFile(directory, name, placeOf(entry), meta) ? undefined : notPlaced;
+    if (this.#tree.wholeFile === undefined || entry.sparse !== undefined || entry.size > wholeFileBytes) return notPlaced;
     const data = this.#reader.peekReady();
-    if (data === undefined || !this.#tree.wholeFile(toBytes(path), data, meta)) return undefined;
+    if (data === undefined || !this.#tree.wholeFile(toBytes(path), data, meta)) return notPlaced;
     this.#reader.takeReady();
-    return { record: entry.size > 0 ? this.#options.index?.file(path, entry.size, undefined) : undefined };
+    return entry.size > 0 ? this.#options.index?.file(path, entry.size, undefined) : undefined;
+  }
+
+  #touch(directory: ByteString): void {
+    if (directory === this.#lastTouched) return;
+    this.#touched.add(directory);
+    this.#lastTouched = directory;
   }
 
   #count(): void {
@@ -196,7 +208,7 @@ class Unpacker {
     await this.#makeParents(path, entry);
     if (entry.type === "dir") return this.#addDirectory(entry, path, old);
     await this.#clear(path, old);
-    const content: Content = { bytes: entry.type === "file" ? entry.size : entry.type === "symlink" ? entry.linkname.length : 0 };
+    const content = contentOf(entry.type === "file" ? entry.size : entry.type === "symlink" ? entry.linkname.length : 0);
     if (entry.type === "file") {
       this.#model.set(path, { kind: "file", content, record: await this.#writeFile(entry, path) });
     } else if (entry.type === "symlink") {
@@ -242,12 +254,13 @@ class Unpacker {
     await this.#makeParents(path, entry);
     await this.#clear(path, old);
     await this.#tree.link(toBytes(path), toBytes(existing));
+    node.content.linked = true;
     // The content's record stays with the name it came under.
     this.#model.set(path, node.kind === "file" ? { ...node, record: undefined } : node);
   }
 
   async #writeFile(entry: TarEntry, path: ByteString): Promise<number | undefined> {
-    if (this.#tree.placeFile?.(path, { size: entry.size, offset: entry.dataOffset, sparse: entry.sparse }, metaOf(entry)) === true) return undefined;
+    if (this.#tree.placeFile?.(parentOf(path), baseOf(path), placeOf(entry), metaOf(entry)) === true) return undefined;
     const record = entry.storedSize > 0 ? this.#options.index?.file(path, entry.storedSize, entry.sparse) : undefined;
     await this.#tree.openFile(toBytes(path), entry.sparse === undefined ? entry.size : 0);
     if (entry.sparse === undefined) {
@@ -320,7 +333,7 @@ class Unpacker {
   /** Makes the directories above `path` that neither the archive nor, in a copy, the layers below have. Records that something is made in the last. */
   async #makeParents(path: ByteString, entry: TarEntry): Promise<void> {
     const parent = parentOf(path);
-    this.#touched.add(parent);
+    this.#touch(parent);
     if (this.#model.get(parent)?.kind === "dir") return;
     let at: ByteString = "";
     for (const part of parent.split("/")) {
@@ -328,7 +341,7 @@ class Unpacker {
       at = joinPath(at, part);
       const node = this.#model.get(at);
       if (node?.kind === "dir") continue;
-      this.#touched.add(above);
+      this.#touch(above);
       await this.#makeImplicit(at, node?.kind === "whiteout", entry);
     }
   }
@@ -365,6 +378,7 @@ class Unpacker {
     if (old.kind === "dir") {
       for (const [at, node] of pathsBelow(path, old)) await this.#keep(at, node);
       for (const directory of this.#touched) if (directory === path || directory.startsWith(`${path}/`)) this.#touched.delete(directory);
+      this.#lastTouched = undefined;
     }
     await this.#tree.remove(toBytes(path));
   }
@@ -376,9 +390,17 @@ class Unpacker {
   }
 }
 
-function metaOf(entry: TarEntry): FileMeta {
-  const xattrs = entry.xattrs.length === 0 ? entry.xattrs : entry.xattrs.filter(({ name }) => !isOverlayXattr(name));
-  return { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtimeNs: entry.mtimeNs, ...(xattrs.length === 0 ? {} : { xattrs }) };
+/** Says that {@link Unpacker} did nothing. */
+const notPlaced: unique symbol = Symbol("not placed");
+
+function placeOf({ size, dataOffset, sparse }: TarEntry) {
+  return { size, offset: dataOffset, sparse };
+}
+
+function metaOf({ mode, uid, gid, mtimeNs, xattrs }: TarEntry): FileMeta {
+  if (xattrs.length === 0) return { mode, uid, gid, mtimeNs };
+  const own = xattrs.filter(({ name }) => !isOverlayXattr(name));
+  return own.length === 0 ? { mode, uid, gid, mtimeNs } : { mode, uid, gid, mtimeNs, xattrs: own };
 }
 
 /** Failures of the file tree get the entry they belong to (operations are pipelined: it may be an earlier one, which the tree names). */

@@ -4,6 +4,12 @@ import { refused } from "./layer-names.ts";
 /** A file's content as the layer counts it: hard links share one. */
 export interface Content {
   readonly bytes: number;
+  /** More names than one were made for it, of which some may be gone. */
+  linked: boolean;
+}
+
+export function contentOf(bytes: number): Content {
+  return { bytes, linked: false };
 }
 
 /** What this layer's archive has put at a name so far. */
@@ -124,13 +130,16 @@ export class LayerModel {
 
   /** Bytes as Docker counts a layer: lengths of files and link targets, hard links once. */
   size(): number {
-    const seen = new Set<Content>();
+    const counted = new Set<Content>();
+    const directories = [this.root];
     let bytes = 0;
-    for (const node of nodesBelow(this.root)) {
-      if (node.kind === "dir" || node.kind === "whiteout" || seen.has(node.content)) continue;
-      seen.add(node.content);
-      bytes += node.content.bytes;
-    }
+    for (let directory = directories.pop(); directory !== undefined; directory = directories.pop())
+      for (const node of directory.children.values()) {
+        if (node.kind === "dir") directories.push(node);
+        if (node.kind === "dir" || node.kind === "whiteout" || counted.has(node.content)) continue;
+        if (node.content.linked) counted.add(node.content);
+        bytes += node.content.bytes;
+      }
     return bytes;
   }
 
@@ -142,15 +151,6 @@ export class LayerModel {
       if (node.kind !== "dir") return node.kind === "whiteout";
     }
     return true;
-  }
-}
-
-/** A node and everything below it. */
-export function* nodesBelow(node: LayerNode): Iterable<LayerNode> {
-  const pending = [node];
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    yield next;
-    if (next.kind === "dir") pending.push(...next.children.values());
   }
 }
 

@@ -2,7 +2,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { finished } from "node:stream/promises";
 import { createGunzip, createGzip, type Gzip } from "node:zlib";
 import { giveBack, pieceBytes, takePiece } from "#core/pieces.ts";
-import { type ByteString, corrupt, toByteString, toBytes } from "./bytes.ts";
+import { type ByteString, corrupt, toByteString } from "./bytes.ts";
 import { ByteSource } from "./tar/byte-source.ts";
 import type { Extent } from "./tar/entry.ts";
 
@@ -48,7 +48,8 @@ export class TarIndexWriter {
   meta(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.byteLength; ) {
       if (this.#meta < 0) this.#openMeta();
-      const piece = bytes.subarray(at, at + pieceBytes - this.#filled);
+      const room = pieceBytes - this.#filled;
+      const piece = at === 0 && bytes.byteLength <= room ? bytes : bytes.subarray(at, at + room);
       this.#batch.set(piece, this.#filled);
       this.#filled += piece.byteLength;
       at += piece.byteLength;
@@ -58,14 +59,17 @@ export class TarIndexWriter {
 
   /** The archive's next bytes are those of a file. Returns the record's number. */
   file(path: ByteString, bytes: number, extents: readonly Extent[] | undefined): number {
-    const name = toBytes(path);
-    const head = Buffer.alloc(5 + name.length + 8);
-    head.write(extents === undefined ? "F" : "S", 0, "latin1");
-    head.writeUInt32LE(name.length, 1);
-    name.copy(head, 5);
-    head.writeBigUInt64LE(BigInt(bytes), 5 + name.length);
     this.#closeMeta();
-    this.#record(head);
+    // A path has less than PATH_MAX bytes.
+    if (this.#filled + 5 + path.length + 8 > pieceBytes) this.#flush();
+    const at = this.#filled;
+    const batch = this.#batch;
+    batch[at] = extents === undefined ? 0x46 : 0x53;
+    batch.writeUInt32LE(path.length, at + 1);
+    batch.write(path, at + 5, "latin1");
+    batch.writeUInt32LE(bytes % 2 ** 32, at + 5 + path.length);
+    batch.writeUInt32LE(Math.floor(bytes / 2 ** 32), at + 9 + path.length);
+    this.#filled = at + 13 + path.length;
     if (extents !== undefined) this.#record(formatExtents(extents));
     return this.#files++;
   }

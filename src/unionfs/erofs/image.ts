@@ -66,6 +66,11 @@ interface Laid {
   block: number;
 }
 
+interface LaidDirectory {
+  readonly node: ErofsNode & { kind: "dir" };
+  readonly laid: Laid;
+}
+
 /** A directory's names in order, and where each block of it begins among them. */
 interface DirLayout {
   readonly names: readonly ByteString[];
@@ -82,6 +87,45 @@ export function buildImage(root: ErofsNode & { kind: "dir" }, options: ImageOpti
 /** The same in steps of some inodes each, for who must let others run in between. */
 export function imageSteps(root: ErofsNode & { kind: "dir" }, options: ImageOptions): Generator<void, Buffer> {
   return new ImageBuilder(options).build(root);
+}
+
+/** Writes inodes of 64 bytes (erofs_inode_extended). That every number of a block fits into its field is known from the image's size and its devices' sizes. */
+class InodeWriter {
+  readonly #view: DataView;
+  /** The last time that was written, cut in two: inodes that follow each other have the same more often than not. */
+  #mtimeNs = 0n;
+  #seconds = 0n;
+  #ns = 0;
+
+  constructor(image: Buffer) {
+    this.#view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  }
+
+  write({ node, offset, xattrs, size, nlink }: Laid, layout: number, union: number): void {
+    const { meta } = node;
+    const view = this.#view;
+    const bytes = node.kind === "file" ? node.size : size;
+    if (meta.mtimeNs !== this.#mtimeNs) this.#cut(meta.mtimeNs);
+    view.setUint16(offset, 1 | (layout << 1), true);
+    view.setUint16(offset + 2, xattrs.length === 0 ? 0 : (xattrs.length - 12) / 4 + 1, true);
+    view.setUint16(offset + 4, S_IFMT[node.kind] | (meta.mode & 0o7777), true);
+    view.setUint32(offset + 8, bytes, true);
+    view.setUint32(offset + 12, Math.floor(bytes / 2 ** 32), true);
+    view.setUint32(offset + 16, union, true);
+    view.setUint32(offset + 20, offset / NID_UNIT, true);
+    view.setUint32(offset + 24, meta.uid, true);
+    view.setUint32(offset + 28, meta.gid, true);
+    view.setBigInt64(offset + 32, this.#seconds, true);
+    view.setUint32(offset + 40, this.#ns, true);
+    view.setUint32(offset + 44, nlink, true);
+  }
+
+  #cut(mtimeNs: bigint): void {
+    const ns = ((mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+    this.#mtimeNs = mtimeNs;
+    this.#ns = Number(ns);
+    this.#seconds = (mtimeNs - ns) / 1_000_000_000n;
+  }
 }
 
 const maxDevices = 1000;
@@ -115,9 +159,10 @@ class ImageBuilder {
     }
     if (block > 0xfffffffe) throw new EngineError("unsupported", "the layer's metadata is too large for one EROFS image");
     const image = Buffer.alloc(block * this.#blockSize);
+    const inodes = new InodeWriter(image);
     let written = 0;
     for (const laid of this.#laid.values()) {
-      this.#writeInode(image, laid);
+      this.#writeInode(image, inodes, laid);
       if (++written % inodesAtOnce === 0) yield;
     }
     this.#writeSuper(image, root);
@@ -129,22 +174,24 @@ class ImageBuilder {
   }
 
   *#layTree(root: ErofsNode): Generator<void, void> {
-    const queue: { readonly node: ErofsNode; readonly parent: Laid | undefined }[] = [{ node: root, parent: undefined }];
-    // A directory's own come together: listing it with its inodes reads few blocks.
-    for (let at = 0; at < queue.length; at++) {
-      const { node, parent } = queue[at]!;
-      const known = this.#laid.get(node);
-      if (known !== undefined) {
-        known.nlink++;
-        continue;
-      }
+    const directories: LaidDirectory[] = [];
+    const lay = (node: ErofsNode, parent: Laid | undefined) => {
       const laid = this.#lay(node, parent);
       this.#laid.set(node, laid);
-      if (node.kind === "dir") {
-        if (parent !== undefined) parent.nlink++;
-        for (const child of node.children.values()) queue.push({ node: child, parent: laid });
+      if (node.kind !== "dir") return;
+      if (parent !== undefined) parent.nlink++;
+      directories.push({ node, laid });
+    };
+    lay(root, undefined);
+    // A directory's own come together: listing it with its inodes reads few blocks.
+    for (let at = 0, count = 0; at < directories.length; at++) {
+      const { node, laid } = directories[at]!;
+      for (const child of node.children.values()) {
+        const known = this.#laid.get(child);
+        if (known === undefined) lay(child, laid);
+        else known.nlink++;
+        if (++count % inodesAtOnce === 0) yield;
       }
-      if (at % inodesAtOnce === 0) yield;
     }
   }
 
@@ -175,27 +222,14 @@ class ImageBuilder {
     return laid as Laid;
   }
 
-  #writeInode(image: Buffer, laid: Laid): void {
+  #writeInode(image: Buffer, inodes: InodeWriter, laid: Laid): void {
     const { node, offset, xattrs } = laid;
-    const { meta } = node;
     const chunked = node.kind === "file" && node.chunks.blocks.length > 0;
-    const layout = chunked ? LAYOUT.chunks : laid.tail > 0 ? LAYOUT.inline : LAYOUT.plain;
-    image.writeUInt16LE(1 | (layout << 1), offset);
-    image.writeUInt16LE(xattrs.length === 0 ? 0 : (xattrs.length - 12) / 4 + 1, offset + 2);
-    image.writeUInt16LE(S_IFMT[node.kind] | (meta.mode & 0o7777), offset + 4);
-    writeLong(image, node.kind === "file" ? node.size : laid.size, offset + 8);
     let union = laid.block;
     if (node.kind === "file" && chunked) union = CHUNK_INDEXES | node.chunks.bits;
     else if (node.kind === "char" || node.kind === "block") union = encodeDevice(node.major, node.minor);
-    image.writeUInt32LE(union, offset + 16);
-    image.writeUInt32LE(offset / NID_UNIT, offset + 20);
-    image.writeUInt32LE(meta.uid, offset + 24);
-    image.writeUInt32LE(meta.gid, offset + 28);
-    const ns = ((meta.mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
-    image.writeBigInt64LE(BigInt.asIntN(64, (meta.mtimeNs - ns) / 1_000_000_000n), offset + 32);
-    image.writeUInt32LE(Number(ns), offset + 40);
-    image.writeUInt32LE(laid.nlink, offset + 44);
-    xattrs.copy(image, offset + INODE_SIZE);
+    inodes.write(laid, chunked ? LAYOUT.chunks : laid.tail > 0 ? LAYOUT.inline : LAYOUT.plain, union);
+    if (xattrs.length > 0) xattrs.copy(image, offset + INODE_SIZE);
     const behind = offset + INODE_SIZE + xattrs.length;
     if (node.kind === "file" && chunked) this.#writeChunks(image, chunkTable(behind), node.chunks);
     else if (node.kind === "dir") this.#writeDirectory(image, behind, laid, node.children);
@@ -286,9 +320,11 @@ function layDirectory(children: ReadonlyMap<ByteString, ErofsNode>, blockSize: n
   return { names, starts, size: (starts.length - 1) * blockSize + used };
 }
 
+const noXattrs = Buffer.alloc(0);
+
 /** Attributes as they stand behind an inode; nothing when there are none. */
 function formatXattrs(xattrs: readonly Xattr[]): Buffer {
-  if (xattrs.length === 0) return Buffer.alloc(0);
+  if (xattrs.length === 0) return noXattrs;
   const parts = [Buffer.alloc(12)];
   for (const { name, value } of xattrs) {
     const prefix = XATTR_PREFIXES.find(([, text]) => (text.endsWith(".") ? name.startsWith(text) : name === text));

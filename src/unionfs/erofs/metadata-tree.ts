@@ -1,7 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { EngineError } from "#core/errors.ts";
 import type { Bytes, FileMeta, FileTree, OpenedFile, TreePath, TreeStat } from "#linux/file-tree.ts";
-import { baseOf, type ByteString, parentOf, printable, toByteString, toBytes } from "../bytes.ts";
+import { baseOf, type ByteString, joinPath, parentOf, printable, toByteString, toBytes } from "../bytes.ts";
 import type { Extent } from "../tar/entry.ts";
 import { MAX_CHUNK_BITS, NULL_BLOCK } from "./format.ts";
 import { buildImage, type Chunks, type ErofsNode, type InodeMeta } from "./image.ts";
@@ -24,6 +24,7 @@ const maxChunks = 1 << 17;
 /** And one that is written out keeps its holes in a table of this many. */
 const maxHoleChunks = 1 << 14;
 const tarDevice = 1;
+const noXattrs: InodeMeta["xattrs"] = [];
 
 /** A file whose content lies in the archive. */
 export interface PlacedFile {
@@ -55,6 +56,7 @@ export class MetadataTree implements FileTree {
   /** Where something was put last: a directory's own come one after the other. */
   #lastPath: ByteString = "";
   #last: ErofsNode & { kind: "dir" } = this.#root;
+  #lastMeta: InodeMeta = this.#root.meta;
   #spill: FileHandle | undefined;
   #spillEnd = 0;
   #file: OpenFile | undefined;
@@ -100,21 +102,21 @@ export class MetadataTree implements FileTree {
   }
 
   /** False when the content must be written ({@link openFile} …) because its runs do not lie on blocks. */
-  placeFile(path: ByteString, file: PlacedFile, meta: FileMeta): boolean {
+  placeFile(directory: ByteString, name: ByteString, file: PlacedFile, meta: FileMeta): boolean {
     if (!this.#form.archive) return false;
     const chunks =
       file.sparse === undefined
         ? contiguous(file.size, this.#blockSize, tarDevice, file.offset)
         : sparseChunks(file.size, this.#blockSize, file.offset, file.sparse);
     if (chunks === undefined) return false;
-    this.#putAt(path, { kind: "file", meta: metaOf(meta), size: file.size, chunks });
+    this.#putIn(directory, name, { kind: "file", meta: this.#metaOf(meta), size: file.size, chunks });
     return true;
   }
 
   async mkdir(path: TreePath, meta: FileMeta): Promise<void> {
     const old = this.#get(path);
     if (old?.kind === "dir") await this.setMeta(path, meta);
-    else this.#put(path, { kind: "dir", meta: metaOf(meta), children: new Map() });
+    else this.#put(path, { kind: "dir", meta: this.#metaOf(meta), children: new Map() });
   }
 
   async openFile(path: TreePath): Promise<void> {
@@ -143,11 +145,11 @@ export class MetadataTree implements FileTree {
     const whole = contiguous(at - start, this.#blockSize, device, start);
     const written = runs.length === 1 && runs[0]![0] === start && runs[0]![1] === at;
     const chunks = written || at === start ? whole : withHoles({ start, end: at, runs }, this.#blockSize, device);
-    this.#put(path, { kind: "file", meta: metaOf(meta), size: at - start, chunks });
+    this.#put(path, { kind: "file", meta: this.#metaOf(meta), size: at - start, chunks });
   }
 
   async symlink(path: TreePath, target: TreePath, meta: FileMeta): Promise<void> {
-    this.#put(path, { kind: "symlink", meta: metaOf({ ...meta, mode: 0o777 }), target: text(target) });
+    this.#put(path, { kind: "symlink", meta: this.#metaOf({ ...meta, mode: 0o777 }), target: text(target) });
   }
 
   async link(path: TreePath, existing: TreePath): Promise<void> {
@@ -157,14 +159,14 @@ export class MetadataTree implements FileTree {
   }
 
   async mknod(path: TreePath, type: "char" | "block" | "fifo", major: number, minor: number, meta: FileMeta): Promise<void> {
-    this.#put(path, type === "fifo" ? { kind: type, meta: metaOf(meta) } : { kind: type, meta: metaOf(meta), major, minor });
+    this.#put(path, type === "fifo" ? { kind: type, meta: this.#metaOf(meta) } : { kind: type, meta: this.#metaOf(meta), major, minor });
   }
 
   async setMeta(path: TreePath, meta: FileMeta): Promise<void> {
     const node = this.#get(path);
     if (node === undefined) throw notThere("setMeta", path);
     const before = node.meta.xattrs.filter(({ name }) => meta.xattrs?.some((xattr) => xattr.name === name) !== true);
-    node.meta = { ...metaOf(meta), xattrs: [...before, ...(meta.xattrs ?? [])] };
+    node.meta = { ...this.#metaOf(meta), xattrs: [...before, ...(meta.xattrs ?? [])] };
   }
 
   async setXattr(path: TreePath, name: string, value: Bytes): Promise<void> {
@@ -237,17 +239,23 @@ export class MetadataTree implements FileTree {
   }
 
   #put(path: TreePath, node: ErofsNode): void {
-    this.#putAt(text(path), node);
+    const at = text(path);
+    this.#putIn(parentOf(at), baseOf(at), node);
   }
 
-  #putAt(path: ByteString, node: ErofsNode): void {
-    const above = parentOf(path);
-    const parent = above === this.#lastPath ? this.#last : this.#at(above);
-    if (parent?.kind !== "dir") throw notThere("create", toBytes(path));
-    const name = baseOf(path);
+  #putIn(directory: ByteString, name: ByteString, node: ErofsNode): void {
+    const parent = directory === this.#lastPath ? this.#last : this.#at(directory);
+    if (parent?.kind !== "dir") throw notThere("create", toBytes(joinPath(directory, name)));
     if (parent.children.has(name)) this.#forgetLast();
-    else this.#remember(above, parent);
+    else this.#remember(directory, parent);
     parent.children.set(name, node);
+  }
+
+  /** Files that follow each other look alike more often than not: then they have one between them, of which nothing is changed. */
+  #metaOf({ mode, uid, gid, mtimeNs, xattrs = noXattrs }: FileMeta): InodeMeta {
+    const last = this.#lastMeta;
+    const alike = xattrs.length === 0 && last.xattrs.length === 0 && last.mode === mode && last.uid === uid && last.gid === gid && last.mtimeNs === mtimeNs;
+    return alike ? last : (this.#lastMeta = { mode, uid, gid, mtimeNs, xattrs });
   }
 
   #remember(path: ByteString, directory: ErofsNode & { kind: "dir" }): void {
@@ -265,10 +273,6 @@ function text(path: TreePath): ByteString {
   return typeof path === "string" ? toByteString(Buffer.from(path)) : toByteString(path);
 }
 
-function metaOf({ mode, uid, gid, mtimeNs, xattrs = [] }: FileMeta): InodeMeta {
-  return { mode, uid, gid, mtimeNs, xattrs };
-}
-
 function notThere(op: string, path: TreePath): EngineError {
   return new EngineError("storage", `${op}: "${printable(text(path))}" is not in the layer`, { details: { errno: "ENOENT", path: printable(text(path)) } });
 }
@@ -276,9 +280,9 @@ function notThere(op: string, path: TreePath): EngineError {
 /** One run: as few chunks as the format allows. */
 function contiguous(size: number, blockSize: number, device: number, offset: number): Chunks {
   let bits = 0;
-  while (bits < MAX_CHUNK_BITS && blockSize * 2 ** bits < size) bits++;
-  if (size > 0 && blockSize * 2 ** bits >= size) return { bits, device, blocks: [offset / blockSize] };
-  const chunkBlocks = 2 ** bits;
+  let chunkBlocks = 1;
+  for (; bits < MAX_CHUNK_BITS && blockSize * chunkBlocks < size; bits++) chunkBlocks *= 2;
+  if (size > 0 && blockSize * chunkBlocks >= size) return { bits, device, blocks: [offset / blockSize] };
   return { bits, device, blocks: Array.from({ length: Math.ceil(size / (blockSize * chunkBlocks)) }, (_, i) => offset / blockSize + i * chunkBlocks) };
 }
 

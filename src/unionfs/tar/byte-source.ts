@@ -47,6 +47,12 @@ export class ByteSource {
     return bytes;
   }
 
+  /** Passes over `length` bytes that are {@link ready}. */
+  skip(length: number): void {
+    this.#at += length;
+    this.#position += length;
+  }
+
   /** Up to `max` bytes, at least one; undefined at the end. Never copied. */
   async piece(max: number): Promise<Buffer | undefined> {
     if (this.#at === this.#chunk.length && !(await this.#fill())) return undefined;

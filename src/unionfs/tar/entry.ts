@@ -40,7 +40,7 @@ export interface TarEntry {
   readonly minor: number;
   readonly xattrs: readonly Xattr[];
   /** Where the stored data belongs, in order; undefined = it is the whole file. */
-  readonly sparse?: readonly Extent[];
+  readonly sparse: readonly Extent[] | undefined;
 }
 
 export const blockSize = 512;

@@ -24,27 +24,27 @@ export function isZeroBlock(block: Buffer): boolean {
 /** Parses a header; EngineError "corrupt" when its checksum or a number is wrong. `where` says which member it follows. */
 export function parseHeader(block: Buffer, where: () => string): RawHeader {
   if (!checksumHolds(block)) throw corrupt(`archive header ${where()} has a wrong checksum`);
-  const name = text(block, 0, 100);
-  const number = (offset: number, length: number, what: string) => {
-    const value = parseNumber(block, offset, length);
-    if (value === undefined) throw corrupt(`archive entry "${printable(name)}" has an invalid ${what}`);
-    return value;
-  };
   const typeflag = String.fromCharCode(block[156] ?? 0);
   const device = typeflag === "3" || typeflag === "4";
   const prefix = prefixOf(block);
   return {
-    name: prefix === "" ? name : `${prefix}/${name}`,
+    name: prefix === "" ? text(block, 0, 100) : `${prefix}/${text(block, 0, 100)}`,
     typeflag,
     linkname: text(block, 157, 100),
-    mode: number(100, 8, "mode"),
-    uid: number(108, 8, "uid"),
-    gid: number(116, 8, "gid"),
-    size: number(124, 12, "size"),
-    mtime: number(136, 12, "time"),
-    major: device ? number(329, 8, "device number") : 0,
-    minor: device ? number(337, 8, "device number") : 0,
+    mode: numberIn(block, 100, 8, "mode"),
+    uid: numberIn(block, 108, 8, "uid"),
+    gid: numberIn(block, 116, 8, "gid"),
+    size: numberIn(block, 124, 12, "size"),
+    mtime: numberIn(block, 136, 12, "time"),
+    major: device ? numberIn(block, 329, 8, "device number") : 0,
+    minor: device ? numberIn(block, 337, 8, "device number") : 0,
   };
+}
+
+function numberIn(block: Buffer, offset: number, length: number, what: string): number {
+  const value = parseNumber(block, offset, length);
+  if (value === undefined) throw corrupt(`archive entry "${printable(text(block, 0, 100))}" has an invalid ${what}`);
+  return value;
 }
 
 /** A field of bytes that ends at the first NUL, or fills its place. */
@@ -83,10 +83,11 @@ const checksumAt = 148;
 
 function checksumHolds(block: Buffer): boolean {
   const expected = parseNumber(block, checksumAt, 8);
+  let sum = 0;
+  for (let i = 0; i < blockSize; i += 8)
+    sum += block[i]! + block[i + 1]! + block[i + 2]! + block[i + 3]! + block[i + 4]! + block[i + 5]! + block[i + 6]! + block[i + 7]!;
   // The field itself counts as spaces.
-  let sum = 8 * 0x20;
-  for (let i = 0; i < checksumAt; i++) sum += block[i]!;
-  for (let i = checksumAt + 8; i < blockSize; i++) sum += block[i]!;
+  for (let i = checksumAt; i < checksumAt + 8; i++) sum += 0x20 - block[i]!;
   if (expected === sum) return true;
   // Old tars summed signed characters.
   for (let i = 0; i < blockSize; i++) if (block[i]! >= 0x80 && (i < checksumAt || i >= checksumAt + 8)) sum -= 256;
@@ -94,6 +95,8 @@ function checksumHolds(block: Buffer): boolean {
 }
 
 function prefixOf(block: Buffer): ByteString {
+  // Most members have none, whatever the dialect.
+  if (block[345] === 0) return "";
   const magic = block.toString("latin1", 257, 265);
   if (magic.startsWith("ustar\0")) return text(block, 345, block.toString("latin1", 508, 512) === "tar\0" ? 131 : 155);
   if (magic !== "ustar  \0") return "";

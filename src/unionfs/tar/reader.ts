@@ -21,8 +21,8 @@ export interface TarReaderOptions {
 
 /** Types of headers that describe the next member. */
 const headersOfNext = "xgXLK";
-/** And those of members that more blocks than one describe. */
-const extendedTypes = `${headersOfNext}S`;
+/** And those of members that more blocks than one describe: their characters. */
+const extendedTypes: ReadonlySet<number> = new Set(Buffer.from(`${headersOfNext}S`));
 
 /** What extended headers have said about the next member. */
 interface Extended {
@@ -72,6 +72,9 @@ export class TarReader {
   #padding = 0;
   #last: ByteString | undefined;
   #globals: PaxRecords = [];
+  /** The last member's time, and the same in nanoseconds. */
+  #seconds = 0;
+  #secondsNs = 0n;
 
   constructor(source: AsyncIterable<Uint8Array>, options: TarReaderOptions = {}) {
     this.#source = new ByteSource(source);
@@ -85,16 +88,12 @@ export class TarReader {
     const before = this.#data + this.#padding;
     if (this.#source.ready < before + blockSize) return undefined;
     const block = this.#source.peek(before, blockSize);
-    if (block[0] === 0 || extendedTypes.includes(String.fromCharCode(block[156]!))) return undefined;
+    if (block[0] === 0 || extendedTypes.has(block[156]!)) return undefined;
     const header = parseHeader(block, this.#where);
     const pax = this.#globals.length === 0 ? noPax : readPax(this.#globals, header);
     if (pax.sparseSize !== undefined) return undefined;
-    if (this.#options.onMeta === undefined) {
-      this.#source.takeReady(before + blockSize);
-    } else {
-      if (before > 0) this.#options.onMeta(this.#source.takeReady(before));
-      this.#options.onMeta(this.#source.takeReady(blockSize));
-    }
+    if (this.#options.onMeta === undefined) this.#source.skip(before + blockSize);
+    else this.#options.onMeta(this.#source.takeReady(before + blockSize));
     const member = this.#member(header, pax, nothingExtended);
     return this.#described(member, undefined);
   }
@@ -131,7 +130,7 @@ export class TarReader {
 
   /** What {@link peekReady} has given is read. */
   takeReady(): void {
-    this.#source.takeReady(this.#data);
+    this.#source.skip(this.#data);
     this.#data = 0;
   }
 
@@ -227,7 +226,9 @@ export class TarReader {
 
   /** Checks what the header says; its data is what comes next. */
   #member(header: RawHeader, pax: PaxFields, extended: Extended): Member {
-    const name = checkName(extended.longName ?? pax.sparseName ?? pax.path ?? header.name, "name");
+    const said = extended.longName ?? pax.sparseName ?? pax.path;
+    // What a header's own field says is short, and ends at a NUL.
+    const name = said === undefined ? header.name : checkName(said, "name");
     this.#last = name;
     const type = types[header.typeflag];
     if (type === undefined) throw corrupt(`archive entry "${printable(name)}" has the unknown type "${printable(header.typeflag)}"`);
@@ -256,12 +257,21 @@ export class TarReader {
       size: sparse?.size ?? (isFile ? stored : 0),
       storedSize: isFile ? this.#data : 0,
       dataOffset: this.#source.position,
-      mtimeNs: pax.mtimeNs ?? BigInt(header.mtime) * 1_000_000_000n,
+      mtimeNs: pax.mtimeNs ?? this.#nanoseconds(header.mtime),
       major: header.major,
       minor: header.minor,
       xattrs: pax.xattrs,
-      ...(sparse === undefined ? undefined : { sparse: sparse.extents }),
+      sparse: sparse?.extents,
     };
+  }
+
+  /** Members that follow each other have the same time more often than not. */
+  #nanoseconds(seconds: number): bigint {
+    if (seconds !== this.#seconds) {
+      this.#seconds = seconds;
+      this.#secondsNs = BigInt(seconds) * 1_000_000_000n;
+    }
+    return this.#secondsNs;
   }
 
   async #sparse(header: RawHeader, block: Buffer, pax: PaxFields, name: ByteString): Promise<{ size: number; extents: Extent[] } | undefined> {

@@ -5,6 +5,7 @@ import { constants, getPriority, setPriority } from "node:os";
 import type { MessagePort } from "node:worker_threads";
 import { collector } from "#core/collector.ts";
 import { EngineError } from "#core/errors.ts";
+import { giveBack, pieceBytes, takePiece } from "#core/pieces.ts";
 import type { TreeStat } from "#linux/file-tree.ts";
 import { connectTree } from "#linux/file-tree-client.ts";
 import type { AppliedTar } from "../apply.ts";
@@ -18,7 +19,8 @@ import { decompress } from "../tar/decompress.ts";
 import { Deflater } from "../tar/deflate.ts";
 import { errorOf, failureOf, SharedRing, slotBytes, slotCount, type TakeJob, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
-const readBytes = 256 * 1024;
+/** Two of them are a piece. */
+const readBytes = pieceBytes / 2;
 /** What was passed on is garbage as soon as it is copied, but V8 sees small objects only and lets some 30 MiB lie behind them: it is told after so many bytes. */
 const garbageBytes = 4 * 1024 * 1024;
 
@@ -247,9 +249,9 @@ async function* growing(path: string, ring: SharedRing, waits: Waits, progress: 
   if (ring.received === 0) return;
   const file = openSync(path, "r");
   // Memory that the process has not touched yet costs as much as the reading.
-  const turns = [Buffer.allocUnsafeSlow(readBytes), Buffer.allocUnsafeSlow(readBytes)] as const;
+  const memory = takePiece();
   try {
-    for (let turn = 0; ; ) {
+    for (let from = 0; ; ) {
       if (ring.cancelled) throw cancelled();
       const available = ring.received - progress.consumed;
       if (available <= 0) {
@@ -258,14 +260,14 @@ async function* growing(path: string, ring: SharedRing, waits: Waits, progress: 
         continue;
       }
       // At once: to have another thread do it, and be told, takes longer than the reading.
-      const buffer = turns[turn % 2 === 0 ? 0 : 1];
-      const bytesRead = readSync(file, buffer, 0, Math.min(readBytes, available), progress.consumed);
+      const bytesRead = readSync(file, memory, from, Math.min(readBytes, available), progress.consumed);
       if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
       progress.consumed += bytesRead;
-      turn++;
-      yield buffer.subarray(0, bytesRead);
+      yield memory.subarray(from, from + bytesRead);
+      from = from === 0 ? readBytes : 0;
     }
   } finally {
+    giveBack(memory);
     closeSync(file);
   }
 }

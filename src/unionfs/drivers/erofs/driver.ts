@@ -89,7 +89,7 @@ export async function tryImage(root: string, helper: Helper, { form, loop, attac
     }
     const path = "file";
     const meta = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 0n };
-    if (!layer.tree.placeFile(path, { size: 512, offset: 0, sparse: undefined }, meta)) {
+    if (!layer.tree.placeFile("", path, { size: 512, offset: 0, sparse: undefined }, meta)) {
       await layer.tree.openFile(path);
       await layer.tree.writeData(Buffer.alloc(512));
       await layer.tree.closeFile(meta);
