@@ -22,6 +22,8 @@ export type TarIndexRecord =
   | { readonly kind: "file"; readonly number: number; readonly path: ByteString; readonly bytes: number; readonly extents: readonly Extent[] };
 
 const magic = "wherry-tar-index 1\n";
+/** The characters that records begin with. */
+const type = { meta: 0x4d, file: 0x46, sparse: 0x53 } as const;
 /** What is read, or decompressed, at a time. */
 const batchBytes = 256 * 1024;
 
@@ -64,11 +66,10 @@ export class TarIndexWriter {
     if (this.#filled + 5 + path.length + 8 > pieceBytes) this.#flush();
     const at = this.#filled;
     const batch = this.#batch;
-    batch[at] = extents === undefined ? 0x46 : 0x53;
+    batch[at] = extents === undefined ? type.file : type.sparse;
     batch.writeUInt32LE(path.length, at + 1);
     batch.write(path, at + 5, "latin1");
-    batch.writeUInt32LE(bytes % 2 ** 32, at + 5 + path.length);
-    batch.writeUInt32LE(Math.floor(bytes / 2 ** 32), at + 9 + path.length);
+    writeLong(batch, bytes, at + 5 + path.length);
     this.#filled = at + 13 + path.length;
     if (extents !== undefined) this.#record(formatExtents(extents));
     return this.#files++;
@@ -104,7 +105,7 @@ export class TarIndexWriter {
   #openMeta(): void {
     if (this.#filled + 5 >= pieceBytes) this.#flush();
     this.#meta = this.#filled;
-    this.#batch.write("M", this.#filled, "latin1");
+    this.#batch[this.#filled] = type.meta;
     this.#filled += 5;
   }
 
@@ -140,10 +141,20 @@ function formatExtents(extents: readonly Extent[]): Buffer {
   const bytes = Buffer.alloc(4 + extents.length * 16);
   bytes.writeUInt32LE(extents.length, 0);
   extents.forEach(({ offset, length }, i) => {
-    bytes.writeBigUInt64LE(BigInt(offset), 4 + i * 16);
-    bytes.writeBigUInt64LE(BigInt(length), 12 + i * 16);
+    writeLong(bytes, offset, 4 + i * 16);
+    writeLong(bytes, length, 12 + i * 16);
   });
   return bytes;
+}
+
+/** A number of 64 bits, of which a double holds 53. */
+function writeLong(bytes: Buffer, value: number, at: number): void {
+  bytes.writeUInt32LE(value % 2 ** 32, at);
+  bytes.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+}
+
+function readLong(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
 /** Reads an index back, as many records at a time as have been decompressed; EngineError "corrupt" when it is damaged. */
@@ -178,21 +189,20 @@ function recordBytes(source: ByteSource): number {
   const head = source.peek(0, 5);
   if (head.length < 5) return 5;
   const named = 5 + head.readUInt32LE(1);
-  if (head[0] === 0x46) return named + 8;
-  if (head[0] !== 0x53) return named;
+  if (head[0] === type.file) return named + 8;
+  if (head[0] !== type.sparse) return named;
   const counted = named + 12;
   return source.ready < counted ? counted : counted + source.peek(named + 8, 4).readUInt32LE() * 16;
 }
 
 /** Undefined: it is none. */
 function parseRecord(record: Buffer, number: number): TarIndexRecord | undefined {
-  const kind = record.toString("latin1", 0, 1);
+  const kind = record[0];
   const named = 5 + record.readUInt32LE(1);
-  if (kind === "M") return { kind: "meta", bytes: record.subarray(5) };
-  if (kind !== "F" && kind !== "S") return undefined;
-  const bytes = Number(record.readBigUInt64LE(named));
-  const extents: Extent[] = kind === "F" ? [{ offset: 0, length: bytes }] : [];
-  for (let at = named + 12; at < record.length; at += 16)
-    extents.push({ offset: Number(record.readBigUInt64LE(at)), length: Number(record.readBigUInt64LE(at + 8)) });
+  if (kind === type.meta) return { kind: "meta", bytes: record.subarray(5) };
+  if (kind !== type.file && kind !== type.sparse) return undefined;
+  const bytes = readLong(record, named);
+  const extents: Extent[] = kind === type.file ? [{ offset: 0, length: bytes }] : [];
+  for (let at = named + 12; at < record.length; at += 16) extents.push({ offset: readLong(record, at), length: readLong(record, at + 8) });
   return { kind: "file", number, path: toByteString(record.subarray(5, named)), bytes, extents };
 }

@@ -30,6 +30,8 @@ const nicer = 5;
 /** How often a job that passes no pieces says how far it is. A message wakes another thread. */
 const tellBytes = 2 * 1024 * 1024;
 
+const wordBytes = 8;
+
 /** Serves the client at the other end of `port` until the thread is ended. */
 export function serveLayerThread(port: MessagePort): void {
   const collect = collector();
@@ -230,7 +232,7 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
         if (filled === 0 && sent - ring.released >= slotCount) await waits(ring, () => sent - ring.released <= slotCount - wakeSlots);
         if (ring.cancelled) throw cancelled();
         const part = piece.subarray(at, at + slotBytes - filled);
-        ring.slot(sent).set(part, filled);
+        ring.slot(sent).set(alike(part, filled), filled);
         filled += part.byteLength;
         at += part.byteLength;
         if (filled === slotBytes) send();
@@ -241,6 +243,17 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
   } catch (error) {
     answer({ kind: "failed", ...failureOf(error, what) });
   }
+}
+
+let aside: Buffer | undefined;
+
+/** The bytes, where they may be copied to `at` in a slot: V8 copies into shared memory by words where both lie alike among them, and by bytes where they do not, which takes eight times as long. */
+function alike(bytes: Uint8Array, at: number): Uint8Array {
+  if ((at - bytes.byteOffset) % wordBytes === 0) return bytes;
+  aside ??= Buffer.allocUnsafeSlow(slotBytes + wordBytes);
+  const moved = aside.subarray(at % wordBytes, (at % wordBytes) + bytes.byteLength);
+  moved.set(bytes);
+  return moved;
 }
 
 /** The file's bytes, as far as they are there; ends when the file is whole. A piece's memory is used again when the next but one is asked for. */
