@@ -1,8 +1,10 @@
 import type { ContentStore } from "#content/mod.ts";
+import { allDone } from "#core/all-done.ts";
 import { nowNs } from "#core/clock.ts";
 import type { BlobDigest, ChainID, Digest, ImageID } from "#core/digest.ts";
 import { EngineError } from "#core/errors.ts";
 import { familiarString, formatReference, parseAnyReference, parseReference, type Reference, withDefaultTag } from "#core/reference.ts";
+import { Slots } from "#core/slots.ts";
 import type { LayerStore } from "#unionfs/mod.ts";
 import { type ParsedConfig, parseImageConfig } from "./image-config.ts";
 import type { ImageDatabase, ImageDraft, ImageOrigin, ImageState } from "./image-database.ts";
@@ -38,6 +40,8 @@ const maxRepositories = 16;
 
 /** Configs that are read at once. */
 const readTogether = 16;
+/** Blobs that are written at once. */
+const writesAtOnce = 8;
 
 /** Names that {@link ImageCatalog.find} has answered for are remembered, up to so many. */
 const maxRemembered = 1000;
@@ -257,16 +261,9 @@ export class ImageCatalog {
       await this.load();
       for (const { config } of images) await this.#checkLayers(config);
       const added = images.filter(({ config }) => !this.#loaded.has(config.id));
-      const manifests = images.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
-      if (added.length > 0 || manifests.length > 0)
-        await this.#database.update((draft) => {
-          for (const { config } of added) draft.pending.add(config.id);
-          for (const { digest } of manifests) draft.pending.add(digest);
-        });
       try {
-        for (const { config } of added) await this.#content.write(config.rawConfig, asBlob(config.id));
-        for (const { bytes, digest } of manifests) await this.#content.write(bytes, digest);
-        await this.#layers.sync();
+        // Beside each other: most of it is to wait for the disk.
+        await allDone([this.#layers.sync(), this.#writeBlobs(added, images)]);
         // Who asks sees an image from the moment on that it is recorded: then it must have been read.
         for (const { config } of added) await this.#read(config.id);
         await this.#database.update((draft) => {
@@ -278,6 +275,21 @@ export class ImageCatalog {
         throw error;
       }
     });
+  }
+
+  /** Writes what describes images: the configs of those that are new, and all manifests. */
+  async #writeBlobs(added: readonly Registration[], images: readonly Registration[]): Promise<void> {
+    const blobs = [
+      ...added.map(({ config }) => ({ bytes: config.rawConfig, digest: asBlob(config.id) })),
+      ...images.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest])),
+    ];
+    if (blobs.length === 0) return;
+    await this.#database.update((draft) => {
+      for (const { config } of added) draft.pending.add(config.id);
+      for (const { manifest } of images) if (manifest !== undefined) draft.pending.add(manifest.digest);
+    });
+    const writes = new Slots(writesAtOnce);
+    await allDone(blobs.map(({ bytes, digest }) => writes.run(() => this.#content.write(bytes, digest))));
   }
 
   /** Configs of what is an image no longer, or has not become one, go. */

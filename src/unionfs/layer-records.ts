@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { type BigIntStats, existsSync, lstatSync, readFileSync } from "node:fs";
 import { lstat, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { allDone } from "#core/all-done.ts";
 import { type ChainID, type DiffID, hexOf, isDigest } from "#core/digest.ts";
 import { errnoOf } from "#core/errors.ts";
 import { bootId } from "./boot-id.ts";
@@ -134,14 +135,17 @@ export class LayerRecords {
 
   /** Says of layers whose bytes are on disk that they are. */
   async markSynced(chains: readonly ChainID[]): Promise<void> {
-    for (const chain of chains) {
-      const record = this.#records.get(chain);
-      if (record !== undefined) {
-        await writeDurably(join(this.directory(chain), syncedFile), "");
-        await this.#index.set(hexOf(chain), indexedAs(record, await lstat(this.directory(chain), { bigint: true })));
-      }
-      this.unsynced.delete(chain);
+    // At once: the filesystem's log is written once for all of them.
+    await allDone(chains.map((chain) => this.#markSynced(chain)));
+  }
+
+  async #markSynced(chain: ChainID): Promise<void> {
+    const record = this.#records.get(chain);
+    if (record !== undefined) {
+      await writeDurably(join(this.directory(chain), syncedFile), "");
+      await this.#index.set(hexOf(chain), indexedAs(record, await lstat(this.directory(chain), { bigint: true })));
     }
+    this.unsynced.delete(chain);
   }
 
   async drop(directory: string): Promise<void> {
