@@ -79,6 +79,20 @@ describe("unpacking", () => {
     expect(diffId).toMatch(/^sha256:/);
   });
 
+  it("counts what several names share once, also when the first of them is another file later", async () => {
+    const tree = new MemoryTree();
+    const { size } = await apply(tree, [
+      { name: "a", data: "abc" },
+      { name: "h", typeflag: "1", linkname: "a" },
+      { name: "i", typeflag: "1", linkname: "h" },
+      { name: "a", data: "xy" },
+      { name: "d/b", data: "12345678" },
+      { name: "d", typeflag: "2", linkname: "a" },
+    ]);
+    expect(await list(tree)).toEqual(['file a "xy"', "symlink d -> a", 'file h "abc"', 'file i "abc"']);
+    expect(size).toBe(2 + 1 + 3);
+  });
+
   it("writes the holes of sparse files", async () => {
     const tree = new MemoryTree();
     await apply(tree, [pax({ "GNU.sparse.size": "20", "GNU.sparse.map": "5,3,10,2" }), { name: "s", data: "abcde" }]);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -92,4 +92,50 @@ it("layers of both forms make one image", async () => {
   // Pages only, where there are no others: an older kernel is to mount it.
   await mergeLayers(layers.slice(1), merged, `${merged}.tmp`);
   expect(readFileSync(merged).readUInt8(SUPER_OFFSET + 12)).toBe(12);
+});
+
+it("files that look alike and files that do not keep what each of them has", async () => {
+  const archive = tar(
+    { name: "a", data: "a", mode: 0o644, mtime: 100 },
+    { name: "alike", data: "b", mode: 0o644, mtime: 100 },
+    { name: "later", data: "c", mode: 0o644, mtime: 101 },
+    pax({ "SCHILY.xattr.user.one": "1" }),
+    { name: "more", data: "d", mode: 0o644, mtime: 101 },
+    { name: "suid", data: "e", mode: 0o4755, mtime: 100 },
+    pax({ mtime: "-1.25" }),
+    { name: "early", data: "f", mode: 0o4755, mtime: 100 },
+    pax({ uid: String(0xfffffffe) }),
+    { name: "late", data: "g", mode: 0o4755, mtime: 100 },
+  );
+  const tree = read(erofsLayer(await receive("alike", inArchive, archive), "archive", false).source);
+  const seen = Array.from(tree.children, ([name, { meta }]) => {
+    const { mode, uid, mtimeNs, xattrs } = meta;
+    return [name, mode & 0o7777, uid, mtimeNs, xattrs.map((xattr) => xattr.name)];
+  });
+  expect(seen.sort()).toEqual([
+    ["a", 0o644, 0, 100_000_000_000n, []],
+    ["alike", 0o644, 0, 100_000_000_000n, []],
+    ["early", 0o4755, 0, -1_250_000_000n, []],
+    ["late", 0o4755, 0xfffffffe, 100_000_000_000n, []],
+    ["later", 0o644, 0, 101_000_000_000n, []],
+    ["more", 0o644, 0, 101_000_000_000n, ["user.one"]],
+    ["suid", 0o4755, 0, 100_000_000_000n, []],
+  ]);
+});
+
+it("what is changed of a file is not changed of those that look like it", async () => {
+  const receiver = new ErofsReceiver({ directory: base, form: inArchive });
+  const meta = { mode: 0o600, uid: 1, gid: 2, mtimeNs: 3n };
+  const placed = { size: 0, offset: 0, sparse: undefined };
+  for (const name of ["one", "two", "three"]) receiver.tree.placeFile("", name, placed, meta);
+  await receiver.tree.setMeta("one", { ...meta, mode: 0o755 });
+  await receiver.tree.setXattr("two", "user.two", Buffer.from("2"));
+  const image = join(base, "changed.erofs");
+  writeFileSync(image, await receiver.tree.image(0));
+  const seen = Array.from(read(image).children, ([name, node]) => [name, node.meta.mode & 0o7777, node.meta.xattrs.length]);
+  expect(seen.sort()).toEqual([
+    ["one", 0o755, 0],
+    ["three", 0o600, 0],
+    ["two", 0o600, 1],
+  ]);
 });
