@@ -24,7 +24,7 @@ case $0 in */*) [ -h "$0" ] || here=\${0%/*} ;; esac
 [ -n "$here" ] || here=$(dirname "$(readlink -f "$0")")
 if [ -n "$NODE_EXTRA_CA_CERTS" ]; then WHERRY_EXTRA_CA_CERTS=$NODE_EXTRA_CA_CERTS; export WHERRY_EXTRA_CA_CERTS; unset NODE_EXTRA_CA_CERTS; fi
 # glibc keeps what was freed, the more so in an arena for each thread (ADR 97). Other C libraries ignore this.
-export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=2097152 MALLOC_TOP_PAD_=262144
+export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=1048576
 # A caller may stand in a directory that is gone (containerd's shim does when it cleans up); Node would not start there.
 cd . 2>/dev/null || cd /
 # V8 collects everything in a pause, and with it what its compiler knows of shapes that nobody has then: what comes next is interpreted again (ADR 100).

@@ -18,7 +18,7 @@ import { type DaemonOptions, help, type LogLevel, parseDaemonOptions, type TlsFi
 
 const started = performance.now();
 // The launcher's, for this process; glibc has read them.
-for (const name of ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"]) delete process.env[name];
+for (const name of ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]) delete process.env[name];
 const severities: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 type Log = (level: LogLevel, message: string) => void;
