@@ -26,6 +26,7 @@ const magic = "wherry-tar-index 1\n";
 const type = { meta: 0x4d, file: 0x46, sparse: 0x53 } as const;
 /** What is read, or decompressed, at a time. */
 const batchBytes = 256 * 1024;
+const maxPath = 64 * 1024;
 
 export class TarIndexWriter {
   readonly #gzip: Gzip;
@@ -61,8 +62,9 @@ export class TarIndexWriter {
 
   /** The archive's next bytes are those of a file. Returns the record's number. */
   file(path: ByteString, bytes: number, extents: readonly Extent[] | undefined): number {
+    // The kernel takes less than 4096 bytes; a path through links of an archive may be longer before that is noticed.
+    if (path.length > maxPath) throw corrupt(`a path of ${path.length} bytes is longer than a file's can be`);
     this.#closeMeta();
-    // A path has less than PATH_MAX bytes.
     if (this.#filled + 5 + path.length + 8 > pieceBytes) this.#flush();
     const at = this.#filled;
     const batch = this.#batch;

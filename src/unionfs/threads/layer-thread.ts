@@ -5,7 +5,6 @@ import { constants, getPriority, setPriority } from "node:os";
 import type { MessagePort } from "node:worker_threads";
 import { collector } from "#core/collector.ts";
 import { EngineError } from "#core/errors.ts";
-import { giveBack, pieceBytes, takePiece } from "#core/pieces.ts";
 import type { TreeStat } from "#linux/file-tree.ts";
 import { connectTree } from "#linux/file-tree-client.ts";
 import type { AppliedTar } from "../apply.ts";
@@ -19,8 +18,7 @@ import { decompress } from "../tar/decompress.ts";
 import { Deflater } from "../tar/deflate.ts";
 import { errorOf, failureOf, SharedRing, slotBytes, slotCount, type TakeJob, type ThreadAnswer, type ThreadRequest, wakeSlots } from "./shared-ring.ts";
 
-/** Two of them are a piece. */
-const readBytes = pieceBytes / 2;
+const readBytes = 256 * 1024;
 /** What was passed on is garbage as soon as it is copied, but V8 sees small objects only and lets some 30 MiB lie behind them: it is told after so many bytes. */
 const garbageBytes = 4 * 1024 * 1024;
 
@@ -245,6 +243,8 @@ async function work({ ring, waits, collect, answer }: Thread, { pieces, progress
   }
 }
 
+/** For one job after the other: memory that the process has not touched yet costs as much as to copy into it. */
+let turns: readonly [Buffer, Buffer] | undefined;
 let aside: Buffer | undefined;
 
 /** The bytes, where they may be copied to `at` in a slot: V8 copies into shared memory by words where both lie alike among them, and by bytes where they do not, which takes eight times as long. */
@@ -261,10 +261,9 @@ async function* growing(path: string, ring: SharedRing, waits: Waits, progress: 
   await waits(ring, () => ring.received > 0 || ring.whole);
   if (ring.received === 0) return;
   const file = openSync(path, "r");
-  // Memory that the process has not touched yet costs as much as the reading.
-  const memory = takePiece();
+  const [one, other] = (turns ??= [Buffer.allocUnsafeSlow(readBytes), Buffer.allocUnsafeSlow(readBytes)]);
   try {
-    for (let from = 0; ; ) {
+    for (let buffer = one; ; ) {
       if (ring.cancelled) throw cancelled();
       const available = ring.received - progress.consumed;
       if (available <= 0) {
@@ -273,14 +272,13 @@ async function* growing(path: string, ring: SharedRing, waits: Waits, progress: 
         continue;
       }
       // At once: to have another thread do it, and be told, takes longer than the reading.
-      const bytesRead = readSync(file, memory, from, Math.min(readBytes, available), progress.consumed);
+      const bytesRead = readSync(file, buffer, 0, Math.min(readBytes, available), progress.consumed);
       if (bytesRead === 0) throw new EngineError("storage", `${path} was cut short on disk`);
       progress.consumed += bytesRead;
-      yield memory.subarray(from, from + bytesRead);
-      from = from === 0 ? readBytes : 0;
+      yield buffer.subarray(0, bytesRead);
+      buffer = buffer === one ? other : one;
     }
   } finally {
-    giveBack(memory);
     closeSync(file);
   }
 }
