@@ -1,6 +1,6 @@
 // The engines that are compared: wherry always, dockerd and podman where they are installed. Each gets roots of its own and is ended afterwards.
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
@@ -64,6 +64,25 @@ const stopChild = (child) =>
     child.kill("SIGTERM");
   });
 
+/** Removes an engine's cgroup, and what is empty below it, from all hierarchies: no engine removes the parent that it was given. */
+function removeCgroups(parent) {
+  const remove = (directory) => {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) if (entry.isDirectory()) remove(join(directory, entry.name));
+    rmdirSync(directory);
+  };
+  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+    const [before, after] = line.split(" - ").map((part) => part.split(" "));
+    if (!after?.[0]?.startsWith("cgroup")) continue;
+    const directory = join(before[4], parent);
+    try {
+      if (existsSync(directory)) remove(directory);
+    } catch (error) {
+      // A bench that has failed half way may have left something running in it.
+      console.error(`note: ${directory} stays: ${error.message}`);
+    }
+  }
+}
+
 /** Starts our daemon on its own roots; `enter`: a command that starts it elsewhere (another network namespace). */
 export async function startWherry(dist, root, id, driver, enter = []) {
   const name = driver === undefined ? "wherry" : `wherry ${driver}`;
@@ -71,6 +90,7 @@ export async function startWherry(dist, root, id, driver, enter = []) {
   mkdirSync(join(dir, "run"), { recursive: true });
   const socket = join(dir, "run/wherry.sock");
   const log = openSync(join(dir, "wherryd.log"), "a");
+  const cgroups = `/wherry-bench-${enter.length > 0 ? "host-" : ""}${driver ?? ""}${id}`;
   const [program, ...before] = [...enter, join(dist, "bin/wherryd")];
   const child = spawn(
     program,
@@ -85,7 +105,7 @@ export async function startWherry(dist, root, id, driver, enter = []) {
       "--bridge",
       `wh${(driver ?? "b")[0]}${id}`,
       "--cgroup-parent",
-      `/wherry-bench-${enter.length > 0 ? "host-" : ""}${driver ?? ""}${id}`,
+      cgroups,
       ...(driver === undefined ? [] : ["--storage-driver", driver]),
     ],
     { env, stdio: ["ignore", log, log] },
@@ -99,7 +119,10 @@ export async function startWherry(dist, root, id, driver, enter = []) {
     socket,
     pid: child.pid,
     cli: (args, o = {}) => run(cli, args, { ...host, ...o }),
-    stop: () => stopChild(child),
+    stop: async () => {
+      await stopChild(child);
+      removeCgroups(cgroups);
+    },
   };
 }
 
@@ -110,6 +133,7 @@ export async function startDocker(root, id, enter = []) {
   mkdirSync(dir, { recursive: true });
   const socket = join(dir, "docker.sock");
   const log = openSync(join(dir, "dockerd.log"), "a");
+  const cgroups = `/docker-bench-${enter.length > 0 ? "host-" : ""}${id}`;
   const [program, ...before] = [...enter, "dockerd"];
   const child = spawn(
     program,
@@ -125,7 +149,7 @@ export async function startDocker(root, id, enter = []) {
       `unix://${socket}`,
       ...(enter.length > 0 ? ["--bip", "172.29.0.1/24"] : ["--bridge", "none", "--iptables=false"]),
       "--cgroup-parent",
-      `/docker-bench-${enter.length > 0 ? "host-" : ""}${id}`,
+      cgroups,
     ],
     { env, stdio: ["ignore", log, log] },
   );
@@ -137,7 +161,10 @@ export async function startDocker(root, id, enter = []) {
     socket,
     pid: child.pid,
     cli: (args, o = {}) => run("docker", args, { ...extra, ...o }),
-    stop: () => stopChild(child),
+    stop: async () => {
+      await stopChild(child);
+      removeCgroups(cgroups);
+    },
   };
 }
 
