@@ -141,11 +141,16 @@ export class LayerRecords {
 
   async #markSynced(chain: ChainID): Promise<void> {
     const record = this.#records.get(chain);
-    if (record !== undefined) {
+    if (record === undefined) return;
+    try {
       await writeDurably(join(this.directory(chain), syncedFile), "");
       await this.#index.set(hexOf(chain), indexedAs(record, await lstat(this.directory(chain), { bigint: true })));
+    } catch (error) {
+      // Removed meanwhile: nobody needs the mark.
+      if (this.#records.get(chain) === record) throw error;
+      return;
     }
-    this.unsynced.delete(chain);
+    if (this.#records.get(chain) === record) this.unsynced.delete(chain);
   }
 
   async drop(directory: string): Promise<void> {

@@ -47,6 +47,11 @@ function applyKey(): string {
   return `${applyKeyPrefix}${randomBytes(12).toString("hex")}`;
 }
 
+/** The kernel says once that bytes are lost. */
+function isLost(error: unknown): error is EngineError {
+  return isEngineError(error) && error.details["op"] === "sync";
+}
+
 class Layers implements LayerStore {
   readonly driver: StorageDriver;
   readonly #helper: Helper;
@@ -277,14 +282,25 @@ class Layers implements LayerStore {
     return this.#records.get(chain) !== undefined && (await this.driver.has(chain));
   }
 
-  async sync(): Promise<void> {
-    await this.#writingBack;
+  sync(): Promise<void> {
+    const done = this.#writingBack.then(() => this.#sync());
+    this.#writingBack = done.catch(() => undefined); // told to who has asked
+    return done;
+  }
+
+  async #sync(): Promise<void> {
     const lost = this.#lost;
     this.#lost = undefined;
     const { unsynced } = this.#records;
     if (lost?.chains.some((chain) => unsynced.has(chain))) throw lost.failure;
-    const [first] = unsynced;
-    if (first !== undefined) await this.#syncWith(first);
+    for (let [first] = unsynced; first !== undefined; [first] = unsynced) {
+      try {
+        return await this.#syncWith(first);
+      } catch (error) {
+        // A layer that was removed meanwhile leads nowhere any more; another may.
+        if (unsynced.has(first) || isLost(error)) throw error;
+      }
+    }
   }
 
   /** One after the other: what is applied meanwhile is written by the next. */
@@ -293,8 +309,8 @@ class Layers implements LayerStore {
       try {
         if (this.#records.unsynced.has(chain)) await this.#syncWith(chain);
       } catch (error) {
-        // The kernel says once that bytes are lost. All else (the layer was removed again, the helper has ended) sync() finds for itself.
-        if (isEngineError(error) && error.details?.["op"] === "sync") this.#lost = { failure: error, chains: [...this.#records.unsynced] };
+        // All else (the layer was removed again, the helper has ended) sync() finds for itself.
+        if (isLost(error)) this.#lost = { failure: error, chains: [...this.#records.unsynced] };
       }
     });
   }

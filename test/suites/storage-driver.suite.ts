@@ -394,6 +394,19 @@ os.setxattr('d/f', 'security.capability', base64.b64decode('AQAAAgAgAAAAAAAAAAAA
       expect((await collect(await store.tar(results[0]!.chainId))).equals(tar)).toBe(true);
     });
 
+    it("are brought to disk while some of them are removed", async () => {
+      for (let round = 0; round < 4; round++) {
+        const chains: ChainID[] = [];
+        for (let i = 0; i < 6; i++) chains.push((await store.apply(undefined, chunked(tarOf(`echo ${round} ${i} > f`)))).chainId);
+        const kept = chains[round]!;
+        // Whoever brings an image to disk does not hear of the layers of another that goes.
+        await Promise.all([store.sync(), store.prune(new Set([kept])), store.sync()]);
+        expect((await driver.list()).layers).toEqual([kept]);
+        await open();
+        expect(await store.has(kept)).toBe(true);
+      }
+    });
+
     it("of one image, unpacked at the same time, are what they are one after the other", async () => {
       const tars = [
         tarOf("mkdir -m 700 -p d e/x; chown 3:4 d; echo 1 > d/a; echo 1 > d/b; echo 1 > e/x/old; echo 1 > f"),
