@@ -1,9 +1,8 @@
 /** What a container has written: `diff`, `export`, sizes, `commit`. @module */
 import type { Container } from "#container/container.ts";
-import { isRunning } from "#container/state.ts";
 import { nowNs, rfc3339Nano } from "#core/clock.ts";
 import type { DiffID, ImageID } from "#core/digest.ts";
-import { EngineError } from "#core/errors.ts";
+import { EngineError, isEngineError } from "#core/errors.ts";
 import { commitConfig } from "#image/mod.ts";
 import type { Change } from "#unionfs/mod.ts";
 import { type EngineContext, publishContainerEvent } from "./context.ts";
@@ -44,6 +43,17 @@ export async function containerSize(ctx: EngineContext, container: Container): P
   }
 }
 
+/** False: it has ended meanwhile, or somebody else has paused or unpaused it. Then it is as it is, as with docker. */
+async function unlessOver(change: Promise<void>): Promise<boolean> {
+  try {
+    await change;
+    return true;
+  } catch (error) {
+    if (isEngineError(error, "conflict")) return false;
+    throw error;
+  }
+}
+
 type CommitOptions = Parameters<Containers["commit"]>[1];
 
 /** A new image of the container's image and what it has written. */
@@ -56,12 +66,12 @@ export async function commitContainer(ctx: EngineContext, name: string, options:
   // Until the image is recorded, no prune may take the new layer.
   const held = ctx.layers.hold();
   try {
-    if (pauses) await pauseContainer(ctx, container.id);
+    const paused = pauses && (await unlessOver(pauseContainer(ctx, container.id)));
     let layer: { readonly diffId: DiffID };
     try {
       layer = await ctx.layers.commit(snapshot, base?.chainId, { keep: true });
     } finally {
-      if (pauses && isRunning(container.state)) await unpauseContainer(ctx, container.id);
+      if (paused) await unlessOver(unpauseContainer(ctx, container.id));
     }
     const { record } = container;
     const config = commitConfig({

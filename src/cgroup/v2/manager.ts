@@ -90,7 +90,11 @@ export function openV2(facts: HostFacts, options: { readonly parent: string; rea
     async freeze(paths) {
       const dir = directoryOf(paths);
       await writeControl(`${dir}/cgroup.freeze`, "1");
-      const frozen = await until(async () => keyedIn(await readControl(`${dir}/cgroup.events`))["frozen"] === 1, FREEZE_TIMEOUT_MS);
+      const frozen = await until(async () => {
+        const events = await readControl(`${dir}/cgroup.events`);
+        if (events === undefined) throw new EngineError("not-found", `no such cgroup: ${dir}`);
+        return keyedIn(events)["frozen"] === 1;
+      }, FREEZE_TIMEOUT_MS);
       if (frozen) return;
       await writeControl(`${dir}/cgroup.freeze`, "0");
       throw new EngineError("kernel", `cannot freeze ${dir}: a process does not stop (it may wait for a disk or network that does not answer)`);
