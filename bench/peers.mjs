@@ -83,6 +83,11 @@ function removeCgroups(parent) {
   }
 }
 
+async function stopEngine(child, cgroups) {
+  await stopChild(child);
+  removeCgroups(cgroups);
+}
+
 /** Starts our daemon on its own roots; `enter`: a command that starts it elsewhere (another network namespace). */
 export async function startWherry(dist, root, id, driver, enter = []) {
   const name = driver === undefined ? "wherry" : `wherry ${driver}`;
@@ -119,10 +124,7 @@ export async function startWherry(dist, root, id, driver, enter = []) {
     socket,
     pid: child.pid,
     cli: (args, o = {}) => run(cli, args, { ...host, ...o }),
-    stop: async () => {
-      await stopChild(child);
-      removeCgroups(cgroups);
-    },
+    stop: () => stopEngine(child, cgroups),
   };
 }
 
@@ -161,10 +163,7 @@ export async function startDocker(root, id, enter = []) {
     socket,
     pid: child.pid,
     cli: (args, o = {}) => run("docker", args, { ...extra, ...o }),
-    stop: async () => {
-      await stopChild(child);
-      removeCgroups(cgroups);
-    },
+    stop: () => stopEngine(child, cgroups),
   };
 }
 

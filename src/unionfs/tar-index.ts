@@ -3,6 +3,7 @@ import { finished } from "node:stream/promises";
 import { createGunzip, createGzip, type Gzip } from "node:zlib";
 import { giveBack, pieceBytes, takePiece } from "#core/pieces.ts";
 import { type ByteString, corrupt, toByteString } from "./bytes.ts";
+import { readLong, writeLong } from "./longs.ts";
 import { ByteSource } from "./tar/byte-source.ts";
 import type { Extent } from "./tar/entry.ts";
 
@@ -147,16 +148,6 @@ function formatExtents(extents: readonly Extent[]): Buffer {
     writeLong(bytes, length, 12 + i * 16);
   });
   return bytes;
-}
-
-/** A number of 64 bits, of which a double holds 53. */
-function writeLong(bytes: Buffer, value: number, at: number): void {
-  bytes.writeUInt32LE(value % 2 ** 32, at);
-  bytes.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
-}
-
-function readLong(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
 /** Reads an index back, as many records at a time as have been decompressed; EngineError "corrupt" when it is damaged. */

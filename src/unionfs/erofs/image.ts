@@ -1,5 +1,6 @@
 import { EngineError } from "#core/errors.ts";
 import { type ByteString, printable, toBytes } from "../bytes.ts";
+import { writeLong } from "../longs.ts";
 import type { Xattr } from "../tar/entry.ts";
 import {
   CHUNK_INDEXES,
@@ -286,12 +287,6 @@ class ImageBuilder {
     const length = this.#blockSize > SUPER_OFFSET ? this.#blockSize - SUPER_OFFSET : this.#blockSize;
     s.writeUInt32LE(crc32c(s.subarray(0, length)), 4);
   }
-}
-
-/** An unsigned number of 64 bits, of which a double holds 53. */
-function writeLong(image: Buffer, value: number, at: number): void {
-  image.writeUInt32LE(value % 2 ** 32, at);
-  image.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
 }
 
 /** Where a file's table of chunks is, when its inode and attributes end at `offset`. */
